@@ -1,0 +1,75 @@
+/** What an engine needs from a backend: weights in, rows in, logits out. */
+import type { Plan, PlannedWeight } from '../plan/step.ts';
+
+/** Rows of one forward. Rows of one sequence are neighbours with rising positions, each one above what its cache holds. */
+export interface Batch {
+  /** Token id of each row. [T] */
+  readonly tokens: Int32Array;
+  /** Position of each row in its sequence, from 0. [T] */
+  readonly positions: Int32Array;
+  /** Index into `pages` of each row's sequence. [T] */
+  readonly sequences: Int32Array;
+  /** Page table of each sequence: page p holds positions p * PAGE .. p * PAGE + PAGE - 1. */
+  readonly pages: readonly Int32Array[];
+  /** Rows whose logits are wanted, ascending. [W] */
+  readonly wanted: Int32Array;
+}
+
+/** Positions per page of the key/value cache. Attention adds up page by page, so this number is part of the results' bits. */
+export const PAGE = 64;
+
+/** Bytes of one tensor of a file, as the file stores them (row-major, little-endian). */
+export interface TensorData {
+  readonly dtype: 'f32' | 'f16' | 'bf16';
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  /** Fills `target` with the bytes from `start` (relative to the tensor). */
+  readInto(start: number, target: Uint8Array): Promise<void>;
+}
+
+export interface LoadTimes {
+  readonly readMs: number;
+  readonly quantizeMs: number;
+  readonly packMs: number;
+  readonly bytesRead: number;
+}
+
+export interface BackendOptions {
+  readonly plan: Plan;
+  /** Most rows of one forward. */
+  readonly maxRows: number;
+  /** Most wanted rows of one forward. */
+  readonly maxWanted: number;
+  /** Tensor bytes by the names that the plan's weights give as source. */
+  tensor(name: string): TensorData;
+  readonly onProgress?: (weight: PlannedWeight, bytesDone: number, bytesTotal: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface StepTime {
+  /** Index into the plan's steps. */
+  readonly step: number;
+  readonly ms: number;
+}
+
+export interface Backend {
+  readonly name: 'reference' | 'wasm';
+  readonly threads: number;
+  readonly maxRows: number;
+  readonly maxWanted: number;
+  readonly loadTimes: LoadTimes;
+  /** Bytes this backend holds: weights as laid out, activations, cache pages. */
+  memory(): { weights: number; activations: number; cache: number };
+  /** Makes room for at least `count` cache pages. @throws OutOfMemoryError; what is cached stays. */
+  ensurePages(count: number): void;
+  /** Runs the plan. Rejects when a thread fails; the cache content of the batch's rows is then undefined. */
+  forward(batch: Batch): Promise<void>;
+  /** Logits of wanted row i of the last forward: a view valid until the next call. [vocab] */
+  logits(i: number): Float32Array;
+  /** Copy of a tap of the last forward. [T, width] */
+  tap(name: string): Float32Array;
+  /** Times per step of the last forward while `timing` is on. */
+  timing: boolean;
+  stepTimes(): readonly StepTime[];
+  dispose(): Promise<void>;
+}

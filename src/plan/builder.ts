@@ -1,0 +1,158 @@
+/** Builds a plan: an architecture file calls these in the order in which the model computes. */
+import type { RopeTable } from './rope.ts';
+import type {
+  Activation, BufferId, CacheId, KvCacheSpec, Plan, PlannedWeight, RopeId, RowBuffer, Step, WeightId,
+} from './step.ts';
+
+/** A weight as an architecture file holds it. */
+export interface Weight {
+  readonly id: WeightId;
+  readonly shape: readonly number[];
+}
+export interface Linear {
+  readonly weight: Weight;
+  readonly bias?: Weight;
+}
+/** Rows flowing through the model. */
+export interface Rows {
+  readonly id: BufferId;
+  readonly width: number;
+}
+export interface Norm {
+  readonly weight: Weight;
+  readonly bias?: Weight;
+}
+/** `Omit` that keeps the union's cases apart. */
+type Unscoped<S> = S extends unknown ? Omit<S, 'scope'> : never;
+
+export interface PlanOptions {
+  /** Keep copies of what `tap` names. */
+  readonly taps?: boolean;
+}
+
+export class PlanBuilder {
+  readonly #buffers: RowBuffer[] = [];
+  readonly #caches: KvCacheSpec[] = [];
+  readonly #ropes: RopeTable[] = [];
+  readonly #steps: Step[] = [];
+  readonly #scopes: string[] = [];
+  readonly #options: PlanOptions;
+
+  constructor(options: PlanOptions = {}) {
+    this.#options = options;
+  }
+
+  /** Names what `body` adds: the dotted path of timings and of the printed plan. */
+  scope<T>(name: string, body: () => T): T {
+    this.#scopes.push(name);
+    const result = body();
+    this.#scopes.pop();
+    return result;
+  }
+
+  cache(spec: KvCacheSpec): CacheId {
+    return this.#caches.push(spec) - 1;
+  }
+
+  rope(table: RopeTable): RopeId {
+    return this.#ropes.push(table) - 1;
+  }
+
+  /** Rows of the token embedding, times `scale`. [T, dim] */
+  embedTokens(table: Weight, scale = 1): Rows {
+    const out = this.#buffer('x', table.shape[1]!);
+    this.#step({ op: 'embed', table: table.id, index: 'token', scale, add: false, out: out.id });
+    return out;
+  }
+
+  /** x += rows of a learned position table. */
+  addPositions(x: Rows, table: Weight): void {
+    this.#step({ op: 'embed', table: table.id, index: 'position', scale: 1, add: true, out: x.id });
+  }
+
+  rmsNorm(x: Rows, { weight }: Norm, eps: number, groups = 1): Rows {
+    const out = this.#like('normed', x);
+    this.#step({ op: 'norm', kind: 'rms', x: x.id, weight: weight.id, eps, groups, out: out.id });
+    return out;
+  }
+
+  layerNorm(x: Rows, { weight, bias }: Norm, eps: number): Rows {
+    const out = this.#like('normed', x);
+    this.#step({ op: 'norm', kind: 'layer', x: x.id, weight: weight.id, bias: bias?.id, eps, groups: 1, out: out.id });
+    return out;
+  }
+
+  matmul(x: Rows, { weight, bias }: Linear): Rows {
+    const out = this.#buffer('product', weight.shape[0]!, this.#buffers[x.id]!.rows);
+    this.#step({ op: 'matmul', x: x.id, weight: weight.id, bias: bias?.id, add: false, out: out.id });
+    return out;
+  }
+
+  /** into += x W + b */
+  addMatmul(into: Rows, x: Rows, { weight, bias }: Linear): void {
+    this.#step({ op: 'matmul', x: x.id, weight: weight.id, bias: bias?.id, add: true, out: into.id });
+  }
+
+  rotate(x: Rows, heads: number, table: RopeId): Rows {
+    const out = this.#like('rotated', x);
+    this.#step({ op: 'rope', x: x.id, heads, headDim: x.width / heads, table, out: out.id });
+    return out;
+  }
+
+  /** Appends this forward's keys and values to the cache, then lets every row attend. [T, heads * headDim] */
+  attention(q: Rows, k: Rows, v: Rows, cache: CacheId, heads: number, scale: number): Rows {
+    this.#step({ op: 'appendKv', cache, k: k.id, v: v.id });
+    const out = this.#like('attended', q);
+    this.#step({ op: 'attention', q: q.id, cache, heads, scale, out: out.id });
+    return out;
+  }
+
+  activate(kind: Activation, x: Rows, up?: Rows): Rows {
+    const out = this.#like('activated', x);
+    this.#step({ op: 'activate', kind, x: x.id, up: up?.id, out: out.id });
+    return out;
+  }
+
+  add(into: Rows, x: Rows): void {
+    this.#step({ op: 'add', x: x.id, out: into.id });
+  }
+
+  /** The rows whose logits somebody wants. [W, dim] */
+  wantedRows(x: Rows): Rows {
+    const out = this.#buffer('wanted', x.width, 'wanted');
+    this.#step({ op: 'select', x: x.id, out: out.id });
+    return out;
+  }
+
+  tap(name: string, x: Rows): void {
+    if (!this.#options.taps) return;
+    const out = this.#like(name, x);
+    this.#step({ op: 'tap', name, x: x.id, out: out.id });
+  }
+
+  /** The finished plan. `weights` in the order of their ids. */
+  finish(logits: Rows, weights: readonly PlannedWeight[]): Plan {
+    return {
+      buffers: this.#buffers,
+      weights,
+      caches: this.#caches,
+      ropes: this.#ropes,
+      steps: this.#steps,
+      logits: logits.id,
+      vocab: logits.width,
+    };
+  }
+
+  #buffer(name: string, width: number, rows: RowBuffer['rows'] = 'all'): Rows {
+    const id = this.#buffers.push({ name, width, rows }) - 1;
+    return { id, width };
+  }
+
+  #like(name: string, x: Rows): Rows {
+    return this.#buffer(name, x.width, this.#buffers[x.id]!.rows);
+  }
+
+  #step(step: Unscoped<Step>): void {
+    this.#steps.push({ ...step, scope: this.#scopes.join('.') } as Step);
+  }
+}

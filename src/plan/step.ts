@@ -1,0 +1,161 @@
+/**
+ * The plan of a forward pass: a list of steps over row buffers. It says what a model computes and nothing about how.
+ *
+ * A forward takes T rows; each row is one token of one sequence at one position. Buffers hold one f32 row for each of
+ * them (`rows: 'all'`) or for each row whose logits somebody wants (`rows: 'wanted'`).
+ */
+import type { Storage } from '../quant/storage.ts';
+import type { RopeTable } from './rope.ts';
+
+export type BufferId = number & { readonly buffer?: never };
+export type WeightId = number & { readonly weight?: never };
+export type RopeId = number & { readonly rope?: never };
+/** One key/value cache: the pages of one layer. */
+export type CacheId = number & { readonly cache?: never };
+
+export interface RowBuffer {
+  readonly name: string;
+  /** Values per row. */
+  readonly width: number;
+  readonly rows: 'all' | 'wanted';
+}
+
+export interface KvCacheSpec {
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Largest number of keys a token sees, itself included; undefined: all. */
+  readonly window?: number;
+}
+
+/** What a weight is to the model; storage policies decide by it. */
+export type WeightRole = 'embedding' | 'position' | 'attention' | 'ffn' | 'output' | 'norm' | 'bias';
+
+/** Where the bytes of a weight come from: a whole tensor, or rows `first .. first + shape[0]` of its logical [out, in] form. */
+export interface WeightSource {
+  readonly tensor: string;
+  /** The file stores [in, out] (GPT-2's Conv1D). */
+  readonly transposed: boolean;
+  /** First logical row taken, for tensors that hold several layers (fused q/k/v). */
+  readonly first: number;
+  /** Added to every value in f32 at load: 1 for Gemma's (1 + w) norms. */
+  readonly plus: number;
+}
+
+export interface PlannedWeight {
+  /** Dotted name in this project's words, e.g. `layers.3.attention.q`. */
+  readonly name: string;
+  readonly role: WeightRole;
+  /** [out, in] for matrices (rows x columns for embeddings), [n] for vectors. */
+  readonly shape: readonly number[];
+  readonly source: WeightSource;
+  readonly storage: Storage;
+  /** Whether it counts as a linear layer (a tied output head does). */
+  readonly linear: boolean;
+  /** Why it is stored so; printed by `lanewise plan`. */
+  readonly reason: string;
+  /** Weight bytes in memory as stored, without padding; 0 when it shares another weight's storage. */
+  readonly bytes: number;
+  /** The weight whose storage this one uses (a tied output head and its embedding). */
+  readonly shares?: WeightId;
+}
+
+export type Activation = 'gelu' | 'gelu_tanh' | 'silu' | 'relu';
+
+/** `out` and inputs are buffers with equal row counts unless said otherwise. */
+export type Step = { readonly scope: string } & (
+  | {
+      /** out[t] (+)= table[index(t)] * scale. */
+      readonly op: 'embed';
+      readonly table: WeightId;
+      readonly index: 'token' | 'position';
+      readonly scale: number;
+      readonly add: boolean;
+      readonly out: BufferId;
+    }
+  | {
+      /**
+       * Normalises each of `groups` equal parts of a row (1: the whole row; heads: q/k norm) and multiplies by `weight`
+       * (length width / groups). rms: x / sqrt(mean(x^2) + eps) * w. layer: (x - mean) / sqrt(var + eps) * w + b.
+       */
+      readonly op: 'norm';
+      readonly kind: 'rms' | 'layer';
+      readonly x: BufferId;
+      readonly weight: WeightId;
+      readonly bias?: WeightId;
+      readonly eps: number;
+      readonly groups: number;
+      readonly out: BufferId;
+    }
+  | {
+      /** out[t][n] (+)= sum over k of x[t][k] * w[n][k], then + bias[n]. With q8_0 and q4_0, x is quantized per 32 first. */
+      readonly op: 'matmul';
+      readonly x: BufferId;
+      readonly weight: WeightId;
+      readonly bias?: WeightId;
+      readonly add: boolean;
+      readonly out: BufferId;
+    }
+  | {
+      /** Rotates pairs (i, i + rotary/2) of the first `rotary` values of each head by position * frequency. */
+      readonly op: 'rope';
+      readonly x: BufferId;
+      readonly heads: number;
+      readonly headDim: number;
+      readonly table: RopeId;
+      readonly out: BufferId;
+    }
+  | {
+      /** Writes k and v of each row [kvHeads * headDim] into its sequence's pages at its position. */
+      readonly op: 'appendKv';
+      readonly cache: CacheId;
+      readonly k: BufferId;
+      readonly v: BufferId;
+    }
+  | {
+      /** out[t] = softmax(q[t] . K * scale) V per head, causal, over the row's own sequence, within the cache's window. */
+      readonly op: 'attention';
+      readonly q: BufferId;
+      readonly cache: CacheId;
+      readonly heads: number;
+      readonly scale: number;
+      readonly out: BufferId;
+    }
+  | {
+      /** out = f(x), or f(x) * up when `up` is given. */
+      readonly op: 'activate';
+      readonly kind: Activation;
+      readonly x: BufferId;
+      readonly up?: BufferId;
+      readonly out: BufferId;
+    }
+  | {
+      /** out += x. */
+      readonly op: 'add';
+      readonly x: BufferId;
+      readonly out: BufferId;
+    }
+  | {
+      /** Copies the wanted rows of x ('all') to out ('wanted'). */
+      readonly op: 'select';
+      readonly x: BufferId;
+      readonly out: BufferId;
+    }
+  | {
+      /** Keeps a copy of x for inspection under `name` (`hidden.3`, `final`). Only in plans built with taps. */
+      readonly op: 'tap';
+      readonly name: string;
+      readonly x: BufferId;
+      readonly out: BufferId;
+    }
+);
+
+export interface Plan {
+  readonly buffers: readonly RowBuffer[];
+  readonly weights: readonly PlannedWeight[];
+  readonly caches: readonly KvCacheSpec[];
+  readonly ropes: readonly RopeTable[];
+  readonly steps: readonly Step[];
+  /** Buffer of the logits, rows 'wanted'. */
+  readonly logits: BufferId;
+  readonly vocab: number;
+}

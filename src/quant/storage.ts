@@ -1,0 +1,17 @@
+/** How a weight is stored in memory. Names as in GGUF; block formats cover 32 neighbours along `in`. */
+export type Storage = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0';
+
+/** Values per block and bytes per block of one row. Float formats have blocks of one value. */
+export const storageLayout: Readonly<Record<Storage, { readonly block: number; readonly bytes: number }>> = {
+  f32: { block: 1, bytes: 4 },
+  f16: { block: 1, bytes: 2 },
+  bf16: { block: 1, bytes: 2 },
+  q8_0: { block: 32, bytes: 34 },
+  q4_0: { block: 32, bytes: 18 },
+};
+
+/** Bytes of `count` values along a row; `count` must be a multiple of the block. */
+export function storageBytes(storage: Storage, count: number): number {
+  const { block, bytes } = storageLayout[storage];
+  return (count / block) * bytes;
+}
