@@ -67,7 +67,8 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
 function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 100));
-  if (typeof value === 'number' || value === null || value === undefined || typeof value === 'boolean') return String(value);
+  if (typeof value === 'number' || value === null || value === undefined || typeof value === 'boolean')
+    return String(value);
   if (Array.isArray(value)) return 'an array';
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }

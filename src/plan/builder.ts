@@ -1,7 +1,16 @@
 /** Builds a plan: an architecture file calls these in the order in which the model computes. */
 import type { RopeTable } from './rope.ts';
 import type {
-  Activation, BufferId, CacheId, KvCacheSpec, Plan, PlannedWeight, RopeId, RowBuffer, Step, WeightId,
+  Activation,
+  BufferId,
+  CacheId,
+  KvCacheSpec,
+  Plan,
+  PlannedWeight,
+  RopeId,
+  RowBuffer,
+  Step,
+  WeightId,
 } from './step.ts';
 
 /** A weight as an architecture file holds it. */

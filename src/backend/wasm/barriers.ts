@@ -1,0 +1,85 @@
+/**
+ * Where threads must wait for each other.
+ *
+ * A step divides its work in one of two ways. `rows`: thread t takes the t-th share of the rows, the same for every
+ * step, so what a thread reads of a buffer it wrote itself. `any`: by output columns or work items, so threads read what
+ * others wrote. With few rows a replicable step is done in full by every thread (all write the same bytes) instead of
+ * being divided: cheaper than waiting. A barrier stands before a step that touches memory which another thread may
+ * still be writing or, when the step writes, still be reading.
+ */
+
+export interface Access {
+  /** Identity of the buffer: equal rows of one buffer lie at equal addresses. */
+  readonly buffer: string;
+  /** Byte range in memory; buffers with disjoint lifetimes share addresses. */
+  readonly start: number;
+  readonly end: number;
+  readonly pattern: 'rows' | 'any';
+}
+
+export interface TapeStep {
+  readonly reads: readonly Access[];
+  readonly writes: readonly Access[];
+  /** Idempotent and row-wise: may be done by every thread in full. */
+  readonly replicable: boolean;
+  /** A barrier before it in any case: from here on another row count decides between divided and replicated. */
+  readonly fence: boolean;
+}
+
+export interface Barriers {
+  /** After this step when its work is divided. */
+  readonly divided: boolean;
+  /** After this step even when every thread did all of it. */
+  readonly replicated: boolean;
+}
+
+interface Pending {
+  readonly access: Access;
+  readonly write: boolean;
+  readonly replicated: boolean;
+}
+
+const overlap = (a: Access, b: Access): boolean => a.start < b.end && b.start < a.end;
+
+function conflicts(before: Pending, now: Pending): boolean {
+  if (!(before.write || now.write) || !overlap(before.access, now.access)) return false;
+  // Every thread wrote all of it with its own hands and only reads it now.
+  if (before.write && before.replicated && !now.write) return before.access.buffer !== now.access.buffer;
+  if (before.replicated || now.replicated) return true;
+  return !(
+    before.access.pattern === 'rows' &&
+    now.access.pattern === 'rows' &&
+    before.access.buffer === now.access.buffer
+  );
+}
+
+/** For each step whether a barrier follows it, with steps divided (`replicate` false) or replicated where possible. */
+function place(steps: readonly TapeStep[], replicate: boolean): boolean[] {
+  const after = steps.map(() => false);
+  let pending: Pending[] = [];
+  steps.forEach((step, index) => {
+    const replicated = replicate && step.replicable;
+    const accesses: Pending[] = [
+      ...step.reads.map((access) => ({ access, write: false, replicated })),
+      ...step.writes.map((access) => ({ access, write: true, replicated })),
+    ];
+    if (step.fence || accesses.some((now) => pending.some((before) => conflicts(before, now)))) {
+      if (index > 0) after[index - 1] = true;
+      pending = [];
+    }
+    pending.push(...accesses);
+  });
+  // The caller reads the results, and the next walk overwrites the inputs.
+  if (after.length) after[after.length - 1] = true;
+  return after;
+}
+
+export function placeBarriers(steps: readonly TapeStep[]): Barriers[] {
+  const divided = place(steps, false);
+  const replicated = place(steps, true);
+  return steps.map((step, index) => ({
+    // A step that is never replicated has one flag for both ways of walking.
+    divided: divided[index]! || (!step.replicable && replicated[index]!),
+    replicated: step.replicable && replicated[index]!,
+  }));
+}

@@ -1,0 +1,27 @@
+/** What the WebAssembly backend needs from its surroundings. Node and browsers each have one implementation. */
+import type { ThreadSetup } from './thread.ts';
+
+export interface CompileOptions {
+  /**
+   * Ask the engine for code of its best width (256 bits through V8's revectorizer). A host that cannot ask compiles as
+   * usual. Results have the same bits either way.
+   */
+  readonly wide: boolean;
+}
+
+export interface Thread {
+  /** Resolves when the thread waits for work. Rejects when it cannot start. */
+  readonly ready: Promise<void>;
+  terminate(): Promise<void>;
+}
+
+export interface WasmHost {
+  /** Cores that threads of this process may use. */
+  readonly cores: number;
+  /** Whether threads over shared memory can be had, or why not. */
+  readonly threads: { readonly possible: true } | { readonly possible: false; readonly reason: string };
+  /** Whether `wide` does anything here. */
+  readonly widens: boolean;
+  compile(bytes: Uint8Array<ArrayBuffer>, options: CompileOptions): WebAssembly.Module;
+  spawn(setup: ThreadSetup): Thread;
+}

@@ -1,0 +1,87 @@
+/**
+ * One thread of the pool: instances of all kernels over the shared memory, a table of the step kernels, and the walker.
+ * Thread 0 is the caller; the others run `serve` in workers and sleep between forwards.
+ */
+
+/** Words that the threads and their caller share, as byte addresses. The kernels' own control block follows at 1024. */
+export const signals = {
+  epoch: 64,
+  command: 128,
+  tape: 132,
+  steps: 136,
+  errorLength: 252,
+  error: 256,
+  errorCapacity: 512,
+} as const;
+export const commands = { walk: 1, exit: 2 } as const;
+
+export interface ThreadSetup {
+  readonly memory: WebAssembly.Memory;
+  readonly modules: readonly WebAssembly.Module[];
+  /** Step kernels in the order of their table indices: module index and export name. */
+  readonly kernels: readonly { readonly module: number; readonly name: string }[];
+  /** Index of the module that exports `walk`. */
+  readonly walker: number;
+  /** Byte address of the word that makes waiting threads give up. */
+  readonly poison: number;
+  readonly thread: number;
+  readonly threads: number;
+  /** Byte address of this thread's private scratch area. */
+  readonly scratch: number;
+  /** Turns of a barrier's loop before it sleeps. */
+  readonly spins: number;
+}
+
+export type Walk = (tape: number, steps: number) => number;
+
+type Exports = Record<string, (...args: number[]) => number>;
+
+/** Instances of all modules for one thread. `mark` is called after each step while the timing flag is on. */
+export function instantiate(setup: ThreadSetup, mark: (step: number) => void): Walk {
+  const table = new WebAssembly.Table({ element: 'anyfunc', initial: setup.kernels.length });
+  const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, setup.scratch | 0);
+  const env = { memory: setup.memory, scratch, table, mark };
+  const exports = setup.modules.map((module) => new WebAssembly.Instance(module, { env }).exports as Exports);
+  for (const [index, { module, name }] of setup.kernels.entries()) table.set(index, exports[module]![name]);
+  const walk = exports[setup.walker]!.walk!;
+  return (tape, steps) => walk(tape, steps, setup.thread, setup.threads, setup.spins);
+}
+
+/** Turns of the idle loop before a thread sleeps: about the time that sampling a token takes. */
+const idleSpins = 20_000;
+
+/** The life of a worker thread: wait for an epoch, walk the tape, again; returns at the exit command. */
+export function serve(setup: ThreadSetup, onReady: () => void): void {
+  const walk = instantiate(setup, () => {});
+  const words = new Int32Array(setup.memory.buffer, 0, 256);
+  const epochAt = signals.epoch >> 2;
+  let epoch = Atomics.load(words, epochAt);
+  onReady();
+  for (;;) {
+    for (let n = setup.spins > 0 ? idleSpins : 0; n > 0 && Atomics.load(words, epochAt) === epoch; n--);
+    while (Atomics.load(words, epochAt) === epoch) Atomics.wait(words, epochAt, epoch);
+    epoch = Atomics.load(words, epochAt);
+    if (Atomics.load(words, signals.command >> 2) === commands.exit) return;
+    try {
+      walk(words[signals.tape >> 2]!, words[signals.steps >> 2]!);
+    } catch (error) {
+      reportFailure(setup, error);
+    }
+  }
+}
+
+/** Leaves the message where the caller finds it and wakes every thread that waits. */
+export function reportFailure({ memory, poison, thread }: ThreadSetup, error: unknown): void {
+  const text = new TextEncoder().encode(`thread ${thread}: ${error instanceof Error ? error.message : String(error)}`);
+  const bytes = text.subarray(0, signals.errorCapacity);
+  new Uint8Array(memory.buffer, signals.error, bytes.length).set(bytes);
+  const words = new Int32Array(memory.buffer, 0, 1024);
+  words[signals.errorLength >> 2] = bytes.length;
+  Atomics.store(words, poison >> 2, 1);
+}
+
+export function failureText(memory: WebAssembly.Memory): string {
+  const length = new Int32Array(memory.buffer, signals.errorLength, 1)[0]!;
+  // TextDecoder refuses shared memory: decode a copy.
+  return new TextDecoder().decode(new Uint8Array(memory.buffer, signals.error, length).slice());
+}
