@@ -1,0 +1,128 @@
+/** Cuts the tensors of a plan into slabs that fit the staging area, each read once and packed by all threads. */
+import type { PlannedWeight } from '../../plan/step.ts';
+
+/** One read of a tensor's bytes, and the weights that take something from it. */
+export interface Slab {
+  readonly tensor: string;
+  /** Byte range relative to the tensor. */
+  readonly start: number;
+  readonly end: number;
+  readonly parts: readonly SlabPart[];
+}
+
+export interface SlabPart {
+  /** Index into the plan's weights. */
+  readonly weight: number;
+  /** First output row of the weight in this slab (0 for transposed ones, whose slabs hold all rows). */
+  readonly firstRow: number;
+  readonly rows: number;
+  /** First column (along `in`) of the weight in this slab. */
+  readonly firstColumn: number;
+  readonly columns: number;
+  /** Bytes from the slab's start to the part's first value. */
+  readonly offset: number;
+  /** Bytes from one line of the file to the next: a row, or a column when transposed. */
+  readonly lineBytes: number;
+}
+
+/** Rows of a lane group; a slab starts at a group's first row. */
+const GROUP = 16;
+/** Values of a quantization block; a transposed slab starts at a block's first column. */
+const BLOCK = 32;
+
+interface Wanted {
+  readonly index: number;
+  readonly weight: PlannedWeight;
+}
+
+/** @param shapeOf shape of a tensor as the file has it @param sizeOf bytes per value of a tensor @throws RangeError when one group exceeds `capacity` */
+export function planSlabs(
+  weights: readonly PlannedWeight[],
+  shapeOf: (tensor: string) => readonly number[],
+  sizeOf: (tensor: string) => number,
+  capacity: number,
+): Slab[] {
+  const byTensor = new Map<string, Wanted[]>();
+  for (const [index, weight] of weights.entries()) {
+    if (weight.shares !== undefined) continue;
+    const list = byTensor.get(weight.source.tensor);
+    if (list) list.push({ index, weight });
+    else byTensor.set(weight.source.tensor, [{ index, weight }]);
+  }
+  return [...byTensor].flatMap(([tensor, wanted]) => {
+    const size = sizeOf(tensor);
+    const matrices = wanted.filter(({ weight }) => weight.shape.length === 2);
+    const transposed = matrices.filter(({ weight }) => weight.source.transposed);
+    return [
+      ...wanted.filter(({ weight }) => weight.shape.length === 1).map((w) => vectorSlab(tensor, w, size)),
+      ...matrices.filter((w) => !transposed.includes(w)).flatMap((w) => rowSlabs(tensor, w, size, capacity)),
+      ...(transposed.length ? columnSlabs(tensor, transposed, shapeOf(tensor), size, capacity) : []),
+    ];
+  });
+}
+
+function vectorSlab(tensor: string, { index, weight }: Wanted, size: number): Slab {
+  const [count] = weight.shape as [number];
+  const start = weight.source.first * size;
+  const part = {
+    weight: index,
+    firstRow: 0,
+    rows: 1,
+    firstColumn: 0,
+    columns: count,
+    offset: 0,
+    lineBytes: count * size,
+  };
+  return { tensor, start, end: start + count * size, parts: [part] };
+}
+
+/** Whole rows of a matrix stored [out, in]. */
+function rowSlabs(tensor: string, { index, weight }: Wanted, size: number, capacity: number): Slab[] {
+  const [rows, columns] = weight.shape as [number, number];
+  const lineBytes = columns * size;
+  const step = linesPerSlab(tensor, lineBytes, GROUP, capacity);
+  const slabs: Slab[] = [];
+  for (let firstRow = 0; firstRow < rows; firstRow += step) {
+    const count = Math.min(step, rows - firstRow);
+    const start = (weight.source.first + firstRow) * lineBytes;
+    const part = { weight: index, firstRow, rows: count, firstColumn: 0, columns, offset: 0, lineBytes };
+    slabs.push({ tensor, start, end: start + count * lineBytes, parts: [part] });
+  }
+  return slabs;
+}
+
+/** Lines of a matrix stored [in, out]; all weights that share it take their columns of the file from one read. */
+function columnSlabs(
+  tensor: string,
+  wanted: readonly Wanted[],
+  shape: readonly number[],
+  size: number,
+  capacity: number,
+): Slab[] {
+  const [inputs, outputs] = shape as [number, number];
+  const lineBytes = outputs * size;
+  const step = linesPerSlab(tensor, lineBytes, BLOCK, capacity);
+  const slabs: Slab[] = [];
+  for (let firstColumn = 0; firstColumn < inputs; firstColumn += step) {
+    const columns = Math.min(step, inputs - firstColumn);
+    const start = firstColumn * lineBytes;
+    const parts = wanted.map(({ index, weight }) => ({
+      weight: index,
+      firstRow: 0,
+      rows: weight.shape[0]!,
+      firstColumn,
+      columns,
+      offset: weight.source.first * size,
+      lineBytes,
+    }));
+    slabs.push({ tensor, start, end: start + columns * lineBytes, parts });
+  }
+  return slabs;
+}
+
+function linesPerSlab(tensor: string, lineBytes: number, multiple: number, capacity: number): number {
+  const lines = Math.floor(capacity / lineBytes / multiple) * multiple;
+  if (lines === 0)
+    throw new RangeError(`${tensor}: ${multiple} lines of ${lineBytes} bytes exceed the staging area of ${capacity}`);
+  return lines;
+}
