@@ -3,7 +3,9 @@
  * Thread 0 is the caller; the others run `serve` in workers and sleep between forwards.
  */
 
-/** Words that the threads and their caller share, as byte addresses. The kernels' own control block follows at 1024. */
+import { poison } from '../../kernels/barrier.ts';
+
+/** Words that the threads and their caller share, as byte addresses. */
 export const signals = {
   epoch: 64,
   command: 128,
@@ -13,6 +15,8 @@ export const signals = {
   error: 256,
   errorCapacity: 512,
 } as const;
+/** Address of the kernels' control block (src/kernels/barrier.ts). */
+export const controlAddress = 1024;
 export const commands = { walk: 1, exit: 2 } as const;
 
 export interface ThreadSetup {
@@ -22,8 +26,6 @@ export interface ThreadSetup {
   readonly kernels: readonly { readonly module: number; readonly name: string }[];
   /** Index of the module that exports `walk`. */
   readonly walker: number;
-  /** Byte address of the word that makes waiting threads give up. */
-  readonly poison: number;
   readonly thread: number;
   readonly threads: number;
   /** Byte address of this thread's private scratch area. */
@@ -71,13 +73,12 @@ export function serve(setup: ThreadSetup, onReady: () => void): void {
 }
 
 /** Leaves the message where the caller finds it and wakes every thread that waits. */
-export function reportFailure({ memory, poison, thread }: ThreadSetup, error: unknown): void {
+export function reportFailure({ memory, thread }: ThreadSetup, error: unknown): void {
   const text = new TextEncoder().encode(`thread ${thread}: ${error instanceof Error ? error.message : String(error)}`);
   const bytes = text.subarray(0, signals.errorCapacity);
   new Uint8Array(memory.buffer, signals.error, bytes.length).set(bytes);
-  const words = new Int32Array(memory.buffer, 0, 1024);
-  words[signals.errorLength >> 2] = bytes.length;
-  Atomics.store(words, poison >> 2, 1);
+  new Int32Array(memory.buffer, signals.errorLength, 1)[0] = bytes.length;
+  poison(memory, controlAddress);
 }
 
 export function failureText(memory: WebAssembly.Memory): string {
