@@ -1,0 +1,103 @@
+/**
+ * How weights lie in memory: the one definition that packing, products, embeddings and the backend share.
+ *
+ * A matrix [rows, k] is cut into groups of LANES rows; row r of a group lives in vector lane r. Rows that fill up the
+ * last group are zero. One group:
+ *
+ *   f32, f16, bf16   k lines, one per column:           | row 0 | row 1 | ... | row 15 |
+ *
+ *   q8_0, per block of 32 columns, 544 bytes:           | 16 f16 scales |
+ *     32/g lines of 16 x g bytes, g = 2 or 4            | row 0: k .. k+g-1 | row 1: k .. k+g-1 | ...
+ *
+ *   q4_0, per block of 32 columns, 288 bytes:           | 16 f16 scales |
+ *     4 lines of 16 x 4 bytes, line j, byte i           | low nibble k = 4j+i, high nibble k = 16+4j+i | ...
+ *
+ * As many bytes as in the file, so that a product reads one sequential stream.
+ */
+import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
+
+/** Rows per group, one per vector lane. */
+export const LANES = 16;
+/** Columns per block of q8_0 and q4_0. */
+export const BLOCK = 32;
+
+/** How a machine's dot product wants the bytes of q8_0: `choose` in probe.ts. */
+export interface Q8Layout {
+  /** Neighbours along k that share a 32-bit lane once loaded: 2 (widened to int16) or 4 (bytes). */
+  readonly neighbours: 2 | 4;
+  /** 0x80 turns q into q + 128, for dot products that take unsigned bytes; 0 leaves it. */
+  readonly flip: 0 | 0x80;
+}
+
+/** Groups that hold `rows` rows. */
+export const groupsOf = (rows: number): number => Math.ceil(rows / LANES);
+
+/** `count` values rounded up to whole groups: the length of row buffers and vectors. */
+export const padded = (count: number): number => groupsOf(count) * LANES;
+
+/** The kernels' steps along k: columns for float formats, blocks for block formats. */
+export const stepsOf = (storage: Storage, k: number): number => k / storageLayout[storage].block;
+
+/** Bytes of one step of a group: a line, or a block with its scales. */
+export const stepBytes = (storage: Storage): number => LANES * storageLayout[storage].bytes;
+
+/** Bytes of a group of LANES rows of k columns. */
+export const groupBytes = (storage: Storage, k: number): number => LANES * storageBytes(storage, k);
+
+/** Bytes of a matrix [rows, k] with its padding rows. */
+export const matrixBytes = (storage: Storage, rows: number, k: number): number =>
+  groupsOf(rows) * groupBytes(storage, k);
+
+/**
+ * Lays out `rows` rows of k columns, given as in a file: row-major, blocks as in GGUF (f16 scale, then the quants; byte
+ * j of q4_0 holds k = j in its low and k = j + 16 in its high nibble). The scalar definition of the layout.
+ */
+export function interleave(storage: Storage, source: Uint8Array, rows: number, k: number, q8: Q8Layout): Uint8Array {
+  const { bytes } = storageLayout[storage];
+  const steps = stepsOf(storage, k);
+  const out = new Uint8Array(matrixBytes(storage, rows, k));
+  const pieces = piecesOf(storage, q8);
+  for (let row = 0; row < rows; row++) {
+    const group = Math.floor(row / LANES) * steps;
+    for (let step = 0; step < steps; step++) {
+      const from = (row * steps + step) * bytes;
+      let to = (group + step) * stepBytes(storage);
+      let taken = 0;
+      for (const [length, flip] of pieces) {
+        for (let i = 0; i < length; i++) out[to + (row % LANES) * length + i] = source[from + taken + i]! ^ flip;
+        taken += length;
+        to += LANES * length;
+      }
+    }
+  }
+  // Padding rows of flipped bytes are zero as well: their scale is.
+  return out;
+}
+
+/** The pieces of one row's step, each of which is interleaved with the same piece of the other rows: [bytes, flip]. */
+function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): readonly (readonly [number, number])[] {
+  if (storage === 'q8_0') return [[2, 0], ...Array<[number, number]>(BLOCK / neighbours).fill([neighbours, flip])];
+  if (storage === 'q4_0') return [[2, 0], ...Array<[number, number]>(4).fill([4, 0])];
+  return [[storageLayout[storage].bytes, 0]];
+}
+
+/**
+ * A row of quantized activations, what block products read. Per block of 32:
+ *
+ *   f32 scale * 2^112 | i32 correction | 32 x int8 or int16
+ *
+ * 2^112 makes up for the f16 scales of the weights, which kernels widen by shifting. correction = -offset * (sum of the
+ * block), where offset is what the weights carry on top of q: the integer sums start there.
+ */
+export interface ActivationFormat {
+  /** 'crossed': int16, and of every four columns in the order 0, 2, 1, 3. */
+  readonly values: 'int8' | 'int16' | 'crossed';
+  readonly offset: 0 | 8 | 128;
+}
+
+/** Bytes of one block of quantized activations. */
+export const activationBlockBytes = ({ values }: ActivationFormat): number => 8 + BLOCK * (values === 'int8' ? 1 : 2);
+
+/** Bytes from row to row of quantized activations of k columns; a multiple of 64. */
+export const activationStride = (format: ActivationFormat, k: number): number =>
+  Math.ceil(((k / BLOCK) * activationBlockBytes(format)) / 64) * 64;
