@@ -1,0 +1,164 @@
+/** The tensors of a model: one SafeTensors file, or shards with an index that says which tensor lies where. */
+import { FormatError } from '../errors.ts';
+import type { ByteSource, FileFolder } from './bytes.ts';
+import { isPlainFileName } from './bytes.ts';
+import { readJson } from './json.ts';
+import type { TensorInfo } from './safetensors.ts';
+import { readSafeTensorsHeader } from './safetensors.ts';
+
+export { readJson, readText } from './json.ts';
+
+export interface CheckpointTensor extends TensorInfo {
+  /** Name of the file that holds it; `offset` counts from that file's start. */
+  readonly file: string;
+  /** Fills `target` (any memory) with the tensor's bytes from `start` on. @throws FormatError OutOfTensor, FileChanged */
+  readInto(start: number, target: Uint8Array): Promise<void>;
+}
+
+export interface Checkpoint {
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** Texts of `__metadata__`; the first shard that has a key wins. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** Names of the files, in the order of their names. */
+  readonly files: readonly string[];
+  /** What is wrong and does not matter. */
+  readonly warnings: readonly string[];
+  close(): Promise<void>;
+}
+
+const SINGLE = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+
+/**
+ * Opens the weights of a folder: `file` (a .safetensors file or an index), else model.safetensors, else
+ * model.safetensors.index.json, else the one .safetensors file there is. Reads headers only.
+ * @throws FormatError of readSafeTensorsHeader, and NoCheckpoint, AmbiguousCheckpoint, InvalidIndex, UnsafeFileName,
+ * MissingShard, MissingTensor, DuplicateTensor, UnlistedTensor
+ */
+export async function openCheckpoint(folder: FileFolder, file?: string): Promise<Checkpoint> {
+  const name = file ?? (await findCheckpoint(folder));
+  const index = name.endsWith('.json') ? await readIndex(folder, name) : undefined;
+  const opened = new Map<string, ByteSource>();
+  const close = async () => void (await Promise.all([...opened.values()].map((source) => source.close())));
+  try {
+    const tensors = new Map<string, CheckpointTensor>();
+    const metadata = new Map<string, string>();
+    for (const shard of index?.shards ?? [name]) {
+      const source = await folder.open(shard);
+      if (!source) throw missingFile(folder, shard, index && name);
+      opened.set(shard, source);
+      const header = await readSafeTensorsHeader(source);
+      for (const info of header.tensors.values()) {
+        if (index) checkListed(info.name, shard, { folder, indexFile: name, index, first: tensors.get(info.name) });
+        tensors.set(info.name, checkpointTensor(info, shard, source));
+      }
+      for (const [key, text] of header.metadata) if (!metadata.has(key)) metadata.set(key, text);
+    }
+    if (index) checkAllFound(index, tensors, `${folder.name}/${name}`);
+    return { tensors, metadata, files: [...opened.keys()], warnings: index ? sizeWarnings(index, tensors) : [], close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function findCheckpoint(folder: FileFolder): Promise<string> {
+  for (const name of [SINGLE, INDEX]) {
+    const source = await folder.open(name);
+    if (!source) continue;
+    await source.close();
+    return name;
+  }
+  const found = (await folder.list()).filter((name) => name.endsWith('.safetensors'));
+  if (found.length === 1) return found[0]!;
+  if (found.length === 0) {
+    throw new FormatError('NoCheckpoint', folder.name, `expected ${SINGLE} or ${INDEX}, found no .safetensors file`);
+  }
+  const what = `expected ${SINGLE}, ${INDEX} or one .safetensors file, found ${found.slice(0, 10).join(', ')}: name one`;
+  throw new FormatError('AmbiguousCheckpoint', folder.name, what);
+}
+
+interface Index {
+  /** Tensor name -> file name. */
+  readonly weightMap: ReadonlyMap<string, string>;
+  readonly shards: readonly string[];
+  readonly totalSize: unknown;
+}
+
+async function readIndex(folder: FileFolder, name: string): Promise<Index> {
+  const json = await readJson(folder, name);
+  if (json === undefined) throw missingFile(folder, name);
+  const file = `${folder.name}/${name}`;
+  const map = isObject(json) ? json.weight_map : undefined;
+  if (!isObject(json) || !isObject(map)) {
+    throw new FormatError('InvalidIndex', file, 'expected {"weight_map": {tensor: file}}', { key: 'weight_map' });
+  }
+  const weightMap = new Map<string, string>();
+  for (const [tensor, shard] of Object.entries(map)) {
+    if (typeof shard !== 'string') throw new FormatError('InvalidIndex', file, 'expected a file name', { key: tensor });
+    if (!isPlainFileName(shard) || !shard.endsWith('.safetensors')) {
+      const found = JSON.stringify(shard.slice(0, 200));
+      const what = `expected the name of a .safetensors file beside the index, without path parts, found ${found}`;
+      throw new FormatError('UnsafeFileName', file, what, { key: tensor });
+    }
+    weightMap.set(tensor, shard);
+  }
+  const totalSize = isObject(json.metadata) ? json.metadata.total_size : undefined;
+  return { weightMap, shards: [...new Set(weightMap.values())].sort(), totalSize };
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function missingFile(folder: FileFolder, name: string, indexFile?: string): FormatError {
+  if (!indexFile) return new FormatError('NoCheckpoint', `${folder.name}/${name}`, 'there is no such file');
+  const what = `the shard is named by ${indexFile} and is not there; get it again`;
+  return new FormatError('MissingShard', `${folder.name}/${name}`, what);
+}
+
+/** A tensor found in a shard must be the one that the index expects there. */
+function checkListed(
+  tensor: string,
+  shard: string,
+  about: { folder: FileFolder; indexFile: string; index: Index; first: CheckpointTensor | undefined },
+): void {
+  const { folder, indexFile, index, first } = about;
+  const file = `${folder.name}/${shard}`;
+  if (first) {
+    throw new FormatError('DuplicateTensor', file, `the tensor is also in ${first.file}`, { key: tensor });
+  }
+  const expected = index.weightMap.get(tensor);
+  if (expected === shard) return;
+  const says = expected === undefined ? `does not list it` : `says it is in ${expected}`;
+  throw new FormatError('UnlistedTensor', file, `the tensor is here, ${indexFile} ${says}`, { key: tensor });
+}
+
+function checkAllFound(index: Index, tensors: ReadonlyMap<string, unknown>, file: string): void {
+  for (const [tensor, shard] of index.weightMap) {
+    if (!tensors.has(tensor)) {
+      throw new FormatError('MissingTensor', file, `listed in ${shard}, which does not hold it`, { key: tensor });
+    }
+  }
+}
+
+function sizeWarnings({ totalSize }: Index, tensors: ReadonlyMap<string, TensorInfo>): string[] {
+  const bytes = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
+  if (totalSize === undefined || totalSize === bytes) return [];
+  return [
+    `metadata.total_size of the index is ${JSON.stringify(totalSize)?.slice(0, 40)}, the tensors have ${bytes} bytes`,
+  ];
+}
+
+function checkpointTensor(info: TensorInfo, file: string, source: ByteSource): CheckpointTensor {
+  return {
+    ...info,
+    file,
+    async readInto(start, target) {
+      if (!Number.isSafeInteger(start) || start < 0 || start + target.length > info.byteLength) {
+        const what = `bytes ${start} to ${start + target.length} asked for, the tensor has ${info.byteLength}`;
+        throw new FormatError('OutOfTensor', source.name, what, { key: info.name });
+      }
+      await source.readInto(info.offset + start, target);
+    },
+  };
+}

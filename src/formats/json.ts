@@ -1,0 +1,257 @@
+/**
+ * JSON over UTF-8 bytes (RFC 8259), read token by token: `JSON.parse` keeps the last of two equal keys, rounds integers
+ * beyond 2^53, takes 2.0 and 1e3 for integers and says where an error is in one engine's own words.
+ */
+import { FormatError } from '../errors.ts';
+import type { FileFolder } from './bytes.ts';
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const ESCAPES = new Map([...'"\\/bfnrt'].map((letter, i) => [letter.charCodeAt(0), '"\\/\b\f\n\r\t'[i]!]));
+
+const HALF_PAIR = /\p{Surrogate}/u;
+const LATIN1 = new TextDecoder('latin1');
+const SCALAR = /^(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)$/;
+const isDelimiter = (byte: number): boolean => byte <= 0x20 || ',:[]{}"'.includes(String.fromCharCode(byte));
+
+/** A cursor over JSON text. Every `FormatError` carries the byte offset in the file, which is `base` + position. */
+export class JsonScanner {
+  position = 0;
+  private readonly decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  private readonly bytes: Uint8Array;
+  private readonly file: string;
+  private readonly base: number;
+  private readonly syntaxCode: string;
+
+  /** `syntaxCode` is the code of errors in the text itself. @throws FormatError InvalidUtf8 */
+  constructor(bytes: Uint8Array, file: string, options: { base?: number; syntaxCode: string }) {
+    this.bytes = bytes;
+    this.file = file;
+    this.base = options.base ?? 0;
+    this.syntaxCode = options.syntaxCode;
+    const bad = firstInvalidUtf8(bytes);
+    if (bad >= 0) throw this.error('InvalidUtf8', 'not valid UTF-8', bad);
+    if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
+      throw this.error('InvalidUtf8', 'expected JSON without a byte order mark in front', 0);
+    }
+  }
+
+  error(code: string, what: string, at: number = this.position, key?: string): FormatError {
+    return new FormatError(code, this.file, what, { offset: this.base + at, key });
+  }
+
+  /** The error for something else than what must stand here. */
+  unexpected(expected: string, code: string = this.syntaxCode, key?: string): FormatError {
+    return this.error(code, `expected ${expected}, found ${this.describe()}`, this.position, key);
+  }
+
+  /** Skips whitespace; the next byte, or -1 at the end. */
+  peek(): number {
+    let byte = this.bytes[this.position];
+    while (byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09) byte = this.bytes[++this.position];
+    return byte ?? -1;
+  }
+
+  /** Skips whitespace and takes `character` if it is next. */
+  take(character: string): boolean {
+    if (this.peek() !== character.charCodeAt(0)) return false;
+    this.position++;
+    return true;
+  }
+
+  expect(character: string, code?: string, key?: string): void {
+    if (!this.take(character)) throw this.unexpected(`"${character}"`, code, key);
+  }
+
+  /** Nothing but whitespace may follow. */
+  expectEnd(): void {
+    if (this.peek() !== -1) throw this.unexpected('nothing more');
+  }
+
+  /** Reads an object: `entry` is called with each key, the scanner standing at the value, which it must consume. */
+  object(entry: (key: string, at: number) => void): void {
+    this.expect('{');
+    if (this.take('}')) return;
+    const keys = new Set<string>();
+    do {
+      this.peek();
+      const at = this.position;
+      const key = this.string('a key in double quotes');
+      if (keys.has(key)) throw this.error('DuplicateKey', 'the key stands twice in one object', at, key);
+      keys.add(key);
+      this.expect(':');
+      entry(key, at);
+    } while (this.take(','));
+    this.expect('}');
+  }
+
+  /** Reads an array: `item` is called with the scanner standing at each value, which it must consume. */
+  array(item: () => void): void {
+    this.expect('[');
+    if (this.take(']')) return;
+    do item();
+    while (this.take(','));
+    this.expect(']');
+  }
+
+  string(expected = 'a string', code?: string, key?: string): string {
+    if (this.peek() !== QUOTE) throw this.unexpected(expected, code, key);
+    let from = ++this.position;
+    let text = '';
+    for (;;) {
+      const byte = this.bytes[this.position];
+      if (byte === undefined) throw this.unexpected('the end of a string');
+      if (byte < 0x20) throw this.unexpected('control characters in strings to be escaped');
+      if (byte === QUOTE) {
+        text += this.decoder.decode(this.bytes.subarray(from, this.position++));
+        if (HALF_PAIR.test(text)) throw this.error(this.syntaxCode, 'half of a surrogate pair in a string', from);
+        return text;
+      }
+      if (byte === BACKSLASH) {
+        text += this.decoder.decode(this.bytes.subarray(from, this.position++)) + this.escape();
+        from = this.position;
+      } else {
+        this.position++;
+      }
+    }
+  }
+
+  private escape(): string {
+    const letter = this.bytes[this.position];
+    const plain = letter === undefined ? undefined : ESCAPES.get(letter);
+    if (plain !== undefined) {
+      this.position++;
+      return plain;
+    }
+    const hex = String.fromCharCode(...this.bytes.subarray(this.position + 1, this.position + 5));
+    if (letter !== 0x75 || !/^[0-9a-fA-F]{4}$/.test(hex)) throw this.unexpected('an escape such as \\n or \\u00e9');
+    this.position += 5;
+    return String.fromCharCode(Number.parseInt(hex, 16));
+  }
+
+  /**
+   * An integer of 0 or more as the text spells it: no sign, fraction or exponent, not beyond 2^53 - 1.
+   * @throws FormatError with `codes.kind` for any other value, `codes.range` for one too large
+   */
+  integer(codes: { kind: string; range: string }, key?: string): number {
+    this.peek();
+    const start = this.position;
+    let value = 0;
+    let digit = this.digit();
+    if (digit < 0) throw this.unexpected('an integer of 0 or more', codes.kind, key);
+    for (; digit >= 0; digit = this.digit()) {
+      if (this.position > start && this.bytes[start] === 0x30) throw this.unexpected('no digit after a leading 0');
+      value = value * 10 + digit;
+      if (value > Number.MAX_SAFE_INTEGER) {
+        throw this.error(codes.range, 'expected an integer below 2^53', start, key);
+      }
+      this.position++;
+    }
+    const next = this.bytes[this.position];
+    if (next === 0x2e || next === 0x65 || next === 0x45) {
+      this.position = start;
+      throw this.unexpected('an integer without fraction or exponent', codes.kind, key);
+    }
+    return value;
+  }
+
+  private digit(): number {
+    const byte = this.bytes[this.position];
+    return byte !== undefined && byte >= 0x30 && byte <= 0x39 ? byte - 0x30 : -1;
+  }
+
+  /** Reads a number, `true`, `false` or `null` without keeping it. */
+  skipScalar(): void {
+    this.peek();
+    const start = this.position;
+    for (let byte = this.bytes[start]; byte !== undefined && !isDelimiter(byte); byte = this.bytes[++this.position]);
+    const text = LATIN1.decode(this.bytes.subarray(start, this.position));
+    if (SCALAR.test(text)) return;
+    this.position = start;
+    throw this.unexpected('a value');
+  }
+
+  private describe(): string {
+    if (this.position >= this.bytes.length) return 'the end of the text';
+    const rest = this.bytes.subarray(this.position, this.position + 24);
+    const end = rest.findIndex(isDelimiter);
+    return JSON.stringify(LATIN1.decode(rest.subarray(0, end < 0 ? rest.length : Math.max(end, 1))));
+  }
+}
+
+/** Position of the first byte that is not UTF-8 (RFC 3629: nothing overlong, no surrogates, up to U+10FFFF), or -1. */
+function firstInvalidUtf8(bytes: Uint8Array): number {
+  for (let i = 0; i < bytes.length; ) {
+    const lead = bytes[i]!;
+    if (lead < 0x80) {
+      i++;
+      continue;
+    }
+    const length = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    if (length === 0 || i + length > bytes.length) return i;
+    const second = bytes[i + 1]!;
+    const least = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
+    const most = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
+    if (second < least || second > most) return i;
+    for (let k = 2; k < length; k++) if ((bytes[i + k]! & 0xc0) !== 0x80) return i;
+    i += length;
+  }
+  return -1;
+}
+
+/** Largest text file that is read whole, in bytes: tokenizers of 262144 tokens with merges have 33 MB. */
+const TEXT_LIMIT = 256 * 2 ** 20;
+
+/**
+ * A text file of a model folder, or undefined where there is none.
+ * @throws FormatError TooLarge (before anything is read), InvalidUtf8
+ */
+export async function readText(folder: FileFolder, name: string, limit = TEXT_LIMIT): Promise<string | undefined> {
+  const source = await folder.open(name);
+  if (!source) return undefined;
+  try {
+    if (source.byteLength > limit) {
+      throw new FormatError('TooLarge', source.name, `expected at most ${limit} bytes, found ${source.byteLength}`);
+    }
+    const bytes = await source.read(0, source.byteLength);
+    const bad = firstInvalidUtf8(bytes);
+    if (bad >= 0) throw new FormatError('InvalidUtf8', source.name, 'not valid UTF-8', { offset: bad });
+    return new TextDecoder().decode(bytes);
+  } finally {
+    await source.close();
+  }
+}
+
+/**
+ * A JSON file of a model folder, or undefined where there is none.
+ * @throws FormatError InvalidJson with the byte offset of the mistake, InvalidUtf8, TooLarge
+ */
+export async function readJson(folder: FileFolder, name: string, limit = TEXT_LIMIT): Promise<unknown> {
+  const text = await readText(folder, name, limit);
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw jsonError(text, `${folder.name}/${name}`);
+  }
+}
+
+/** The mistake in a text that `JSON.parse` refused, found again so that every engine says the same. */
+function jsonError(text: string, file: string): FormatError {
+  const scanner = new JsonScanner(new TextEncoder().encode(text), file, { syntaxCode: 'InvalidJson' });
+  try {
+    skipValue(scanner);
+    scanner.expectEnd();
+  } catch (error) {
+    if (error instanceof FormatError) return error;
+  }
+  return scanner.error('InvalidJson', 'not valid JSON');
+}
+
+function skipValue(scanner: JsonScanner): void {
+  const first = scanner.peek();
+  if (first === 0x7b) scanner.object(() => skipValue(scanner));
+  else if (first === 0x5b) scanner.array(() => skipValue(scanner));
+  else if (first === QUOTE) scanner.string();
+  else scanner.skipScalar();
+}
