@@ -55,7 +55,7 @@ export function nodeFolder(path: string): FileFolder {
   };
 }
 
-export interface TensorData extends TensorShape {
+export interface TensorToWrite extends TensorShape {
   /** The bytes of the tensor, whole or in pieces. */
   readonly data: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 }
@@ -66,7 +66,7 @@ export interface TensorData extends TensorShape {
  */
 export async function writeSafeTensors(
   path: string,
-  tensors: readonly TensorData[],
+  tensors: readonly TensorToWrite[],
   metadata?: Readonly<Record<string, string>>,
 ): Promise<void> {
   const header = encodeSafeTensorsHeader(tensors, metadata);
