@@ -1,0 +1,28 @@
+/** The upper half of an f32: 1 sign, 8 exponent and 7 mantissa bits. */
+
+const cell = new Float32Array(1);
+const bits = new Uint32Array(cell.buffer);
+
+/** The bf16 nearest to `value` (taken as f32), ties to even: 16 bits. NaN stays NaN, made quiet. */
+export function toBF16(value: number): number {
+  cell[0] = value;
+  const all = bits[0]!;
+  if ((all & 0x7fffffff) > 0x7f800000) return (all >>> 16) | 0x40;
+  return (all + 0x7fff + ((all >>> 16) & 1)) >>> 16;
+}
+
+/** The value of 16 bits, exactly. */
+export function fromBF16(upper: number): number {
+  bits[0] = upper << 16;
+  return cell[0]!;
+}
+
+/** Values rounded to bf16: 2 bytes each, little-endian. */
+export function quantizeBF16(values: Float32Array): Uint8Array {
+  return new Uint8Array(Uint16Array.from(values, toBF16).buffer);
+}
+
+export function dequantizeBF16(bytes: Uint8Array): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => fromBF16(view.getUint16(2 * i, true)));
+}

@@ -1,0 +1,44 @@
+/** IEEE 754 half precision: 1 sign, 5 exponent and 10 mantissa bits. */
+
+const cell = new Float32Array(1);
+const bits = new Uint32Array(cell.buffer);
+
+/** The f16 nearest to `value` (taken as f32), ties to even: 16 bits. NaN becomes the quiet NaN of its sign. */
+export function toF16(value: number): number {
+  cell[0] = value;
+  const sign = (bits[0]! >>> 16) & 0x8000;
+  const magnitude = bits[0]! & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  if (magnitude < 0x38800000) {
+    // Subnormal, or zero: beside 0.5 the spacing of f32 is 2^-24, that of f16's subnormals.
+    cell[0] = Math.abs(cell[0]!) + 0.5;
+    return sign | (bits[0]! - 0x3f000000);
+  }
+  return sign | ((magnitude + 0xfff + ((magnitude >>> 13) & 1) - (112 << 23)) >>> 13);
+}
+
+/** The value of 16 bits, exactly. */
+export function fromF16(half: number): number {
+  const exponent = (half >>> 10) & 31;
+  const mantissa = half & 0x3ff;
+  const magnitude =
+    exponent === 31
+      ? mantissa
+        ? Number.NaN
+        : Number.POSITIVE_INFINITY
+      : exponent === 0
+        ? mantissa * 2 ** -24
+        : (1024 + mantissa) * 2 ** (exponent - 25);
+  return half & 0x8000 ? -magnitude : magnitude;
+}
+
+/** Values rounded to f16: 2 bytes each, little-endian. */
+export function quantizeF16(values: Float32Array): Uint8Array {
+  return new Uint8Array(Uint16Array.from(values, toF16).buffer);
+}
+
+export function dequantizeF16(bytes: Uint8Array): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => fromF16(view.getUint16(2 * i, true)));
+}
