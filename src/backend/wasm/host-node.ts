@@ -48,7 +48,7 @@ function spawn(setup: ThreadSetup): Thread {
   const worker = new Worker(workerFile, { workerData: setup, name: `lanewise ${setup.thread}` });
   const ready = new Promise<void>((resolve, reject) => {
     worker.once('message', () => resolve());
-    worker.once('error', (error) =>
+    worker.once('error', (error: Error) =>
       reject(new BackendError('ThreadFailed', `thread ${setup.thread} did not start: ${error.message}`)),
     );
     worker.once('exit', () =>

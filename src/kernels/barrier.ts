@@ -1,0 +1,86 @@
+/**
+ * A barrier between threads inside WebAssembly: spin for a while, then sleep.
+ *
+ * Spinning is right while every thread has a core of its own. With more threads than cores a spinning thread keeps the
+ * one it waits for off the core, so the spin is bounded and the rest is memory.atomic.wait32.
+ *
+ * The control block, with everything that threads write while others spin on a cache line of its own:
+ *
+ *   +0    rows | wanted rows | replicate limit | timing          set by the caller between walks
+ *   +64   poison: not 0 once a thread has failed
+ *   +128  arrivals of the current round
+ *   +192  round: the last thread to arrive raises it, the others wait for that
+ */
+import {
+  add,
+  and,
+  atomicAdd,
+  atomicLoad,
+  atomicNotify,
+  atomicStore,
+  atomicWait,
+  constant,
+  doWhile,
+  drop,
+  equal,
+  type Func,
+  lessUnsigned,
+  type Module,
+  when,
+} from '../wasm/assembler.ts';
+
+/** Byte offsets within the control block, which is aligned to 64 bytes and starts as zeros. */
+export const control = {
+  /** i32: rows of this forward. */
+  rows: 0,
+  /** i32: rows of this forward whose logits are wanted. */
+  wanted: 4,
+  /** i32: up to this many rows, replicable steps are done in full by every thread. */
+  replicateLimit: 8,
+  /** i32: not 0: `env.mark(step)` is called on thread 0 after each step. */
+  timing: 12,
+  poison: 64,
+  arrivals: 128,
+  round: 192,
+  bytes: 256,
+} as const;
+
+/** meet(threads, spins) -> i32: waits for the other threads; not 0 when one of them has failed. */
+export function barrier(module: Module, controlAddress: number): Func {
+  const f = module.func('meet', ['i32', 'i32'], 'i32');
+  const [threads, spins] = [f.param('i32', 0), f.param('i32', 1)];
+  const [round, n] = [f.local('i32'), f.local('i32')];
+  const at = (offset: number) => constant(controlAddress + offset);
+  const unchanged = equal(atomicLoad(at(control.round)), round.get);
+  return f.emit(
+    // Before this thread's arrival nobody can raise the round.
+    round.set(atomicLoad(at(control.round))),
+    when(
+      equal(add(atomicAdd(at(control.arrivals), constant(1)), constant(1)), threads.get),
+      [
+        atomicStore(at(control.arrivals), constant(0)),
+        drop(atomicAdd(at(control.round), constant(1))),
+        drop(atomicNotify(at(control.round), constant(-1))),
+      ],
+      [
+        n.set(constant(0)),
+        doWhile(and(unchanged, lessUnsigned(n.get, spins.get)), n.set(add(n.get, constant(1)))),
+        // wait32 returns at once if the round has changed meanwhile.
+        when(unchanged, [doWhile(unchanged, drop(atomicWait(at(control.round), round.get)))]),
+      ],
+    ),
+    atomicLoad(at(control.poison)),
+  );
+}
+
+/**
+ * Makes every thread that waits, or comes to wait, leave its walk with a non-zero result. For a thread that failed; the
+ * barrier is unusable until the control block is zeroed.
+ */
+export function poison(memory: WebAssembly.Memory, controlAddress: number): void {
+  const words = new Int32Array(memory.buffer, controlAddress, control.bytes / 4);
+  Atomics.store(words, control.poison / 4, 1);
+  // The round moves too: whoever is about to sleep on the old one would miss the call.
+  Atomics.add(words, control.round / 4, 1);
+  Atomics.notify(words, control.round / 4);
+}

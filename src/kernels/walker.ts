@@ -1,0 +1,79 @@
+/**
+ * The walker: every thread walks the same tape of records (record.ts) and calls each step's kernel with its share.
+ *
+ *   kernel(record, thread, threads)   the thread's share of the step, or with (record, 0, 1) all of it
+ *
+ * With few rows, waiting for others costs more than a norm or an activation: such a step is done in full by every
+ * thread, all writing the same bytes, without a barrier.
+ */
+import {
+  add,
+  and,
+  call,
+  callIndirect,
+  constant,
+  equal,
+  type Func,
+  type I32,
+  lessUnsigned,
+  loadI32,
+  type Module,
+  not,
+  notEqual,
+  repeat,
+  returns,
+  when,
+} from '../wasm/assembler.ts';
+import { barrier, control } from './barrier.ts';
+import { RECORD_BYTES } from './record.ts';
+
+/** Bits of a record's word 1. */
+export const flags = {
+  /** A barrier follows when the threads divided the step. */
+  barrier: 1,
+  /** Done in full by every thread when the row count is at most the control block's replicate limit. */
+  replicable: 2,
+  /** The row count that decides is that of the wanted rows. */
+  wanted: 4,
+  /** A barrier follows also when every thread did all of it. */
+  barrierAlways: 8,
+} as const;
+
+/**
+ * walk(tape, steps, thread, threads, spins) -> i32: 0, or not 0 when a thread failed. At least one step. Kernels come from
+ * the imported table `env.table`, `env.mark(step)` from the caller; the control block is described in barrier.ts.
+ */
+export function walker(module: Module, controlAddress: number): Func {
+  module.importTable();
+  const mark = module.importFunc('mark', ['i32']);
+  const meet = barrier(module, controlAddress);
+  const f = module.func('walk', ['i32', 'i32', 'i32', 'i32', 'i32'], 'i32');
+  const [tape, steps, thread] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
+  const [threads, spins] = [f.param('i32', 3), f.param('i32', 4)];
+  const [step, word, count, waits] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const setting = (offset: number) => loadI32(constant(controlAddress + offset));
+  const flag = (bit: number) => and(word.get, constant(bit));
+  const run = (share: I32, shares: I32) =>
+    callIndirect(loadI32(tape.get), tape.get, share, shares);
+  return f.emit(
+    repeat(
+      step,
+      1,
+      steps.get,
+      word.set(loadI32(tape.get, 4)),
+      count.set(setting(control.rows)),
+      when(flag(flags.wanted), [count.set(setting(control.wanted))]),
+      when(
+        and(notEqual(flag(flags.replicable), constant(0)), not(lessUnsigned(setting(control.replicateLimit), count.get))),
+        [run(constant(0), constant(1)), waits.set(flag(flags.barrierAlways))],
+        [run(thread.get, threads.get), waits.set(flag(flags.barrier | flags.barrierAlways))],
+      ),
+      when(and(notEqual(waits.get, constant(0)), lessUnsigned(constant(1), threads.get)), [
+        when(call<'i32'>(meet, threads.get, spins.get), [returns(constant(1))]),
+      ]),
+      when(setting(control.timing), [when(equal(thread.get, constant(0)), [call(mark, step.get)])]),
+      tape.set(add(tape.get, constant(RECORD_BYTES))),
+    ),
+    constant(0),
+  );
+}
