@@ -1,0 +1,61 @@
+/** A progress line on a terminal: for people who wait, never for files and pipes. */
+import { formatBytes } from './units.ts';
+
+/** What this needs of a terminal; `process.stderr` fits. */
+export interface ProgressStream {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  write(text: string): unknown;
+}
+
+export interface Progress {
+  /** Both in the unit of the bar, from 0. */
+  update(done: number, total: number): void;
+  /** Clears the line. */
+  end(): void;
+}
+
+export interface ProgressOptions {
+  readonly unit?: 'bytes' | 'tokens';
+  /** Milliseconds from any start. */
+  readonly now?: () => number;
+}
+
+/** Shorter work shows nothing. */
+const patienceMs = 1000;
+const redrawMs = 100;
+const clearLine = '\r\x1b[2K';
+const barWidth = 24;
+
+export function createProgress(stream: ProgressStream, label: string, options: ProgressOptions = {}): Progress {
+  const { unit = 'bytes', now = () => performance.now() } = options;
+  if (!stream.isTTY) return { update() {}, end() {} };
+  const start = now();
+  let drawnAt = Number.NEGATIVE_INFINITY;
+  return {
+    update(done, total) {
+      const time = now();
+      if (time - start < patienceMs || time - drawnAt < redrawMs) return;
+      drawnAt = time;
+      const line = `${label} ${progressText(done, total, (time - start) / 1e3, unit)}`;
+      // A line that wraps cannot be cleared.
+      stream.write(clearLine + line.slice(0, (stream.columns ?? 80) - 1));
+    },
+    end() {
+      if (drawnAt > start) stream.write(clearLine);
+      drawnAt = Number.NEGATIVE_INFINITY;
+    },
+  };
+}
+
+/** `[#####-----]  48% 1.02 GB of 2.11 GB, 850.0 MB/s, 1 s left` */
+function progressText(done: number, total: number, seconds: number, unit: 'bytes' | 'tokens'): string {
+  const share = total > 0 ? Math.min(done / total, 1) : 0;
+  const filled = Math.round(share * barWidth);
+  const bar = `[${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}]`;
+  const rate = done / seconds;
+  const amount = (n: number): string => (unit === 'bytes' ? formatBytes(Math.round(n)) : `${Math.round(n)}`);
+  const left = rate > 0 ? `, ${Math.ceil(Math.max(total - done, 0) / rate)} s left` : '';
+  const per = unit === 'bytes' ? '/s' : ' tok/s';
+  return `${bar} ${(share * 100).toFixed(0).padStart(3)}% ${amount(done)} of ${amount(total)}, ${amount(rate)}${per}${left}`;
+}

@@ -1,0 +1,91 @@
+/**
+ * Times of one forward by scope.
+ *
+ * Every step of a plan carries a dotted scope (`layer[3].attention`). The times of a forward's steps become a tree by
+ * those names; the tree becomes the log lines, the step table, JSON and a trace.
+ */
+
+/** What this room knows of a plan's step. */
+export interface ScopedStep {
+  readonly scope: string;
+  readonly op: string;
+}
+
+/** Milliseconds of one step; `step` is its index in the plan. */
+export interface StepMilliseconds {
+  readonly step: number;
+  readonly ms: number;
+}
+
+export interface ScopeTime {
+  /** Last part of the path: `attention`. The root is `model`. */
+  readonly name: string;
+  /** `layer[3].attention`; empty for the root. */
+  readonly path: string;
+  /** All steps in this scope and below. */
+  readonly ms: number;
+  /** In the order in which the plan enters them. */
+  readonly children: readonly ScopeTime[];
+}
+
+/** The columns of the step table, in milliseconds. */
+export interface Phases {
+  readonly embedding: number;
+  readonly layers: number;
+  readonly norm: number;
+  readonly projection: number;
+  /** Everything, steps outside the four phases included. */
+  readonly total: number;
+}
+
+export type ScopeTimer = (times: readonly StepMilliseconds[]) => ScopeTime;
+
+interface Node {
+  readonly name: string;
+  readonly path: string;
+  readonly index: number;
+  readonly children: Node[];
+}
+
+/** Reads the scopes of a plan's steps once, so that each forward only adds up numbers. */
+export function createScopeTimer(steps: readonly ScopedStep[]): ScopeTimer {
+  const root: Node = { name: 'model', path: '', index: 0, children: [] };
+  const nodes = new Map<string, Node>([['', root]]);
+  const nodeAt = (path: string): Node => {
+    const known = nodes.get(path);
+    if (known) return known;
+    const dot = path.lastIndexOf('.');
+    const parent = nodeAt(path.slice(0, Math.max(dot, 0)));
+    const node: Node = { name: path.slice(dot + 1), path, index: nodes.size, children: [] };
+    nodes.set(path, node);
+    parent.children.push(node);
+    return node;
+  };
+  const nodeOfStep = steps.map(({ scope }) => nodeAt(scope).index);
+  const own = new Float64Array(nodes.size);
+
+  const sum = ({ name, path, index, children }: Node): ScopeTime => {
+    const below = children.map(sum);
+    return { name, path, ms: below.reduce((ms, child) => ms + child.ms, own[index]!), children: below };
+  };
+  return (times) => {
+    own.fill(0);
+    for (const { step, ms } of times) own[nodeOfStep[step]!]! += ms;
+    return sum(root);
+  };
+}
+
+/** The outermost scopes of layers: `layer[0]`, `layer[1]`, ... */
+export const isLayer = ({ name }: ScopeTime): boolean => name.startsWith('layer[');
+
+export function phasesOf(tree: ScopeTime): Phases {
+  const ms = (belongs: (child: ScopeTime) => boolean): number =>
+    tree.children.reduce((sum, child) => sum + (belongs(child) ? child.ms : 0), 0);
+  return {
+    embedding: ms(({ name }) => name === 'embedding'),
+    layers: ms(isLayer),
+    norm: ms(({ name }) => name === 'norm'),
+    projection: ms(({ name }) => name === 'projection'),
+    total: tree.ms,
+  };
+}

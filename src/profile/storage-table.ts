@@ -1,0 +1,61 @@
+/** The table of `lanewise plan`: which layers are stored how, and why. */
+import { renderTable } from './table.ts';
+import { formatBytes } from './units.ts';
+
+/** One linear layer. */
+export interface StoredLayer {
+  /** `layers.3.attention.q`, `output` */
+  readonly name: string;
+  readonly role: string;
+  readonly in: number;
+  readonly out: number;
+  /** `q8_0`, `f32`, ... */
+  readonly stored: string;
+  readonly quantized: boolean;
+  readonly reason: string;
+  /** 0 when it shares another weight's storage. */
+  readonly bytes: number;
+}
+
+/** Layers that differ only in their number and member name share a row; the last row counts the quantized ones. */
+export function renderStorageTable(layers: readonly StoredLayer[]): string {
+  const groups = new Map<string, StoredLayer[]>();
+  for (const layer of layers) {
+    const key = JSON.stringify([layer.role, layer.in, layer.out, layer.stored, layer.reason]);
+    const group = groups.get(key);
+    if (group) group.push(layer);
+    else groups.set(key, [layer]);
+  }
+  const quantized = layers.filter((layer) => layer.quantized).length;
+  return renderTable(
+    [
+      { title: 'Layer type' },
+      { title: 'Count', align: 'right' },
+      { title: 'Dimensions', align: 'right' },
+      { title: 'Stored as' },
+      { title: 'Bytes', align: 'right' },
+      { title: 'Reason' },
+    ],
+    [
+      ...[...groups.values()].map((group) => {
+        const { in: width, out, stored, reason } = group[0]!;
+        return [typeOf(group), `${group.length}`, `${width} → ${out}`, stored, bytesOf(group), reason];
+      }),
+      ['Total quantized', `${quantized} of ${layers.length}`, '', '', bytesOf(layers), ''],
+    ],
+  );
+}
+
+/** `attention q/k/v/o`, `ffn up`, `output` */
+function typeOf(group: readonly StoredLayer[]): string {
+  const members = group.map(({ name, role }) => {
+    const last = name.slice(name.lastIndexOf('.') + 1);
+    return last === role ? '' : last;
+  });
+  return [group[0]!.role, [...new Set(members)].join('/')].join(' ').trim();
+}
+
+function bytesOf(layers: readonly StoredLayer[]): string {
+  const bytes = layers.reduce((sum, layer) => sum + layer.bytes, 0);
+  return bytes === 0 ? 'shared' : formatBytes(bytes);
+}
