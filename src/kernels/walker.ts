@@ -53,8 +53,7 @@ export function walker(module: Module, controlAddress: number): Func {
   const [step, word, count, waits] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const setting = (offset: number) => loadI32(constant(controlAddress + offset));
   const flag = (bit: number) => and(word.get, constant(bit));
-  const run = (share: I32, shares: I32) =>
-    callIndirect(loadI32(tape.get), tape.get, share, shares);
+  const run = (share: I32, shares: I32) => callIndirect(loadI32(tape.get), tape.get, share, shares);
   return f.emit(
     repeat(
       step,
@@ -64,7 +63,10 @@ export function walker(module: Module, controlAddress: number): Func {
       count.set(setting(control.rows)),
       when(flag(flags.wanted), [count.set(setting(control.wanted))]),
       when(
-        and(notEqual(flag(flags.replicable), constant(0)), not(lessUnsigned(setting(control.replicateLimit), count.get))),
+        and(
+          notEqual(flag(flags.replicable), constant(0)),
+          not(lessUnsigned(setting(control.replicateLimit), count.get)),
+        ),
         [run(constant(0), constant(1)), waits.set(flag(flags.barrierAlways))],
         [run(thread.get, threads.get), waits.set(flag(flags.barrier | flags.barrierAlways))],
       ),

@@ -1,0 +1,150 @@
+/** Frames that step kernels share: a thread's rows, spans of values, sums of lanes. */
+import {
+  add,
+  constant,
+  divideUnsigned,
+  doWhile,
+  type F32,
+  type Func,
+  f32Add,
+  type I32,
+  type Local,
+  lessUnsigned,
+  loadF32,
+  loadI32,
+  type Module,
+  multiply,
+  repeat,
+  type Statement,
+  shiftRight,
+  storeF32,
+  subtract,
+  type V128,
+  v,
+  when,
+} from '../wasm/assembler.ts';
+import type { RecordLayout } from './record.ts';
+
+/** Values per line of a row buffer: rows are padded to whole lines of 64 bytes. */
+export const LINE = 16;
+
+/** A step kernel under construction. */
+export interface StepKernel<Name extends string> {
+  readonly f: Func;
+  /** The argument of that name. */
+  word(name: Name): I32;
+  /** Sets a new local to the argument of that name. */
+  argument(name: Name): Local<'i32'>;
+  /** This thread's rows. */
+  readonly first: Local<'i32'>;
+  readonly end: Local<'i32'>;
+}
+
+/** Starts `name(record, thread, threads)`, row-wise: the thread's rows are T * thread / threads and on. */
+export function rowWise<Name extends string>(
+  module: Module,
+  name: string,
+  layout: RecordLayout<Name | 'rows'>,
+): StepKernel<Name | 'rows'> {
+  const f = module.func(name, ['i32', 'i32', 'i32']);
+  const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
+  const [first, end] = [f.local('i32'), f.local('i32')];
+  const rows = loadI32(layout.load(record, 'rows'));
+  const boundary = (n: I32): I32 => divideUnsigned(multiply(rows, n), threads.get);
+  f.emit(first.set(boundary(thread.get)), end.set(boundary(add(thread.get, constant(1)))));
+  const word = (argument: Name | 'rows'): I32 => layout.load(record, argument);
+  return {
+    f,
+    word,
+    argument(argument) {
+      const local = f.local('i32');
+      f.emit(local.set(word(argument)));
+      return local;
+    },
+    first,
+    end,
+  };
+}
+
+/** For each of the thread's rows; `row` is the local it is counted in. */
+export const eachRow = ({ first, end }: StepKernel<string>, ...body: readonly Statement[]): Statement =>
+  when(lessUnsigned(first.get, end.get), [repeat(first, 1, end.get, ...body)]);
+
+/**
+ * For each line of the thread's rows, which lie side by side: padding included, for formulas of single values. The
+ * pointers, at row 0 of their buffers, move along.
+ */
+export function eachLine(
+  { f, first, end }: StepKernel<string>,
+  width: I32,
+  pointers: readonly Local<'i32'>[],
+  body: readonly Statement[],
+): Statement[] {
+  const [stride, n, lines] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  return [
+    stride.set(strideOf(width)),
+    lines.set(shiftRight(multiply(subtract(end.get, first.get), stride.get), constant(6))),
+    ...pointers.map((p) => p.set(add(p.get, multiply(first.get, stride.get)))),
+    when(lines.get, [
+      n.set(constant(0)),
+      repeat(n, 1, lines.get, ...body, ...pointers.map((p) => p.set(add(p.get, constant(LINE * 4))))),
+    ]),
+  ];
+}
+
+/** Bytes from a row to the next: `width` values padded to whole lines. */
+export const strideOf = (width: I32): I32 =>
+  multiply(divideUnsigned(add(width, constant(LINE - 1)), constant(LINE)), constant(LINE * 4));
+
+/**
+ * Walks `count` values: `wide` for every 16 of them, then `single` for each one left. The pointers move along: every
+ * address is pointer + constant offset.
+ */
+export function span(
+  f: Func,
+  count: I32,
+  pointers: readonly Local<'i32'>[],
+  wide: readonly Statement[],
+  single: readonly Statement[],
+): Statement[] {
+  const left = f.local('i32');
+  const advance = (bytes: number): Statement[] => pointers.map((p) => p.set(add(p.get, constant(bytes))));
+  const turn = (values: number, body: readonly Statement[]): Statement => {
+    const more = lessUnsigned(constant(values - 1), left.get);
+    const step = [...body, ...advance(4 * values), left.set(subtract(left.get, constant(values)))];
+    return when(more, [doWhile(more, ...step)]);
+  };
+  return [left.set(count), turn(LINE, wide), turn(1, single)];
+}
+
+/** The four vectors of a line. Each is computed into a local before the first store, so that V8 can pair them. */
+export function line(f: Func): Local<'v128'>[] {
+  return f.array('v128', LINE / 4);
+}
+
+/** Stores the vectors side by side. */
+export const storeLine = (to: Local<'i32'>, values: readonly Local<'v128'>[]): Statement[] =>
+  values.map((value, c) => v.store(to.get, value.get, c * 16));
+
+/** out = value(c) for the four vectors of a line; through locals `values`. */
+export const computeLine = (
+  to: Local<'i32'>,
+  values: readonly Local<'v128'>[],
+  value: (c: number) => V128,
+): Statement[] => [...values.map((local, c) => local.set(value(c))), ...storeLine(to, values)];
+
+/** Copies `count` values. */
+export function copyValues(f: Func, count: I32, from: Local<'i32'>, to: Local<'i32'>): Statement[] {
+  const values = line(f);
+  return span(
+    f,
+    count,
+    [from, to],
+    computeLine(to, values, (c) => v.load(from.get, c * 16)),
+    [storeF32(to.get, loadF32(from.get))],
+  );
+}
+
+/** The sum of the lanes of a line, through the 64 bytes at `scratch`, in the order of the lanes; plus `start`. */
+export const sumLanes = (scratch: I32, start: F32): F32 =>
+  Array.from({ length: LINE }, (_, lane) => loadF32(scratch, lane * 4)).reduce(f32Add, start);

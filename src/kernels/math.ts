@@ -1,0 +1,118 @@
+/**
+ * Elementary functions over vectors of f32, strict multiply-then-add: the same bits on every machine.
+ *
+ * `exponential(f)` and its like put their constants into locals of `f`, once, and return a formula: statements that
+ * replace the content of a local by the function of it. NaN stays NaN everywhere. Errors are relative unless said
+ * otherwise, the largest over the dense grids of test/kernels/math.test.ts.
+ */
+import { type Func, f32, hoistedConstant, i32, type Local, type Statement, type V128, v } from '../wasm/assembler.ts';
+import { bitsOf } from './record.ts';
+
+/** Replaces the content of a local by a function of it. */
+export type Formula = (x: Local<'v128'>) => readonly Statement[];
+
+const held = (f: Func, value: number): V128 => hoistedConstant(f, bitsOf(value)).get;
+
+/** ((c[0] x + c[1]) x + ...) x + c[n]. */
+const horner = (coefficients: readonly V128[], x: V128): V128 =>
+  coefficients.slice(1).reduce((sum, c) => f32.madd(sum, x, c), coefficients[0]!);
+
+/**
+ * e^x for x <= 88, error below 1.2e-7; exactly 0 below -87.3 and exactly 1 at 0.
+ *
+ * x = n ln 2 + r with |r| <= ln 2 / 2, e^x = 2^n e^r (polynomial of the Cephes library, S. Moshier). Adding 1.5 * 2^23
+ * rounds to an integer and leaves it in the low bits; 127 more, and a shift makes them the exponent of 2^n.
+ */
+export function exponential(f: Func): Formula {
+  const [log2e, magic, lowest, one] = [Math.LOG2E, 1.5 * 2 ** 23 + 127, -87.3, 1].map((value) =>
+    held(f, value),
+  ) as V128[];
+  const [ln2High, ln2Low] = [held(f, -0.693359375), held(f, 2.1219444e-4)];
+  const coefficients = [
+    1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+  ];
+  const polynomial = coefficients.map((c) => held(f, c));
+  const [below, n, whole] = [f.local('v128'), f.local('v128'), f.local('v128')];
+  return (x) => [
+    below.set(f32.lt(x.get, lowest!)),
+    x.set(f32.max(x.get, lowest!)),
+    n.set(f32.madd(x.get, log2e!, magic!)),
+    whole.set(f32.sub(n.get, magic!)),
+    x.set(f32.madd(whole.get, ln2High, x.get)),
+    x.set(f32.madd(whole.get, ln2Low, x.get)),
+    x.set(f32.madd(f32.madd(horner(polynomial, x.get), x.get, one!), x.get, one!)),
+    x.set(v.andNot(f32.mul(x.get, i32.shl(n.get, 23)), below.get)),
+  ];
+}
+
+/** 1 / (1 + e^-x), error below 2e-7 for x >= -87.3, exactly 0 below. From e^-|x|, which cannot overflow. */
+export function sigmoid(f: Func): Formula {
+  const exp = exponential(f);
+  const [one, sign] = [held(f, 1), held(f, -0)];
+  const [x0, above] = [f.local('v128'), f.local('v128')];
+  return (x) => [
+    x0.set(x.get),
+    x.set(v.or(x.get, sign)),
+    ...exp(x),
+    above.set(v.bitselect(x.get, one, f32.lt(x0.get, v.xor(sign, sign)))),
+    x.set(f32.div(above.get, f32.add(x.get, one))),
+  ];
+}
+
+/** x / (1 + e^-x), error below 2.5e-7 for x >= -87.3, exactly 0 below. */
+export function silu(f: Func): Formula {
+  const gate = sigmoid(f);
+  const x0 = f.local('v128');
+  return (x) => [x0.set(x.get), ...gate(x), x.set(f32.mul(x0.get, x.get))];
+}
+
+/**
+ * x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)): without the
+ * cancellation of 1 + tanh. The rounding of the sigmoid's argument u costs |u| 2^-23: error below 1e-6 for x >= -3.
+ */
+export function geluTanh(f: Func): Formula {
+  const gate = sigmoid(f);
+  const [linear, cubic] = [Math.sqrt(8 / Math.PI), Math.sqrt(8 / Math.PI) * 0.044715].map((value) =>
+    held(f, value),
+  ) as V128[];
+  const x0 = f.local('v128');
+  return (x) => [
+    x0.set(x.get),
+    x.set(f32.mul(x.get, f32.madd(f32.mul(x.get, x.get), cubic!, linear!))),
+    ...gate(x),
+    x.set(f32.mul(x0.get, x.get)),
+  ];
+}
+
+/**
+ * x Phi(x) with Phi(x) = erfc(-x / sqrt 2) / 2, which keeps its digits where 1 + erf(x / sqrt 2) loses them. With
+ * z = |x| / sqrt 2 and t = 1 / (1 + 0.3 z): erfc(z) = e^(-z^2) P(t), P of degree 9 without a constant, interpolated at
+ * Chebyshev nodes for z in [0, 9.6] to 2.4e-8. The rounding of z^2 costs z^2 2^-23: error below 1.2e-6 for
+ * x >= -3.
+ */
+export function gelu(f: Func): Formula {
+  const exp = exponential(f);
+  const [one, slope, root, zero] = [1, 0.3, Math.SQRT1_2, 0].map((value) => held(f, value)) as V128[];
+  const halfP = [...erfcTail, 0].map((c) => held(f, c / 2));
+  const [x0, z, half] = [f.local('v128'), f.local('v128'), f.local('v128')];
+  return (x) => [
+    x0.set(x.get),
+    z.set(f32.mul(f32.abs(x.get), root!)),
+    x.set(f32.neg(f32.mul(z.get, z.get))),
+    ...exp(x),
+    z.set(f32.div(one!, f32.madd(z.get, slope!, one!))),
+    half.set(f32.mul(x.get, horner(halfP, z.get))),
+    x.set(f32.mul(x0.get, v.bitselect(half.get, f32.sub(one!, half.get), f32.lt(x0.get, zero!)))),
+  ];
+}
+
+/** Coefficients of t^9 .. t^1 in P. */
+const erfcTail = [
+  -0.13055997679367976, 0.49090472667956975, -0.5240180939844422, 0.5620701692434976, -0.10529628156299704,
+  0.21982314795842875, 0.14697781472344698, 0.17092396985335154, 0.16917450375841006,
+];
+
+export function relu(f: Func): Formula {
+  const zero = held(f, 0);
+  return (x) => [x.set(f32.max(x.get, zero))];
+}

@@ -1,0 +1,131 @@
+/**
+ * Normalisation of each of `groups` equal parts of a row, n = width / groups values each:
+ *
+ *   rms     out = x (1 / sqrt(mean(x^2) + eps)) w
+ *   layer   out = (x - mean) (1 / sqrt(mean((x - mean)^2) + eps)) w + b       two passes for the variance
+ *
+ * A sum over a group: 16 lanes over the whole lines of 16 values from the group's start, one more sum over the values
+ * left; then that one and lanes 0 .. 15 in order. It depends on n only.
+ */
+import {
+  add,
+  constant,
+  divideUnsigned,
+  type F32,
+  type Func,
+  f32,
+  f32Add,
+  f32Div,
+  f32FromBits,
+  f32FromI32,
+  f32Multiply,
+  f32Sqrt,
+  f32Subtract,
+  loadF32,
+  type Module,
+  multiply,
+  repeat,
+  type Statement,
+  storeF32,
+  type V128,
+  v,
+} from '../wasm/assembler.ts';
+import { computeLine, eachRow, line, rowWise, span, storeLine, strideOf, sumLanes } from './loops.ts';
+import { recordLayout } from './record.ts';
+
+/**
+ * x, out: rows of `width`; weight, bias (layer only): [width / groups] f32; rows: address of the row count; eps: bits of
+ * an f32.
+ */
+export const normRecord = recordLayout('x', 'out', 'weight', 'bias', 'rows', 'width', 'groups', 'eps');
+
+/** Exports the step kernel `norm_rms` or `norm_layer`. */
+export function normKernel(module: Module, kind: 'rms' | 'layer'): Func {
+  const kernel = rowWise(module, `norm_${kind}`, normRecord);
+  const { f, first } = kernel;
+  const centred = kind === 'layer';
+  const [width, weight, bias] = [kernel.argument('width'), kernel.argument('weight'), kernel.argument('bias')];
+  const [stride, n, group] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [x, out, from, w, b] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [eps, mean, inverse, rest, single] = [
+    f.local('f32'),
+    f.local('f32'),
+    f.local('f32'),
+    f.local('f32'),
+    f.local('f32'),
+  ];
+  const [means, inverses, vector] = [f.local('v128'), f.local('v128'), f.local('v128')];
+  const values = line(f);
+
+  const centre = (value: V128): V128 => (centred ? f32.sub(value, means.get) : value);
+  const centreSingle = (value: F32): F32 => (centred ? f32Subtract(value, mean.get) : value);
+  /** rest = the mean of `term` over the group. */
+  const average = (term: (value: V128) => V128, termSingle: (value: F32) => F32): Statement[] => [
+    from.set(x.get),
+    rest.set(f32.constant(0)),
+    ...values.map((sum) => sum.set(f32.splatConstant(0))),
+    ...span(
+      f,
+      n.get,
+      [from],
+      values.map((sum, c) => sum.set(f32.add(sum.get, term(v.load(from.get, c * 16))))),
+      [rest.set(f32Add(rest.get, termSingle(loadF32(from.get))))],
+    ),
+    from.set(module.scratch),
+    ...storeLine(from, values),
+    rest.set(f32Div(sumLanes(from.get, rest.get), f32FromI32(n.get))),
+  ];
+  const square = (value: V128): V128 => [...vector.set(centre(value)), ...f32.mul(vector.get, vector.get)];
+  const squareSingle = (value: F32): F32 => [
+    ...single.set(centreSingle(value)),
+    ...f32Multiply(single.get, single.get),
+  ];
+  const scaled = (value: V128, c: number): V128 => {
+    const normal = f32.mul(f32.mul(centre(value), inverses.get), v.load(w.get, c * 16));
+    return centred ? f32.add(normal, v.load(b.get, c * 16)) : normal;
+  };
+  const scaledSingle = (value: F32): F32 => {
+    const normal = f32Multiply(f32Multiply(centreSingle(value), inverse.get), loadF32(w.get));
+    return centred ? f32Add(normal, loadF32(b.get)) : normal;
+  };
+
+  f.emit(
+    stride.set(strideOf(width.get)),
+    n.set(divideUnsigned(width.get, kernel.word('groups'))),
+    eps.set(f32FromBits(kernel.word('eps'))),
+    eachRow(
+      kernel,
+      x.set(add(kernel.word('x'), multiply(first.get, stride.get))),
+      out.set(add(kernel.word('out'), multiply(first.get, stride.get))),
+      group.set(constant(0)),
+      repeat(
+        group,
+        1,
+        kernel.word('groups'),
+        ...(centred
+          ? [
+              ...average(
+                (value) => value,
+                (value) => value,
+              ),
+              mean.set(rest.get),
+              means.set(f32.splat(mean.get)),
+            ]
+          : []),
+        ...average(square, squareSingle),
+        inverse.set(f32Div(f32.constant(1), f32Sqrt(f32Add(rest.get, eps.get)))),
+        inverses.set(f32.splat(inverse.get)),
+        w.set(weight.get),
+        b.set(bias.get),
+        ...span(
+          f,
+          n.get,
+          centred ? [x, out, w, b] : [x, out, w],
+          computeLine(out, values, (c) => scaled(v.load(x.get, c * 16), c)),
+          [storeF32(out.get, scaledSingle(loadF32(x.get)))],
+        ),
+      ),
+    ),
+  );
+  return f;
+}
