@@ -1,0 +1,224 @@
+/**
+ * Keeps the house in order: who imports whom, where the platform is touched, how long files are, why each dependency is
+ * there. Run by `npm run check`; the rules are the tables below.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+
+export interface Room {
+  /** Rooms that may be imported; `name (types)`: only with `import type`. */
+  readonly imports: readonly string[];
+  readonly packages?: readonly string[];
+}
+
+export interface Rules {
+  /** First folder below src -> what its files may import besides each other and the shared files. */
+  readonly rooms: Readonly<Record<string, Room>>;
+  /** Files below src that everybody may import. They import nothing but each other. */
+  readonly shared: readonly string[];
+  /** Files below src that may use the platform (`node:*`); a folder ends in a slash. */
+  readonly platform: readonly string[];
+  readonly maxLines: number;
+  /** For src/models: what a model is must be read at one sitting. */
+  readonly maxArchitectureLines: number;
+  /** File -> why it is longer all the same. */
+  readonly long: Readonly<Record<string, string>>;
+}
+
+/** `surface` is src/*.ts: what the library shows. */
+export const rules: Rules = {
+  rooms: {
+    formats: { imports: [] },
+    quant: { imports: [] },
+    tokenizer: { imports: [], packages: ['@huggingface/tokenizers'] },
+    profile: { imports: [], packages: ['@logtape/logtape'] },
+    wasm: { imports: [] },
+    kernels: { imports: ['wasm', 'quant'] },
+    plan: { imports: ['quant', 'profile'] },
+    models: { imports: ['plan', 'formats (types)', 'quant'] },
+    backend: { imports: ['plan', 'quant', 'kernels', 'wasm', 'profile'] },
+    engine: {
+      imports: ['formats', 'quant', 'tokenizer', 'profile', 'wasm', 'kernels', 'plan', 'models', 'backend'],
+    },
+    hub: { imports: ['formats'] },
+    cli: { imports: ['surface', 'engine', 'hub', 'profile'], packages: ['commander'] },
+  },
+  shared: ['errors.ts', 'numbers.ts'],
+  platform: [
+    'formats/adapters/node.ts',
+    'backend/wasm/host-node.ts',
+    'backend/wasm/worker-node.ts',
+    'node.ts',
+    'hub/',
+    'cli/',
+  ],
+  maxLines: 500,
+  maxArchitectureLines: 250,
+  long: {},
+};
+
+export interface Report {
+  readonly problems: readonly string[];
+  /** Lines and files per room, for people. */
+  readonly summary: string;
+}
+
+interface Source {
+  /** Relative to the root, with forward slashes. */
+  readonly file: string;
+  readonly text: string;
+  readonly lines: number;
+}
+
+const folders = ['src', 'test', 'bench', 'tools', 'examples'];
+const skipped = new Set(['node_modules', 'golden', 'dist']);
+
+export function checkHouse(
+  root: string,
+  { rooms, shared, platform, maxLines, maxArchitectureLines, long }: Rules,
+): Report {
+  const sources = folders.flatMap((folder) => readSources(root, folder));
+  const problems = [
+    ...sources.flatMap((source) => (source.file.startsWith('src/') ? arrowsOf(source) : [])),
+    ...sources.flatMap(lengthOf),
+    ...Object.keys(long).flatMap((file) => (isLong(file) ? [] : [`${file} is listed as long, but is not`])),
+    ...checkDependencies(root),
+    ...checkLinks(root),
+  ];
+  return { problems, summary: summarize(sources) };
+
+  function arrowsOf({ file, text }: Source): string[] {
+    const inside = file.slice('src/'.length);
+    const room = roomOf(inside);
+    if (room !== 'surface' && room !== 'shared' && !Object.hasOwn(rooms, room))
+      return [`${file}: no such room: ${room}`];
+    return importsOf(text).flatMap(({ target, typeOnly }) => {
+      const refused = refusal(inside, room, target, typeOnly);
+      return refused === undefined ? [] : [`${file} imports ${target}: ${refused}`];
+    });
+  }
+
+  function refusal(inside: string, room: string, target: string, typeOnly: boolean): string | undefined {
+    if (target.startsWith('node:')) {
+      const allowed = platform.some((place) => (place.endsWith('/') ? inside.startsWith(place) : inside === place));
+      return allowed ? undefined : 'the platform belongs into an adapter';
+    }
+    if (!target.startsWith('.')) {
+      if (rooms[room]?.packages?.includes(target)) return undefined;
+      return `packages of ${room}: ${rooms[room]?.packages?.join(', ') ?? 'none'}`;
+    }
+    const imported = path.posix.normalize(path.posix.join(path.posix.dirname(inside), target));
+    if (imported.startsWith('..')) return 'it is outside src';
+    const to = roomOf(imported);
+    if (to === room || to === 'shared' || room === 'surface') return undefined;
+    const allowed = rooms[room]?.imports ?? [];
+    if (allowed.includes(to) || (typeOnly && allowed.includes(`${to} (types)`))) return undefined;
+    return `${room} may import ${allowed.join(', ') || 'nothing'}`;
+  }
+
+  function roomOf(inside: string): string {
+    if (shared.includes(inside)) return 'shared';
+    const slash = inside.indexOf('/');
+    return slash < 0 ? 'surface' : inside.slice(0, slash);
+  }
+
+  function lengthOf({ file, lines }: Source): string[] {
+    const limit = limitOf(file);
+    return lines <= limit || Object.hasOwn(long, file) ? [] : [`${file} has ${lines} lines, ${limit} are allowed`];
+  }
+
+  function isLong(file: string): boolean {
+    return sources.some((source) => source.file === file && source.lines > limitOf(file));
+  }
+
+  function limitOf(file: string): number {
+    return file.startsWith('src/models/') ? maxArchitectureLines : maxLines;
+  }
+
+  function summarize(all: readonly Source[]): string {
+    const groups = Map.groupBy(all, ({ file }) => {
+      const room = file.startsWith('src/') ? roomOf(file.slice('src/'.length)) : '';
+      return room === '' ? file.slice(0, file.indexOf('/')) : `src ${room}`;
+    });
+    return [...groups]
+      .map(([group, files]) => {
+        const longest = files.reduce((a, b) => (b.lines > a.lines ? b : a));
+        const lines = files.reduce((sum, source) => sum + source.lines, 0);
+        const counts = `${`${lines}`.padStart(6)} lines ${`${files.length}`.padStart(3)} files`;
+        return `${group.padEnd(14)}${counts}, longest ${longest.lines} ${longest.file}`;
+      })
+      .join('\n');
+  }
+}
+
+function readSources(root: string, folder: string): Source[] {
+  const at = path.join(root, folder);
+  if (!existsSync(at)) return [];
+  return readdirSync(at, { withFileTypes: true }).flatMap((entry): Source[] => {
+    const file = `${folder}/${entry.name}`;
+    if (entry.isDirectory()) return skipped.has(entry.name) ? [] : readSources(root, file);
+    if (!/\.(ts|mjs)$/.test(entry.name)) return [];
+    const text = readFileSync(path.join(root, file), 'utf8');
+    return [{ file, text, lines: text.split('\n').length - 1 }];
+  });
+}
+
+interface Import {
+  readonly target: string;
+  readonly typeOnly: boolean;
+}
+
+/** Import and re-export statements, which the formatter starts at the first column, and calls of import(). */
+export function importsOf(text: string): Import[] {
+  const statements = [...text.matchAll(/^(?:import|export)\s([^'";]*?)\bfrom\s*['"]([^'"]+)['"]/gm)];
+  const bare = [
+    ...text.matchAll(/^import\s*['"]([^'"]+)['"]/gm),
+    ...text.matchAll(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g),
+  ];
+  return [
+    ...statements.map(([, names, target]) => ({ target: target!, typeOnly: namesTypes(names!) })),
+    ...bare.map(([, target]) => ({ target: target!, typeOnly: false })),
+  ];
+}
+
+/** `type { A }`, `{ type A, type B }` */
+function namesTypes(names: string): boolean {
+  if (/^type\s/.test(names)) return true;
+  const list = /^\{([^}]*)\}\s*$/.exec(names)?.[1];
+  return list?.split(',').every((name) => /^\s*(type\s.*)?$/s.test(name)) ?? false;
+}
+
+/** Every dependency has a row in ARCHITECTURE.md's table, every row a dependency. */
+function checkDependencies(root: string): string[] {
+  const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as Record<string, unknown>;
+  const kinds = ['dependencies', 'devDependencies', 'optionalDependencies', 'peerDependencies'];
+  const names = kinds.flatMap((kind) => Object.keys(manifest[kind] ?? {}));
+  const section = /^## Dependencies$(.*?)(?=^## |$(?![\s\S]))/ms.exec(architecture(root))?.[1] ?? '';
+  const rows = [...section.matchAll(/^\|\s*([^|\s]+)\s*\|/gm)].map(([, name]) => name!);
+  const explained = rows.filter((name) => name !== 'package' && !/^:?-+:?$/.test(name));
+  return [
+    ...names
+      .filter((name) => !explained.includes(name))
+      .map((name) => `ARCHITECTURE.md does not say why ${name} is there`),
+    ...explained
+      .filter((name) => !names.includes(name))
+      .map((name) => `ARCHITECTURE.md explains ${name}, which is no dependency`),
+  ];
+}
+
+/** Files that ARCHITECTURE.md points at exist. */
+function checkLinks(root: string): string[] {
+  const links = [...architecture(root).matchAll(/\]\(((?!https?:)[^)#]+)/g)].map(([, target]) => target!);
+  return links
+    .filter((target) => !existsSync(path.join(root, target)))
+    .map((target) => `ARCHITECTURE.md points at ${target}`);
+}
+
+const architecture = (root: string): string => readFileSync(path.join(root, 'ARCHITECTURE.md'), 'utf8');
+
+if (import.meta.main) {
+  const { problems, summary } = checkHouse(path.join(import.meta.dirname, '..'), rules);
+  console.log(summary);
+  for (const problem of problems) console.error(`error: ${problem}`);
+  if (problems.length > 0) process.exitCode = 1;
+}
