@@ -90,8 +90,7 @@ function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): readonly (r
  * block), where offset is what the weights carry on top of q: the integer sums start there.
  */
 export interface ActivationFormat {
-  /** 'crossed': int16, and of every four columns in the order 0, 2, 1, 3. */
-  readonly values: 'int8' | 'int16' | 'crossed';
+  readonly values: 'int8' | 'int16';
   readonly offset: 0 | 8 | 128;
 }
 

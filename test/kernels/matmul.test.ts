@@ -1,0 +1,270 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import {
+  type ActivationFormat,
+  activationBlockBytes,
+  activationStride,
+  groupBytes,
+  groupsOf,
+  interleave,
+  LANES,
+  padded,
+  stepsOf,
+} from '../../src/kernels/layout.ts';
+import { blockGroups, matmulKernel, matmulRecord } from '../../src/kernels/matmul.ts';
+import { blockTile } from '../../src/kernels/matmul-block.ts';
+import { type FloatStorage, floatTile } from '../../src/kernels/matmul-float.ts';
+import { q4Format } from '../../src/kernels/q4.ts';
+import { q8Format } from '../../src/kernels/q8.ts';
+import { quantizeRowsKernel, quantizeRowsRecord } from '../../src/kernels/quantize-rows.ts';
+import type { TileShape } from '../../src/kernels/tile.ts';
+import { quantizeActivations } from '../../src/quant/activations.ts';
+import { dequantize, quantize } from '../../src/quant/codec.ts';
+import { fromF16 } from '../../src/quant/f16.ts';
+import type { Storage } from '../../src/quant/storage.ts';
+import type { Module } from '../../src/wasm/assembler.ts';
+import { Arena, assertSameBits, randoms, runSplit } from './support.ts';
+
+const { fround } = Math;
+
+interface Variant {
+  readonly label: string;
+  readonly storage: Storage;
+  readonly shape: TileShape;
+  readonly wide: boolean;
+  readonly q8?: { neighbours: 2 | 4; flip: 0 | 0x80 };
+  readonly activation?: ActivationFormat;
+  emit(module: Module): void;
+}
+
+const shapes: TileShape[] = [
+  { tokens: 4, lanes: 16 },
+  { tokens: 6, lanes: 8 },
+  { tokens: 1, lanes: 16 },
+];
+
+function floatVariants(storage: FloatStorage): Variant[] {
+  return shapes.flatMap((shape) =>
+    [false, true].map((wide) => ({
+      label: `${storage} ${shape.tokens}x${shape.lanes} ${wide ? 'wide' : 'narrow'}`,
+      storage,
+      shape,
+      wide,
+      emit: (module: Module) => matmulKernel(module, storage, shape, (s) => floatTile(module, storage, s)),
+    })),
+  );
+}
+
+/** Relaxed dot products are only tested where their eighth bit does not matter, or with the layout that the probe asks for. */
+function blockVariants(): Variant[] {
+  const formats = [
+    { storage: 'q8_0' as const, format: q8Format({ neighbours: 2, flip: 0 }), q8: { neighbours: 2, flip: 0 } as const },
+    { storage: 'q4_0' as const, format: q4Format('strict') },
+    { storage: 'q4_0' as const, format: q4Format('pairs') },
+    { storage: 'q4_0' as const, format: q4Format('quads') },
+  ];
+  return formats.flatMap(({ storage, format, q8 }, n) =>
+    shapes.flatMap((shape) =>
+      [false, true].map((wide) => ({
+        label: `${storage} choice ${n} ${shape.tokens}x${shape.lanes} ${wide ? 'wide' : 'narrow'}`,
+        storage,
+        shape,
+        wide,
+        q8,
+        activation: format.activation,
+        emit: (module: Module) => {
+          matmulKernel(module, storage, shape, (s) => blockTile(module, format, s));
+          quantizeRowsKernel(module, format.activation);
+        },
+      })),
+    ),
+  );
+}
+
+/** The definition, f32 after every step. Bias, then what out held. */
+function expected(
+  storage: Storage,
+  x: Float32Array,
+  w: Uint8Array,
+  n: number,
+  k: number,
+  bias: Float32Array,
+  old: Float32Array,
+): Float32Array {
+  const tokens = x.length / k;
+  const values = dequantize(storage, w);
+  const out = new Float32Array(tokens * n);
+  for (let t = 0; t < tokens; t++) {
+    const row = x.subarray(t * k, (t + 1) * k);
+    for (let r = 0; r < n; r++) {
+      let sum = 0;
+      if (storage === 'q8_0' || storage === 'q4_0') {
+        const { scales, q } = quantizeActivations(row);
+        const bytes = storage === 'q8_0' ? 34 : 18;
+        for (let b = 0; b < k / 32; b++) {
+          const at = (r * (k / 32) + b) * bytes;
+          const scale = fromF16(w[at]! | (w[at + 1]! << 8));
+          let dot = 0;
+          for (let i = 0; i < 32; i++) {
+            const quant =
+              storage === 'q8_0'
+                ? (w[at + 2 + i]! << 24) >> 24
+                : ((w[at + 2 + (i % 16)]! >> (i < 16 ? 0 : 4)) & 15) - 8;
+            dot += quant * q[b * 32 + i]!;
+          }
+          sum = fround(sum + fround(dot * fround(scale * scales[b]!)));
+        }
+      } else {
+        for (let i = 0; i < k; i++) sum = fround(sum + fround(row[i]! * values[r * k + i]!));
+      }
+      out[t * n + r] = fround(fround(sum + bias[r]!) + old[t * n + r]!);
+    }
+  }
+  return out;
+}
+
+function check(variant: Variant, tokens: number, n: number, k: number): void {
+  const { storage, activation } = variant;
+  const arena = new Arena();
+  const exports = arena.compile(variant.emit, variant.wide);
+  const x = randoms(tokens * k, n + k);
+  const w = quantize(storage, randoms(n * k, 7 * n + k, 0.1));
+  const [bias, old] = [randoms(n, 3), randoms(tokens * n, 4)];
+  const rows = arena.putI32([tokens]);
+  const packed = arena.putBytes(interleave(storage, w, n, k, variant.q8 ?? { neighbours: 2, flip: 0 }));
+  const biasAt = arena.putF32([...bias, ...new Float32Array(padded(n) - n)]);
+  let [input, inputStride] = [arena.putRows(x, k), padded(k) * 4];
+  if (activation) {
+    const stride = activationStride(activation, k);
+    const out = arena.take(stride * tokens);
+    const record = arena.record(quantizeRowsRecord.words({ x: input, out, outStride: stride, rows, width: k }));
+    runSplit(exports[`quantize_${activation.values}_${activation.offset}`]!, record, 2);
+    [input, inputStride] = [out, stride];
+  }
+  const want = expected(storage, x, w, n, k, bias, old);
+  for (const threads of [1, 2, 3]) {
+    const out = arena.putRows(old, n);
+    const bytes = groupBytes(storage, k);
+    const record = arena.record(
+      matmulRecord.words({
+        x: input,
+        xStride: inputStride,
+        w: packed,
+        groupBytes: bytes,
+        bias: biasAt,
+        out,
+        outStride: padded(n) * 4,
+        steps: stepsOf(storage, k),
+        groups: groupsOf(n),
+        rows,
+        blockGroups: Math.min(2, blockGroups(bytes)),
+        add: 1,
+      }),
+    );
+    runSplit(exports[`matmul_${storage}`]!, record, threads);
+    assertSameBits(arena.rows(out, tokens, n), want, `${variant.label} ${tokens}x${n}x${k} on ${threads}`);
+  }
+}
+
+for (const variant of [...floatVariants('f32'), ...floatVariants('f16'), ...floatVariants('bf16')]) {
+  test(`product with ${variant.label} has the definition's bits`, () => {
+    for (const [tokens, n, k] of [
+      [1, 16, 1],
+      [1, 50, 21],
+      [7, 33, 20],
+      [13, 100, 67],
+    ] as const)
+      check(variant, tokens, n, k);
+  });
+}
+for (const variant of blockVariants()) {
+  test(`product with ${variant.label} has the definition's bits`, () => {
+    for (const [tokens, n, k] of [
+      [1, 16, 32],
+      [1, 50, 96],
+      [7, 33, 64],
+      [13, 100, 256],
+    ] as const)
+      check(variant, tokens, n, k);
+  });
+}
+
+test('f16 weights are widened exactly, subnormal ones and large activations included', () => {
+  const arena = new Arena();
+  const exports = arena.compile((module) =>
+    matmulKernel(module, 'f16', shapes[0]!, (s) => floatTile(module, 'f16', s)),
+  );
+  const halves = Uint16Array.from(
+    { length: LANES },
+    (_, i) => [0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x3c00, 0x0000][i % 8]!,
+  );
+  const out = arena.take(64);
+  exports.matmul_f16!(
+    arena.record(
+      matmulRecord.words({
+        x: arena.putF32([1e5]),
+        xStride: 64,
+        w: arena.putBytes(new Uint8Array(halves.buffer)),
+        groupBytes: 32,
+        bias: 0,
+        out,
+        outStride: 64,
+        steps: 1,
+        groups: 1,
+        rows: arena.putI32([1]),
+        blockGroups: 1,
+        add: 0,
+      }),
+    ),
+    0,
+    1,
+  );
+  assert.deepEqual(
+    [...arena.f32(out, LANES)],
+    [...halves].map((h) => fround(1e5 * fromF16(h))),
+  );
+});
+
+test('rows are quantized as defined: zeros, subnormal and huge blocks too', () => {
+  const rows = [
+    ...randoms(64, 1),
+    ...new Float32Array(32),
+    ...randoms(32, 2, 1e-40),
+    ...randoms(32, 3, 1e-37),
+    ...randoms(32, 5, 3e5),
+    ...Float32Array.from({ length: 32 }, (_, i) => i - 0.5),
+    ...Float32Array.from({ length: 32 }, (_, i) => (i % 2 ? 127 : 0.5 + i)),
+  ];
+  for (const format of [
+    { values: 'int16', offset: 0 },
+    { values: 'int8', offset: 8 },
+    { values: 'int8', offset: 128 },
+  ] as const) {
+    const arena = new Arena();
+    const exports = arena.compile((module) => quantizeRowsKernel(module, format));
+    const [width, count] = [64, rows.length / 64];
+    const stride = activationStride(format, width);
+    const out = arena.take(stride * count);
+    const record = arena.record(
+      quantizeRowsRecord.words({
+        x: arena.putRows(rows, width),
+        out,
+        outStride: stride,
+        rows: arena.putI32([count]),
+        width,
+      }),
+    );
+    runSplit(exports[`quantize_${format.values}_${format.offset}`]!, record, 2);
+    const view = new DataView(arena.memory.buffer);
+    for (let b = 0; b < rows.length / 32; b++) {
+      const at = out + Math.floor(b / 2) * stride + (b % 2) * activationBlockBytes(format);
+      const { scales, q } = quantizeActivations(Float32Array.from(rows.slice(b * 32, b * 32 + 32)));
+      assert.equal(view.getFloat32(at, true), fround(scales[0]! * 2 ** 112), `scale of block ${b}`);
+      assert.equal(view.getInt32(at + 4, true), 0 - format.offset * q.reduce((x, y) => x + y, 0));
+      const got = Array.from(q, (_, i) =>
+        format.values === 'int8' ? view.getInt8(at + 8 + i) : view.getInt16(at + 8 + 2 * i, true),
+      );
+      assert.deepEqual(got, [...q], `block ${b}`);
+    }
+  }
+});
