@@ -72,7 +72,7 @@ export function memoryFolder(name: string, files: ReadonlyMap<string, Uint8Array
     open: async (file) => {
       checkFileName(name, file);
       const bytes = files.get(file);
-      return bytes && memorySource(file, bytes);
+      return bytes && memorySource(`${name}/${file}`, bytes);
     },
   };
 }

@@ -199,6 +199,8 @@ function firstInvalidUtf8(bytes: Uint8Array): number {
   return -1;
 }
 
+const pathOf = (folder: FileFolder, name: string): string => `${folder.name}/${name}`;
+
 /** Largest text file that is read whole, in bytes: tokenizers of 262144 tokens with merges have 33 MB. */
 const TEXT_LIMIT = 256 * 2 ** 20;
 
@@ -209,13 +211,14 @@ const TEXT_LIMIT = 256 * 2 ** 20;
 export async function readText(folder: FileFolder, name: string, limit = TEXT_LIMIT): Promise<string | undefined> {
   const source = await folder.open(name);
   if (!source) return undefined;
+  const file = pathOf(folder, name);
   try {
     if (source.byteLength > limit) {
-      throw new FormatError('TooLarge', source.name, `expected at most ${limit} bytes, found ${source.byteLength}`);
+      throw new FormatError('TooLarge', file, `expected at most ${limit} bytes, found ${source.byteLength}`);
     }
     const bytes = await source.read(0, source.byteLength);
     const bad = firstInvalidUtf8(bytes);
-    if (bad >= 0) throw new FormatError('InvalidUtf8', source.name, 'not valid UTF-8', { offset: bad });
+    if (bad >= 0) throw new FormatError('InvalidUtf8', file, 'not valid UTF-8', { offset: bad });
     return new TextDecoder().decode(bytes);
   } finally {
     await source.close();
@@ -232,7 +235,7 @@ export async function readJson(folder: FileFolder, name: string, limit = TEXT_LI
   try {
     return JSON.parse(text);
   } catch {
-    throw jsonError(text, `${folder.name}/${name}`);
+    throw jsonError(text, pathOf(folder, name));
   }
 }
 

@@ -30,7 +30,7 @@ export function blobFolder(name: string, files: Iterable<File>): FileFolder {
     async open(file) {
       checkFileName(name, file);
       const blob = byName.get(file);
-      return blob && blobSource(file, blob);
+      return blob && blobSource(`${name}/${file}`, blob);
     },
   };
 }
