@@ -6,6 +6,11 @@
  * The cache comes last, so that it grows with the memory. While weights are loaded, its place holds the staging area.
  */
 import { OutOfMemoryError } from '../../errors.ts';
+import { pageBytes } from '../../kernels/kv.ts';
+import { matrixBytes, padded } from '../../kernels/layout.ts';
+import { layoutBuffers } from '../../plan/memory.ts';
+import type { Plan, PlannedWeight } from '../../plan/step.ts';
+
 
 export const WASM_PAGE = 65536;
 /** Bytes that 32-bit addresses reach. */
@@ -75,4 +80,91 @@ export class Memory {
   f32(address: number, length: number): Float32Array {
     return new Float32Array(this.wasm.buffer, address, length);
   }
+}
+
+/** Most page-table entries of one forward, over all its sequences. */
+export const TABLE_ENTRIES = 65536;
+/** Private area of each thread; kernels say what they need of it. */
+export const SCRATCH_BYTES = 512 * 1024;
+/** Where the regions begin: everything below belongs to signals and control. */
+const START = 4096;
+
+export interface MemoryMap {
+  readonly maxRows: number;
+  readonly maxWanted: number;
+  /** i32 per row. */
+  readonly tokens: number;
+  readonly positions: number;
+  readonly sequences: number;
+  /** 0, 1, 2 ...: index of each row in the rope rows. */
+  readonly rowNumbers: number;
+  /** i32 per wanted row. */
+  readonly wanted: number;
+  /** Addresses of the page tables, one per sequence, and the entries themselves. */
+  readonly tables: number;
+  readonly tableEntries: number;
+  readonly tape: number;
+  /** Cos and sin of each row's position, per rope table. */
+  readonly ropes: readonly number[];
+  readonly scratch: number;
+  /** Row buffers of the plan. */
+  readonly buffers: readonly number[];
+  /** Quantized rows per activation format. */
+  readonly quantized: ReadonlyMap<string, number>;
+  /** Weights; those that share another's storage have its address. */
+  readonly weights: readonly number[];
+  /** Cache pages: page p of cache c is at `cache + offset[c] + p * pageStride`. */
+  readonly cache: number;
+  readonly cacheOffsets: readonly number[];
+  readonly pageStride: number;
+}
+
+export interface MapOptions {
+  readonly plan: Plan;
+  readonly maxRows: number;
+  readonly maxWanted: number;
+  readonly threads: number;
+  readonly tapeBytes: number;
+  /** Bytes of quantized rows per activation format. */
+  readonly quantizedBytes: ReadonlyMap<string, number>;
+}
+
+/** @throws OutOfMemoryError when the weights do not fit 32-bit addresses */
+export function mapMemory({ plan, maxRows, maxWanted, threads, tapeBytes, quantizedBytes }: MapOptions): MemoryMap {
+  const room = new Allocator(START);
+  const perRow = (what: string): number => room.take(what, maxRows * 4);
+  const head = {
+    maxRows,
+    maxWanted,
+    tokens: perRow('tokens'),
+    positions: perRow('positions'),
+    sequences: perRow('sequences'),
+    rowNumbers: perRow('row numbers'),
+    wanted: room.take('wanted rows', maxWanted * 4),
+    tables: perRow('page tables'),
+    tableEntries: room.take('page tables', TABLE_ENTRIES * 4),
+    tape: room.take('the tape', tapeBytes),
+    ropes: plan.ropes.map(({ rotary }) => room.take('rope rows', maxRows * rotary * 4)),
+    scratch: room.take('scratch', threads * SCRATCH_BYTES),
+  };
+  const layout = layoutBuffers(plan, maxRows, maxWanted);
+  const rows = room.take('row buffers', layout.byteLength);
+  const quantized = new Map([...quantizedBytes].map(([key, bytes]) => [key, room.take('quantized rows', bytes)]));
+  const weights: number[] = [];
+  for (const weight of plan.weights) {
+    weights.push(weight.shares === undefined ? room.take(weight.name, heldBytes(weight)) : weights[weight.shares]!);
+  }
+  let pageStride = 0;
+  const cacheOffsets = plan.caches.map(({ kvHeads, headDim }) => {
+    const offset = pageStride;
+    pageStride += align(pageBytes(kvHeads, headDim));
+    return offset;
+  });
+  return { ...head, buffers: layout.offsets.map((offset) => rows + offset), quantized, weights, cache: room.end, cacheOffsets, pageStride };
+}
+
+/** Bytes of a weight as it lies in memory, padding included. */
+export function heldBytes({ shape, storage }: PlannedWeight): number {
+  const [rows, columns] = shape as [number, number | undefined];
+  return columns === undefined ? padded(rows) * 4 : matrixBytes(storage, rows, columns);
 }

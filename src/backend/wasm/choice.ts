@@ -1,0 +1,50 @@
+/** What the kernels of one machine are made of. Every choice gives the same bits; only the speed differs. */
+import type { ActivationFormat, Q8Layout } from '../../kernels/layout.ts';
+import { matmulKernel } from '../../kernels/matmul.ts';
+import { type BlockFormat, blockTile } from '../../kernels/matmul-block.ts';
+import { floatTile } from '../../kernels/matmul-float.ts';
+import { type Q4Dot, q4Format } from '../../kernels/q4.ts';
+import { q8Format } from '../../kernels/q8.ts';
+import type { TileShape } from '../../kernels/tile.ts';
+import type { Storage } from '../../quant/storage.ts';
+import type { Func, Module } from '../../wasm/assembler.ts';
+
+export interface Choice {
+  /** 256-bit code. */
+  readonly wide: boolean;
+  /** How the integer products of q8_0 blocks are made, see kernels/q8.ts. */
+  readonly q8: 'pairs' | 'quads';
+  readonly q4: Q4Dot;
+  /** How the machine's dot product takes the eighth bit of its 7-bit operand. */
+  readonly eighthBit: 'unsigned' | 'signed';
+}
+
+/** Runs everywhere: no relaxed SIMD, 128 bits. */
+export const portable: Choice = { wide: false, q8: 'pairs', q4: 'strict', eighthBit: 'signed' };
+
+export const q8Layout = ({ q8, eighthBit }: Choice): Q8Layout =>
+  q8 === 'pairs' ? { neighbours: 2, flip: 0 } : { neighbours: 4, flip: eighthBit === 'unsigned' ? 0x80 : 0 };
+
+/** Names an activation format among those of one machine. */
+export const formatKey = ({ values, offset }: ActivationFormat): string => `${values}_${offset}`;
+
+export interface ProductFamily {
+  /** The quantization that x needs first; undefined for float weights. */
+  readonly activation: ActivationFormat | undefined;
+  emit(module: Module): Func;
+}
+
+/** Tiles that keep their sums in the registers of their width: measured in bench/kernels. */
+function tileShape(storage: Storage, { wide }: Choice): TileShape {
+  if (!wide) return { tokens: 6, lanes: 8 };
+  return { tokens: storage === 'q8_0' || storage === 'q4_0' ? 4 : 5, lanes: 16 };
+}
+
+export function productFamily(storage: Storage, choice: Choice): ProductFamily {
+  const shape = tileShape(storage, choice);
+  if (storage !== 'q8_0' && storage !== 'q4_0') {
+    return { activation: undefined, emit: (m) => matmulKernel(m, storage, shape, (tile) => floatTile(m, storage, tile)) };
+  }
+  const format: BlockFormat = storage === 'q8_0' ? q8Format(q8Layout(choice)) : q4Format(choice.q4);
+  return { activation: format.activation, emit: (m) => matmulKernel(m, storage, shape, (tile) => blockTile(m, format, tile)) };
+}

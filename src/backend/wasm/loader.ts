@@ -1,0 +1,100 @@
+/** Streams the weights: one slab at a time into staging memory, packed there by all threads. */
+import { packKernel, packName, packVectorKernel, packVectorWords, packWords } from '../../kernels/pack.ts';
+import { RECORD_BYTES } from '../../kernels/record.ts';
+import { flags } from '../../kernels/walker.ts';
+import type { BackendOptions, LoadTimes, TensorData } from '../backend.ts';
+import { type Choice, q8Layout } from './choice.ts';
+import type { KernelSet } from './kernel-set.ts';
+import type { Memory, MemoryMap } from './memory-map.ts';
+import type { Pool } from './pool.ts';
+import { planSlabs, type Slab, type SlabPart } from './slabs.ts';
+
+const STAGING_BYTES = 8 * 1024 * 1024;
+/** A slab is read in as many parts at once, so that the operating system copies with several threads. */
+const READS = 2;
+const bytesPerValue = { f32: 4, f16: 2, bf16: 2 } as const;
+
+interface PackStep {
+  readonly kernel: number;
+  words(staging: number): Int32Array;
+}
+interface LoadStep {
+  readonly slab: Slab;
+  readonly packs: readonly PackStep[];
+  /** Whether packing quantizes (else it only interleaves). */
+  readonly quantizes: boolean;
+}
+
+/** All that is to be read and packed, in the order of the plan. Adds the kernels it needs to `kernels`. */
+export function planLoad({ plan, tensor }: BackendOptions, map: MemoryMap, choice: Choice, kernels: KernelSet): LoadStep[] {
+  const tensors = new Map<string, TensorData>();
+  const find = (name: string): TensorData => {
+    const known = tensors.get(name) ?? tensor(name);
+    tensors.set(name, known);
+    return known;
+  };
+  const slabs = planSlabs(plan.weights, (name) => find(name).shape, (name) => bytesPerValue[find(name).dtype], STAGING_BYTES);
+  const pack = (slab: Slab, part: SlabPart): PackStep => {
+    const weight = plan.weights[part.weight]!;
+    const source = find(slab.tensor).dtype;
+    const address = map.weights[part.weight]!;
+    if (weight.shape.length === 1) {
+      const kernel = kernels.index('pack vectors', source, (m) => packVectorKernel(m, source));
+      const { plus } = weight.source;
+      return { kernel, words: (staging) => packVectorWords({ source: staging, count: part.columns, destination: address, plus }) };
+    }
+    const variant = { source, order: weight.source.transposed ? 'columns' : 'rows', storage: weight.storage, q8: q8Layout(choice) } as const;
+    const name = packName(variant);
+    const kernel = kernels.index(name, name, (m) => packKernel(m, variant));
+    const matrix = { address, k: weight.shape[1]! };
+    return { kernel, words: (staging) => packWords(weight.storage, matrix, { ...part, source: staging + part.offset }) };
+  };
+  return slabs.map((slab) => ({
+    slab,
+    packs: slab.parts.map((part) => pack(slab, part)),
+    quantizes: slab.parts.some(({ weight }) => ['q8_0', 'q4_0'].includes(plan.weights[weight]!.storage)),
+  }));
+}
+
+/** Most pack records of one slab: the room they need on the tape. */
+export const loadTapeBytes = (steps: readonly LoadStep[]): number =>
+  RECORD_BYTES * steps.reduce((most, { packs }) => Math.max(most, packs.length), 0);
+
+/** Reads and packs everything. The place of the cache holds the slabs meanwhile. */
+export async function runLoad(
+  steps: readonly LoadStep[], options: BackendOptions, map: MemoryMap, memory: Memory, pool: Pool,
+): Promise<LoadTimes> {
+  const { tensor, plan, onProgress, signal } = options;
+  const largest = steps.reduce((most, { slab }) => Math.max(most, slab.end - slab.start), 0);
+  // Kernels read whole vectors: the last ones may reach beyond a slab's end.
+  memory.reserve('the staging area', map.cache + largest + 64);
+  const total = steps.reduce((sum, { slab }) => sum + slab.end - slab.start, 0);
+  let [readMs, quantizeMs, packMs, bytesRead] = [0, 0, 0, 0];
+  for (const { slab, packs, quantizes } of steps) {
+    signal?.throwIfAborted();
+    const start = performance.now();
+    await readSlab(tensor(slab.tensor), slab, map.cache, memory);
+    const read = performance.now();
+    for (const [index, { kernel, words }] of packs.entries()) {
+      const last = index === packs.length - 1;
+      memory.i32(map.tape + index * RECORD_BYTES, RECORD_BYTES / 4).set([kernel, last ? flags.barrier : 0, ...words(map.cache)]);
+    }
+    await pool.run(map.tape, packs.length);
+    const packed = performance.now();
+    readMs += read - start;
+    if (quantizes) quantizeMs += packed - read;
+    else packMs += packed - read;
+    bytesRead += slab.end - slab.start;
+    onProgress?.(plan.weights[slab.parts[0]!.weight]!, bytesRead, total);
+  }
+  return { readMs, quantizeMs, packMs, bytesRead };
+}
+
+async function readSlab(source: TensorData, { start, end }: Slab, address: number, memory: Memory): Promise<void> {
+  const part = Math.ceil((end - start) / READS / 4096) * 4096;
+  const reads: Promise<void>[] = [];
+  for (let at = start; at < end; at += part) {
+    reads.push(source.readInto(at, memory.bytes(address + at - start, Math.min(part, end - at))));
+  }
+  await Promise.all(reads);
+}

@@ -1,0 +1,55 @@
+/** Runs step kernels one at a time over memory of their own: what measurements need of the backend. */
+import { RECORD_BYTES } from '../../kernels/record.ts';
+import type { WasmHost } from './host.ts';
+import type { KernelSet } from './kernel-set.ts';
+import { Allocator, MEMORY_LIMIT, Memory, WASM_PAGE } from './memory-map.ts';
+import { Pool } from './pool.ts';
+
+const TAPE = 4096;
+const SCRATCH_BYTES = 256 * 1024;
+/** A spin must outlast a wake-up. */
+const SPINS = 100_000;
+
+export interface StageOptions {
+  readonly threads: number;
+  readonly wide: boolean;
+  /** Bytes that `allocator` may hand out. */
+  readonly bytes: number;
+}
+
+export class Stage {
+  readonly memory: Memory;
+  readonly allocator: Allocator;
+  readonly #pool: Pool;
+
+  private constructor(memory: Memory, allocator: Allocator, pool: Pool) {
+    this.memory = memory;
+    this.allocator = allocator;
+    this.#pool = pool;
+  }
+
+  /** Threads over a new memory, or over that of another stage that is not running at the same time. */
+  static async open(host: WasmHost, kernels: KernelSet, options: StageOptions, other?: Stage): Promise<Stage> {
+    const { threads, wide, bytes } = options;
+    const shared = host.threads.possible;
+    const dataAt = TAPE + RECORD_BYTES + threads * SCRATCH_BYTES;
+    const memory = other?.memory ?? new Memory(dataAt + bytes + WASM_PAGE, shared);
+    const compiled = kernels.compile(host, wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared });
+    const spins = threads > 1 ? SPINS : 0;
+    const scratchOf = (thread: number): number => TAPE + RECORD_BYTES + thread * SCRATCH_BYTES;
+    const pool = await Pool.start(host, { ...compiled, memory: memory.wasm, threads, spins }, scratchOf, () => {});
+    return new Stage(memory, other?.allocator ?? new Allocator(dataAt), pool);
+  }
+
+  /** Milliseconds of one run on all threads, their wake-up included. */
+  async run(kernel: number, words: Int32Array): Promise<number> {
+    this.memory.i32(TAPE, RECORD_BYTES / 4).set([kernel, 0, ...words]);
+    const start = performance.now();
+    await this.#pool.run(TAPE, 1);
+    return performance.now() - start;
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.stop();
+  }
+}
