@@ -1,0 +1,221 @@
+/**
+ * out[t] = softmax(q[t] . K scale) V for each head: causal, over the row's own sequence, within a window.
+ *
+ * The pages (kv.ts) are visited from the first that the window reaches to the one of the row's position, with an online
+ * softmax (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i
+ * of a run of rows is head i mod group of row i / group. Tiles go to the threads in turns; what is computed for one query
+ * vector does not depend on the others of its tile, so neither tiles, threads, prompt chunks nor the batch show in the bits.
+ */
+import {
+  add,
+  call,
+  constant,
+  divideUnsigned,
+  doWhile,
+  equal,
+  type Func,
+  f32,
+  f32Div,
+  f32FromBits,
+  fillBytes,
+  type I32,
+  type Local,
+  lessSigned,
+  lessUnsigned,
+  loadF32,
+  loadI32,
+  type Module,
+  multiply,
+  remainderUnsigned,
+  repeat,
+  type Statement,
+  select,
+  shiftLeft,
+  shiftRight,
+  smaller,
+  storeF32,
+  storeI32,
+  subtract,
+  v,
+  when,
+} from '../wasm/assembler.ts';
+import {
+  LOWEST,
+  scoresFunc,
+  scratchOf,
+  softmaxFunc,
+  state,
+  TILE,
+  type TileShape,
+  weighFunc,
+} from './attention-tile.ts';
+import { headBytes, keyBytes, PAGE, pageAddress } from './kv.ts';
+import { padded } from './layout.ts';
+import { computeLine, copyValues, line, span, strideOf } from './loops.ts';
+import { recordLayout } from './record.ts';
+
+/**
+ * q, out: rows of heads * headDim; rows: address of the row count; sequences, positions: i32 for each row, rows of one
+ * sequence side by side with rising positions; tables, pageBase, pageStride: as in kv.ts; window: largest number of
+ * positions a row sees, itself included, 0 for all; scale: bits of an f32.
+ */
+export const attentionRecord = recordLayout(
+  'q',
+  'out',
+  'rows',
+  'sequences',
+  'positions',
+  'tables',
+  'pageBase',
+  'pageStride',
+  'heads',
+  'kvHeads',
+  'window',
+  'scale',
+);
+
+type Word = (typeof attentionRecord.names)[number];
+
+interface Parts {
+  readonly softmax: Func;
+  readonly scores: Func;
+  readonly weigh: Func;
+}
+
+/** tile(record, row, vector, kvHead): `queries` vectors from number `vector` on of the run that starts at `row`. */
+function tileFunc(module: Module, queries: number, shape: TileShape, { softmax, scores, weigh }: Parts): Func {
+  const { headDim } = shape;
+  const f = module.func(`tile_${headDim}_${queries}`, ['i32', 'i32', 'i32', 'i32']);
+  const [record, row, vector, kvHead] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2), f.param('i32', 3)];
+  const [group, stride, offset, position] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [from, to, sequence, last] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [page, pageEnd, keys, visible] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [scale, total] = [f.local('f32'), f.local('f32')];
+  const totals = f.local('v128');
+  const values = line(f);
+  const word = (name: Word): I32 => attentionRecord.load(record, name);
+  const at = scratchOf(shape);
+  const scratch = (bytes: number): I32 => add(module.scratch, constant(bytes));
+  const element = (array: I32, index: I32): I32 => loadI32(add(array, shiftLeft(index, constant(2))));
+
+  const start = (t: number): Statement[] => {
+    const number = add(vector.get, constant(t));
+    const head = add(multiply(kvHead.get, group.get), remainderUnsigned(number, group.get));
+    const itsRow = add(row.get, divideUnsigned(number, group.get));
+    const first = add(subtract(position.get, word('window')), constant(1));
+    return [
+      offset.set(add(multiply(itsRow, stride.get), multiply(head, constant(headDim * 4)))),
+      position.set(element(word('positions'), itsRow)),
+      from.set(add(word('q'), offset.get)),
+      to.set(scratch(at.query(t))),
+      ...copyValues(f, constant(headDim), from, to),
+      to.set(scratch(at.state(t))),
+      storeF32(to.get, f32.constant(LOWEST), state.largest),
+      storeF32(to.get, f32.constant(0), state.total),
+      storeI32(to.get, constant(0), state.first),
+      when(word('window'), [storeI32(to.get, select(lessSigned(first, constant(0)), constant(0), first), state.first)]),
+      storeI32(to.get, position.get, state.last),
+      storeI32(to.get, add(word('out'), offset.get), state.out),
+    ];
+  };
+  const finish = (t: number): Statement[] => [
+    total.set(loadF32(scratch(at.state(t)), state.total)),
+    totals.set(f32.splat(total.get)),
+    from.set(scratch(at.sum(t))),
+    to.set(loadI32(scratch(at.state(t)), state.out)),
+    ...span(
+      f,
+      constant(headDim),
+      [from, to],
+      computeLine(to, values, (c) => f32.div(v.load(from.get, c * 16), totals.get)),
+      [storeF32(to.get, f32Div(loadF32(from.get), total.get))],
+    ),
+  ];
+  const each = (body: (t: number) => readonly Statement[]): Statement[] =>
+    Array.from({ length: queries }, (_, t) => body(t)).flat();
+
+  return f.emit(
+    group.set(divideUnsigned(word('heads'), word('kvHeads'))),
+    stride.set(strideOf(multiply(word('heads'), constant(headDim)))),
+    scale.set(f32FromBits(word('scale'))),
+    ...each(start),
+    fillBytes(scratch(at.sum(0)), constant(0), constant(queries * padded(headDim) * 4)),
+    sequence.set(element(word('sequences'), row.get)),
+    // Positions rise with the vectors' numbers.
+    last.set(position.get),
+    page.set(shiftRight(loadI32(scratch(at.state(0)), state.first), constant(Math.log2(PAGE)))),
+    pageEnd.set(add(shiftRight(last.get, constant(Math.log2(PAGE))), constant(1))),
+    repeat(
+      page,
+      1,
+      pageEnd.get,
+      keys.set(add(pageAddress(word, sequence.get, page.get), multiply(kvHead.get, constant(headBytes(headDim))))),
+      visible.set(smaller(constant(PAGE), subtract(add(last.get, constant(1)), multiply(page.get, constant(PAGE))))),
+      call(scores, keys.get, visible.get, scale.get),
+      ...each((t) => [call(softmax, scratch(at.scores(t)), scratch(at.state(t)), multiply(page.get, constant(PAGE)))]),
+      call(weigh, add(keys.get, constant(keyBytes(headDim))), visible.get),
+    ),
+    ...each(finish),
+  );
+}
+
+/** Exports the step kernel `attention_<headDim>`, and its parts. */
+export function attentionKernel(module: Module, shape: TileShape): Func {
+  const softmax = softmaxFunc(module, shape);
+  const tiles = Array.from({ length: TILE }, (_, t) => {
+    const parts = { softmax, scores: scoresFunc(module, t + 1, shape), weigh: weighFunc(module, t + 1, shape) };
+    return tileFunc(module, t + 1, shape, parts);
+  });
+  const f = module.func(`attention_${shape.headDim}`, ['i32', 'i32', 'i32']);
+  const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
+  const [rows, sequences, kvHeads, group] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [row, runEnd, vectors, kvHead] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [vector, size, turn, count] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const word = (name: Word): I32 => attentionRecord.load(record, name);
+  const sequenceOf = (index: Local<'i32'>): I32 => loadI32(add(sequences.get, shiftLeft(index.get, constant(2))));
+  const tileCount = multiply(
+    kvHeads.get,
+    divideUnsigned(subtract(add(multiply(rows.get, group.get), size.get), constant(1)), size.get),
+  );
+  const halve = when(lessUnsigned(tileCount, threads.get), [size.set(shiftRight(size.get, constant(1)))]);
+  return f.emit(
+    rows.set(loadI32(word('rows'))),
+    sequences.set(word('sequences')),
+    kvHeads.set(word('kvHeads')),
+    group.set(divideUnsigned(word('heads'), kvHeads.get)),
+    // Smaller tiles when there would be fewer than threads, as when one row is decoded.
+    size.set(constant(TILE)),
+    ...Array.from({ length: Math.log2(TILE) }, () => halve),
+    when(rows.get, [
+      doWhile(
+        lessUnsigned(row.get, rows.get),
+        runEnd.set(row.get),
+        doWhile(
+          select(lessUnsigned(runEnd.get, rows.get), equal(sequenceOf(runEnd), sequenceOf(row)), constant(0)),
+          runEnd.set(add(runEnd.get, constant(1))),
+        ),
+        vectors.set(multiply(subtract(runEnd.get, row.get), group.get)),
+        kvHead.set(constant(0)),
+        repeat(
+          kvHead,
+          1,
+          kvHeads.get,
+          vector.set(constant(0)),
+          doWhile(
+            lessUnsigned(vector.get, vectors.get),
+            when(equal(turn.get, thread.get), [
+              count.set(smaller(size.get, subtract(vectors.get, vector.get))),
+              ...tiles.map((tile, t) =>
+                when(equal(count.get, constant(t + 1)), [call(tile, record.get, row.get, vector.get, kvHead.get)]),
+              ),
+            ]),
+            turn.set(add(turn.get, constant(1))),
+            when(equal(turn.get, threads.get), [turn.set(constant(0))]),
+            vector.set(add(vector.get, size.get)),
+          ),
+        ),
+        row.set(runEnd.get),
+      ),
+    ]),
+  );
+}
