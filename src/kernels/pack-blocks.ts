@@ -43,8 +43,7 @@ export const ROW_COLUMNS = 256;
 
 const ROW_BLOCKS = ROW_COLUMNS / BLOCK;
 
-/** Bytes of scratch that these functions use, and what lies where. */
-export const BLOCK_SCRATCH = 8192;
+/** What lies where in the scratch area. */
 const area = {
   /** Values as f32: one row, or 32 lines of 16 rows. */
   values: 0,
@@ -56,7 +55,7 @@ const area = {
   extremes: 2624,
   /** Per block 16 f16, one per row. */
   scales: 3072,
-  /** 16 rows of codes. */
+  /** 16 rows of codes, to 8192. */
   codes: 4096,
 };
 
@@ -71,13 +70,13 @@ export function quantizeRows(module: Module, name: string, type: SourceType, tar
   const signed = target.storage === 'q4_0';
   const rowBytes = signed ? ROW_COLUMNS / 2 : ROW_COLUMNS;
   const widen = widenRow(module, `${name}_widen`, type, signed);
-  const extremes = signed ? firstExtreme(module, `${name}_first`) : undefined;
   const f = module.func(name, ['i32', 'i32', 'i32', 'i32']);
-  const [from, stride, columns, to] = params(f);
-  const [row, values, block, end, codes, rowCodes] = f.array('i32', 6) as Indices;
+  const [from, stride, columns, to] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2), f.param('i32', 3)];
+  const [row, values, block] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [end, codes, rowCodes] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const by = f.local('v128');
   const q = quantizer(f, target);
-  const decide = signed ? signedExtremes(f, extremes!) : largestMagnitudes(f);
+  const decide = signed ? signedExtremes(f) : largestMagnitudes(f);
 
   const scaleFourBlocks = (first: number): Statement[] => [
     ...q.scales(decide(first)),
@@ -123,19 +122,16 @@ export function quantizeRows(module: Module, name: string, type: SourceType, tar
       from.set(add(from.get, stride.get)),
       rowCodes.set(add(rowCodes.get, constant(rowBytes))),
     ),
-    ...interleaveCodes(f, module, target, rowBytes, columns, to),
+    ...interleaveCodes(f, target, rowBytes, columns, to),
   );
   return f;
 }
 
-type Indices = [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
-const params = (f: Func): Indices => f.params.map((_, i) => f.param('i32', i)) as Indices;
-
 /** Adds `name(from, columns)`: one row as f32 into scratch, with the candidates of each block. */
 function widenRow(module: Module, name: string, type: SourceType, signed: boolean): Func {
   const f = module.func(name, ['i32', 'i32']);
-  const [from, columns] = params(f);
-  const [values, end, block] = f.array('i32', 3) as Indices;
+  const [from, columns] = [f.param('i32', 0), f.param('i32', 1)];
+  const [values, end, block] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const load = widenedLoad(f, type);
   const magnitude = hoistedConstant(f, 0x7fffffff).get;
   const x = f.array('v128', BLOCK / 4);
@@ -180,8 +176,9 @@ const loadCandidates = (f: Func, candidates: readonly Local<'v128'>[], offset: n
   candidates.flatMap((c, i) => c.set(v.load(f.module.scratch, offset + 16 * i)));
 
 /** The same with the sign of the first value that has the largest magnitude. */
-function signedExtremes(f: Func, firstOf: Func): (first: number) => V128 {
+function signedExtremes(f: Func): (first: number) => V128 {
   const { scratch } = f.module;
+  const firstOf = firstExtreme(f.module, `${f.name}_first`);
   const candidates = f.array('v128', 4);
   const [largest, below, extremes] = [f.local('v128'), f.local('v128'), f.local('v128')];
   const zero = hoistedConstant(f, 0).get;
@@ -224,7 +221,6 @@ function firstExtreme(module: Module, name: string): Func {
 /** The codes of 16 rows in scratch, and their scales, into the layout at `to`. */
 function interleaveCodes(
   f: Func,
-  module: Module,
   { storage, q8 }: BlockTarget,
   rowBytes: number,
   columns: Local<'i32'>,
@@ -233,7 +229,7 @@ function interleaveCodes(
   const unit = storage === 'q8_0' ? q8.neighbours : 4;
   const blockBytes = rowBytes / ROW_BLOCKS;
   const square = 16 / unit;
-  const [codes, scales, end] = f.array('i32', 3) as Indices;
+  const [codes, scales, end] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const rows = f.array('v128', square);
   const transposed = transpose(f, rows);
   const squareAt = (row: number, at: number): Statement[] => [
@@ -247,8 +243,8 @@ function interleaveCodes(
   for (let row = 0; row < LANES; row += square)
     for (let at = 0; at < blockBytes; at += 16) squares.push(...squareAt(row, at));
   return [
-    codes.set(module.scratch),
-    scales.set(module.scratch),
+    codes.set(f.module.scratch),
+    scales.set(f.module.scratch),
     end.set(add(codes.get, multiply(divideUnsigned(columns.get, constant(BLOCK)), constant(blockBytes)))),
     repeat(
       codes,
@@ -270,14 +266,15 @@ function interleaveCodes(
 export function quantizeColumns(module: Module, name: string, type: SourceType, target: BlockTarget): Func {
   const signed = target.storage === 'q4_0';
   const f = module.func(name, ['i32', 'i32', 'i32', 'i32']);
-  const [from, stride, , to] = params(f);
-  const [values, end] = f.array('i32', 2) as Indices;
+  const [from, stride, to] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 3)];
+  const [values, end] = [f.local('i32'), f.local('i32')];
   const load = widenedLoad(f, type);
   const magnitude = hoistedConstant(f, 0x7fffffff).get;
   const x = f.local('v128');
   const [extremes, inverses, halves] = [f.array('v128', 4), f.array('v128', 4), f.array('v128', 4)];
   const q = quantizer(f, target);
   const pair = nibbles(f);
+  const quarters = [0, 1, 2, 3];
 
   const include = (extreme: Local<'v128'>): Statement =>
     extreme.set(
@@ -291,34 +288,12 @@ export function quantizeColumns(module: Module, name: string, type: SourceType, 
   /** Neighbours along k, from `column` and on, side by side in each lane. */
   const joined = (column: number, count: number, quarter: number): V128 =>
     Array.from({ length: count }, (_, i) => i32.shl(code(column + i, quarter), 8 * i)).reduce(v.or);
-  const lineOf = (turn: number, body: readonly Statement[], lines: number): Statement[] => [
-    values.set(module.scratch),
-    end.set(add(values.get, constant(lines * 64 * turn))),
-    repeat(values, 64 * turn, end.get, ...body),
-  ];
-  const next = (bytes: number): Statement => to.set(add(to.get, constant(bytes)));
-  const quarters = [0, 1, 2, 3];
-  const storeLines = signed
-    ? lineOf(
-        4,
-        [
-          ...quarters.map((c) => v.store(to.get, pair(joined(0, 4, c), joined(16, 4, c)), SCALE_BYTES + 16 * c)),
-          next(64),
-        ],
-        4,
-      )
-    : target.q8.neighbours === 4
-      ? lineOf(4, [...quarters.map((c) => v.store(to.get, joined(0, 4, c), SCALE_BYTES + 16 * c)), next(64)], 8)
-      : lineOf(
-          2,
-          [
-            ...[0, 2].map((c) =>
-              v.store(to.get, i16.narrowI32u(joined(0, 2, c), joined(0, 2, c + 1)), SCALE_BYTES + 8 * c),
-            ),
-            next(32),
-          ],
-          16,
-        );
+  /** A line of the block holds `span` neighbours of each row (q4_0: and those 16 columns on). */
+  const span = signed ? 4 : target.q8.neighbours;
+  const line =
+    span === 2
+      ? [0, 2].map((c) => i16.narrowI32u(joined(0, 2, c), joined(0, 2, c + 1)))
+      : quarters.map((c) => (signed ? pair(joined(0, 4, c), joined(16, 4, c)) : joined(0, 4, c)));
 
   f.emit(
     ...extremes.map((extreme) => extreme.set(v.bytes(0))),
@@ -342,7 +317,15 @@ export function quantizeColumns(module: Module, name: string, type: SourceType, 
     ]),
     v.store(to.get, i16.narrowI32u(halves[0]!.get, halves[1]!.get)),
     v.store(to.get, i16.narrowI32u(halves[2]!.get, halves[3]!.get), 16),
-    ...storeLines,
+    values.set(module.scratch),
+    end.set(add(values.get, constant(64 * (signed ? BLOCK / 2 : BLOCK)))),
+    repeat(
+      values,
+      64 * span,
+      end.get,
+      ...line.map((part, i) => v.store(to.get, part, SCALE_BYTES + 16 * i)),
+      to.set(add(to.get, constant(LANES * span))),
+    ),
   );
   return f;
 }

@@ -98,7 +98,7 @@ export function packWords(storage: Storage, matrix: PackedMatrix, piece: Piece):
 export const packName = ({ source, order, storage, q8 }: PackVariant): string =>
   `pack_${source}_${order}_${storage}${storage === 'q8_0' ? `_${q8.neighbours}_${q8.flip}` : ''}`;
 
-/** A box of the piece, copied where it is incomplete; the functions that pack it use the scratch before it. */
+/** Offset in scratch of a box that was incomplete. Before it is the scratch of what packs boxes, 256 lines of 64 bytes. */
 const STAGE = 16384;
 
 /** Exports the step kernel `packName(variant)`. */
@@ -115,7 +115,8 @@ export function packKernel(module: Module, variant: PackVariant): Func {
   };
   const [lineBytes, rows, columns] = [word('lineBytes'), word('rows'), word('columns')];
   const [origin, destination, stride] = [word('source'), word('destination'), word('groupBytes')];
-  const [column, from, step, boxRows, boxColumns] = f.array('i32', 5) as Five;
+  const [column, from, step] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [boxRows, boxColumns] = [f.local('i32'), f.local('i32')];
   const groups = groupsOfThread(f, rows.get, share);
   const perRow = order === 'rows';
   const most = perRow ? ROW_COLUMNS : BLOCK;
@@ -146,8 +147,6 @@ export function packKernel(module: Module, variant: PackVariant): Func {
   ];
   return f.emit(...(perRow ? groups.each(...along(...box)) : groups.whenAny(...along(...groups.each(...box)))));
 }
-
-type Five = [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
 
 /** Adds `name(from, stride, columns, to)`, which packs 16 rows. */
 function boxPacker(module: Module, name: string, { source, order, storage, q8 }: PackVariant): Func {

@@ -165,6 +165,27 @@ for (const variant of variants) {
   });
 }
 
+test('q8_0 rounds halves away from zero, and their neighbours to the nearest', () => {
+  const halves = Array.from({ length: 127 }, (_, n) => n + 0.5);
+  const around = new Uint32Array(Float32Array.from(halves).buffer);
+  const values = [-1, 0, 1].flatMap((step) => [...new Float32Array(around.map((bits) => bits + step).buffer)]);
+  const all = values.flatMap((x) => [x, -x]);
+  // A block whose largest magnitude is 127 has the scale 1.
+  const k = Math.ceil(all.length / 31) * 32;
+  const row = Float32Array.from({ length: k }, (_, i) => (i % 32 ? (all[i - Math.floor(i / 32) - 1] ?? 0) : 127));
+  for (const order of orders) {
+    const variant: PackVariant = { source: 'f32', order, storage: 'q8_0', q8: pairs };
+    const arena = new Arena(1 << 20);
+    const kernel = arena.compile((module) => packKernel(module, variant))[packName(variant)]!;
+    const address = arena.take(matrixBytes('q8_0', 1, k));
+    const lineBytes = order === 'rows' ? 4 * k : 4;
+    const piece = { source: arena.putF32(row), lineBytes, firstRow: 0, rows: 1, firstColumn: 0, columns: k };
+    kernel(arena.record(packWords('q8_0', { address, k }, piece)), 0, 1);
+    const got = new Uint8Array(arena.memory.buffer, address, matrixBytes('q8_0', 1, k));
+    assertSameBytes(got, expected(variant, row, 1, k), order);
+  }
+});
+
 test('every f16 and bf16 number is widened exactly, infinities included', () => {
   for (const source of ['f16', 'bf16'] as const) {
     const arena = new Arena(1 << 21);
