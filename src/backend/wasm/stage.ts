@@ -1,5 +1,6 @@
 /** Runs step kernels one at a time over memory of their own: what measurements need of the backend. */
 import { RECORD_BYTES } from '../../kernels/record.ts';
+import { flags } from '../../kernels/walker.ts';
 import type { WasmHost } from './host.ts';
 import type { KernelSet } from './kernel-set.ts';
 import { Allocator, MEMORY_LIMIT, Memory, WASM_PAGE } from './memory-map.ts';
@@ -43,7 +44,7 @@ export class Stage {
 
   /** Milliseconds of one run on all threads, their wake-up included. */
   async run(kernel: number, words: Int32Array): Promise<number> {
-    this.memory.i32(TAPE, RECORD_BYTES / 4).set([kernel, 0, ...words]);
+    this.memory.i32(TAPE, RECORD_BYTES / 4).set([kernel, flags.barrier, ...words]);
     const start = performance.now();
     await this.#pool.run(TAPE, 1);
     return performance.now() - start;

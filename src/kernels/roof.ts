@@ -1,0 +1,81 @@
+/** Kernels that only measure: the ceilings that other kernels are held against. */
+import {
+  add,
+  call,
+  constant,
+  divideUnsigned,
+  type Func,
+  lessUnsigned,
+  type Module,
+  multiply,
+  repeat,
+  v,
+  when,
+} from '../wasm/assembler.ts';
+import { recordLayout } from './record.ts';
+
+const LINE_BYTES = 256;
+
+/** from: first byte; lines: pieces of 256 bytes. */
+export const readRecord = recordLayout('from', 'lines');
+
+/** Bytes as whole lines. */
+export const readLines = (bytes: number): number => Math.floor(bytes / LINE_BYTES);
+
+/** Exports the step kernel `read`: loads the thread's share of the lines once, the ceiling of whatever walks weights. */
+export function readKernel(module: Module): Func {
+  const f = module.func('read', ['i32', 'i32', 'i32']);
+  const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
+  const [line, end, at] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const sums = f.array('v128', 8);
+  const lines = readRecord.load(record, 'lines');
+  const share = (n: readonly number[]) => divideUnsigned(multiply(lines, n), threads.get);
+  return f.emit(
+    line.set(share(thread.get)),
+    end.set(share(add(thread.get, constant(1)))),
+    at.set(add(readRecord.load(record, 'from'), multiply(line.get, constant(LINE_BYTES)))),
+    when(lessUnsigned(line.get, end.get), [
+      repeat(
+        line,
+        1,
+        end.get,
+        ...[0, LINE_BYTES / 2].flatMap((half) =>
+          sums.map((sum, i) => sum.set(v.xor(sum.get, v.load(at.get, half + i * 16)))),
+        ),
+        at.set(add(at.get, constant(LINE_BYTES))),
+      ),
+    ]),
+    // What is never stored would not be computed.
+    ...sums.map((sum, i) => v.store(module.scratch, sum.get, i * 16)),
+  );
+}
+
+/** Operands of the inner kernel of a product (tile.ts), and how often it runs. */
+export const tileRecord = recordLayout('x', 'xStride', 'w', 'steps', 'groups', 'calls');
+
+/** Exports the step kernel `tile_NAME`: every thread calls the inner kernel on the same operands, into its own scratch. */
+export function tileKernel(module: Module, tile: Func): Func {
+  const f = module.func(`tile_${tile.name}`, ['i32', 'i32', 'i32']);
+  const record = f.param('i32', 0);
+  const n = f.local('i32');
+  const argument = (name: (typeof tileRecord.names)[number]) => tileRecord.load(record, name);
+  const groups = argument('groups');
+  return f.emit(
+    n.set(constant(0)),
+    repeat(
+      n,
+      1,
+      argument('calls'),
+      call(
+        tile,
+        argument('x'),
+        argument('xStride'),
+        argument('w'),
+        module.scratch,
+        multiply(groups, constant(64)),
+        argument('steps'),
+        groups,
+      ),
+    ),
+  );
+}
