@@ -26,6 +26,7 @@ import {
   type Func,
   lessUnsigned,
   type Module,
+  not,
   when,
 } from '../wasm/assembler.ts';
 
@@ -63,10 +64,13 @@ export function barrier(module: Module, controlAddress: number): Func {
         drop(atomicNotify(at(control.round), constant(-1))),
       ],
       [
-        n.set(constant(0)),
-        doWhile(and(unchanged, lessUnsigned(n.get, spins.get)), n.set(add(n.get, constant(1)))),
-        // wait32 returns at once if the round has changed meanwhile.
-        when(unchanged, [doWhile(unchanged, drop(atomicWait(at(control.round), round.get)))]),
+        // Poison that comes after this look raises the round that was read above.
+        when(not(atomicLoad(at(control.poison))), [
+          n.set(constant(0)),
+          doWhile(and(unchanged, lessUnsigned(n.get, spins.get)), n.set(add(n.get, constant(1)))),
+          // wait32 returns at once if the round has changed meanwhile.
+          when(unchanged, [doWhile(unchanged, drop(atomicWait(at(control.round), round.get)))]),
+        ]),
       ],
     ),
     atomicLoad(at(control.poison)),
