@@ -77,12 +77,12 @@ export async function measureRoofs(host: WasmHost, options: RoofOptions): Promis
   const one = await Stage.open(host, kernels, { threads: 1, wide, bytes: 0 }, all);
   try {
     const { memory, allocator } = all;
-    // Zeros as operands: subnormal or infinite leftovers would be slow.
+    // Everything is written before it is read: pages that never were are one page of zeros, which the caches treat unlike
+    // any other memory. Halves are harmless operands, also as scales.
     const x = allocator.take('activations', 64 * 1024);
     const w = allocator.take('weights', tileBytes / 2);
     const from = allocator.take('the read buffer', readBytes);
-    // Memory that was never written is one page of zeros, read from the cache.
-    memory.bytes(from, readBytes).fill(1);
+    memory.f32(x, (from + readBytes - x) / 4).fill(0.5);
     const readWords = readRecord.words({ from, lines: readLines(readBytes) });
 
     const candidates = (storage: 'f32' | 'q8_0'): Candidate[] =>
