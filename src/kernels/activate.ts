@@ -8,7 +8,7 @@
  */
 import { type Func, f32, type Module, v } from '../wasm/assembler.ts';
 import { eachLine, line, rowWise, storeLine } from './loops.ts';
-import { type Formula, gelu, geluTanh, relu, silu } from './math.ts';
+import { type Formula, gelu, geluTanh, interleaved, relu, silu } from './math.ts';
 import { recordLayout } from './record.ts';
 
 /** x, up (gated only), out: rows of `width`; rows: address of the row count. */
@@ -28,11 +28,9 @@ export function activateKernel(module: Module, kind: ActivationKind, gated: bool
   const values = line(f);
   return f.emit(
     ...eachLine(kernel, kernel.word('width'), up ? [x, up, out] : [x, out], [
-      ...values.flatMap((value, c) => [
-        value.set(v.load(x.get, c * 16)),
-        ...formula(value),
-        ...(up ? [value.set(f32.mul(value.get, v.load(up.get, c * 16)))] : []),
-      ]),
+      ...values.map((value, c) => value.set(v.load(x.get, c * 16))),
+      ...interleaved(...values.map(formula)),
+      ...(up ? values.map((value, c) => value.set(f32.mul(value.get, v.load(up.get, c * 16)))) : []),
       ...storeLine(out, values),
     ]),
   );

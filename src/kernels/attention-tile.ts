@@ -44,7 +44,7 @@ import {
 } from '../wasm/assembler.ts';
 import { PAGE } from './kv.ts';
 import { padded } from './layout.ts';
-import { exponential } from './math.ts';
+import { exponential, interleaved } from './math.ts';
 
 /** Most query vectors per tile. */
 export const TILE = 4;
@@ -281,14 +281,9 @@ export function softmaxFunc(module: Module, { headDim }: TileShape): Func {
       position,
       16,
       constant(PAGE),
-      ...values.flatMap((value, c) => {
-        const part = parts[c % 2]!;
-        return [
-          value.set(f32.sub(v.load(at.get, c * 16), splat.get)),
-          ...exp(value),
-          part.set(f32.add(part.get, value.get)),
-        ];
-      }),
+      ...values.map((value, c) => value.set(f32.sub(v.load(at.get, c * 16), splat.get))),
+      ...interleaved(...values.map(exp)),
+      ...values.map((value, c) => parts[c % 2]!.set(f32.add(parts[c % 2]!.get, value.get))),
       ...values.map((value, c) => v.store(at.get, value.get, c * 16)),
       at.set(add(at.get, constant(64))),
     ),
