@@ -6,13 +6,22 @@ import { RECORD_BYTES } from '../../kernels/record.ts';
 import { rowBytes } from '../../plan/memory.ts';
 import { ropeRow } from '../../plan/rope.ts';
 import type { Plan } from '../../plan/step.ts';
-import { PAGE, type Backend, type BackendOptions, type Batch, type LoadTimes, type StepTime } from '../backend.ts';
+import { type Backend, type BackendOptions, type Batch, type LoadTimes, PAGE, type StepTime } from '../backend.ts';
 import { type Choice, formatKey, productFamily } from './choice.ts';
 import type { WasmHost } from './host.ts';
 import { KernelSet } from './kernel-set.ts';
 import { loadTapeBytes, planLoad, runLoad } from './loader.ts';
 import { lower, type Tape } from './lower.ts';
-import { heldBytes, type MemoryMap, MEMORY_LIMIT, Memory, mapMemory, SCRATCH_BYTES, TABLE_ENTRIES, WASM_PAGE } from './memory-map.ts';
+import {
+  heldBytes,
+  MEMORY_LIMIT,
+  Memory,
+  type MemoryMap,
+  mapMemory,
+  SCRATCH_BYTES,
+  TABLE_ENTRIES,
+  WASM_PAGE,
+} from './memory-map.ts';
 import { Pool } from './pool.ts';
 import { controlAddress } from './thread.ts';
 
@@ -35,7 +44,8 @@ export async function buildBackend(options: BuildOptions): Promise<WasmBackend> 
   const map = mapMemory({ plan, maxRows, maxWanted, threads, tapeBytes, quantizedBytes: quantizedBytes(options) });
   const tape = lower({ plan, map, choice, kernels });
   const load = planLoad(options, map, choice, kernels);
-  if (Math.max(tape.words.byteLength, loadTapeBytes(load)) > tapeBytes) throw new RangeError('the tape exceeds its room');
+  if (Math.max(tape.words.byteLength, loadTapeBytes(load)) > tapeBytes)
+    throw new RangeError('the tape exceeds its room');
   const memory = new Memory(map.cache, threads > 1);
   const shared = { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 };
   const compiled = kernels.compile(host, choice.wide, shared);
@@ -97,7 +107,7 @@ export class WasmBackend implements Backend {
   readonly #marks: number[];
   readonly #ropeRows: RopeRows[];
   #pages = 0;
-  #rows = 0;
+  #rows = { all: 0, wanted: 0 };
   #times: StepTime[] = [];
 
   constructor({ options, map, memory, pool, tape, marks, loadTimes }: Parts) {
@@ -112,7 +122,9 @@ export class WasmBackend implements Backend {
     this.#pool = pool;
     this.#tape = tape;
     this.#marks = marks;
-    this.#ropeRows = options.plan.ropes.map((table) => new RopeRows(table.rotary, (at, out) => ropeRow(table, at, out)));
+    this.#ropeRows = options.plan.ropes.map(
+      (table) => new RopeRows(table.rotary, (at, out) => ropeRow(table, at, out)),
+    );
     memory.i32(map.tape, tape.words.length).set(tape.words);
     memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     this.ensurePages(1);
@@ -126,7 +138,8 @@ export class WasmBackend implements Backend {
   ensurePages(count: number): void {
     if (count <= this.#pages) return;
     const end = this.#map.cache + count * this.#map.pageStride;
-    if (end > MEMORY_LIMIT) throw new OutOfMemoryError('the key/value cache', end - this.#map.cache, MEMORY_LIMIT - this.#map.cache);
+    if (end > MEMORY_LIMIT)
+      throw new OutOfMemoryError('the key/value cache', end - this.#map.cache, MEMORY_LIMIT - this.#map.cache);
     this.#memory.reserve('the key/value cache', end);
     this.#pages = count;
   }
@@ -139,7 +152,7 @@ export class WasmBackend implements Backend {
     settings[control.wanted / 4] = batch.wanted.length;
     settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
     settings[control.timing / 4] = this.timing ? 1 : 0;
-    this.#rows = batch.tokens.length;
+    this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     const start = performance.now();
     await this.#pool.run(this.#map.tape, this.#tape.stepOf.length);
     if (this.timing) this.#times = this.#collectTimes(start);
@@ -152,9 +165,10 @@ export class WasmBackend implements Backend {
   tap(name: string): Float32Array {
     const step = this.#plan.steps.find((candidate) => candidate.op === 'tap' && candidate.name === name);
     if (step?.op !== 'tap') throw new LanewiseError('UnknownTap', `the plan keeps no copy named ${name}`);
-    const { width } = this.#plan.buffers[step.out]!;
-    const out = new Float32Array(this.#rows * width);
-    for (let row = 0; row < this.#rows; row++) {
+    const { width, rows } = this.#plan.buffers[step.out]!;
+    const count = this.#rows[rows];
+    const out = new Float32Array(count * width);
+    for (let row = 0; row < count; row++) {
       out.set(this.#memory.f32(this.#map.buffers[step.out]! + row * rowBytes(width), width), row * width);
     }
     return out;
@@ -172,18 +186,28 @@ export class WasmBackend implements Backend {
     const fail = (what: string): never => {
       throw new LanewiseError('InvalidBatch', what);
     };
-    if (tokens.length === 0 || tokens.length > this.maxRows) fail(`a forward takes 1 to ${this.maxRows} rows, got ${tokens.length}`);
+    if (tokens.length === 0 || tokens.length > this.maxRows)
+      fail(`a forward takes 1 to ${this.maxRows} rows, got ${tokens.length}`);
     if (wanted.length > this.maxWanted) fail(`at most ${this.maxWanted} rows of logits, got ${wanted.length}`);
-    if (pages.reduce((sum, table) => sum + table.length, 0) > TABLE_ENTRIES) fail(`more than ${TABLE_ENTRIES} page table entries`);
+    if (pages.reduce((sum, table) => sum + table.length, 0) > TABLE_ENTRIES)
+      fail(`more than ${TABLE_ENTRIES} page table entries`);
     const rowsOf = (index: 'token' | 'position'): number =>
-      this.#plan.steps.reduce((least, s) => (s.op === 'embed' && s.index === index ? Math.min(least, this.#plan.weights[s.table]!.shape[0]!) : least), Number.POSITIVE_INFINITY);
+      this.#plan.steps.reduce(
+        (least, s) =>
+          s.op === 'embed' && s.index === index ? Math.min(least, this.#plan.weights[s.table]!.shape[0]!) : least,
+        Number.POSITIVE_INFINITY,
+      );
     const [vocab, context] = [rowsOf('token'), rowsOf('position')];
     for (let row = 0; row < tokens.length; row++) {
-      if (!(tokens[row]! >= 0 && tokens[row]! < vocab)) fail(`token id ${tokens[row]} of row ${row}: ids are 0 to ${vocab - 1}`);
-      if (!(positions[row]! >= 0 && positions[row]! < context)) fail(`position ${positions[row]} of row ${row} is beyond ${context}`);
-      if (pages[sequences[row]!]?.[Math.floor(positions[row]! / PAGE)] === undefined) fail(`row ${row} has no cache page`);
+      if (!(tokens[row]! >= 0 && tokens[row]! < vocab))
+        fail(`token id ${tokens[row]} of row ${row}: ids are 0 to ${vocab - 1}`);
+      if (!(positions[row]! >= 0 && positions[row]! < context))
+        fail(`position ${positions[row]} of row ${row} is beyond ${context}`);
+      if (pages[sequences[row]!]?.[Math.floor(positions[row]! / PAGE)] === undefined)
+        fail(`row ${row} has no cache page`);
     }
-    if (pages.some((table) => table.some((page) => page < 0 || page >= this.#pages))) fail(`a cache page beyond the ${this.#pages} there are`);
+    if (pages.some((table) => table.some((page) => page < 0 || page >= this.#pages)))
+      fail(`a cache page beyond the ${this.#pages} there are`);
     if (wanted.some((row) => row < 0 || row >= tokens.length)) fail('a wanted row that is not in the batch');
   }
 

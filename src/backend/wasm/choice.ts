@@ -43,8 +43,14 @@ function tileShape(storage: Storage, { wide }: Choice): TileShape {
 export function productFamily(storage: Storage, choice: Choice): ProductFamily {
   const shape = tileShape(storage, choice);
   if (storage !== 'q8_0' && storage !== 'q4_0') {
-    return { activation: undefined, emit: (m) => matmulKernel(m, storage, shape, (tile) => floatTile(m, storage, tile)) };
+    return {
+      activation: undefined,
+      emit: (m) => matmulKernel(m, storage, shape, (tile) => floatTile(m, storage, tile)),
+    };
   }
   const format: BlockFormat = storage === 'q8_0' ? q8Format(q8Layout(choice)) : q4Format(choice.q4);
-  return { activation: format.activation, emit: (m) => matmulKernel(m, storage, shape, (tile) => blockTile(m, format, tile)) };
+  return {
+    activation: format.activation,
+    emit: (m) => matmulKernel(m, storage, shape, (tile) => blockTile(m, format, tile)),
+  };
 }

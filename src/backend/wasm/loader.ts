@@ -26,14 +26,24 @@ interface LoadStep {
 }
 
 /** All that is to be read and packed, in the order of the plan. Adds the kernels it needs to `kernels`. */
-export function planLoad({ plan, tensor }: BackendOptions, map: MemoryMap, choice: Choice, kernels: KernelSet): LoadStep[] {
+export function planLoad(
+  { plan, tensor }: BackendOptions,
+  map: MemoryMap,
+  choice: Choice,
+  kernels: KernelSet,
+): LoadStep[] {
   const tensors = new Map<string, TensorData>();
   const find = (name: string): TensorData => {
     const known = tensors.get(name) ?? tensor(name);
     tensors.set(name, known);
     return known;
   };
-  const slabs = planSlabs(plan.weights, (name) => find(name).shape, (name) => bytesPerValue[find(name).dtype], STAGING_BYTES);
+  const slabs = planSlabs(
+    plan.weights,
+    (name) => find(name).shape,
+    (name) => bytesPerValue[find(name).dtype],
+    STAGING_BYTES,
+  );
   const pack = (slab: Slab, part: SlabPart): PackStep => {
     const weight = plan.weights[part.weight]!;
     const source = find(slab.tensor).dtype;
@@ -41,13 +51,24 @@ export function planLoad({ plan, tensor }: BackendOptions, map: MemoryMap, choic
     if (weight.shape.length === 1) {
       const kernel = kernels.index('pack vectors', source, (m) => packVectorKernel(m, source));
       const { plus } = weight.source;
-      return { kernel, words: (staging) => packVectorWords({ source: staging, count: part.columns, destination: address, plus }) };
+      return {
+        kernel,
+        words: (staging) => packVectorWords({ source: staging, count: part.columns, destination: address, plus }),
+      };
     }
-    const variant = { source, order: weight.source.transposed ? 'columns' : 'rows', storage: weight.storage, q8: q8Layout(choice) } as const;
+    const variant = {
+      source,
+      order: weight.source.transposed ? 'columns' : 'rows',
+      storage: weight.storage,
+      q8: q8Layout(choice),
+    } as const;
     const name = packName(variant);
     const kernel = kernels.index(name, name, (m) => packKernel(m, variant));
     const matrix = { address, k: weight.shape[1]! };
-    return { kernel, words: (staging) => packWords(weight.storage, matrix, { ...part, source: staging + part.offset }) };
+    return {
+      kernel,
+      words: (staging) => packWords(weight.storage, matrix, { ...part, source: staging + part.offset }),
+    };
   };
   return slabs.map((slab) => ({
     slab,
@@ -62,7 +83,11 @@ export const loadTapeBytes = (steps: readonly LoadStep[]): number =>
 
 /** Reads and packs everything. The place of the cache holds the slabs meanwhile. */
 export async function runLoad(
-  steps: readonly LoadStep[], options: BackendOptions, map: MemoryMap, memory: Memory, pool: Pool,
+  steps: readonly LoadStep[],
+  options: BackendOptions,
+  map: MemoryMap,
+  memory: Memory,
+  pool: Pool,
 ): Promise<LoadTimes> {
   const { tensor, plan, onProgress, signal } = options;
   const largest = steps.reduce((most, { slab }) => Math.max(most, slab.end - slab.start), 0);
@@ -77,7 +102,9 @@ export async function runLoad(
     const read = performance.now();
     for (const [index, { kernel, words }] of packs.entries()) {
       const last = index === packs.length - 1;
-      memory.i32(map.tape + index * RECORD_BYTES, RECORD_BYTES / 4).set([kernel, last ? flags.barrier : 0, ...words(map.cache)]);
+      memory
+        .i32(map.tape + index * RECORD_BYTES, RECORD_BYTES / 4)
+        .set([kernel, last ? flags.barrier : 0, ...words(map.cache)]);
     }
     await pool.run(map.tape, packs.length);
     const packed = performance.now();

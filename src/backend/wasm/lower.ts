@@ -59,8 +59,10 @@ export function lower(options: LowerOptions): Tape {
   steps.forEach((step, index) => {
     const { divided, replicated } = barriers[index]!;
     const flag =
-      (divided ? flags.barrier : 0) | (replicated ? flags.barrierAlways : 0) |
-      (step.replicable ? flags.replicable : 0) | (step.wanted ? flags.wanted : 0);
+      (divided ? flags.barrier : 0) |
+      (replicated ? flags.barrierAlways : 0) |
+      (step.replicable ? flags.replicable : 0) |
+      (step.wanted ? flags.wanted : 0);
     words.set([step.kernel, flag, ...step.words], (index * RECORD_BYTES) / 4);
   });
   return { words, stepOf: steps.map((step) => step.step) };
@@ -146,8 +148,13 @@ class Lowering {
   /** A row-wise step: threads take rows, or do it all when rows are few. */
   #rowWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[], inPlace = false): Part {
     return {
-      kernel, words, wanted: this.#isWanted(out), replicable: !inPlace, fence: false,
-      reads: reads.map((x) => this.#access(x, 'rows')), writes: [this.#access(out, 'rows')],
+      kernel,
+      words,
+      wanted: this.#isWanted(out),
+      replicable: !inPlace,
+      fence: false,
+      reads: reads.map((x) => this.#access(x, 'rows')),
+      writes: [this.#access(out, 'rows')],
     };
   }
 
@@ -155,10 +162,16 @@ class Lowering {
 
   #embed({ table, index, scale, add, out }: Case<'embed'>): Part {
     const { storage, at, shape } = this.#weight(table);
-    const kernel = this.#kernels.index('embed', `${storage} ${add}`, (m) => embedKernel(m, { storage, q8: q8Layout(this.#choice), adds: add }));
+    const kernel = this.#kernels.index('embed', `${storage} ${add}`, (m) =>
+      embedKernel(m, { storage, q8: q8Layout(this.#choice), adds: add }),
+    );
     const words = embedRecord.words({
-      table: at, out: this.#at(out), rows: this.#rows(out), indices: index === 'token' ? this.#map.tokens : this.#map.positions,
-      width: shape[1]!, scale: bitsOf(scale),
+      table: at,
+      out: this.#at(out),
+      rows: this.#rows(out),
+      indices: index === 'token' ? this.#map.tokens : this.#map.positions,
+      width: shape[1]!,
+      scale: bitsOf(scale),
     });
     return this.#rowWise(out, kernel, words, add ? [out] : [], add);
   }
@@ -166,8 +179,14 @@ class Lowering {
   #norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>): Part {
     const kernel = this.#kernels.index('norm', kind, (m) => normKernel(m, kind));
     const words = normRecord.words({
-      x: this.#at(x), out: this.#at(out), weight: this.#weight(weight).at, bias: bias === undefined ? 0 : this.#weight(bias).at,
-      rows: this.#rows(out), width: this.#width(x), groups, eps: bitsOf(eps),
+      x: this.#at(x),
+      out: this.#at(out),
+      weight: this.#weight(weight).at,
+      bias: bias === undefined ? 0 : this.#weight(bias).at,
+      rows: this.#rows(out),
+      width: this.#width(x),
+      groups,
+      eps: bitsOf(eps),
     });
     return this.#rowWise(out, kernel, words, [x]);
   }
@@ -181,14 +200,27 @@ class Lowering {
     const kernel = this.#kernels.index(`matmul_${storage}`, 'matmul', (m) => family.emit(m));
     const bytes = groupBytes(storage, inputs);
     const words = matmulRecord.words({
-      x: quantize ? quantize.at : this.#at(x), xStride: format ? activationStride(format, inputs) : rowBytes(inputs), w: at,
-      groupBytes: bytes, bias: bias === undefined ? 0 : this.#weight(bias).at, out: this.#at(out), outStride: rowBytes(outputs),
-      steps: stepsOf(storage, inputs), groups: groupsOf(outputs), rows: this.#rows(out), blockGroups: blockGroups(bytes),
+      x: quantize ? quantize.at : this.#at(x),
+      xStride: format ? activationStride(format, inputs) : rowBytes(inputs),
+      w: at,
+      groupBytes: bytes,
+      bias: bias === undefined ? 0 : this.#weight(bias).at,
+      out: this.#at(out),
+      outStride: rowBytes(outputs),
+      steps: stepsOf(storage, inputs),
+      groups: groupsOf(outputs),
+      rows: this.#rows(out),
+      blockGroups: blockGroups(bytes),
       add: add ? 1 : 0,
     });
     const product: Part = {
-      kernel, words, wanted: this.#isWanted(out), replicable: false, fence: false,
-      reads: [quantize ? { ...quantize.access, pattern: 'any' } : this.#access(x, 'any')], writes: [this.#access(out, 'any')],
+      kernel,
+      words,
+      wanted: this.#isWanted(out),
+      replicable: false,
+      fence: false,
+      reads: [quantize ? { ...quantize.access, pattern: 'any' } : this.#access(x, 'any')],
+      writes: [this.#access(out, 'any')],
     };
     return quantize?.part ? [quantize.part, product] : [product];
   }
@@ -201,14 +233,25 @@ class Lowering {
     const stride = activationStride(format, width);
     const version = this.#versions.get(x) ?? 0;
     const rows = this.#isWanted(x) ? this.#map.maxWanted : this.#map.maxRows;
-    const access: Access = { buffer: `quantized ${key} of ${width}`, start: at, end: at + rows * stride, pattern: 'rows' };
+    const access: Access = {
+      buffer: `quantized ${key} of ${width}`,
+      start: at,
+      end: at + rows * stride,
+      pattern: 'rows',
+    };
     const held = this.#quantized.get(key);
     if (held?.x === x && held.version === version) return { at, access };
     this.#quantized.set(key, { x, version });
     const kernel = this.#kernels.index('quantize', key, (m) => quantizeRowsKernel(m, format));
     const words = quantizeRowsRecord.words({ x: this.#at(x), out: at, outStride: stride, rows: this.#rows(x), width });
     const part: Part = {
-      kernel, words, wanted: this.#isWanted(x), replicable: true, fence: false, reads: [this.#access(x, 'rows')], writes: [access],
+      kernel,
+      words,
+      wanted: this.#isWanted(x),
+      replicable: true,
+      fence: false,
+      reads: [this.#access(x, 'rows')],
+      writes: [access],
     };
     return { at, access, part };
   }
@@ -218,8 +261,37 @@ class Lowering {
     const kernel = this.#kernels.index('rows', 'append_kv', appendKvKernel);
     const words = appendKvRecord.words({ ...this.#pages(cache), k: this.#at(k), v: this.#at(v), kvHeads, headDim });
     return {
-      kernel, words, wanted: false, replicable: true, fence: false,
-      reads: [this.#access(k, 'rows'), this.#access(v, 'rows')], writes: [this.#cache(cache, 'rows')],
+      kernel,
+      words,
+      wanted: false,
+      replicable: true,
+      fence: false,
+      reads: [this.#access(k, 'rows'), this.#access(v, 'rows')],
+      writes: [this.#cache(cache, 'rows')],
+    };
+  }
+
+  #attention({ q, cache, heads, scale, out }: Case<'attention'>): Part {
+    const { kvHeads, headDim, window = 0 } = this.#plan.caches[cache]!;
+    const shape = { headDim, wide: this.#choice.wide };
+    const kernel = this.#kernels.index(`attention_${headDim}`, 'attention', (m) => attentionKernel(m, shape));
+    const words = attentionRecord.words({
+      ...this.#pages(cache),
+      q: this.#at(q),
+      out: this.#at(out),
+      heads,
+      kvHeads,
+      window,
+      scale: bitsOf(scale),
+    });
+    return {
+      kernel,
+      words,
+      wanted: false,
+      replicable: false,
+      fence: false,
+      reads: [this.#access(q, 'any'), this.#cache(cache, 'any')],
+      writes: [this.#access(out, 'any')],
     };
   }
 
@@ -233,8 +305,15 @@ class Lowering {
     const kernel = this.#kernels.index('rope', 'rope', ropeKernel);
     const { rotary } = this.#plan.ropes[table]!;
     const words = ropeRecord.words({
-      x: this.#at(x), out: this.#at(out), rows: this.#rows(out), positions: this.#map.rowNumbers, table: this.#map.ropes[table]!,
-      tableStride: rotary * 4, heads, headDim, rotary,
+      x: this.#at(x),
+      out: this.#at(out),
+      rows: this.#rows(out),
+      positions: this.#map.rowNumbers,
+      table: this.#map.ropes[table]!,
+      tableStride: rotary * 4,
+      heads,
+      headDim,
+      rotary,
     });
     return this.#rowWise(out, kernel, words, [x]);
   }
@@ -243,21 +322,34 @@ class Lowering {
     const gated = up !== undefined;
     const kernel = this.#kernels.index('activate', `${kind} ${gated}`, (m) => activateKernel(m, kind, gated));
     const words = activateRecord.words({
-      x: this.#at(x), up: gated ? this.#at(up) : 0, out: this.#at(out), rows: this.#rows(out), width: this.#width(out),
+      x: this.#at(x),
+      up: gated ? this.#at(up) : 0,
+      out: this.#at(out),
+      rows: this.#rows(out),
+      width: this.#width(out),
     });
     return this.#rowWise(out, kernel, words, gated ? [x, up] : [x]);
   }
 
   #add({ x, out }: Case<'add'>): Part {
     const kernel = this.#kernels.index('rows', 'add', addKernel);
-    const words = addRecord.words({ x: this.#at(x), out: this.#at(out), rows: this.#rows(out), width: this.#width(out) });
+    const words = addRecord.words({
+      x: this.#at(x),
+      out: this.#at(out),
+      rows: this.#rows(out),
+      width: this.#width(out),
+    });
     return this.#rowWise(out, kernel, words, [x, out], true);
   }
 
   #select({ x, out }: Case<'select'>): Part {
     const kernel = this.#kernels.index('rows', 'select', selectKernel);
     const words = selectRecord.words({
-      x: this.#at(x), out: this.#at(out), indices: this.#map.wanted, rows: this.#rows(out), width: this.#width(out),
+      x: this.#at(x),
+      out: this.#at(out),
+      indices: this.#map.wanted,
+      rows: this.#rows(out),
+      width: this.#width(out),
     });
     // From here on the number of wanted rows decides who does what.
     return { ...this.#rowWise(out, kernel, words, []), reads: [this.#access(x, 'any')], fence: true };
@@ -265,7 +357,12 @@ class Lowering {
 
   #tap({ x, out }: Case<'tap'>): Part {
     const kernel = this.#kernels.index('rows', 'copy', copyKernel);
-    const words = copyRecord.words({ x: this.#at(x), out: this.#at(out), rows: this.#rows(out), width: this.#width(out) });
+    const words = copyRecord.words({
+      x: this.#at(x),
+      out: this.#at(out),
+      rows: this.#rows(out),
+      width: this.#width(out),
+    });
     return this.#rowWise(out, kernel, words, [x]);
   }
 }

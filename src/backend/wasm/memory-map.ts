@@ -11,7 +11,6 @@ import { matrixBytes, padded } from '../../kernels/layout.ts';
 import { layoutBuffers } from '../../plan/memory.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
 
-
 export const WASM_PAGE = 65536;
 /** Bytes that 32-bit addresses reach. */
 export const MEMORY_LIMIT = 65536 * WASM_PAGE;
@@ -160,7 +159,15 @@ export function mapMemory({ plan, maxRows, maxWanted, threads, tapeBytes, quanti
     pageStride += align(pageBytes(kvHeads, headDim));
     return offset;
   });
-  return { ...head, buffers: layout.offsets.map((offset) => rows + offset), quantized, weights, cache: room.end, cacheOffsets, pageStride };
+  return {
+    ...head,
+    buffers: layout.offsets.map((offset) => rows + offset),
+    quantized,
+    weights,
+    cache: room.end,
+    cacheOffsets,
+    pageStride,
+  };
 }
 
 /** Bytes of a weight as it lies in memory, padding included. */

@@ -1,0 +1,182 @@
+/** What every step means: plain TypeScript, sums in f64, results rounded to f32 where a buffer or a cache holds them. */
+import { erfc, exp, tanh } from '../../numbers.ts';
+import { ropeRow } from '../../plan/rope.ts';
+import type { Activation, KvCacheSpec, Plan, Step } from '../../plan/step.ts';
+import { dequantizeActivations, quantizeActivations } from '../../quant/activations.ts';
+import type { Batch } from '../backend.ts';
+import type { KvPages } from './kv-pages.ts';
+
+/** A weight's values as its storage gives them back. [out * in] or [n] */
+export interface HeldWeight {
+  readonly values: Float32Array;
+  /** Activations in front of it are quantized per 32. */
+  readonly quantized: boolean;
+}
+
+/** What the steps work on. */
+export interface State {
+  readonly plan: Plan;
+  readonly batch: Batch;
+  /** One per buffer: [rows, width]. */
+  readonly buffers: readonly Float32Array[];
+  readonly weights: readonly HeldWeight[];
+  readonly caches: readonly KvPages[];
+}
+
+type Case<Op extends Step['op']> = Extract<Step, { op: Op }>;
+
+export function runStep(step: Step, state: State): void {
+  const run = meanings[step.op] as (step: Step, state: State) => void;
+  run(step, state);
+}
+
+const meanings: { readonly [Op in Step['op']]: (step: Case<Op>, state: State) => void } = {
+  embed,
+  norm,
+  matmul,
+  rope,
+  appendKv,
+  attention,
+  activate,
+  add,
+  select,
+  tap: ({ x, out }, { buffers }) => buffers[out]!.set(buffers[x]!),
+};
+
+function add({ x, out }: Case<'add'>, { buffers }: State): void {
+  const [from, to] = [buffers[x]!, buffers[out]!];
+  for (let i = 0; i < to.length; i++) to[i]! += from[i]!;
+}
+
+function select({ x, out }: Case<'select'>, state: State): void {
+  const from = rowsOf(state, x);
+  for (const [i, row] of rowsOf(state, out).entries()) row.set(from[state.batch.wanted[i]!]!);
+}
+
+/** Rows of a buffer as views. */
+function rowsOf(state: State, buffer: number): Float32Array[] {
+  const { width } = state.plan.buffers[buffer]!;
+  const values = state.buffers[buffer]!;
+  return Array.from({ length: values.length / width }, (_, row) => values.subarray(row * width, (row + 1) * width));
+}
+
+function embed({ table, index, scale, add, out }: Case<'embed'>, state: State): void {
+  const { values } = state.weights[table]!;
+  const indices = index === 'token' ? state.batch.tokens : state.batch.positions;
+  for (const [t, row] of rowsOf(state, out).entries()) {
+    const from = indices[t]! * row.length;
+    for (let i = 0; i < row.length; i++) {
+      const value = Math.fround(values[from + i]! * scale);
+      row[i] = add ? row[i]! + value : value;
+    }
+  }
+}
+
+function norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>, state: State): void {
+  const w = state.weights[weight]!.values;
+  const b = bias === undefined ? undefined : state.weights[bias]!.values;
+  const results = rowsOf(state, out);
+  for (const [t, row] of rowsOf(state, x).entries()) {
+    const n = row.length / groups;
+    for (let start = 0; start < row.length; start += n) {
+      const part = row.subarray(start, start + n);
+      const mean = kind === 'layer' ? part.reduce((sum, value) => sum + value, 0) / n : 0;
+      const meanSquare = part.reduce((sum, value) => sum + (value - mean) ** 2, 0) / n;
+      const inverse = 1 / Math.sqrt(meanSquare + eps);
+      for (let i = 0; i < n; i++) results[t]![start + i] = (part[i]! - mean) * inverse * w[i]! + (b?.[i] ?? 0);
+    }
+  }
+}
+
+function matmul({ x, weight, bias, add, out }: Case<'matmul'>, state: State): void {
+  const { values, quantized } = state.weights[weight]!;
+  const b = bias === undefined ? undefined : state.weights[bias]!.values;
+  const results = rowsOf(state, out);
+  for (const [t, plain] of rowsOf(state, x).entries()) {
+    const row = quantized ? dequantizeActivations(quantizeActivations(plain)) : plain;
+    const result = results[t]!;
+    for (let n = 0; n < result.length; n++) {
+      let sum = 0;
+      for (let k = 0, at = n * row.length; k < row.length; k++) sum += row[k]! * values[at + k]!;
+      result[n] = sum + (b?.[n] ?? 0) + (add ? result[n]! : 0);
+    }
+  }
+}
+
+function rope({ x, heads, headDim, table, out }: Case<'rope'>, state: State): void {
+  const spec = state.plan.ropes[table]!;
+  const half = spec.rotary / 2;
+  const angles = new Float32Array(spec.rotary);
+  const results = rowsOf(state, out);
+  for (const [t, row] of rowsOf(state, x).entries()) {
+    const result = results[t]!;
+    result.set(row);
+    ropeRow(spec, state.batch.positions[t]!, angles);
+    for (let h = 0; h < heads; h++) {
+      for (let i = 0; i < half; i++) {
+        const [first, second] = [h * headDim + i, h * headDim + i + half];
+        const [cos, sin] = [angles[i]!, angles[half + i]!];
+        result[first] = row[first]! * cos - row[second]! * sin;
+        result[second] = row[second]! * cos + row[first]! * sin;
+      }
+    }
+  }
+}
+
+function appendKv({ cache, k, v }: Case<'appendKv'>, { plan, batch, buffers, caches }: State): void {
+  const { kvHeads, headDim } = plan.caches[cache]!;
+  const width = kvHeads * headDim;
+  for (let t = 0; t < batch.tokens.length; t++) {
+    const entry = caches[cache]!.at(batch.pages[batch.sequences[t]!]!, batch.positions[t]!);
+    entry.k.set(buffers[k]!.subarray(t * width, (t + 1) * width));
+    entry.v.set(buffers[v]!.subarray(t * width, (t + 1) * width));
+  }
+}
+
+function attention({ q, cache, heads, scale, out }: Case<'attention'>, state: State): void {
+  const { batch, plan, caches } = state;
+  const spec = plan.caches[cache]!;
+  const results = rowsOf(state, out);
+  for (const [t, query] of rowsOf(state, q).entries()) {
+    const position = batch.positions[t]!;
+    const first = firstVisible(spec, position);
+    const pages = batch.pages[batch.sequences[t]!]!;
+    const entries = Array.from({ length: position - first + 1 }, (_, i) => caches[cache]!.at(pages, first + i));
+    for (let h = 0; h < heads; h++) {
+      const at = Math.floor((h * spec.kvHeads) / heads) * spec.headDim;
+      const scores = entries.map(({ k }) => dot(query, h * spec.headDim, k, at, spec.headDim) * scale);
+      const largest = scores.reduce((a, b) => Math.max(a, b));
+      const weights = scores.map((score) => exp(score - largest));
+      const total = weights.reduce((a, b) => a + b);
+      for (let d = 0; d < spec.headDim; d++) {
+        const sum = entries.reduce((a, { v }, i) => a + weights[i]! * v[at + d]!, 0);
+        results[t]![h * spec.headDim + d] = sum / total;
+      }
+    }
+  }
+}
+
+/** A window of W lets a token see W keys, itself included. */
+const firstVisible = ({ window }: KvCacheSpec, position: number): number =>
+  window === undefined ? 0 : Math.max(0, position - window + 1);
+
+function dot(a: Float32Array, aStart: number, b: Float32Array, bStart: number, length: number): number {
+  let sum = 0;
+  for (let i = 0; i < length; i++) sum += a[aStart + i]! * b[bStart + i]!;
+  return sum;
+}
+
+const functions: Readonly<Record<Activation, (x: number) => number>> = {
+  /** x times the normal distribution function. */
+  gelu: (x) => 0.5 * x * erfc(-x * Math.SQRT1_2),
+  /** Hendrycks and Gimpel 2016, arXiv:1606.08415. */
+  gelu_tanh: (x) => 0.5 * x * (1 + tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+  silu: (x) => x / (1 + exp(-x)),
+  relu: (x) => Math.max(x, 0),
+};
+
+function activate({ kind, x, up, out }: Case<'activate'>, { buffers }: State): void {
+  const f = functions[kind];
+  const [from, factor, to] = [buffers[x]!, up === undefined ? undefined : buffers[up]!, buffers[out]!];
+  for (let i = 0; i < to.length; i++) to[i] = Math.fround(f(from[i]!)) * (factor?.[i] ?? 1);
+}

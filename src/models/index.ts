@@ -1,0 +1,96 @@
+/** The architectures, and the way from config.json and tensor shapes to a plan. */
+import { ModelError } from '../errors.ts';
+import { PlanBuilder, type Rows } from '../plan/builder.ts';
+import type { Plan } from '../plan/step.ts';
+import { Config } from './config.ts';
+import { gemma3 } from './gemma3.ts';
+import { gpt2 } from './gpt2.ts';
+import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
+import type { StoragePolicy } from './policy.ts';
+import { Manifest, type TensorShape } from './weights.ts';
+
+/** What every decoder has. */
+export interface Sizes {
+  readonly layers: number;
+  readonly dim: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ffn: number;
+  readonly vocab: number;
+  /** Most positions that the model was made for. */
+  readonly contextLength: number;
+  /** The output head is the token embedding. */
+  readonly tied: boolean;
+}
+
+/** One model family: what its config says, which weights it has, what it computes. */
+export interface Architecture<C extends Sizes, W> {
+  read(json: Config): C;
+  weights(manifest: Manifest, config: C): W;
+  /** Adds the steps of a forward; the logits. */
+  forward(plan: PlanBuilder, config: C, weights: W): Rows;
+}
+
+/** By `model_type` of config.json. */
+const architectures = { gpt2, llama, mistral, gemma3_text: gemma3 } as const;
+
+export const modelTypes: readonly string[] = Object.keys(architectures);
+
+export interface ModelDescription {
+  readonly modelType: string;
+  readonly config: Sizes;
+  /** Trained values; a tied matrix counts once. */
+  readonly parameters: number;
+  readonly eosTokenIds: readonly number[];
+  readonly bosTokenId: number | undefined;
+  readonly plan: Plan;
+}
+
+export interface BuildModelOptions {
+  readonly policy: StoragePolicy;
+  /** Keep hidden states for inspection: taps hidden.0 .. hidden.L and final. */
+  readonly taps?: boolean;
+}
+
+/** @throws ModelError for an unknown model_type, a bad config, and all tensors that do not fit, named at once */
+export function buildModel(
+  config: unknown,
+  tensors: ReadonlyMap<string, TensorShape>,
+  options: BuildModelOptions,
+): ModelDescription {
+  const json = new Config(config);
+  const modelType = json.text('model_type', '');
+  if (!Object.hasOwn(architectures, modelType)) {
+    const found = modelType
+      ? `model_type ${JSON.stringify(modelType.slice(0, 80))} is not known`
+      : 'model_type is missing';
+    throw new ModelError('UnknownModelType', `config.json: ${found}; known are ${modelTypes.join(', ')}`);
+  }
+  const architecture = architectures[modelType as keyof typeof architectures];
+  const built = build(architecture as Architecture<Sizes, unknown>, json, tensors, options);
+  return { ...built, modelType, eosTokenIds: json.ids('eos_token_id'), bosTokenId: json.ids('bos_token_id')[0] };
+}
+
+function build<C extends Sizes, W>(
+  architecture: Architecture<C, W>,
+  json: Config,
+  tensors: ReadonlyMap<string, TensorShape>,
+  { policy, taps }: BuildModelOptions,
+): Pick<ModelDescription, 'config' | 'parameters' | 'plan'> {
+  const config = architecture.read(json);
+  const manifest = new Manifest(tensors, policy);
+  const weights = architecture.weights(manifest, config);
+  const planned = manifest.finish();
+  const builder = new PlanBuilder({ taps });
+  const logits = architecture.forward(builder, config, weights);
+  const sources = new Set<string>();
+  const parameters = planned.reduce((sum, { shape, source }) => {
+    const key = `${source.tensor} ${source.first}`;
+    if (sources.has(key)) return sum;
+    sources.add(key);
+    return sum + shape.reduce((a, b) => a * b, 1);
+  }, 0);
+  return { config, parameters, plan: builder.finish(logits, planned) };
+}

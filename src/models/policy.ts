@@ -1,0 +1,72 @@
+/**
+ * Storage policies: which weights are quantized, and why.
+ *
+ *   none                          every weight as the file stores it
+ *   q8_0, q4_0                    all linear layers
+ *   q8_0:min-dim=1024             a linear layer is left as it is where max(in, out) < 1024
+ *   q8_0,ffn=q4_0,output=none     overrides by role: attention, ffn, output, embedding
+ */
+import { OptionError } from '../errors.ts';
+import type { WeightRole } from '../plan/step.ts';
+import { type Storage, storageLayout } from '../quant/storage.ts';
+
+/** What `generate` uses unless told otherwise. */
+export const defaultPolicy = 'q8_0:min-dim=1024';
+
+type Target = 'none' | Storage;
+const targets: readonly Target[] = ['none', 'f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+const overridable = ['attention', 'ffn', 'output', 'embedding'] as const;
+
+export interface StoragePolicy {
+  readonly text: string;
+  readonly base: 'none' | 'q8_0' | 'q4_0';
+  /** Layers with max(in, out) below stay as they are; 0: all are quantized. */
+  readonly minDim: number;
+  readonly overrides: ReadonlyMap<WeightRole, Target>;
+}
+
+/** @throws OptionError */
+export function parsePolicy(text: string): StoragePolicy {
+  const expected =
+    'none, q8_0, q8_0:min-dim=N, q4_0 or q4_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, output, embedding';
+  const fail = (): never => {
+    throw new OptionError('quantize', expected, text);
+  };
+  const [head, ...rest] = text.split(',');
+  const match = /^(none|q8_0|q4_0)(?::min-dim=(\d{1,9}))?$/.exec(head!) ?? fail();
+  if (match[1] === 'none' && match[2] !== undefined) fail();
+  const overrides = new Map<WeightRole, Target>();
+  for (const part of rest) {
+    const [role, target, ...more] = part.split('=');
+    const knownRole = overridable.find((known) => known === role);
+    const knownTarget = targets.find((known) => known === target);
+    if (knownRole === undefined || knownTarget === undefined || more.length || overrides.has(knownRole)) fail();
+    overrides.set(knownRole!, knownTarget!);
+  }
+  return { text, base: match[1] as StoragePolicy['base'], minDim: Number(match[2] ?? 0), overrides };
+}
+
+export interface Decision {
+  readonly storage: Storage;
+  readonly reason: string;
+}
+
+/** How to store a matrix [out, in] that the file has as `stored`. Fused tensors are judged as the layers they hold. */
+export function decide(
+  policy: StoragePolicy,
+  role: WeightRole,
+  [out, inputs]: readonly [number, number],
+  stored: Storage,
+): Decision {
+  const override = policy.overrides.get(role);
+  if (override === undefined && (role === 'embedding' || role === 'position'))
+    return { storage: stored, reason: 'a table, not a linear layer' };
+  const target = override ?? policy.base;
+  if (target === 'none') return { storage: stored, reason: override ? `${role}=none` : 'policy none' };
+  const { block } = storageLayout[target];
+  if (inputs % block !== 0) return { storage: stored, reason: `in ${inputs} is not a multiple of ${block}` };
+  if (override) return { storage: target, reason: `${role}=${target}` };
+  const largest = Math.max(out, inputs);
+  if (largest < policy.minDim) return { storage: stored, reason: `max dim ${largest} < ${policy.minDim}` };
+  return { storage: target, reason: policy.minDim ? `max dim ${largest} >= ${policy.minDim}` : `policy ${target}` };
+}

@@ -1,0 +1,164 @@
+/**
+ * The weights manifest: an architecture asks for each weight by our name and the file's, and all that is missing, left
+ * over or misshapen comes out as one error.
+ */
+import { ModelError } from '../errors.ts';
+import type { Linear, Norm, Weight } from '../plan/builder.ts';
+import type { PlannedWeight, WeightRole, WeightSource } from '../plan/step.ts';
+import { type Storage, storageBytes } from '../quant/storage.ts';
+import { type Decision, decide, type StoragePolicy } from './policy.ts';
+
+export interface TensorShape {
+  /** As SafeTensors spells it: F32, F16, BF16 ... */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+}
+
+const stored: Readonly<Record<string, Storage>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
+
+export interface MatrixOptions {
+  /** The file has [in, out]. */
+  readonly transposed?: boolean;
+  /** The weight is rows `first` and on of a tensor with `of` rows. */
+  readonly slice?: { readonly first: number; readonly of: number };
+}
+
+export class Manifest {
+  readonly #tensors: ReadonlyMap<string, TensorShape>;
+  readonly #policy: StoragePolicy;
+  readonly #weights: PlannedWeight[] = [];
+  readonly #used = new Set<string>();
+  readonly #problems: string[] = [];
+
+  constructor(tensors: ReadonlyMap<string, TensorShape>, policy: StoragePolicy) {
+    this.#tensors = tensors;
+    this.#policy = policy;
+  }
+
+  has(tensor: string): boolean {
+    return this.#tensors.has(tensor);
+  }
+
+  /** A matrix [out, in] stored as the policy says. */
+  matrix(
+    name: string,
+    role: WeightRole,
+    tensor: string,
+    shape: readonly [number, number],
+    options: MatrixOptions = {},
+  ): Weight {
+    const { transposed = false, slice } = options;
+    const rows = slice?.of ?? shape[0];
+    const dtype = this.#find(tensor, transposed ? [shape[1], rows] : [rows, shape[1]]);
+    const linear = role === 'attention' || role === 'ffn' || role === 'output';
+    const source = { tensor, transposed, first: slice?.first ?? 0, plus: 0 };
+    return this.#add(name, role, shape, source, decide(this.#policy, role, shape, dtype), linear);
+  }
+
+  /** A vector, kept in f32. @param plus added to every value (Gemma's 1 + w) */
+  vector(
+    name: string,
+    role: WeightRole,
+    tensor: string,
+    length: number,
+    options: { plus?: number; slice?: MatrixOptions['slice'] } = {},
+  ): Weight {
+    this.#find(tensor, [options.slice?.of ?? length]);
+    const source = { tensor, transposed: false, first: options.slice?.first ?? 0, plus: options.plus ?? 0 };
+    return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
+  }
+
+  /** A linear layer `tensor.weight` with `tensor.bias` where there is one. */
+  linear(
+    name: string,
+    role: WeightRole,
+    tensor: string,
+    shape: readonly [number, number],
+    bias: boolean,
+    options: MatrixOptions = {},
+  ): Linear {
+    const weight = this.matrix(name, role, `${tensor}.weight`, shape, options);
+    return bias
+      ? { weight, bias: this.vector(`${name}.bias`, 'bias', `${tensor}.bias`, shape[0], { slice: options.slice }) }
+      : { weight };
+  }
+
+  norm(name: string, tensor: string, length: number, options: { bias?: boolean; plus?: number } = {}): Norm {
+    const weight = this.vector(name, 'norm', `${tensor}.weight`, length, { plus: options.plus });
+    return options.bias ? { weight, bias: this.vector(`${name}.bias`, 'bias', `${tensor}.bias`, length) } : { weight };
+  }
+
+  /**
+   * The token embedding and an output head that is the same tensor: stored once, as the policy stores the head, unless the
+   * policy asks for another storage of the embedding.
+   */
+  tied(tensor: string, shape: readonly [number, number]): { embedding: Weight; output: Linear } {
+    const dtype = this.#find(tensor, shape);
+    const source = { tensor, transposed: false, first: 0, plus: 0 };
+    const head = decide(this.#policy, 'output', shape, dtype);
+    const asked = this.#policy.overrides.has('embedding') ? decide(this.#policy, 'embedding', shape, dtype) : undefined;
+    if (asked && asked.storage !== head.storage) {
+      const embedding = this.#add('embedding', 'embedding', shape, source, asked, false);
+      return { embedding, output: { weight: this.#add('output', 'output', shape, source, head, true) } };
+    }
+    const embedding = this.#add(
+      'embedding',
+      'embedding',
+      shape,
+      source,
+      { ...head, reason: 'shared with the output head' },
+      false,
+    );
+    const output = this.#add('output', 'output', shape, source, head, true, embedding);
+    return { embedding, output: { weight: output } };
+  }
+
+  /** Tensors that files of this architecture may hold and no forward needs. */
+  ignore(pattern: RegExp): void {
+    for (const name of this.#tensors.keys()) if (pattern.test(name)) this.#used.add(name);
+  }
+
+  /** @throws ModelError naming every missing, misshapen and unknown tensor */
+  finish(): readonly PlannedWeight[] {
+    for (const [name, { shape }] of this.#tensors) {
+      if (!this.#used.has(name)) this.#problems.push(`${name}: not expected, found [${shape.join(', ')}]`);
+    }
+    if (this.#problems.length) {
+      const count = this.#problems.length === 1 ? 'a tensor does' : `${this.#problems.length} tensors do`;
+      throw new ModelError('TensorMismatch', `${count} not fit config.json:`, this.#problems);
+    }
+    return this.#weights;
+  }
+
+  /** Storage of the tensor in the file; a problem is noted and answered with f32. */
+  #find(tensor: string, expected: readonly number[]): Storage {
+    this.#used.add(tensor);
+    const found = this.#tensors.get(tensor);
+    const wanted = `[${expected.join(', ')}]`;
+    const problem = (what: string): Storage => {
+      const text = `${tensor}: expected ${wanted}, ${what}`;
+      if (!this.#problems.includes(text)) this.#problems.push(text);
+      return 'f32';
+    };
+    if (!found) return problem('missing');
+    if (found.shape.length !== expected.length || found.shape.some((n, i) => n !== expected[i]))
+      return problem(`found [${found.shape.join(', ')}]`);
+    return stored[found.dtype] ?? problem(`found dtype ${found.dtype}; F32, F16 and BF16 can be read`);
+  }
+
+  #add(
+    name: string,
+    role: WeightRole,
+    shape: readonly number[],
+    source: WeightSource,
+    { storage, reason }: Decision,
+    linear: boolean,
+    shares?: Weight,
+  ): Weight {
+    const [rows, columns] = shape as [number, number?];
+    const bytes = shares ? 0 : columns === undefined ? rows * 4 : rows * storageBytes(storage, columns);
+    const id =
+      this.#weights.push({ name, role, shape, source, storage, linear, reason, bytes, shares: shares?.id }) - 1;
+    return { id, shape };
+  }
+}
