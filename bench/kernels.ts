@@ -1,0 +1,242 @@
+/**
+ * The kernels beside this machine's ceilings, measured in turns in one run:
+ * `npm run bench:kernels -- [--threads N] [--turns 10] [--proofs FOLDER] [--json FILE]`.
+ *
+ *   decode    one row times 256 MB of weights: GB/s of weights, beside a plain read of the same memory
+ *   prefill   512 rows times a [3072, 768] matrix: GOP/s, beside the best tile on operands in the first-level cache
+ *   others    512 rows of 768 values: GB/s read and written
+ *
+ * --proofs names a folder with the prototypes of the products; their own benches run too, for one thread.
+ */
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Choice, portable, productFamily } from '../src/backend/wasm/choice.ts';
+import { nodeHost } from '../src/backend/wasm/host-node.ts';
+import { KernelSet } from '../src/backend/wasm/kernel-set.ts';
+import { measureRoofs, type Roofs, rates } from '../src/backend/wasm/roof.ts';
+import { Stage } from '../src/backend/wasm/stage.ts';
+import { activateKernel, activateRecord } from '../src/kernels/activate.ts';
+import { activationStride, groupBytes, groupsOf, LANES, padded, stepsOf } from '../src/kernels/layout.ts';
+import { blockGroups, matmulRecord } from '../src/kernels/matmul.ts';
+import { normKernel, normRecord } from '../src/kernels/norm.ts';
+import { quantizeRowsKernel, quantizeRowsRecord } from '../src/kernels/quantize-rows.ts';
+import { bitsOf } from '../src/kernels/record.ts';
+import { readKernel, readLines, readRecord } from '../src/kernels/roof.ts';
+import { renderTable } from '../src/profile/table.ts';
+import type { Storage } from '../src/quant/storage.ts';
+
+const storages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+const K = 768;
+const ROWS = 512;
+const PREFILL_OUT = 3072;
+const WEIGHT_BYTES = 256 * 2 ** 20;
+
+interface Result {
+  readonly kernel: string;
+  readonly phase: 'decode' | 'prefill' | 'other';
+  readonly threads: number;
+  readonly unit: 'GB/s' | 'GOP/s';
+  readonly best: number;
+  readonly median: number;
+  readonly of_roof: number | null;
+  /** Best of the prototype's bench, for one thread. */
+  readonly proof: number | null;
+}
+
+interface Candidate {
+  readonly kernel: string;
+  /** Bytes, or multiplications and additions, of one run. */
+  readonly units: number;
+  run(): Promise<number>;
+}
+
+const host = nodeHost();
+const choice: Choice = { ...portable, wide: host.widens, q4: 'pairs' };
+
+/** Everything that is measured with one number of threads. */
+async function measure(threads: number, turns: number, proofs: Proofs): Promise<Result[]> {
+  const kernels = new KernelSet();
+  const families = storages.map((storage) => ({ storage, ...productFamily(storage, choice) }));
+  const products = families.map(({ storage, emit }) => kernels.index(`matmul ${storage}`, storage, emit));
+  const read = kernels.index('roof', 'read', readKernel);
+  const norm = kernels.index('norm', 'rms', (module) => normKernel(module, 'rms'));
+  const gelu = kernels.index('activate', 'gelu_tanh', (module) => activateKernel(module, 'gelu_tanh', false));
+  const { activation } = families[storages.indexOf('q8_0')]!;
+  const quantize = kernels.index('quantize', 'rows', (module) => quantizeRowsKernel(module, activation!));
+
+  const stage = await Stage.open(host, kernels, { threads, wide: choice.wide, bytes: WEIGHT_BYTES + 64 * 2 ** 20 });
+  try {
+    const { allocator, memory } = stage;
+    const take = (bytes: number): number => allocator.take('operands', bytes);
+    const [one, many] = [take(4), take(4)];
+    const [vector, x, out] = [take(K * 4), take(ROWS * K * 4), take(ROWS * PREFILL_OUT * 4)];
+    const w = take(WEIGHT_BYTES);
+    // Halves are harmless as every kind of operand, scales included.
+    memory.f32(vector, (w + WEIGHT_BYTES - vector) / 4).fill(0.5);
+    memory.i32(one, 1)[0] = 1;
+    memory.i32(many, 1)[0] = ROWS;
+
+    const product = (index: number, rows: number, outWidth: number): Candidate['run'] => {
+      const { storage, activation: format } = families[index]!;
+      const bytes = groupBytes(storage, K);
+      const words = matmulRecord.words({
+        x,
+        xStride: format ? activationStride(format, K) : K * 4,
+        w,
+        groupBytes: bytes,
+        bias: 0,
+        out,
+        outStride: padded(outWidth) * 4,
+        steps: stepsOf(storage, K),
+        groups: groupsOf(outWidth),
+        rows: rows === 1 ? one : many,
+        blockGroups: blockGroups(bytes),
+        add: 0,
+      });
+      return () => stage.run(products[index]!, words);
+    };
+    const decode = storages.map((storage, index): Candidate => {
+      const groups = Math.floor(WEIGHT_BYTES / groupBytes(storage, K));
+      return {
+        kernel: `matmul ${storage}`,
+        units: groups * groupBytes(storage, K),
+        run: product(index, 1, groups * LANES),
+      };
+    });
+    const readWords = readRecord.words({ from: w, lines: readLines(WEIGHT_BYTES) });
+    const plain: Candidate = { kernel: 'plain read', units: WEIGHT_BYTES, run: () => stage.run(read, readWords) };
+    const prefill = storages.map(
+      (storage, index): Candidate => ({
+        kernel: `matmul ${storage}`,
+        units: 2 * ROWS * PREFILL_OUT * K,
+        run: product(index, ROWS, PREFILL_OUT),
+      }),
+    );
+    const rowWise = { x, out, rows: many, width: K };
+    const other = (kernel: string, index: number, words: Int32Array, bytesOut: number): Candidate => ({
+      kernel,
+      units: ROWS * (K * 4 + bytesOut),
+      run: () => stage.run(index, words),
+    });
+    const quantizedStride = activationStride(activation!, K);
+    const others = [
+      other(
+        'norm rms',
+        norm,
+        normRecord.words({ ...rowWise, weight: vector, bias: 0, groups: 1, eps: bitsOf(1e-5) }),
+        K * 4,
+      ),
+      other('gelu_tanh', gelu, activateRecord.words({ ...rowWise, up: 0 }), K * 4),
+      other(
+        'quantize rows',
+        quantize,
+        quantizeRowsRecord.words({ ...rowWise, outStride: quantizedStride }),
+        quantizedStride,
+      ),
+    ];
+
+    const roofs = await measureRoofs(host, { threads, wide: choice.wide, q8: { neighbours: 2, flip: 0 }, turns });
+    const decodeRates = await rates(turns, [plain, ...decode]);
+    const prefillRates = await rates(turns, prefill);
+    const otherRates = await rates(turns, others);
+    const result = (
+      { kernel }: Candidate,
+      phase: Result['phase'],
+      { best, median }: { best: number; median: number },
+      roof: number | null,
+    ): Result => ({
+      kernel,
+      phase,
+      threads,
+      unit: phase === 'prefill' ? 'GOP/s' : 'GB/s',
+      best: best / 1e9,
+      median: median / 1e9,
+      of_roof: roof === null ? null : median / roof,
+      proof: threads === 1 ? (proofs.get(`${phase} ${kernel}`) ?? null) : null,
+    });
+    return [
+      ...[plain, ...decode].map((candidate, i) => result(candidate, 'decode', decodeRates[i]!, decodeRates[0]!.median)),
+      ...prefill.map((candidate, i) => result(candidate, 'prefill', prefillRates[i]!, tileRoof(roofs, storages[i]!))),
+      ...others.map((candidate, i) => result(candidate, 'other', otherRates[i]!, null)),
+    ];
+  } finally {
+    await stage.close();
+  }
+}
+
+/** The tile of the same arithmetic: floats are widened to f32. q4_0 has none of its own. */
+function tileRoof(roofs: Roofs, storage: Storage): number | null {
+  if (storage === 'q4_0') return null;
+  return storage === 'q8_0' ? roofs.q8.median : roofs.f32.median;
+}
+
+/** `phase kernel` -> best wide rate of the prototype, in the unit of the results. */
+type Proofs = ReadonlyMap<string, number>;
+
+function runProofs(folder: string | undefined): Proofs {
+  if (folder === undefined) return new Map();
+  const best = (script: string, line: RegExp, rate: RegExp): number => {
+    const { stdout } = spawnSync(process.execPath, [path.join(folder, script)], { encoding: 'utf8' });
+    const found = stdout.split('\n').flatMap((text) => (line.test(text) ? [Number(rate.exec(text)?.[1])] : []));
+    return Math.max(...found);
+  };
+  const tileRate = /wide\s+([\d.]+)/;
+  const memoryRate = /RAM:.*wide\s+([\d.]+)/;
+  return new Map([
+    ['prefill matmul f32', best('f32-tile.ts', /strict/, tileRate)],
+    ['prefill matmul q8_0', best('q8-tile.ts', /^q8 pairs/, tileRate)],
+    ['prefill matmul q4_0', best('q4-tile.ts', /^q4 pairs/, tileRate)],
+    ['decode plain read', best('f32-matvec.ts', /^plain read/, memoryRate)],
+    ['decode matmul f32', best('f32-matvec.ts', /^f32/, memoryRate)],
+    ['decode matmul f16', best('f16-matvec.ts', /^f16/, memoryRate)],
+    ['decode matmul q8_0', best('q8-matvec.ts', /^q8 pairs/, memoryRate)],
+    ['decode matmul q4_0', best('q4-matvec.ts', /^q4 pairs/, memoryRate)],
+  ]);
+}
+
+const percent = (share: number): string => `${(share * 100).toFixed(0)}%`;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      threads: { type: 'string' },
+      turns: { type: 'string', default: '10' },
+      proofs: { type: 'string' },
+      json: { type: 'string' },
+    },
+  });
+  const most = Number(values.threads ?? host.cores);
+  const proofs = runProofs(values.proofs);
+  const results: Result[] = [];
+  for (const threads of new Set([1, most])) results.push(...(await measure(threads, Number(values.turns), proofs)));
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
+  const right = (title: string) => ({ title, align: 'right' as const });
+  console.log(
+    renderTable(
+      [
+        { title: 'Kernel' },
+        { title: 'Phase' },
+        right('Threads'),
+        right('Best'),
+        right('Median'),
+        right('Of roof'),
+        right('Prototype'),
+        right('Of prototype'),
+      ],
+      results.map(({ kernel, phase, threads, unit, best, median, of_roof, proof }) => [
+        kernel,
+        phase,
+        `${threads}`,
+        `${best.toFixed(1)} ${unit}`,
+        `${median.toFixed(1)} ${unit}`,
+        of_roof === null ? '' : percent(of_roof),
+        proof === null ? '' : proof.toFixed(1),
+        proof === null ? '' : percent(best / proof),
+      ]),
+    ),
+  );
+}
+
+await main();

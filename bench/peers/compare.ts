@@ -1,0 +1,188 @@
+/**
+ * Lanewise beside node-llama-cpp, same shapes, storage and thread count, taking turns:
+ * `npm run bench:peers -- [--json FILE] [--only gpt2,gemma3-1b] [--storage q8_0,f32] [--threads 2] [--repeat 3]
+ * [--prompt-tokens 512] [--decode-tokens 64]`.
+ *
+ * A peer's engine time of a decoded token is the lower of two medians: evaluating one token a call, and generating
+ * greedily. Quote only ratios of one run.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { measureRoofs, type Roofs } from '../../src/backend/wasm/roof.ts';
+import { renderTable } from '../../src/profile/table.ts';
+import { makeModel } from '../make-model.ts';
+import { isShapeName, modelShape, type ShapeName, shapeNames } from '../shapes.ts';
+import type { GgufStorage } from './gguf-writer.ts';
+import { makeGguf } from './make-gguf.ts';
+import { Side, type Turn } from './side.ts';
+
+interface Row {
+  readonly shape: ShapeName;
+  readonly storage: GgufStorage;
+  readonly phase: 'prefill' | 'decode';
+  /** Per token, medians. */
+  readonly lanewise_ms: number;
+  readonly peer_ms: number;
+  /** peer_ms / lanewise_ms: above 1 Lanewise is faster. */
+  readonly ratio: number;
+  /** Decode: share of the memory's read rate; prefill: share of the best tile's rate. */
+  readonly of_roof: number | null;
+}
+
+interface Settings {
+  readonly threads: number;
+  readonly repeat: number;
+  readonly promptTokens: number;
+  readonly decodeTokens: number;
+}
+
+const storages: readonly GgufStorage[] = ['f32', 'f16', 'q8_0', 'q4_0'];
+const cache = path.join(tmpdir(), 'lanewise-bench-models');
+
+function readArguments() {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'string' },
+      only: { type: 'string', default: 'gpt2,gemma3-1b' },
+      storage: { type: 'string', default: 'q8_0,f32' },
+      threads: { type: 'string', default: '2' },
+      repeat: { type: 'string', default: '3' },
+      'prompt-tokens': { type: 'string', default: '512' },
+      'decode-tokens': { type: 'string', default: '64' },
+    },
+  });
+  const shapes = values.only.split(',');
+  const chosen = values.storage.split(',');
+  const settings: Settings = {
+    threads: Number(values.threads),
+    repeat: Number(values.repeat),
+    promptTokens: Number(values['prompt-tokens']),
+    decodeTokens: Number(values['decode-tokens']),
+  };
+  if (!shapes.every(isShapeName)) throw new Error(`--only takes ${shapeNames.join(', ')}`);
+  if (!chosen.every(isStorage)) throw new Error(`--storage takes ${storages.join(', ')}`);
+  if (!Object.values(settings).every((n) => Number.isInteger(n) && n > 0)) throw new Error('counts must be above 0');
+  return { shapes, chosen, settings, json: values.json };
+}
+
+const isStorage = (name: string): name is GgufStorage => (storages as readonly string[]).includes(name);
+
+/** A folder for Lanewise; quantized models are made from it while loading. */
+async function lanewiseModel(shape: ShapeName, storage: GgufStorage): Promise<string> {
+  const dtype = storage === 'f32' ? 'F32' : storage === 'f16' ? 'F16' : undefined;
+  const folder = path.join(cache, `${shape}-${dtype ?? 'published'}`);
+  if (existsSync(path.join(folder, 'model.safetensors'))) return folder;
+  console.error(`writing ${folder}`);
+  await makeModel(modelShape(shape, dtype), folder);
+  return folder;
+}
+
+function peerModel(shape: ShapeName, storage: GgufStorage): string {
+  const file = path.join(cache, `${shape}-${storage}.gguf`);
+  if (existsSync(file)) return file;
+  console.error(`writing ${file}`);
+  mkdirSync(cache, { recursive: true });
+  makeGguf(shape, storage, file);
+  return file;
+}
+
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+
+/** Median milliseconds per token of each phase. */
+function summarize(turns: readonly Turn[], promptTokens: number): { prefill: number; decode: number } {
+  const ways = turns[0]!.decodeMs.map((_, way) => median(turns.flatMap((turn) => turn.decodeMs[way]!)));
+  return { prefill: median(turns.map((turn) => turn.prefillMs)) / promptTokens, decode: Math.min(...ways) };
+}
+
+async function compare(shape: ShapeName, storage: GgufStorage, roofs: Roofs, settings: Settings): Promise<Row[]> {
+  const { repeat, ...common } = settings;
+  const quantized = storage === 'q8_0' || storage === 'q4_0';
+  const folder = await lanewiseModel(shape, storage);
+  const gguf = peerModel(shape, storage);
+  const ours = await Side.start(new URL('./lanewise-side.ts', import.meta.url), {
+    ...common,
+    model: folder,
+    quantize: quantized ? storage : 'none',
+  });
+  const theirs = await Side.start(new URL('./llama-side.mjs', import.meta.url), { ...common, model: gguf });
+  const turns: { readonly ours: Turn[]; readonly theirs: Turn[] } = { ours: [], theirs: [] };
+  try {
+    // The first turn of each is for caches and compilers.
+    for (let n = 0; n <= repeat; n++) {
+      const [our, their] = [await ours.turn(), await theirs.turn()];
+      if (n === 0) continue;
+      turns.ours.push(our);
+      turns.theirs.push(their);
+    }
+  } finally {
+    ours.stop();
+    theirs.stop();
+  }
+  const us = summarize(turns.ours, settings.promptTokens);
+  const them = summarize(turns.theirs, settings.promptTokens);
+  const { bytesPerToken = 0, operationsPerToken = 0 } = ours.introduction;
+  const peak = storage === 'f32' ? roofs.f32 : storage === 'q8_0' ? roofs.q8 : undefined;
+  const row = (phase: Row['phase'], ofRoof: number | null): Row => ({
+    shape,
+    storage,
+    phase,
+    lanewise_ms: us[phase],
+    peer_ms: them[phase],
+    ratio: them[phase] / us[phase],
+    of_roof: ofRoof,
+  });
+  return [
+    row('prefill', peak ? operationsPerToken / (us.prefill / 1e3) / peak.best : null),
+    row('decode', bytesPerToken / (us.decode / 1e3) / roofs.readAll.best),
+  ];
+}
+
+async function main(): Promise<void> {
+  const { shapes, chosen, settings, json } = readArguments();
+  const host = nodeHost();
+  const roofs = await measureRoofs(host, {
+    threads: settings.threads,
+    wide: host.widens,
+    q8: { neighbours: 2, flip: 0 },
+  });
+  const rows: Row[] = [];
+  for (const shape of shapes) {
+    for (const storage of chosen) {
+      rows.push(...(await compare(shape, storage, roofs, settings)));
+      if (json !== undefined) writeFileSync(json, `${JSON.stringify(rows, null, 2)}\n`);
+    }
+  }
+  const { threads, promptTokens, decodeTokens, repeat } = settings;
+  const giga = (rate: number): string => (rate / 1e9).toFixed(1);
+  console.log(
+    `${threads} threads, ${promptTokens} prompt tokens, ${decodeTokens} decoded, ${repeat} turns. Roofs: ` +
+      `read ${giga(roofs.readAll.best)} GB/s, f32 ${giga(roofs.f32.best)} GFLOP/s, q8_0 ${giga(roofs.q8.best)} GOP/s\n`,
+  );
+  console.log(
+    renderTable(
+      [
+        { title: 'Shape' },
+        { title: 'Storage' },
+        { title: 'Phase' },
+        ...['Lanewise ms/token', 'Peer ms/token', 'Ratio', 'Of roof'].map((title) => ({
+          title,
+          align: 'right' as const,
+        })),
+      ],
+      rows.map((row) => [
+        row.shape,
+        row.storage,
+        row.phase,
+        row.lanewise_ms.toFixed(3),
+        row.peer_ms.toFixed(3),
+        `${row.ratio.toFixed(2)}x`,
+        row.of_roof === null ? '' : `${(row.of_roof * 100).toFixed(0)}%`,
+      ]),
+    ),
+  );
+}
+
+await main();
