@@ -1,0 +1,63 @@
+/** Every golden model through every backend: what transformers computes, and the same bits whatever threads and chunks. */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import test from 'node:test';
+import { portable } from '../../src/backend/wasm/choice.ts';
+import { largestDifference, type MakeBackend, Runner, readGolden, reference, wasm } from './support.ts';
+
+const cases = readdirSync(new URL('../golden/models', import.meta.url));
+
+/** Two f32 orders of summation differ by up to 4e-5 in logits; wrong settings by 0.03 and more. */
+const tolerance = (name: string): number => (/^gemma|gpt2-wide/.test(name) ? 1e-3 : 2e-4);
+
+const wide = { ...portable, wide: true } as const;
+const backends: Record<string, MakeBackend> = {
+  reference,
+  'wasm, 1 thread': wasm(1, wide),
+  'wasm, 2 threads': wasm(2, wide),
+  'wasm, 3 threads, portable': wasm(3, portable),
+};
+
+for (const name of cases) {
+  for (const [label, make] of Object.entries(backends)) {
+    test(`${name}, ${label}: hidden states, logits and greedy continuations`, async () => {
+      const golden = await readGolden(name);
+      const runner = await Runner.open(name, make);
+      try {
+        const whole = await runner.run(golden.inputIds, 64);
+        for (const [key, expected] of golden.tensors) {
+          const error = largestDifference(whole.get(key)!, expected);
+          assert.ok(error <= tolerance(name), `${key} is off by ${error}`);
+        }
+        for (const { prompt_ids, ids } of golden.greedy) assert.deepEqual(await runner.greedy(prompt_ids, ids.length), ids);
+        if (label === 'reference') return;
+        for (const chunk of [1, 7, 13]) {
+          const chunked = await runner.run(golden.inputIds, chunk);
+          for (const [key, values] of whole) assert.equal(largestDifference(chunked.get(key)!, values), 0, `${key}, chunks of ${chunk}`);
+        }
+      } finally {
+        await runner.close();
+      }
+    });
+  }
+}
+
+for (const policy of ['none', 'q8_0', 'q4_0', 'q8_0:min-dim=1024', 'q8_0,attention=q4_0,output=f16,embedding=bf16']) {
+  test(`bits do not depend on threads or instructions, and quantization stays close to the reference: ${policy}`, async () => {
+    const golden = await readGolden('gpt2-wide');
+    const run = async (make: MakeBackend): Promise<Float32Array> => {
+      const runner = await Runner.open('gpt2-wide', make, policy);
+      const logits = (await runner.run(golden.inputIds, 17)).get('logits')!;
+      await runner.close();
+      return logits;
+    };
+    const expected = await run(reference);
+    const logits = await run(wasm(1, portable));
+    assert.deepEqual(await run(wasm(2, wide)), logits);
+    assert.deepEqual(await run(wasm(3, { ...wide, q4: 'pairs' })), logits);
+    // An activation on the border between two quants may round to either: one part in 254 of its block.
+    const norm = (x: Float32Array): number => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
+    const relative = norm(logits.map((value, i) => value - expected[i]!)) / norm(expected);
+    assert.ok(relative < (policy === 'none' ? 1e-5 : 5e-3), `off by ${relative}`);
+  });
+}

@@ -1,0 +1,129 @@
+/** Golden models through a backend: hidden states, logits and greedy continuations, the prompt in chunks of any size. */
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { createReferenceBackend } from '../../src/backend/reference/backend.ts';
+import { type Backend, type BackendOptions, PAGE, type TensorData } from '../../src/backend/backend.ts';
+import { buildBackend } from '../../src/backend/wasm/backend.ts';
+import type { Choice } from '../../src/backend/wasm/choice.ts';
+import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { type CheckpointTensor, openCheckpoint, readJson } from '../../src/formats/checkpoint.ts';
+import { buildModel, type ModelDescription } from '../../src/models/index.ts';
+import { parsePolicy } from '../../src/models/policy.ts';
+
+const goldenFolder = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
+
+export interface Golden {
+  readonly tensors: ReadonlyMap<string, Float32Array>;
+  readonly inputIds: Int32Array;
+  readonly greedy: readonly { readonly prompt_ids: number[]; readonly ids: number[] }[];
+}
+
+/** What transformers answered for a model. */
+export async function readGolden(name: string): Promise<Golden> {
+  const checkpoint = await openCheckpoint(nodeFolder(goldenFolder(name)), 'expected.safetensors');
+  const tensors = new Map<string, Float32Array>();
+  let inputIds = new Int32Array(0);
+  for (const [key, tensor] of checkpoint.tensors) {
+    const bytes = new Uint8Array(tensor.byteLength);
+    await tensor.readInto(0, bytes);
+    if (key === 'input_ids') inputIds = new Int32Array(bytes.buffer);
+    else tensors.set(key, new Float32Array(bytes.buffer));
+  }
+  await checkpoint.close();
+  const { greedy } = JSON.parse(await readFile(`${goldenFolder(name)}/expected.json`, 'utf8'));
+  return { tensors, inputIds, greedy };
+}
+
+const tensorData = (tensor: CheckpointTensor): TensorData => ({
+  dtype: tensor.dtype.toLowerCase() as TensorData['dtype'],
+  shape: tensor.shape,
+  byteLength: tensor.byteLength,
+  readInto: (start, target) => tensor.readInto(start, target),
+});
+
+export type MakeBackend = (options: BackendOptions) => Promise<Backend>;
+export const reference: MakeBackend = createReferenceBackend;
+export const wasm =
+  (threads: number, choice: Choice): MakeBackend =>
+  (options) =>
+    buildBackend({ ...options, host: nodeHost(), threads, choice });
+
+export class Runner {
+  readonly backend: Backend;
+  readonly model: ModelDescription;
+  readonly #close: () => Promise<void>;
+
+  private constructor(backend: Backend, model: ModelDescription, close: () => Promise<void>) {
+    this.backend = backend;
+    this.model = model;
+    this.#close = close;
+  }
+
+  static async open(name: string, make: MakeBackend, quantize = 'none', maxRows = 64): Promise<Runner> {
+    const folder = nodeFolder(goldenFolder(name));
+    const checkpoint = await openCheckpoint(folder);
+    const model = buildModel(await readJson(folder, 'config.json'), checkpoint.tensors, { policy: parsePolicy(quantize), taps: true });
+    const tensor = (key: string): TensorData => tensorData(checkpoint.tensors.get(key)!);
+    const backend = await make({ plan: model.plan, maxRows, maxWanted: maxRows, tensor });
+    return new Runner(backend, model, () => checkpoint.close());
+  }
+
+  /** Forwards `ids` in chunks; all taps and the logits, joined. Pages are taken in falling order, to be no identity. */
+  async run(ids: ArrayLike<number>, chunk: number, from = 0): Promise<Map<string, Float32Array>> {
+    const pageCount = Math.ceil((from + ids.length) / PAGE);
+    this.backend.ensurePages(pageCount);
+    const pages = [Int32Array.from({ length: pageCount }, (_, i) => pageCount - 1 - i)];
+    const parts = new Map<string, Float32Array[]>();
+    const keep = (name: string, values: Float32Array): void => {
+      const list = parts.get(name);
+      if (list) list.push(values);
+      else parts.set(name, [values]);
+    };
+    for (let start = 0; start < ids.length; start += chunk) {
+      const tokens = Int32Array.from(Array.prototype.slice.call(ids, start, start + chunk));
+      const rows = Int32Array.from(tokens, (_, i) => i);
+      const positions = rows.map((i) => from + start + i);
+      await this.backend.forward({ tokens, positions, sequences: new Int32Array(tokens.length), pages, wanted: rows });
+      for (const step of this.model.plan.steps) if (step.op === 'tap') keep(step.name, this.backend.tap(step.name));
+      for (const row of rows) keep('logits', this.backend.logits(row).slice());
+    }
+    return new Map([...parts].map(([name, list]) => [name, join(list)]));
+  }
+
+  /** The continuation by the largest logit. */
+  async greedy(prompt: readonly number[], count: number): Promise<number[]> {
+    const out: number[] = [];
+    let input: readonly number[] = prompt;
+    let at = 0;
+    while (out.length < count) {
+      const logits = (await this.run(input, 64, at)).get('logits')!.slice(-this.model.config.vocab);
+      at += input.length;
+      let best = 0;
+      for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
+      out.push(best);
+      input = [best];
+    }
+    return out;
+  }
+
+  async close(): Promise<void> {
+    await this.backend.dispose();
+    await this.#close();
+  }
+}
+
+function join(parts: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+export function largestDifference(a: Float32Array, b: Float32Array): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  return a.reduce((most, value, i) => (Math.abs(value - b[i]!) <= most ? most : Math.abs(value - b[i]!)), 0);
+}
