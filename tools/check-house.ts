@@ -136,10 +136,12 @@ export function checkHouse(
   }
 
   function summarize(all: readonly Source[]): string {
-    const groups = Map.groupBy(all, ({ file }) => {
-      const room = file.startsWith('src/') ? roomOf(file.slice('src/'.length)) : '';
-      return room === '' ? file.slice(0, file.indexOf('/')) : `src ${room}`;
-    });
+    const groups = new Map<string, Source[]>();
+    for (const source of all) {
+      const folder = source.file.slice(0, source.file.indexOf('/'));
+      const group = folder === 'src' ? `src ${roomOf(source.file.slice('src/'.length))}` : folder;
+      groups.set(group, [...(groups.get(group) ?? []), source]);
+    }
     return [...groups]
       .map(([group, files]) => {
         const longest = files.reduce((a, b) => (b.lines > a.lines ? b : a));
