@@ -40,11 +40,11 @@ import {
   when,
 } from '../wasm/assembler.ts';
 import {
+  hideFunc,
   LOWEST,
   scoresFunc,
   scratchOf,
   softmaxFunc,
-  state,
   TILE,
   type TileShape,
   weighFunc,
@@ -77,13 +77,13 @@ export const attentionRecord = recordLayout(
 type Word = (typeof attentionRecord.names)[number];
 
 interface Parts {
-  readonly softmax: Func;
   readonly scores: Func;
+  readonly softmax: Func;
   readonly weigh: Func;
 }
 
 /** tile(record, row, vector, kvHead): `queries` vectors from number `vector` on of the run that starts at `row`. */
-function tileFunc(module: Module, queries: number, shape: TileShape, { softmax, scores, weigh }: Parts): Func {
+function tileFunc(module: Module, queries: number, shape: TileShape, { scores, softmax, weigh }: Parts): Func {
   const { headDim } = shape;
   const f = module.func(`tile_${headDim}_${queries}`, ['i32', 'i32', 'i32', 'i32']);
   const [record, row, vector, kvHead] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2), f.param('i32', 3)];
@@ -109,20 +109,21 @@ function tileFunc(module: Module, queries: number, shape: TileShape, { softmax, 
       from.set(add(word('q'), offset.get)),
       to.set(scratch(at.query(t))),
       ...copyValues(f, constant(headDim), from, to),
-      to.set(scratch(at.state(t))),
-      storeF32(to.get, f32.constant(LOWEST), state.largest),
-      storeF32(to.get, f32.constant(0), state.total),
-      storeI32(to.get, constant(0), state.first),
-      when(word('window'), [storeI32(to.get, select(lessSigned(first, constant(0)), constant(0), first), state.first)]),
-      storeI32(to.get, position.get, state.last),
-      storeI32(to.get, add(word('out'), offset.get), state.out),
+      storeF32(module.scratch, f32.constant(LOWEST), at.largest(t)),
+      storeF32(module.scratch, f32.constant(0), at.total(t)),
+      storeI32(module.scratch, constant(0), at.first(t)),
+      when(word('window'), [
+        storeI32(module.scratch, select(lessSigned(first, constant(0)), constant(0), first), at.first(t)),
+      ]),
+      storeI32(module.scratch, position.get, at.last(t)),
+      storeI32(module.scratch, add(word('out'), offset.get), at.out(t)),
     ];
   };
   const finish = (t: number): Statement[] => [
-    total.set(loadF32(scratch(at.state(t)), state.total)),
+    total.set(loadF32(module.scratch, at.total(t))),
     totals.set(f32.splat(total.get)),
     from.set(scratch(at.sum(t))),
-    to.set(loadI32(scratch(at.state(t)), state.out)),
+    to.set(loadI32(module.scratch, at.out(t))),
     ...span(
       f,
       constant(headDim),
@@ -143,7 +144,7 @@ function tileFunc(module: Module, queries: number, shape: TileShape, { softmax, 
     sequence.set(element(word('sequences'), row.get)),
     // Positions rise with the vectors' numbers.
     last.set(position.get),
-    page.set(shiftRight(loadI32(scratch(at.state(0)), state.first), constant(Math.log2(PAGE)))),
+    page.set(shiftRight(loadI32(module.scratch, at.first(0)), constant(Math.log2(PAGE)))),
     pageEnd.set(add(shiftRight(last.get, constant(Math.log2(PAGE))), constant(1))),
     repeat(
       page,
@@ -152,7 +153,7 @@ function tileFunc(module: Module, queries: number, shape: TileShape, { softmax, 
       keys.set(add(pageAddress(word, sequence.get, page.get), multiply(kvHead.get, constant(headBytes(headDim))))),
       visible.set(smaller(constant(PAGE), subtract(add(last.get, constant(1)), multiply(page.get, constant(PAGE))))),
       call(scores, keys.get, visible.get, scale.get),
-      ...each((t) => [call(softmax, scratch(at.scores(t)), scratch(at.state(t)), multiply(page.get, constant(PAGE)))]),
+      call(softmax, multiply(page.get, constant(PAGE))),
       call(weigh, add(keys.get, constant(keyBytes(headDim))), visible.get),
     ),
     ...each(finish),
@@ -161,9 +162,13 @@ function tileFunc(module: Module, queries: number, shape: TileShape, { softmax, 
 
 /** Exports the step kernel `attention_<headDim>`, and its parts. */
 export function attentionKernel(module: Module, shape: TileShape): Func {
-  const softmax = softmaxFunc(module, shape);
+  const hide = hideFunc(module, shape);
   const tiles = Array.from({ length: TILE }, (_, t) => {
-    const parts = { softmax, scores: scoresFunc(module, t + 1, shape), weigh: weighFunc(module, t + 1, shape) };
+    const parts = {
+      scores: scoresFunc(module, t + 1, shape),
+      softmax: softmaxFunc(module, t + 1, shape, hide),
+      weigh: weighFunc(module, t + 1, shape),
+    };
     return tileFunc(module, t + 1, shape, parts);
   });
   const f = module.func(`attention_${shape.headDim}`, ['i32', 'i32', 'i32']);

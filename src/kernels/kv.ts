@@ -1,12 +1,13 @@
 /**
- * Key/value pages: PAGE positions of one sequence in one cache. A page, per key/value head:
+ * Key/value pages: PAGE positions of one sequence in one cache. A page, per key/value head, in lines of 16 values:
  *
- *   K  [headDim][PAGE]                      d = 0   k[p0][0]  k[p1][0] ... k[p63][0]        position in the lane direction
- *                                           d = 1   k[p0][1]  k[p1][1] ...
- *   V  [PAGE][headDim, padded to 16]        p = 0   v[0][0]   v[0][1]  ... v[0][headDim-1]  padding
+ *   K  [PAGE / 16][headDim] lines of 16 positions       p 0..15    d = 0   k[p0][0]  k[p1][0] ... k[p15][0]
+ *                                                                  d = 1   k[p0][1]  k[p1][1] ...
+ *   V  [headDim / 16, rounded up][PAGE] lines of 16     d 0..15    p = 0   v[0][0]   v[0][1]  ... v[0][15]
+ *      dimensions, the last with padding                           p = 1   v[1][0]   v[1][1]  ...
  *
- * so that q . K makes PAGE scores, and p . V a row of values, without a sum over lanes. Nothing but the positions that
- * were appended is ever initialised.
+ * so that neither q . K nor p . V sums over lanes, and a tile of either reads one sequential stream. Nothing but the
+ * positions that were appended is ever initialised.
  */
 import {
   add,
@@ -22,13 +23,16 @@ import {
   shiftLeft,
   shiftRight,
   storeF32,
+  v,
 } from '../wasm/assembler.ts';
 import { padded } from './layout.ts';
-import { copyValues, eachRow, rowWise, strideOf } from './loops.ts';
+import { computeLine, eachRow, LINE, line, rowWise, span, strideOf } from './loops.ts';
 import { recordLayout } from './record.ts';
 
 /** Positions per page; backend.ts has the same number for everybody else. */
 export const PAGE = 64;
+
+const LINE_BYTES = LINE * 4;
 
 /** Bytes of K of one head's part of a page; V follows. */
 export const keyBytes = (headDim: number): number => PAGE * headDim * 4;
@@ -69,7 +73,7 @@ export function appendKvKernel(module: Module): Func {
   const [stride, head, position, d] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [k, value, to, keys, place] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const ofRow = (name: 'sequences' | 'positions'): I32 => loadI32(add(word(name), shiftLeft(first.get, constant(2))));
-  const rowBytes = (): I32 => strideOf(headDim.get);
+  const values = line(f);
   return f.emit(
     stride.set(strideOf(multiply(kvHeads.get, headDim.get))),
     eachRow(
@@ -84,7 +88,12 @@ export function appendKvKernel(module: Module): Func {
         head,
         1,
         kvHeads.get,
-        to.set(add(keys.get, shiftLeft(place.get, constant(2)))),
+        to.set(
+          add(
+            add(keys.get, multiply(shiftRight(place.get, constant(4)), multiply(headDim.get, constant(LINE_BYTES)))),
+            shiftLeft(and(place.get, constant(LINE - 1)), constant(2)),
+          ),
+        ),
         d.set(constant(0)),
         repeat(
           d,
@@ -92,12 +101,21 @@ export function appendKvKernel(module: Module): Func {
           headDim.get,
           storeF32(to.get, loadF32(k.get)),
           k.set(add(k.get, constant(4))),
-          to.set(add(to.get, constant(PAGE * 4))),
+          to.set(add(to.get, constant(LINE_BYTES))),
         ),
         keys.set(add(keys.get, multiply(headDim.get, constant(PAGE * 4)))),
-        to.set(add(keys.get, multiply(place.get, rowBytes()))),
-        ...copyValues(f, headDim.get, value, to),
-        keys.set(add(keys.get, multiply(rowBytes(), constant(PAGE)))),
+        to.set(add(keys.get, multiply(place.get, constant(LINE_BYTES)))),
+        ...span(
+          f,
+          headDim.get,
+          [value],
+          [
+            ...computeLine(to, values, (c) => v.load(value.get, c * 16)),
+            to.set(add(to.get, constant(PAGE * LINE_BYTES))),
+          ],
+          [storeF32(to.get, loadF32(value.get)), to.set(add(to.get, constant(4)))],
+        ),
+        keys.set(add(keys.get, multiply(strideOf(headDim.get), constant(PAGE)))),
       ),
     ),
   );

@@ -46,10 +46,11 @@ test('appends rows of several sequences to their pages', () => {
       const page = tables[sequences[t]!]![position >> 6]!;
       for (let head = 0; head < kvHeads; head++) {
         const keys = (page * stride) / 4 + head * PAGE * (headDim + rowStride(headDim));
-        const values = keys + PAGE * headDim + (position % PAGE) * rowStride(headDim);
+        const values = keys + PAGE * headDim;
+        const place = position % PAGE;
         for (let d = 0; d < headDim; d++) {
-          expected[keys + d * PAGE + (position % PAGE)] = k[t * width + head * headDim + d]!;
-          expected[values + d] = v[t * width + head * headDim + d]!;
+          expected[keys + ((place >> 4) * headDim + d) * 16 + (place % 16)] = k[t * width + head * headDim + d]!;
+          expected[values + ((d >> 4) * PAGE + place) * 16 + (d % 16)] = v[t * width + head * headDim + d]!;
         }
       }
     });
