@@ -1,0 +1,130 @@
+/** Candidates of a draw: cut down to the most probable ones in time linear in their number, then drawn from. */
+import { exp } from '../numbers.ts';
+
+/** Bits of a sort key that one pass of the search looks at. */
+const DIGITS = [
+  { shift: 21, mask: 0x7ff },
+  { shift: 10, mask: 0x7ff },
+  { shift: 0, mask: 0x3ff },
+];
+
+/**
+ * Token ids, ascending, with their logits. Every cut keeps a beginning of the order (logit falling, id rising), found as
+ * a threshold by a radix search over the bits of the logits; nothing is sorted. Its arrays live as long as the sampler.
+ */
+export class Selection {
+  private count = 0;
+  private candidates = new Int32Array(0);
+  private logits = new Float32Array(0);
+  private logitBits = new Int32Array(0);
+  /** Probability of each candidate relative to the most probable one, once `weigh` was called. */
+  private weights = new Float64Array(0);
+  private readonly masses = new Float64Array(2048);
+
+  /** Takes every token that is not masked. */
+  load(logits: Float32Array): void {
+    if (this.candidates.length < logits.length) {
+      this.candidates = new Int32Array(logits.length);
+      this.logits = new Float32Array(logits.length);
+      this.logitBits = new Int32Array(this.logits.buffer);
+      this.weights = new Float64Array(logits.length);
+    }
+    let count = 0;
+    for (let id = 0; id < logits.length; id++) {
+      this.candidates[count] = id;
+      this.logits[count] = logits[id]! + 0; // -0 becomes 0: equal logits have equal bits
+      if (logits[id]! > -Infinity) count++;
+    }
+    this.count = count;
+  }
+
+  ids(): Int32Array {
+    return this.candidates.subarray(0, this.count);
+  }
+
+  /** Keeps the `most` candidates of largest logit. */
+  keepLargest(most: number): void {
+    if (most >= this.count) return;
+    this.weights.fill(1, 0, this.count);
+    this.keepUntil(most);
+  }
+
+  /** Sets weights to e^((logit - max) / temperature). */
+  weigh(max: number, temperature: number): void {
+    const { weights, logits, count } = this;
+    for (let i = 0; i < count; i++) weights[i] = exp((logits[i]! - max) / temperature);
+  }
+
+  /** Keeps the fewest most probable candidates that hold at least `share` of the weight. */
+  keepMass(share: number): void {
+    this.keepUntil(share * this.mass());
+  }
+
+  /** Keeps candidates of at least this weight. */
+  keepWeightsFrom(least: number): void {
+    this.keep((i) => this.weights[i]! >= least);
+  }
+
+  /** @param uniform in [0, 1): where in the weight, laid out by rising id, the draw falls */
+  draw(uniform: number): number {
+    const target = uniform * this.mass();
+    let sum = 0;
+    let last = 0;
+    for (let i = 0; i < this.count; i++) {
+      if (this.weights[i]! === 0) continue;
+      sum += this.weights[i]!;
+      last = i;
+      if (sum > target) break;
+    }
+    return this.candidates[last]!;
+  }
+
+  private mass(): number {
+    let sum = 0;
+    for (let i = 0; i < this.count; i++) sum += this.weights[i]!;
+    return sum;
+  }
+
+  /** Keeps the shortest beginning of (logit falling, id rising) whose weights reach `target`, or everything. */
+  private keepUntil(target: number): void {
+    const { logitBits, weights, masses, count } = this;
+    let above = 0; // weight of all candidates known to be kept
+    let prefix = 0; // leading bits of the threshold's key
+    let decided = 0; // mask of these bits
+    for (const { shift, mask } of DIGITS) {
+      masses.fill(0, 0, mask + 1);
+      for (let i = 0; i < count; i++) {
+        const key = sortKey(logitBits[i]!);
+        if ((key & decided) === prefix) masses[(key >>> shift) & mask]! += weights[i]!;
+      }
+      let digit = mask;
+      while (digit > 0 && above + masses[digit]! < target) above += masses[digit--]!;
+      prefix |= digit << shift;
+      decided |= mask << shift;
+    }
+    const threshold = prefix >>> 0;
+    this.keep((i) => {
+      const key = sortKey(logitBits[i]!) >>> 0;
+      if (key !== threshold) return key > threshold;
+      if (above >= target) return false;
+      above += weights[i]!;
+      return true;
+    });
+  }
+
+  private keep(wanted: (i: number) => boolean): void {
+    const { candidates, logits, weights } = this;
+    let kept = 0;
+    for (let i = 0; i < this.count; i++) {
+      if (!wanted(i)) continue;
+      candidates[kept] = candidates[i]!;
+      logits[kept] = logits[i]!;
+      weights[kept] = weights[i]!;
+      kept++;
+    }
+    this.count = kept;
+  }
+}
+
+/** Bits of a float32 as an unsigned integer (to be read with >>> 0) that rises with the number. */
+const sortKey = (float: number): number => float ^ ((float >> 31) | 0x80000000);
