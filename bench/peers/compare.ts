@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
-import { measureRoofs, type Roofs } from '../../src/backend/wasm/roof.ts';
+import { measureRoofs, type Rate, type Roofs } from '../../src/backend/wasm/roof.ts';
 import { renderTable } from '../../src/profile/table.ts';
 import { makeModel } from '../make-model.ts';
 import { isShapeName, modelShape, type ShapeName, shapeNames } from '../shapes.ts';
@@ -97,33 +97,33 @@ function summarize(turns: readonly Turn[], promptTokens: number): { prefill: num
   return { prefill: median(turns.map((turn) => turn.prefillMs)) / promptTokens, decode: Math.min(...ways) };
 }
 
-async function compare(shape: ShapeName, storage: GgufStorage, roofs: Roofs, settings: Settings): Promise<Row[]> {
+async function compare(shape: ShapeName, storage: GgufStorage, settings: Settings): Promise<Row[]> {
+  const roofs = await ceilings(settings.threads);
   const { repeat, ...common } = settings;
   const quantized = storage === 'q8_0' || storage === 'q4_0';
   const folder = await lanewiseModel(shape, storage);
   const gguf = peerModel(shape, storage);
-  const ours = await Side.start(new URL('./lanewise-side.ts', import.meta.url), {
-    ...common,
-    model: folder,
-    quantize: quantized ? storage : 'none',
-  });
-  const theirs = await Side.start(new URL('./llama-side.mjs', import.meta.url), { ...common, model: gguf });
-  const turns: { readonly ours: Turn[]; readonly theirs: Turn[] } = { ours: [], theirs: [] };
+  const turns: Turn[][] = [[], []];
+  const sides: Side[] = [];
   try {
+    const quantize = quantized ? storage : 'none';
+    sides.push(
+      await Side.start(new URL('./lanewise-side.ts', import.meta.url), { ...common, model: folder, quantize }),
+    );
+    sides.push(await Side.start(new URL('./llama-side.mjs', import.meta.url), { ...common, model: gguf }));
     // The first turn of each is for caches and compilers.
     for (let n = 0; n <= repeat; n++) {
-      const [our, their] = [await ours.turn(), await theirs.turn()];
-      if (n === 0) continue;
-      turns.ours.push(our);
-      turns.theirs.push(their);
+      for (const [index, side] of sides.entries()) {
+        const turn = await side.turn();
+        if (n > 0) turns[index]!.push(turn);
+      }
     }
   } finally {
-    ours.stop();
-    theirs.stop();
+    for (const side of sides) side.stop();
   }
-  const us = summarize(turns.ours, settings.promptTokens);
-  const them = summarize(turns.theirs, settings.promptTokens);
-  const { bytesPerToken = 0, operationsPerToken = 0 } = ours.introduction;
+  const us = summarize(turns[0]!, settings.promptTokens);
+  const them = summarize(turns[1]!, settings.promptTokens);
+  const { bytesPerToken = 0, operationsPerToken = 0 } = sides[0]!.introduction;
   const peak = storage === 'f32' ? roofs.f32 : storage === 'q8_0' ? roofs.q8 : undefined;
   const row = (phase: Row['phase'], ofRoof: number | null): Row => ({
     shape,
@@ -135,32 +135,32 @@ async function compare(shape: ShapeName, storage: GgufStorage, roofs: Roofs, set
     of_roof: ofRoof,
   });
   return [
-    row('prefill', peak ? operationsPerToken / (us.prefill / 1e3) / peak.best : null),
-    row('decode', bytesPerToken / (us.decode / 1e3) / roofs.readAll.best),
+    row('prefill', peak ? operationsPerToken / (us.prefill / 1e3) / peak.median : null),
+    row('decode', bytesPerToken / (us.decode / 1e3) / roofs.readAll.median),
   ];
+}
+
+async function ceilings(threads: number): Promise<Roofs> {
+  const host = nodeHost();
+  const roofs = await measureRoofs(host, { threads, wide: host.widens, q8: { neighbours: 2, flip: 0 } });
+  const giga = ({ median }: Rate): string => (median / 1e9).toFixed(1);
+  console.error(
+    `${threads} threads: read ${giga(roofs.readAll)} GB/s, f32 ${giga(roofs.f32)} GFLOP/s, q8_0 ${giga(roofs.q8)} GOP/s`,
+  );
+  return roofs;
 }
 
 async function main(): Promise<void> {
   const { shapes, chosen, settings, json } = readArguments();
-  const host = nodeHost();
-  const roofs = await measureRoofs(host, {
-    threads: settings.threads,
-    wide: host.widens,
-    q8: { neighbours: 2, flip: 0 },
-  });
   const rows: Row[] = [];
   for (const shape of shapes) {
     for (const storage of chosen) {
-      rows.push(...(await compare(shape, storage, roofs, settings)));
+      rows.push(...(await compare(shape, storage, settings)));
       if (json !== undefined) writeFileSync(json, `${JSON.stringify(rows, null, 2)}\n`);
     }
   }
   const { threads, promptTokens, decodeTokens, repeat } = settings;
-  const giga = (rate: number): string => (rate / 1e9).toFixed(1);
-  console.log(
-    `${threads} threads, ${promptTokens} prompt tokens, ${decodeTokens} decoded, ${repeat} turns. Roofs: ` +
-      `read ${giga(roofs.readAll.best)} GB/s, f32 ${giga(roofs.f32.best)} GFLOP/s, q8_0 ${giga(roofs.q8.best)} GOP/s\n`,
-  );
+  console.log(`${threads} threads, ${promptTokens} prompt tokens, ${decodeTokens} decoded, ${repeat} turns\n`);
   console.log(
     renderTable(
       [

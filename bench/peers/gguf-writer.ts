@@ -6,7 +6,7 @@ import { type Storage, storageBytes } from '../../src/quant/storage.ts';
 export type GgufStorage = Exclude<Storage, 'bf16'>;
 
 const tensorTypes: Record<GgufStorage, number> = { f32: 0, f16: 1, q4_0: 2, q8_0: 8 };
-const valueTypes = { u32: 4, f32: 6, string: 8, array: 9 } as const;
+const valueTypes = { u32: 4, i32: 5, f32: 6, string: 8, array: 9 } as const;
 const ALIGN = 32;
 const DEVIATION = 0.02;
 /** Half the width of a uniform distribution of that deviation. */
@@ -71,8 +71,8 @@ export class GgufWriter {
     const bytes = this.#array(key, valueTypes.string, values.length);
     for (const value of values) bytes.text(value);
   }
-  u32s(key: string, values: readonly number[]): void {
-    const bytes = this.#array(key, valueTypes.u32, values.length);
+  i32s(key: string, values: readonly number[]): void {
+    const bytes = this.#array(key, valueTypes.i32, values.length);
     for (const value of values) bytes.u32(value);
   }
   f32s(key: string, values: readonly number[]): void {

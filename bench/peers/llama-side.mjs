@@ -42,4 +42,5 @@ async function turn() {
 }
 
 process.on('message', async () => process.send(await turn()));
+process.on('disconnect', () => process.exit());
 process.send({});

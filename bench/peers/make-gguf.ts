@@ -126,7 +126,7 @@ function gpt2Vocabulary(file: GgufWriter, vocab: number): void {
   file.string('tokenizer.ggml.model', 'gpt2');
   file.string('tokenizer.ggml.pre', 'gpt-2');
   file.strings('tokenizer.ggml.tokens', [...alphabet, ...fillers, '<|endoftext|>']);
-  file.u32s('tokenizer.ggml.token_type', [...Array(end).fill(tokenTypes.normal), tokenTypes.control]);
+  file.i32s('tokenizer.ggml.token_type', [...Array(end).fill(tokenTypes.normal), tokenTypes.control]);
   file.strings('tokenizer.ggml.merges', ['h e', 'l l']);
   file.u32('tokenizer.ggml.bos_token_id', end);
   file.u32('tokenizer.ggml.eos_token_id', end);
@@ -143,7 +143,7 @@ function sentencePieceVocabulary(file: GgufWriter, vocab: number): void {
     'tokenizer.ggml.scores',
     Array.from({ length: vocab }, (_, i) => -i),
   );
-  file.u32s('tokenizer.ggml.token_type', [
+  file.i32s('tokenizer.ggml.token_type', [
     unknown,
     control,
     control,
