@@ -1,0 +1,54 @@
+/** The WebAssembly backend with the best kernels that this machine gets right. */
+import { BackendError, OptionError } from '../../errors.ts';
+import type { Storage } from '../../quant/storage.ts';
+import type { Backend, BackendOptions } from '../backend.ts';
+import { buildBackend } from './backend.ts';
+import { type Choice, portable } from './choice.ts';
+import type { WasmHost } from './host.ts';
+import { chooseKernels } from './probe.ts';
+import { selfCheck } from './self-check.ts';
+
+export interface WasmOptions extends BackendOptions {
+  readonly host: WasmHost;
+  /** Default: the cores that there are; 1 where threads cannot be had. */
+  readonly threads?: number;
+  readonly onWarning?: (text: string) => void;
+}
+
+export const MAX_THREADS = 64;
+
+/**
+ * @throws OptionError for a bad thread count, BackendError when even the portable kernels fail their check
+ */
+export async function createWasmBackend(options: WasmOptions): Promise<Backend> {
+  const { host, plan, onWarning } = options;
+  const storages = [
+    ...new Set(plan.weights.filter((w) => w.shape.length === 2 && w.shares === undefined).map((w) => w.storage)),
+  ];
+  const choice = await checkedChoice(host, storages, onWarning);
+  return buildBackend({ ...options, threads: threadCount(options), choice });
+}
+
+async function checkedChoice(
+  host: WasmHost,
+  storages: readonly Storage[],
+  onWarning?: (text: string) => void,
+): Promise<Choice> {
+  const best = chooseKernels(host);
+  const problem = await selfCheck({ host, choice: best }, storages);
+  if (problem === undefined) return best;
+  onWarning?.(`${problem} on this machine; using the portable ones`);
+  const worse = await selfCheck({ host, choice: portable }, storages);
+  if (worse === undefined) return portable;
+  throw new BackendError('SelfCheckFailed', `the portable ${worse}; use backend: 'reference' and report this machine`);
+}
+
+function threadCount({ host, threads, onWarning }: WasmOptions): number {
+  const asked = threads ?? host.cores;
+  if (!(Number.isInteger(asked) && asked >= 1 && asked <= MAX_THREADS)) {
+    throw new OptionError('threads', `an integer from 1 to ${MAX_THREADS}`, threads);
+  }
+  if (host.threads.possible || asked === 1) return asked;
+  if (threads !== undefined) onWarning?.(`one thread only: ${host.threads.reason}`);
+  return 1;
+}

@@ -1,0 +1,116 @@
+/** A toy plan through the kernels of a choice and through the reference: what a machine gets wrong must not reach a text. */
+import { PlanBuilder, type Weight } from '../../plan/builder.ts';
+import type { Plan, PlannedWeight } from '../../plan/step.ts';
+import { type Storage, storageBytes } from '../../quant/storage.ts';
+import { type Backend, type BackendOptions, PAGE, type TensorData } from '../backend.ts';
+import { createReferenceBackend } from '../reference/backend.ts';
+import { type BuildOptions, buildBackend } from './backend.ts';
+
+const DIM = 64;
+const HEADS = 2;
+const VOCAB = 48;
+const ROWS = 7;
+/** Quantized activations on the border between two values may round either way; broken kernels are off by far more. */
+const TOLERANCE = 0.02;
+
+/** Undefined when all is well, else what differs. One thread: the kernels are checked, not the pool. */
+export async function selfCheck(
+  options: Pick<BuildOptions, 'host' | 'choice'>,
+  storages: readonly Storage[],
+): Promise<string | undefined> {
+  for (const storage of storages) {
+    const backendOptions: BackendOptions = {
+      plan: toyPlan(storage),
+      maxRows: ROWS,
+      maxWanted: ROWS,
+      tensor: noiseTensor,
+    };
+    try {
+      const expected = await logitsOf(await createReferenceBackend(backendOptions));
+      const got = await logitsOf(await buildBackend({ ...backendOptions, ...options, threads: 1 }));
+      const size = Math.sqrt(expected.reduce((sum, x) => sum + x * x, 0));
+      const error = Math.sqrt(got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0)) / size;
+      if (!(error <= TOLERANCE)) return `${storage} kernels are off by ${error}`;
+    } catch (error) {
+      return `${storage} kernels failed: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+  return undefined;
+}
+
+/** Two layers' worth of every kind of step. */
+function toyPlan(storage: Storage): Plan {
+  const weights: PlannedWeight[] = [];
+  const weight = (name: string, shape: readonly number[], stored: Storage = storage): Weight => {
+    const source = { tensor: `${shape.join('x')}`, transposed: false, first: 0, plus: 0 };
+    const bytes = shape.length === 1 ? shape[0]! * 4 : shape[0]! * storageBytes(stored, shape[1]!);
+    const id =
+      weights.push({ name, role: 'ffn', shape, source, storage: stored, linear: false, reason: '', bytes }) - 1;
+    return { id, shape };
+  };
+  const linear = (name: string, out: number) => ({
+    weight: weight(name, [out, DIM]),
+    bias: weight(`${name}.bias`, [out], 'f32'),
+  });
+  const norm = { weight: weight('norm', [DIM], 'f32'), bias: weight('norm.bias', [DIM], 'f32') };
+  const p = new PlanBuilder();
+  const rope = p.rope({
+    name: 'rope',
+    rotary: DIM / HEADS,
+    frequencies: new Float32Array(DIM / HEADS / 2).fill(0.3),
+    magnitude: 1,
+  });
+  const x = p.embedTokens(weight('embedding', [VOCAB, DIM]), 3);
+  const h = p.layerNorm(x, norm, 1e-5);
+  const [q, k] = [
+    p.rotate(p.matmul(h, linear('q', DIM)), HEADS, rope),
+    p.rotate(p.matmul(h, linear('k', DIM)), HEADS, rope),
+  ];
+  const cache = p.cache({ kvHeads: HEADS, headDim: DIM / HEADS, window: 5 });
+  p.addMatmul(x, p.attention(q, k, p.matmul(h, linear('v', DIM)), cache, HEADS, 0.2), linear('o', DIM));
+  const inner = p.rmsNorm(x, norm, 1e-5);
+  p.add(
+    x,
+    p.activate(
+      'silu',
+      p.matmul(inner, linear('gate', DIM)),
+      p.activate('gelu_tanh', p.matmul(inner, linear('up', DIM))),
+    ),
+  );
+  p.add(x, p.activate('gelu', x));
+  return p.finish(p.matmul(p.wantedRows(x), linear('output', VOCAB)), weights);
+}
+
+/** Values that depend on the shape only. */
+function noiseTensor(name: string): TensorData {
+  const shape = name.split('x').map(Number);
+  let state = shape.reduce((a, b) => a * 31 + b, 7);
+  const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 31 - 1;
+  });
+  const bytes = new Uint8Array(values.buffer);
+  return {
+    dtype: 'f32',
+    shape,
+    byteLength: bytes.length,
+    async readInto(start, target) {
+      target.set(bytes.subarray(start, start + target.length));
+    },
+  };
+}
+
+async function logitsOf(backend: Backend): Promise<Float32Array> {
+  backend.ensurePages(Math.ceil(ROWS / PAGE));
+  const rows = Int32Array.from({ length: ROWS }, (_, i) => i);
+  await backend.forward({
+    tokens: rows,
+    positions: rows,
+    sequences: new Int32Array(ROWS),
+    pages: [Int32Array.of(0)],
+    wanted: rows,
+  });
+  const logits = [...rows].map((row) => backend.logits(row).slice());
+  await backend.dispose();
+  return Float32Array.from(logits.flatMap((row) => [...row]));
+}

@@ -1,0 +1,238 @@
+/** From a prompt to events: prefill in chunks, then a token per step, until something ends it. */
+import { OptionError } from '../errors.ts';
+import { logDecodeStep, logPrefill } from '../profile/log.ts';
+import type { Phases } from '../profile/scopes.ts';
+import type { IncrementalDecoder } from '../tokenizer/tokenizer.ts';
+import { type GenerateOptions, type GenerateSettings, validateGenerate } from './generation-options.ts';
+import type { Sequence } from './kv-cache.ts';
+import { checkLength, type Model, type Prompt } from './model.ts';
+import { Sampler, type TokenChoice } from './sampler.ts';
+import { StopMatcher } from './stop.ts';
+
+/** stop: an end token or a stop string; length: max tokens or the context; timeout: the text so far. */
+export type FinishReason = 'stop' | 'length' | 'timeout';
+
+export interface StepTiming {
+  readonly prefill: boolean;
+  readonly ms: number;
+  /** While timing is on. */
+  readonly phases: Phases | undefined;
+}
+
+export interface GenerateResult {
+  readonly finishReason: FinishReason;
+  readonly promptTokenIds: readonly number[];
+  /** Generated ids; an end token that ended the text is not among them. */
+  readonly tokenIds: readonly number[];
+  readonly text: string;
+  readonly usage: { readonly promptTokens: number; readonly completionTokens: number };
+  readonly seed: number;
+  readonly timings: { readonly prefillMs: number; readonly decodeMs: number; readonly steps: readonly StepTiming[] };
+}
+
+export type GenerateEvent =
+  | { readonly type: 'prefill'; readonly done: number; readonly total: number }
+  | {
+      readonly type: 'token';
+      readonly id: number;
+      /** Text that is certain now: may be empty, never part of a stop string. */
+      readonly text: string;
+      readonly logprob: number;
+      readonly top?: readonly TokenChoice[];
+    }
+  | ({ readonly type: 'done' } & GenerateResult);
+
+export type BatchResult = GenerateResult;
+
+/** One sequence on its way: what it has, and what ends it. */
+class Run {
+  readonly promptIds: readonly number[];
+  readonly settings: GenerateSettings;
+  readonly sequence: Sequence;
+  readonly tokenIds: number[] = [];
+  readonly steps: StepTiming[] = [];
+  finishReason: FinishReason | undefined;
+  text = '';
+  /** Prompt tokens computed so far. */
+  prefilled = 0;
+  readonly #model: Model;
+  readonly #sampler: Sampler;
+  readonly #decoder: IncrementalDecoder | undefined;
+  readonly #stops: StopMatcher;
+  readonly #deadline: number;
+
+  constructor(model: Model, prompt: Prompt, settings: GenerateSettings, start: number) {
+    this.#model = model;
+    this.settings = settings;
+    this.promptIds = model.encode(prompt);
+    if (this.promptIds.length === 0)
+      throw new OptionError('prompt', 'at least one token', typeof prompt === 'string' ? prompt : []);
+    checkLength(this.promptIds.length, model.contextLength);
+    this.#sampler = new Sampler(settings, this.promptIds);
+    this.#decoder = model.tokenizer?.incremental({ skipSpecial: !settings.ignoreEos });
+    this.#stops = new StopMatcher(settings.stop);
+    this.#deadline = start + settings.timeout * 1000;
+    this.sequence = model.sequence();
+    if (settings.maxTokens === 0) this.finishReason = 'length';
+  }
+
+  /** The tokens of the next forward: of the prompt at most `most`, or the last one generated. */
+  next(most: number): number[] {
+    if (this.prefilled < this.promptIds.length) return this.promptIds.slice(this.prefilled, this.prefilled + most);
+    return [this.tokenIds.at(-1)!];
+  }
+
+  get wantsLogits(): boolean {
+    return this.prefilled >= this.promptIds.length;
+  }
+
+  /** Takes the token that `logits` choose; the event, or undefined when an end token ended the text. */
+  take(logits: Float32Array, ms: number, prefill: boolean): Extract<GenerateEvent, { type: 'token' }> | undefined {
+    const start = performance.now();
+    const { id, logprob, top } = this.#sampler.sample(logits);
+    if (!prefill) logDecodeStep(this.tokenIds.length, ms, performance.now() - start);
+    this.steps.push({ prefill, ms, phases: this.#model.lastPhases });
+    if (!this.settings.ignoreEos && this.#model.eosTokenIds.has(id)) {
+      this.finishReason = 'stop';
+      return undefined;
+    }
+    this.#sampler.accept(id);
+    this.tokenIds.push(id);
+    const piece = this.#stops.push(this.#decoder?.push(id) ?? '');
+    this.text += piece.text;
+    if (piece.stop !== undefined) this.finishReason = 'stop';
+    else if (
+      this.tokenIds.length >= this.settings.maxTokens ||
+      this.promptIds.length + this.tokenIds.length >= this.#model.contextLength
+    ) {
+      this.finishReason = 'length';
+    }
+    return { type: 'token', id, text: piece.text, logprob, top };
+  }
+
+  checkTime(): void {
+    if (performance.now() >= this.#deadline) this.finishReason ??= 'timeout';
+  }
+
+  /** Text that was held back and became no stop string. */
+  flush(): string {
+    const last = this.#stops.push(this.#decoder?.end() ?? '');
+    const rest = last.stop === undefined ? last.text + this.#stops.end() : last.text;
+    this.text += rest;
+    return rest;
+  }
+
+  result(): GenerateResult {
+    const ms = (prefill: boolean): number =>
+      this.steps.reduce((sum, step) => sum + (step.prefill === prefill ? step.ms : 0), 0);
+    return {
+      finishReason: this.finishReason ?? 'length',
+      promptTokenIds: this.promptIds,
+      tokenIds: this.tokenIds,
+      text: this.text,
+      usage: { promptTokens: this.promptIds.length, completionTokens: this.tokenIds.length },
+      seed: this.settings.seed,
+      timings: { prefillMs: ms(true), decodeMs: ms(false), steps: this.steps },
+    };
+  }
+}
+
+const settingsOf = (model: Model, options: GenerateOptions): GenerateSettings =>
+  validateGenerate(options, { vocab: model.description.config.vocab });
+
+/**
+ * An abort throws the signal's reason at the next forward; what came before has been yielded. Leaving the loop early frees
+ * the sequence.
+ */
+export async function* generate(
+  model: Model,
+  prompt: Prompt,
+  options: GenerateOptions,
+): AsyncGenerator<GenerateEvent, void, undefined> {
+  const settings = settingsOf(model, options);
+  settings.signal?.throwIfAborted();
+  const run = new Run(model, prompt, settings, performance.now());
+  try {
+    let prefillMs = 0;
+    while (run.finishReason === undefined) {
+      const tokens = run.next(model.maxRows);
+      const prefill = run.prefilled < run.promptIds.length;
+      if (prefill) run.prefilled += tokens.length;
+      const start = performance.now();
+      const [logits] = await model.step([{ sequence: run.sequence, tokens, wanted: run.wantsLogits }]);
+      const ms = performance.now() - start;
+      settings.signal?.throwIfAborted();
+      if (prefill) {
+        prefillMs += ms;
+        yield { type: 'prefill', done: run.prefilled, total: run.promptIds.length };
+      }
+      if (logits) {
+        if (prefill) logPrefill(run.promptIds.length, prefillMs);
+        const event = run.take(logits, prefill ? prefillMs : ms, prefill);
+        if (event) yield event;
+      }
+      run.checkTime();
+      // Forwards block: let timers, signals and streams have their turn.
+      await new Promise<void>((resolve) => setTimeout0(resolve));
+      settings.signal?.throwIfAborted();
+    }
+    const rest = run.flush();
+    if (rest) yield { type: 'token', id: run.tokenIds.at(-1) ?? -1, text: rest, logprob: 0 };
+    yield { type: 'done', ...run.result() };
+  } finally {
+    run.sequence.release();
+  }
+}
+
+/** Prompts share forwards: each step takes a chunk of every prompt that is still read and a row of every text. */
+export async function generateBatch(
+  model: Model,
+  prompts: readonly Prompt[],
+  options: GenerateOptions,
+): Promise<BatchResult[]> {
+  const settings = settingsOf(model, options);
+  settings.signal?.throwIfAborted();
+  if (prompts.length === 0) throw new OptionError('prompts', 'at least one prompt', prompts);
+  const start = performance.now();
+  const runs: Run[] = [];
+  try {
+    for (const prompt of prompts) runs.push(new Run(model, prompt, settings, start));
+    for (;;) {
+      const active = runs
+        .filter((run) => run.finishReason === undefined)
+        .slice(0, Math.min(model.maxRows, model.maxSequences));
+      if (active.length === 0) break;
+      await stepAll(model, active);
+      settings.signal?.throwIfAborted();
+      for (const run of runs) run.checkTime();
+      await new Promise<void>((resolve) => setTimeout0(resolve));
+    }
+    for (const run of runs) run.flush();
+    return runs.map((run) => run.result());
+  } finally {
+    for (const run of runs) run.sequence.release();
+  }
+}
+
+/** One forward for all active runs; what room is left after one row each goes to prompts, the first ones first. */
+async function stepAll(model: Model, active: readonly Run[]): Promise<void> {
+  let room = model.maxRows - active.length;
+  const parts = active.map((run) => {
+    const tokens = run.next(room + 1);
+    room -= tokens.length - 1;
+    const prefill = run.prefilled < run.promptIds.length;
+    if (prefill) run.prefilled += tokens.length;
+    return { run, prefill, sequence: run.sequence, tokens, wanted: run.wantsLogits };
+  });
+  const before = performance.now();
+  const logits = await model.step(parts);
+  const ms = performance.now() - before;
+  const wanting = parts.filter(({ wanted }) => wanted);
+  for (const [i, { run, prefill }] of wanting.entries()) run.take(logits[i]!, ms, prefill);
+}
+
+/** The next turn of the event loop, after what waits already. */
+const setTimeout0 = (run: () => void): void => {
+  if (typeof setImmediate === 'function') setImmediate(run);
+  else setTimeout(run, 0);
+};

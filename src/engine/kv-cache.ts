@@ -1,0 +1,59 @@
+/** Which pages of the key/value cache belong to which sequence. The pages themselves are the backend's. */
+import { PAGE } from '../backend/backend.ts';
+
+export class KvCache {
+  readonly #free: number[] = [];
+  readonly #ensure: (count: number) => void;
+  #count = 0;
+
+  /** @param ensure makes the backend hold so many pages; throws when it cannot */
+  constructor(ensure: (count: number) => void) {
+    this.#ensure = ensure;
+  }
+
+  /** Pages in use. */
+  get used(): number {
+    return this.#count - this.#free.length;
+  }
+
+  sequence(): Sequence {
+    return new Sequence(this);
+  }
+
+  /** @throws OutOfMemoryError; nothing is taken then */
+  take(): number {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    this.#ensure(this.#count + 1);
+    return this.#count++;
+  }
+
+  giveBack(pages: Iterable<number>): void {
+    this.#free.push(...pages);
+  }
+}
+
+/** The pages of one sequence, and how many positions they hold. */
+export class Sequence {
+  readonly #cache: KvCache;
+  #pages: number[] = [];
+  /** Positions computed so far. */
+  length = 0;
+
+  constructor(cache: KvCache) {
+    this.#cache = cache;
+  }
+
+  /** The page table with room for `positions` positions. @throws OutOfMemoryError */
+  reserve(positions: number): Int32Array {
+    while (this.#pages.length * PAGE < positions) this.#pages.push(this.#cache.take());
+    return Int32Array.from(this.#pages);
+  }
+
+  /** Gives the pages back. May be called twice. */
+  release(): void {
+    this.#cache.giveBack(this.#pages);
+    this.#pages = [];
+    this.length = 0;
+  }
+}

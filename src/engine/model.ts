@@ -1,0 +1,227 @@
+/** A loaded model: evaluates tokens, generates text, and gives everything back when disposed. */
+import type { Backend, LoadTimes } from '../backend/backend.ts';
+import { LanewiseError, OptionError } from '../errors.ts';
+import type { ModelDescription } from '../models/index.ts';
+import { describeWork } from '../plan/print.ts';
+import { logForward, wantsForward } from '../profile/log.ts';
+import { createScopeTimer, type Phases, phasesOf } from '../profile/scopes.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type BatchResult, type GenerateEvent, generate, generateBatch } from './generate.ts';
+import type { GenerateOptions } from './generation-options.ts';
+import { KvCache, type Sequence } from './kv-cache.ts';
+
+/** Text, or the ids of its tokens. */
+export type Prompt = string | { readonly tokenIds: readonly number[] };
+
+/** Rows that one sequence adds to a forward. */
+export interface SequenceRows {
+  readonly sequence: Sequence;
+  readonly tokens: readonly number[];
+  /** Whether the logits of the last row are wanted. */
+  readonly wanted: boolean;
+}
+
+export interface ModelParts {
+  readonly name: string;
+  readonly description: ModelDescription;
+  readonly backend: Backend;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly contextLength: number;
+  readonly eosTokenIds: readonly number[];
+  readonly quantize: string;
+  readonly close: () => Promise<void>;
+}
+
+export class Model implements AsyncDisposable {
+  readonly name: string;
+  readonly description: ModelDescription;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly contextLength: number;
+  readonly eosTokenIds: ReadonlySet<number>;
+  readonly quantize: string;
+  readonly loadTimes: LoadTimes;
+  readonly threads: number;
+  /** Phases of the last forward, while `timing` is on or the log asks for them. */
+  lastPhases: Phases | undefined;
+  timing = false;
+  readonly #backend: Backend;
+  readonly #cache: KvCache;
+  readonly #timer: ReturnType<typeof createScopeTimer>;
+  readonly #close: () => Promise<void>;
+  #queue: Promise<unknown> = Promise.resolve();
+  #disposed: Promise<void> | undefined;
+
+  constructor({ name, description, backend, tokenizer, contextLength, eosTokenIds, quantize, close }: ModelParts) {
+    this.name = name;
+    this.description = description;
+    this.tokenizer = tokenizer;
+    this.contextLength = contextLength;
+    this.eosTokenIds = new Set(eosTokenIds);
+    this.quantize = quantize;
+    this.loadTimes = backend.loadTimes;
+    this.threads = backend.threads;
+    this.#backend = backend;
+    this.#cache = new KvCache((count) => backend.ensurePages(count));
+    this.#timer = createScopeTimer(description.plan.steps);
+    this.#close = close;
+  }
+
+  /** Most rows of one forward: longer prompts are computed in chunks. */
+  get maxRows(): number {
+    return this.#backend.maxRows;
+  }
+
+  get maxSequences(): number {
+    return this.#backend.maxWanted;
+  }
+
+  /** Bytes in memory. */
+  memory(): ReturnType<Backend['memory']> {
+    return this.#backend.memory();
+  }
+
+  /** Events of one generation, token by token. @throws OptionError, LanewiseError ContextLengthExceeded */
+  generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
+    this.#alive();
+    return generate(this, prompt, options);
+  }
+
+  /** Many prompts in shared forwards; results in their order, each as if it had run alone. */
+  generateBatch(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<BatchResult[]> {
+    this.#alive();
+    return generateBatch(this, prompts, options);
+  }
+
+  /** A sequence of its own in the cache. Release it. */
+  sequence(): Sequence {
+    this.#alive();
+    return this.#cache.sequence();
+  }
+
+  /** Token ids of a prompt. @throws OptionError */
+  encode(prompt: Prompt): number[] {
+    if (typeof prompt === 'string') {
+      if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer.json: give token ids`);
+      return this.tokenizer.encode(prompt);
+    }
+    const { vocab } = this.description.config;
+    for (const id of prompt.tokenIds) {
+      if (!(Number.isInteger(id) && id >= 0 && id < vocab))
+        throw new OptionError('tokenIds', `made of integers from 0 to ${vocab - 1}`, id);
+    }
+    return [...prompt.tokenIds];
+  }
+
+  /**
+   * One forward over rows of several sequences, at most `maxRows` in all. Logits of the wanted ones, in order: copies.
+   * Forwards of one model run one after the other, whoever asks.
+   */
+  step(parts: readonly SequenceRows[]): Promise<Float32Array[]> {
+    const run = this.#queue.then(() => this.#forward(parts));
+    this.#queue = run.catch(() => {});
+    return run;
+  }
+
+  /** Logits of every position of `tokenIds` [T, vocab], and the hidden states hidden.0 .. hidden.L where loaded with `hidden`. */
+  async forward(tokenIds: readonly number[]): Promise<Map<string, { shape: [number, number]; values: Float32Array }>> {
+    const ids = this.encode({ tokenIds });
+    checkLength(ids.length, this.contextLength);
+    const { plan, config } = this.description;
+    const taps = plan.steps.flatMap((step) =>
+      step.op === 'tap' && step.name.startsWith('hidden.') ? [step.name] : [],
+    );
+    const out = new Map(
+      [...taps.map((name) => [name, config.dim] as const), ['logits', config.vocab] as const].map(([name, width]) => [
+        name,
+        { shape: [ids.length, width] as [number, number], values: new Float32Array(ids.length * width) },
+      ]),
+    );
+    const sequence = this.sequence();
+    try {
+      const chunk = Math.min(this.maxRows, this.maxSequences);
+      for (let start = 0; start < ids.length; start += chunk) {
+        const tokens = ids.slice(start, start + chunk);
+        await this.#exclusive(async () => {
+          await this.#run([{ sequence, tokens, wanted: true }], true);
+          for (const [i] of tokens.entries())
+            out.get('logits')!.values.set(this.#backend.logits(i), (start + i) * config.vocab);
+          for (const name of taps) out.get(name)!.values.set(this.#backend.tap(name), start * config.dim);
+        });
+      }
+    } finally {
+      sequence.release();
+    }
+    return out;
+  }
+
+  /** Frees threads, memory and files. May be called twice; everything else throws afterwards. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#queue.then(async () => {
+      await this.#backend.dispose();
+      await this.#close();
+    });
+    return this.#disposed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new LanewiseError('Disposed', `${this.name} has been disposed`);
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#queue.then(work);
+    this.#queue = run.catch(() => {});
+    return run;
+  }
+
+  async #forward(parts: readonly SequenceRows[]): Promise<Float32Array[]> {
+    await this.#run(parts, false);
+    return parts.filter(({ wanted }) => wanted).map((_, i) => this.#backend.logits(i).slice());
+  }
+
+  async #run(parts: readonly SequenceRows[], all: boolean): Promise<void> {
+    this.#alive();
+    const tokens: number[] = [];
+    const positions: number[] = [];
+    const sequences: number[] = [];
+    const wanted: number[] = [];
+    const pages = parts.map(({ sequence, tokens: added, wanted: last }, index) => {
+      for (const [i, id] of added.entries()) {
+        tokens.push(id);
+        positions.push(sequence.length + i);
+        sequences.push(index);
+        if (all || (last && i === added.length - 1)) wanted.push(tokens.length - 1);
+      }
+      return sequence.reserve(sequence.length + added.length);
+    });
+    const logs = wantsForward();
+    this.#backend.timing = this.timing || logs;
+    await this.#backend.forward({
+      tokens: Int32Array.from(tokens),
+      positions: Int32Array.from(positions),
+      sequences: Int32Array.from(sequences),
+      pages,
+      wanted: Int32Array.from(wanted),
+    });
+    for (const { sequence, tokens: added } of parts) sequence.length += added.length;
+    if (!this.#backend.timing) return;
+    const times = this.#backend.stepTimes();
+    const tree = this.#timer(times);
+    this.lastPhases = phasesOf(tree);
+    const { plan } = this.description;
+    if (logs) logForward(tree, plan.steps, times, (step) => describeWork(plan, step, tokens.length, wanted.length));
+  }
+}
+
+/** @throws LanewiseError ContextLengthExceeded */
+export function checkLength(tokens: number, contextLength: number): void {
+  if (tokens > contextLength) {
+    throw new LanewiseError(
+      'ContextLengthExceeded',
+      `the prompt has ${tokens} tokens, the context holds ${contextLength}; shorten it or raise the context length`,
+    );
+  }
+}

@@ -1,0 +1,56 @@
+/** The options of `load`. */
+import { OptionError } from '../errors.ts';
+import { defaultPolicy, parsePolicy, type StoragePolicy } from '../models/policy.ts';
+
+export interface LoadOptions {
+  /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`. */
+  quantize?: string;
+  /** Default: the cores that there are. */
+  threads?: number;
+  /** Most positions of one sequence. Default: the model's own, at most 4096. */
+  contextLength?: number;
+  /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
+  backend?: 'wasm' | 'reference';
+  /** Keep hidden states of each forward, for inspection. Default false. */
+  hidden?: boolean;
+  /** Bytes of the files read so far, and of all. */
+  onProgress?: (done: number, total: number) => void;
+  /** Told what does not stop the load but should be known. */
+  onWarning?: (text: string) => void;
+  signal?: AbortSignal;
+}
+
+export interface LoadSettings extends LoadOptions {
+  readonly policy: StoragePolicy;
+  readonly backend: 'wasm' | 'reference';
+  readonly hidden: boolean;
+}
+
+const known: Record<keyof LoadOptions, true> = {
+  quantize: true,
+  threads: true,
+  contextLength: true,
+  backend: true,
+  hidden: true,
+  onProgress: true,
+  onWarning: true,
+  signal: true,
+};
+
+/** @throws OptionError naming the option */
+export function validateLoad(options: LoadOptions): LoadSettings {
+  for (const [key, value] of Object.entries(options)) {
+    if (!Object.hasOwn(known, key))
+      throw new OptionError(key, `left out (no such option; known: ${Object.keys(known).join(', ')})`, value);
+  }
+  const { quantize = defaultPolicy, contextLength, threads, backend = 'wasm', hidden = false } = options;
+  if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
+  const count = (name: string, value: number | undefined, most: number): void => {
+    if (value !== undefined && !(Number.isInteger(value) && value >= 1 && value <= most))
+      throw new OptionError(name, `an integer from 1 to ${most}`, value);
+  };
+  count('contextLength', contextLength, 2 ** 24);
+  count('threads', threads, 64);
+  if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
+  return { ...options, policy: parsePolicy(quantize), backend, hidden };
+}

@@ -1,0 +1,72 @@
+/** A plan as text: the debugger, the documentation, and what trace lines say. */
+import { storageBytes } from '../quant/storage.ts';
+import type { BufferId, Plan, Step, WeightId } from './step.ts';
+
+/** One line per step: number, scope, operation, shapes, storage and bytes. */
+export function printPlan(plan: Plan): string {
+  const width = Math.max(...plan.steps.map(({ scope }) => scope.length));
+  const lines = plan.steps.map((step, index) => {
+    const { text, bytes } = describe(plan, step, 'T', 'W');
+    const size = bytes ? `  ${bytes} B` : '';
+    return `${String(index).padStart(4)}  ${step.scope.padEnd(width)}  ${step.op.padEnd(9)}  ${text}${size}`;
+  });
+  return `${lines.join('\n')}\n`;
+}
+
+/** What a step did in a forward of so many rows: text and bytes of weights read. */
+export function describeWork(plan: Plan, step: number, rows: number, wanted: number): { text: string; bytes: number } {
+  return describe(plan, plan.steps[step]!, `${rows}`, `${wanted}`);
+}
+
+function describe(plan: Plan, step: Step, all: string, wanted: string): { text: string; bytes: number } {
+  const shape = (id: BufferId): string =>
+    `${plan.buffers[id]!.rows === 'wanted' ? wanted : all}x${plan.buffers[id]!.width}`;
+  const buffer = (id: BufferId): string => `%${id} [${shape(id)}]`;
+  const held = (id: WeightId) => plan.weights[plan.weights[id]!.shares ?? id]!;
+  const weightBytes = (id: WeightId): number => {
+    const [out, inputs] = plan.weights[id]!.shape as [number, number];
+    return out * storageBytes(held(id).storage, inputs);
+  };
+  switch (step.op) {
+    case 'embed':
+      return {
+        text: `${buffer(step.out)} ${step.add ? '+=' : '='} ${plan.weights[step.table]!.name}[${step.index}] ${held(step.table).storage}`,
+        bytes: 0,
+      };
+    case 'matmul': {
+      const { name, shape: dims } = plan.weights[step.weight]!;
+      const bias = step.bias === undefined ? '' : ' + bias';
+      const text = `${held(step.weight).storage} [${shape(step.x)}]x[${dims.join('x')}] ${name}${bias} ${step.add ? '+>' : '->'} ${buffer(step.out)}`;
+      return { text, bytes: weightBytes(step.weight) };
+    }
+    case 'norm':
+      return {
+        text: `${step.kind} ${buffer(step.x)}${step.groups > 1 ? ` in ${step.groups} parts` : ''} ${plan.weights[step.weight]!.name} -> ${buffer(step.out)}`,
+        bytes: 0,
+      };
+    case 'rope':
+      return {
+        text: `${plan.ropes[step.table]!.name} ${buffer(step.x)} ${step.heads} heads of ${step.headDim} -> ${buffer(step.out)}`,
+        bytes: 0,
+      };
+    case 'appendKv':
+      return { text: `cache ${step.cache} <- ${buffer(step.k)}, ${buffer(step.v)}`, bytes: 0 };
+    case 'attention': {
+      const { kvHeads, headDim, window } = plan.caches[step.cache]!;
+      const sees = window === undefined ? '' : ` window ${window}`;
+      return {
+        text: `${buffer(step.q)} cache ${step.cache}: ${step.heads}/${kvHeads} heads of ${headDim}${sees} -> ${buffer(step.out)}`,
+        bytes: 0,
+      };
+    }
+    case 'activate':
+      return {
+        text: `${step.kind} ${buffer(step.x)}${step.up === undefined ? '' : ` * ${buffer(step.up)}`} -> ${buffer(step.out)}`,
+        bytes: 0,
+      };
+    case 'add':
+      return { text: `${buffer(step.x)} +> ${buffer(step.out)}`, bytes: 0 };
+    default:
+      return { text: `${buffer(step.x)} -> ${buffer(step.out)}`, bytes: 0 };
+  }
+}
