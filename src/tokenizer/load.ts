@@ -35,7 +35,8 @@ function parse(text: string, file: string): object {
   } catch (error) {
     throw new ModelError('InvalidTokenizer', `${file}: invalid JSON: ${(error as Error).message}`);
   }
-  if (typeof json !== 'object' || json === null) throw new ModelError('InvalidTokenizer', `${file}: expected an object`);
+  if (typeof json !== 'object' || json === null)
+    throw new ModelError('InvalidTokenizer', `${file}: expected an object`);
   return json;
 }
 
@@ -64,7 +65,12 @@ class JsonTokenizer implements Tokenizer {
 
   encode(text: string, { addSpecial = true }: EncodeOptions = {}): number[] {
     const half = text.search(/\p{Surrogate}/u);
-    if (half >= 0) throw new OptionError('text', `well-formed Unicode (half of a surrogate pair at ${half})`, text.slice(half, half + 8));
+    if (half >= 0)
+      throw new OptionError(
+        'text',
+        `well-formed Unicode (half of a surrogate pair at ${half})`,
+        text.slice(half, half + 8),
+      );
     if (text.length * 3 > MAX_TEXT_BYTES && new TextEncoder().encode(text).length > MAX_TEXT_BYTES) {
       throw new OptionError('text', `at most ${MAX_TEXT_BYTES} bytes`, `${text.length} characters`);
     }

@@ -1,0 +1,23 @@
+/** `lanewise demo`: the embedded model tells a story, then says what it is and where the time went. */
+import { load } from '../node.ts';
+import { reportTimings } from './generate.ts';
+import { loadLine, modelLine, storageLine } from './models.ts';
+import { print, reportingLoad, say } from './terminal.ts';
+
+const prompt = 'Once upon a time';
+
+export async function demoCommand(): Promise<number> {
+  const loading = reportingLoad({});
+  await using model = await load(undefined, loading.options).finally(loading.end);
+  model.timing = true;
+  await print(prompt);
+  for await (const event of model.generate(prompt, { temperature: 0.7, topK: 40, seed: 20, maxTokens: 300 })) {
+    if (event.type === 'token') await print(event.text);
+    if (event.type !== 'done') continue;
+    await print('\n');
+    say(`\n${modelLine(model.description)}\n${storageLine(model.description)}\n${loadLine(model)}\n`);
+    const steps = event.timings.steps.slice(0, 10);
+    reportTimings({ ...event, timings: { ...event.timings, steps } });
+  }
+  return 0;
+}

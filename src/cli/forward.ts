@@ -1,0 +1,42 @@
+/** `lanewise forward`: logits and hidden states of given tokens, as a SafeTensors file. */
+import { writeSafeTensors } from '../formats/adapters/node.ts';
+import { load } from '../node.ts';
+import { modelPath } from './models.ts';
+import { inFlags, numberOf, reportingLoad, say, tokenIdsOf } from './terminal.ts';
+
+export interface ForwardFlags {
+  safetensors?: string;
+  tokenIds: string;
+  output: string;
+  hidden?: boolean;
+  quantize?: string;
+  threads?: string;
+  backend?: string;
+}
+
+export async function forwardCommand(positional: string | undefined, flags: ForwardFlags): Promise<number> {
+  try {
+    const tokenIds = tokenIdsOf(flags.tokenIds);
+    const loading = reportingLoad({
+      quantize: flags.quantize ?? 'none',
+      threads: numberOf('--threads', flags.threads),
+      hidden: flags.hidden ?? false,
+      backend: flags.backend as 'wasm' | undefined,
+    });
+    await using model = await load(await modelPath(positional, flags.safetensors), loading.options).finally(
+      loading.end,
+    );
+    const results = await model.forward(tokenIds);
+    const tensors = [...results].map(([name, { shape, values }]) => ({
+      name,
+      dtype: 'F32' as const,
+      shape,
+      data: new Uint8Array(values.buffer),
+    }));
+    await writeSafeTensors(flags.output, tensors);
+    say(`wrote ${tensors.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ')} to ${flags.output}`);
+    return 0;
+  } catch (error) {
+    throw inFlags(error);
+  }
+}

@@ -1,0 +1,238 @@
+/** `lanewise generate`: text on stdout, everything else on stderr. */
+import { readFile } from 'node:fs/promises';
+import type { GenerateResult } from '../engine/generate.ts';
+import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
+import type { Model, Prompt } from '../engine/model.ts';
+import { load } from '../node.ts';
+import { createProgress } from '../profile/progress.ts';
+import { renderStepTable } from '../profile/step-table.ts';
+import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
+import { inFlags, numberOf, print, reportingLoad, say, tokenIdsOf, UsageError } from './terminal.ts';
+
+/** Option texts as the parser gives them. */
+export interface GenerateFlags {
+  safetensors?: string;
+  prompt?: string;
+  tokenIds?: string;
+  batchFile?: string;
+  maxTokens?: string;
+  temperature?: string;
+  topK?: string;
+  topP?: string;
+  minP?: string;
+  repetitionPenalty?: string;
+  presencePenalty?: string;
+  frequencyPenalty?: string;
+  seed?: string;
+  stop?: string[];
+  contextLength?: string;
+  timeout?: string;
+  ignoreEos?: boolean;
+  threads?: string;
+  quantize?: string;
+  backend?: string;
+  stream?: boolean;
+  json?: boolean;
+  timings?: boolean;
+}
+
+const numbers = [
+  'maxTokens',
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repetitionPenalty',
+  'presencePenalty',
+  'frequencyPenalty',
+  'seed',
+  'timeout',
+] as const;
+
+/** The exit code. */
+export async function generateCommand(positional: string | undefined, flags: GenerateFlags): Promise<number> {
+  try {
+    return await run(positional, flags);
+  } catch (error) {
+    throw inFlags(error);
+  }
+}
+
+async function run(positional: string | undefined, flags: GenerateFlags): Promise<number> {
+  const options: GenerateOptions = { stop: flags.stop, ignoreEos: flags.ignoreEos, temperature: 0.8 };
+  for (const name of numbers) {
+    const value = numberOf(`--${name}`, flags[name]);
+    if (value !== undefined) options[name] = value;
+  }
+  const settings = validateGenerate(options);
+  const prompts = await readPrompts(flags);
+  const batch = flags.batchFile !== undefined;
+  if (batch && flags.stream === true) throw new UsageError('--stream is not supported with --batch-file');
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
+  const loading = reportingLoad({
+    quantize: flags.quantize,
+    threads: numberOf('--threads', flags.threads),
+    contextLength: numberOf('--context-length', flags.contextLength),
+    backend: flags.backend as 'wasm' | undefined,
+    signal: interrupt.signal,
+  });
+  const path = await modelPath(positional, flags.safetensors);
+  let model: Model;
+  try {
+    model = await load(path, loading.options);
+  } catch (error) {
+    if (interrupt.signal.aborted) return 130;
+    throw error;
+  } finally {
+    loading.end();
+  }
+  await using held = model;
+  held.timing = flags.timings ?? false;
+  const generation: GenerateOptions = { ...options, seed: settings.seed, signal: interrupt.signal };
+  if (flags.timings)
+    for (const line of [modelLine(held.description), storageLine(held.description), loadLine(held)]) say(line);
+  if (batch) return runBatch(held, prompts, generation, flags, interrupt.signal);
+  return runOne(held, prompts[0]!, generation, flags, interrupt.signal);
+}
+
+async function readPrompts({ prompt, tokenIds, batchFile }: GenerateFlags): Promise<Prompt[]> {
+  const given = [prompt, tokenIds, batchFile].filter((value) => value !== undefined).length;
+  if (given > 1) throw new UsageError('give one of --prompt, --token-ids and --batch-file');
+  if (prompt !== undefined) {
+    if (prompt === '') throw new UsageError('--prompt must not be empty');
+    return [prompt];
+  }
+  if (tokenIds !== undefined) return [{ tokenIds: tokenIdsOf(tokenIds) }];
+  if (batchFile !== undefined) return readBatchFile(batchFile);
+  if (process.stdin.isTTY)
+    throw new UsageError('no prompt: use --prompt TEXT, --token-ids, --batch-file or pipe text in');
+  const text = (await readStdin()).replace(/\r?\n$/, '');
+  if (text === '') throw new UsageError('no prompt: standard input is empty; use --prompt TEXT');
+  return [text];
+}
+
+async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** Lines of text, or JSON lines `{"prompt": ...}`. */
+async function readBatchFile(file: string): Promise<Prompt[]> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new UsageError(`--batch-file ${file} cannot be read: ${error.code}`);
+  });
+  const lines = text.split(/\r?\n/).filter((line) => line.trim() !== '');
+  if (lines.length === 0) throw new UsageError(`--batch-file ${file} is empty`);
+  if (!file.endsWith('.jsonl')) return lines;
+  return lines.map((line, index) => {
+    try {
+      const { prompt } = JSON.parse(line) as { prompt?: unknown };
+      if (typeof prompt === 'string' && prompt !== '') return prompt;
+    } catch {
+      // Reported below, with the line.
+    }
+    throw new UsageError(`--batch-file ${file}, line ${index + 1}: expected {"prompt": "text"}`);
+  });
+}
+
+async function runOne(
+  model: Model,
+  prompt: Prompt,
+  options: GenerateOptions,
+  flags: GenerateFlags,
+  signal: AbortSignal,
+): Promise<number> {
+  const streams = !flags.json && flags.stream !== false;
+  const progress = createProgress(process.stderr, 'prefill', { unit: 'tokens' });
+  let shown = '';
+  try {
+    for await (const event of model.generate(prompt, options)) {
+      if (event.type === 'prefill') progress.update(event.done, event.total);
+      if (event.type === 'token') {
+        progress.end();
+        shown += event.text;
+        if (streams) await print(event.text);
+      }
+      if (event.type === 'done') {
+        if (flags.json) await print(`${JSON.stringify(jsonOf(model, event))}\n`);
+        else await print(streams ? '\n' : `${event.text}\n`);
+        if (flags.timings) reportTimings(event);
+      }
+    }
+    return 0;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    if (!streams) await print(shown);
+    await print('\n');
+    return 130;
+  } finally {
+    progress.end();
+  }
+}
+
+async function runBatch(
+  model: Model,
+  prompts: Prompt[],
+  options: GenerateOptions,
+  flags: GenerateFlags,
+  signal: AbortSignal,
+): Promise<number> {
+  const start = performance.now();
+  let results: GenerateResult[];
+  try {
+    results = await model.generateBatch(prompts, options);
+  } catch (error) {
+    if (signal.aborted) return 130;
+    throw error;
+  }
+  for (const [index, result] of results.entries()) {
+    await print(flags.json ? `${JSON.stringify(jsonOf(model, result))}\n` : `[${index + 1}] ${result.text}\n`);
+  }
+  const seconds = (performance.now() - start) / 1000;
+  say(`${prompts.length} prompts in ${seconds.toFixed(2)} s (${(prompts.length / seconds).toFixed(2)} prompts/s)`);
+  return 0;
+}
+
+export function reportTimings({ timings, usage }: GenerateResult): void {
+  const rows = timings.steps.flatMap(({ prefill, phases }, index) =>
+    phases ? [{ step: index + 1, prefill, phases }] : [],
+  );
+  say(renderStepTable(rows));
+  const decoded = timings.steps.length - 1;
+  const rate = (count: number, ms: number): string =>
+    ms > 0 ? `${((count / ms) * 1000).toFixed(1)} tokens/s` : 'none';
+  say(
+    `prefill ${usage.promptTokens} tokens: ${rate(usage.promptTokens, timings.prefillMs)}; decode ${decoded} steps: ${rate(decoded, timings.decodeMs)}`,
+  );
+}
+
+function jsonOf(model: Model, result: GenerateResult): object {
+  const layers = linearLayers(model.description);
+  const { steps, ...totals } = result.timings;
+  return {
+    prompt_token_ids: result.promptTokenIds,
+    token_ids: result.tokenIds,
+    text: result.text,
+    finish_reason: result.finishReason,
+    usage: { prompt_tokens: result.usage.promptTokens, completion_tokens: result.usage.completionTokens },
+    timings: {
+      prefill_ms: totals.prefillMs,
+      decode_ms: totals.decodeMs,
+      steps: steps.map(({ prefill, ms, phases }) => ({ prefill, ms, phases })),
+    },
+    model: {
+      name: model.name,
+      type: model.description.modelType,
+      parameters: model.description.parameters,
+      threads: model.threads,
+      seed: result.seed,
+    },
+    plan: {
+      quantize: model.quantize,
+      linear_layers: layers.length,
+      quantized: layers.filter(({ quantized }) => quantized).length,
+    },
+  };
+}

@@ -1,0 +1,146 @@
+#!/usr/bin/env node
+/** The command line. stdout is the result, stderr the rest; exit 0, 1 for errors that people can mend, 130 on Ctrl-C. */
+import { readFile } from 'node:fs/promises';
+import { Command, CommanderError } from 'commander';
+import { configureLogging } from '../profile/log.ts';
+import { benchCommand } from './bench.ts';
+import { demoCommand } from './demo.ts';
+import { forwardCommand } from './forward.ts';
+import { generateCommand } from './generate.ts';
+import { planCommand } from './plan.ts';
+import { isExpected, reportError } from './terminal.ts';
+
+const policyHelp = 'none, q8_0, q4_0, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024)';
+
+async function program(finish: (code: number) => void): Promise<Command> {
+  const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const top = new Command('lanewise').description('Language models in TypeScript.').version(version).exitOverride();
+  top.configureOutput({ writeErr: () => {} });
+  const command = (name: string, description: string, examples: readonly string[]): Command =>
+    top
+      .command(name)
+      .description(description)
+      .exitOverride()
+      .configureOutput({ writeErr: () => {} })
+      .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
+  const modelArgument = 'folder, .safetensors file beside its config.json, or nothing for the embedded model';
+  const safetensors = [
+    '--safetensors <id-or-path>',
+    'instead of MODEL: a path, or an id of the Hugging Face cache',
+  ] as const;
+
+  command('generate', 'Continue a prompt. Only the text goes to stdout.', [
+    'lanewise generate --prompt "Once upon a time" --max-tokens 60 --temperature 0',
+    'echo "One day, a little" | lanewise generate --seed 7 --timings',
+    'lanewise generate ./gpt2 --batch-file prompts.txt --json',
+  ])
+    .argument('[model]', modelArgument)
+    .option(...safetensors)
+    .option('--prompt <text>', 'the text to continue (default: standard input)')
+    .option('--token-ids <ids>', 'token ids instead of text: 1,2,3')
+    .option('--batch-file <file>', 'many prompts, a line each (.jsonl: {"prompt": ...})')
+    .option('--max-tokens <n>', 'most tokens to generate (default: 256)')
+    .option('--temperature <t>', '0: always the most probable token (default: 0.8)')
+    .option('--top-k <k>', 'only the k most probable tokens')
+    .option('--top-p <p>', 'only the most probable tokens that reach p together')
+    .option('--min-p <p>', 'only tokens at least p times as probable as the first')
+    .option('--repetition-penalty <r>', 'above 1: repeat less')
+    .option('--presence-penalty <x>', '-2 to 2')
+    .option('--frequency-penalty <x>', '-2 to 2')
+    .option('--seed <n>', 'the same seed gives the same text everywhere')
+    .option('--stop <text...>', 'end before this text')
+    .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
+    .option('--timeout <seconds>', 'end with the text so far')
+    .option('--ignore-eos', 'go on after an end token')
+    .option('--threads <n>', 'default: the cores there are')
+    .option('--quantize <policy>', policyHelp)
+    .option('--backend <name>', 'wasm or reference')
+    .option('--stream', 'write the text as it comes (default)')
+    .option('--no-stream', 'write the text at the end')
+    .option('--json', 'one JSON object per prompt')
+    .option('--timings', 'where the time went, on stderr')
+    .action(async (model, flags) => finish(await generateCommand(model, streamAsked(flags))));
+
+  command('forward', 'Logits and hidden states of given tokens as a SafeTensors file.', [
+    'lanewise forward ./gpt2 --token-ids 15496,11,995 --output logits.safetensors --hidden',
+  ])
+    .argument('[model]', modelArgument)
+    .option(...safetensors)
+    .requiredOption('--token-ids <ids>', '1,2,3')
+    .requiredOption('--output <file>', 'where to write logits [T, vocab] (and hidden.0 .. hidden.L) as F32')
+    .option('--hidden', 'hidden states after every layer too')
+    .option('--quantize <policy>', 'default: none')
+    .option('--threads <n>', 'default: the cores there are')
+    .option('--backend <name>', 'wasm or reference')
+    .action(async (model, flags) => finish(await forwardCommand(model, flags)));
+
+  command('plan', 'How each weight is stored, and why. Reads headers only.', [
+    'lanewise plan ./gpt2',
+    'lanewise plan ./gpt2 --quantize q8_0,attention=none --json',
+    'lanewise plan --steps',
+  ])
+    .argument('[model]', modelArgument)
+    .option(...safetensors)
+    .option('--quantize <policy>', policyHelp)
+    .option('--json', 'linear_layers, quantized, weights')
+    .option('--steps', 'the steps of a forward')
+    .action(async (model, flags) => finish(await planCommand(model, flags)));
+
+  command('bench', 'Compare storage policies on this machine.', [
+    'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
+    "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
+  ])
+    .argument('[model]', modelArgument)
+    .option(...safetensors)
+    .option('--prompt-tokens <n>', 'default: 512')
+    .option('--decode-tokens <n>', 'default: 64')
+    .option('--repeat <n>', 'default: 5')
+    .option('--policies <list>', 'between commas, or semicolons where policies have overrides')
+    .option('--threads <n>', 'default: the cores there are')
+    .option('--json', 'one JSON array')
+    .action(async (model, flags) => finish(await benchCommand(model, flags)));
+
+  command('demo', 'The embedded model tells a short story.', ['lanewise demo']).action(async () =>
+    finish(await demoCommand()),
+  );
+  return top;
+}
+
+/** `--stream` is the default: commander sets it too, and only the command line tells whether it was asked for. */
+const streamAsked = <F extends { stream?: boolean }>(flags: F): F => ({
+  ...flags,
+  stream: flags.stream === false ? false : process.argv.includes('--stream') ? true : undefined,
+});
+
+async function main(): Promise<void> {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // The reader of our output has gone: nothing more to do.
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  try {
+    configureLogging(process.env.LANEWISE_LOG, (text) => process.stderr.write(text));
+    const commands = await program((code) => {
+      process.exitCode = code;
+    });
+    await commands.parseAsync();
+  } catch (error) {
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    if (error.code === 'commander.help') return 1;
+    process.stderr.write(`${error.message.startsWith('error:') ? '' : 'error: '}${error.message}\n`);
+    return 1;
+  }
+  if (!isExpected(error)) throw error;
+  reportError(error);
+  return 1;
+}
+
+await main();

@@ -1,0 +1,83 @@
+/** Which model a command line means, and how a model introduces itself. */
+import { readFile, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { Model } from '../engine/model.ts';
+import type { ModelDescription } from '../models/index.ts';
+import { embeddedModel } from '../node.ts';
+import type { StoredLayer } from '../profile/storage-table.ts';
+import { UsageError } from './terminal.ts';
+
+/** @param positional MODEL @param safetensors value of --safetensors: a path, or an id of the Hugging Face cache */
+export async function modelPath(positional: string | undefined, safetensors: string | undefined): Promise<string> {
+  if (positional !== undefined && safetensors !== undefined)
+    throw new UsageError('give MODEL or --safetensors, not both');
+  const given = positional ?? safetensors;
+  if (given === undefined) return embeddedModel;
+  if (await stat(given).catch(() => undefined)) return given;
+  if (!/^[\w.-]+\/[\w.-]+$/.test(given)) return given;
+  return cachedModel(given);
+}
+
+/** The snapshot of `main` in the cache that Python's huggingface_hub keeps. */
+async function cachedModel(id: string): Promise<string> {
+  const { HF_HUB_CACHE, HF_HOME } = process.env;
+  const cache = HF_HUB_CACHE ?? join(HF_HOME ?? join(homedir(), '.cache', 'huggingface'), 'hub');
+  const folder = join(cache, `models--${id.replace('/', '--')}`);
+  const revision = await readFile(join(folder, 'refs', 'main'), 'utf8').catch(() => undefined);
+  if (revision === undefined || !/^[0-9a-f]{40}\s*$/.test(revision)) {
+    throw new UsageError(
+      `${id} is neither a path nor in the cache ${cache}; fetch it with \`hf download ${id}\` or give a folder`,
+    );
+  }
+  return join(folder, 'snapshots', revision.trim());
+}
+
+export const isQuantized = (storage: string): boolean => storage.startsWith('q');
+
+/** The linear layers of a plan, for tables. */
+export function linearLayers({ plan }: ModelDescription): StoredLayer[] {
+  return plan.weights
+    .filter(({ linear }) => linear)
+    .map(({ name, role, shape, storage, reason, bytes }) => ({
+      name,
+      role,
+      in: shape[1]!,
+      out: shape[0]!,
+      stored: storage,
+      quantized: isQuantized(storage),
+      reason,
+      bytes,
+    }));
+}
+
+/** `gpt2, 6 layers, width 256, 4 heads, vocabulary 4096, context 512: 5.9M parameters` */
+export function modelLine({ modelType, config, parameters }: ModelDescription): string {
+  const { layers, dim, heads, kvHeads, vocab, contextLength } = config;
+  const groups = kvHeads === heads ? `${heads} heads` : `${heads} heads on ${kvHeads}`;
+  return `${modelType}: ${(parameters / 1e6).toFixed(1)}M parameters, ${layers} layers, width ${dim}, ${groups}, vocabulary ${vocab}, context ${contextLength}`;
+}
+
+/** `13 of 37 linear layers stored as Q8_0, 24 as F16 (max dim 256 < 1024)` */
+export function storageLine(description: ModelDescription): string {
+  const layers = linearLayers(description);
+  const kinds = new Map<string, StoredLayer[]>();
+  for (const layer of layers) kinds.set(layer.stored, [...(kinds.get(layer.stored) ?? []), layer]);
+  const parts = [...kinds]
+    .sort(([a], [b]) => Number(isQuantized(b)) - Number(isQuantized(a)))
+    .map(([stored, group], index) => {
+      const reason = isQuantized(stored) ? '' : ` (${[...new Set(group.map((layer) => layer.reason))].join('; ')})`;
+      return index === 0
+        ? `${group.length} of ${layers.length} linear layers stored as ${stored.toUpperCase()}${reason}`
+        : `${group.length} as ${stored.toUpperCase()}${reason}`;
+    });
+  return parts.join(', ');
+}
+
+/** Load time by phase. */
+export function loadLine({ loadTimes, threads }: Model): string {
+  const { readMs, quantizeMs, packMs, bytesRead } = loadTimes;
+  const total = readMs + quantizeMs + packMs;
+  const rate = (ms: number): string => `${ms.toFixed(0)} ms`;
+  return `loaded ${(bytesRead / 1e6).toFixed(1)} MB in ${rate(total)} (${(bytesRead / total / 1e6).toFixed(2)} GB/s: read ${rate(readMs)}, quantize ${rate(quantizeMs)}, pack ${rate(packMs)}) on ${threads} thread${threads > 1 ? 's' : ''}`;
+}

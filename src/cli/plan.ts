@@ -1,0 +1,63 @@
+/** `lanewise plan`: how a model would be stored, from headers alone. */
+import { ModelError } from '../errors.ts';
+import { openCheckpoint, readJson } from '../formats/checkpoint.ts';
+import { buildModel, type ModelDescription } from '../models/index.ts';
+import { defaultPolicy, parsePolicy } from '../models/policy.ts';
+import { locate } from '../node.ts';
+import { printPlan } from '../plan/print.ts';
+import { renderStorageTable } from '../profile/storage-table.ts';
+import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
+import { print, say } from './terminal.ts';
+
+export interface PlanFlags {
+  safetensors?: string;
+  quantize?: string;
+  json?: boolean;
+  steps?: boolean;
+}
+
+/** Reads headers only. */
+export async function describe(path: string, quantize: string): Promise<ModelDescription> {
+  const policy = parsePolicy(quantize);
+  const { folder, file } = await locate(path);
+  const config = await readJson(folder, 'config.json');
+  if (config === undefined)
+    throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
+  const checkpoint = await openCheckpoint(folder, file);
+  try {
+    return buildModel(config, checkpoint.tensors, { policy });
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+export async function planCommand(positional: string | undefined, flags: PlanFlags): Promise<number> {
+  const description = await describe(await modelPath(positional, flags.safetensors), flags.quantize ?? defaultPolicy);
+  const layers = linearLayers(description);
+  if (flags.json) {
+    const weights = description.plan.weights.map(({ name, role, shape, storage, reason, bytes }) => ({
+      name,
+      role,
+      in: shape[1] ?? shape[0],
+      out: shape[0],
+      stored: storage,
+      reason,
+      bytes,
+    }));
+    const quantized = layers.filter((layer) => layer.quantized).length;
+    await print(
+      `${JSON.stringify({ linear_layers: layers.length, quantized, bytes: weightBytes(description), weights })}\n`,
+    );
+    return 0;
+  }
+  if (flags.steps) {
+    await print(printPlan(description.plan));
+    return 0;
+  }
+  say(modelLine(description));
+  await print(`${renderStorageTable(layers)}\n`);
+  say(`${storageLine(description)}; ${(weightBytes(description) / 1e6).toFixed(1)} MB of weights in all`);
+  return 0;
+}
+
+const weightBytes = ({ plan }: ModelDescription): number => plan.weights.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -1,0 +1,69 @@
+/** What the commands share: the streams, errors in one line, numbers out of option texts. */
+
+import type { LoadOptions } from '../engine/options.ts';
+import { LanewiseError, OptionError } from '../errors.ts';
+import { createProgress } from '../profile/progress.ts';
+
+/** A mistake of the command line itself. */
+export class UsageError extends LanewiseError {
+  constructor(message: string) {
+    super('Usage', message);
+  }
+}
+
+export const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+/** Writes to stdout and waits until it is taken: a pipe may be slower than we are. */
+export function print(text: string): Promise<void> {
+  return new Promise((resolve, reject) => process.stdout.write(text, (error) => (error ? reject(error) : resolve())));
+}
+
+/** `error: ...` and, where the log asks for it, where it came from. */
+export function reportError(error: unknown): void {
+  const text = error instanceof Error ? error.message : String(error);
+  say(`error: ${text}`);
+  if (process.env.LANEWISE_LOG?.includes('debug') && error instanceof Error) say(error.stack ?? '');
+}
+
+/** Whether it is one that people can mend, or a fault of ours that deserves its stack. */
+export const isExpected = (error: unknown): boolean =>
+  error instanceof LanewiseError || (error instanceof Error && 'code' in error) || error instanceof DOMException;
+
+/** The number that an option's text spells. @throws OptionError */
+export function numberOf(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (Number.isNaN(value)) throw new OptionError(option, 'a number', text);
+  return value;
+}
+
+/** `1,2,3`. @throws OptionError */
+export function tokenIdsOf(text: string): number[] {
+  const ids = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : Number.NaN));
+  if (ids.some((id) => !Number.isSafeInteger(id)))
+    throw new OptionError('--token-ids', 'integers between commas, such as 1,2,3', text);
+  return ids;
+}
+
+/** Load options that report to the terminal. */
+export function reportingLoad(options: LoadOptions): { options: LoadOptions; end: () => void } {
+  const progress = createProgress(process.stderr, 'load');
+  return {
+    options: {
+      ...options,
+      onProgress: (done, total) => progress.update(done, total),
+      onWarning: (text) => say(`warning: ${text}`),
+    },
+    end: () => progress.end(),
+  };
+}
+
+/** `topP` -> `--top-p` */
+export const flagName = (option: string): string =>
+  `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** The same error in the words of the command line. */
+export function inFlags(error: unknown): unknown {
+  if (!(error instanceof OptionError) || error.option.startsWith('-')) return error;
+  return new UsageError(error.message.replace(error.option, flagName(error.option)));
+}

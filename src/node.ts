@@ -1,0 +1,36 @@
+/** Lanewise for Node. */
+import { stat } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { nodeHost } from './backend/wasm/host-node.ts';
+import { loadModel, type ModelSource } from './engine/load.ts';
+import type { Model } from './engine/model.ts';
+import type { LoadOptions } from './engine/options.ts';
+import { ModelError } from './errors.ts';
+import { nodeFolder } from './formats/adapters/node.ts';
+
+export * from './index.ts';
+
+/** The folder of the model that comes with the package. */
+export const embeddedModel = fileURLToPath(new URL('../models/lanewise-stories', import.meta.url));
+
+/**
+ * Loads a model: a folder, or a .safetensors file beside its config.json; nothing for the embedded one.
+ * @throws FormatError, ModelError, OptionError, OutOfMemoryError
+ */
+export async function load(path: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
+  return loadModel(await locate(path), options);
+}
+
+/** @throws ModelError where there is no such folder or file */
+export async function locate(path: string): Promise<ModelSource> {
+  const full = resolve(path);
+  const status = await stat(full).catch(() => undefined);
+  if (!status)
+    throw new ModelError('NoModel', `${path}: expected a model folder or a .safetensors file, found nothing there`);
+  if (status.isDirectory()) return { folder: nodeFolder(full), host: nodeHost() };
+  if (!full.endsWith('.safetensors')) {
+    throw new ModelError('NoModel', `${path}: expected a folder or a .safetensors file beside its config.json`);
+  }
+  return { folder: nodeFolder(dirname(full)), file: basename(full), host: nodeHost() };
+}
