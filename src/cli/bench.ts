@@ -1,12 +1,8 @@
 /** `lanewise bench`: the comparison of storage policies on this machine, beside its memory bandwidth. */
 
-import { q8Layout } from '../backend/wasm/choice.ts';
-import { nodeHost } from '../backend/wasm/host-node.ts';
-import { chooseKernels } from '../backend/wasm/probe.ts';
-import { measureRoofs } from '../backend/wasm/roof.ts';
 import type { Model } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
-import { load } from '../node.ts';
+import { load, measureMachine } from '../node.ts';
 import { renderTable } from '../profile/table.ts';
 import { linearLayers, modelLine, modelPath } from './models.ts';
 import { inFlags, numberOf, print, say } from './terminal.ts';
@@ -54,9 +50,7 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     const rows: Row[] = [];
     // One model at a time is in memory; its turns follow each other, with the roof measured before and after all.
     for (const quantize of policies) rows.push(await measure(path, quantize, threads, prompt, decode, repeat));
-    const host = nodeHost();
-    const choice = chooseKernels(host);
-    const roofs = await measureRoofs(host, { threads: threads ?? host.cores, wide: choice.wide, q8: q8Layout(choice) });
+    const roofs = await measureMachine(threads);
     const read = roofs.readAll.median;
     if (flags.json) await print(`${JSON.stringify(rows.map((row) => summary(row, prompt, read)))}\n`);
     else await print(`${table(rows, prompt, read)}\n`);

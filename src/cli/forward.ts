@@ -1,6 +1,5 @@
 /** `lanewise forward`: logits and hidden states of given tokens, as a SafeTensors file. */
-import { writeSafeTensors } from '../formats/adapters/node.ts';
-import { load } from '../node.ts';
+import { load, writeSafeTensors } from '../node.ts';
 import { modelPath } from './models.ts';
 import { inFlags, numberOf, reportingLoad, say, tokenIdsOf } from './terminal.ts';
 

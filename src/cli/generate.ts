@@ -92,8 +92,8 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   const generation: GenerateOptions = { ...options, seed: settings.seed, signal: interrupt.signal };
   if (flags.timings)
     for (const line of [modelLine(held.description), storageLine(held.description), loadLine(held)]) say(line);
-  if (batch) return runBatch(held, prompts, generation, flags, interrupt.signal);
-  return runOne(held, prompts[0]!, generation, flags, interrupt.signal);
+  if (batch) return await runBatch(held, prompts, generation, flags, interrupt.signal);
+  return await runOne(held, prompts[0]!, generation, flags, interrupt.signal);
 }
 
 async function readPrompts({ prompt, tokenIds, batchFile }: GenerateFlags): Promise<Prompt[]> {

@@ -3,8 +3,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Model } from '../engine/model.ts';
-import type { ModelDescription } from '../models/index.ts';
-import { embeddedModel } from '../node.ts';
+import { embeddedModel, type ModelDescription } from '../node.ts';
 import type { StoredLayer } from '../profile/storage-table.ts';
 import { UsageError } from './terminal.ts';
 

@@ -1,10 +1,5 @@
 /** `lanewise plan`: how a model would be stored, from headers alone. */
-import { ModelError } from '../errors.ts';
-import { openCheckpoint, readJson } from '../formats/checkpoint.ts';
-import { buildModel, type ModelDescription } from '../models/index.ts';
-import { defaultPolicy, parsePolicy } from '../models/policy.ts';
-import { locate } from '../node.ts';
-import { printPlan } from '../plan/print.ts';
+import { defaultPolicy, describeModel, type ModelDescription, printPlan } from '../node.ts';
 import { renderStorageTable } from '../profile/storage-table.ts';
 import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
 import { print, say } from './terminal.ts';
@@ -16,23 +11,11 @@ export interface PlanFlags {
   steps?: boolean;
 }
 
-/** Reads headers only. */
-export async function describe(path: string, quantize: string): Promise<ModelDescription> {
-  const policy = parsePolicy(quantize);
-  const { folder, file } = await locate(path);
-  const config = await readJson(folder, 'config.json');
-  if (config === undefined)
-    throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
-  const checkpoint = await openCheckpoint(folder, file);
-  try {
-    return buildModel(config, checkpoint.tensors, { policy });
-  } finally {
-    await checkpoint.close();
-  }
-}
-
 export async function planCommand(positional: string | undefined, flags: PlanFlags): Promise<number> {
-  const description = await describe(await modelPath(positional, flags.safetensors), flags.quantize ?? defaultPolicy);
+  const description = await describeModel(
+    await modelPath(positional, flags.safetensors),
+    flags.quantize ?? defaultPolicy,
+  );
   const layers = linearLayers(description);
   if (flags.json) {
     const weights = description.plan.weights.map(({ name, role, shape, storage, reason, bytes }) => ({

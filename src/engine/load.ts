@@ -6,7 +6,8 @@ import type { WasmHost } from '../backend/wasm/host.ts';
 import { ModelError, OptionError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { type CheckpointTensor, openCheckpoint, readJson, readText } from '../formats/checkpoint.ts';
-import { buildModel } from '../models/index.ts';
+import { buildModel, type ModelDescription } from '../models/index.ts';
+import { defaultPolicy, parsePolicy } from '../models/policy.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Model } from './model.ts';
@@ -30,9 +31,7 @@ export interface ModelSource {
 /** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
 export async function loadModel({ folder, file, host }: ModelSource, options: LoadOptions = {}): Promise<Model> {
   const settings = validateLoad(options);
-  const config = await readJson(folder, 'config.json');
-  if (config === undefined)
-    throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
+  const config = await readConfig(folder);
   const checkpoint = await openCheckpoint(folder, file);
   let backend: Backend | undefined;
   try {
@@ -71,6 +70,27 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
     await checkpoint.close();
     throw error;
   }
+}
+
+/** What a model is and how a policy would store it, from headers alone. */
+export async function describe(
+  { folder, file }: Omit<ModelSource, 'host'>,
+  quantize = defaultPolicy,
+): Promise<ModelDescription> {
+  const policy = parsePolicy(quantize);
+  const config = await readConfig(folder);
+  const checkpoint = await openCheckpoint(folder, file);
+  try {
+    return buildModel(config, checkpoint.tensors, { policy });
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function readConfig(folder: FileFolder): Promise<unknown> {
+  const config = await readJson(folder, 'config.json');
+  if (config !== undefined) return config;
+  throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
 }
 
 function contextOf(most: number, { contextLength = Math.min(most, DEFAULT_CONTEXT) }: LoadSettings): number {
