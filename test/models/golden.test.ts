@@ -29,11 +29,13 @@ for (const name of cases) {
           const error = largestDifference(whole.get(key)!, expected);
           assert.ok(error <= tolerance(name), `${key} is off by ${error}`);
         }
-        for (const { prompt_ids, ids } of golden.greedy) assert.deepEqual(await runner.greedy(prompt_ids, ids.length), ids);
+        for (const { prompt_ids, ids } of golden.greedy)
+          assert.deepEqual(await runner.greedy(prompt_ids, ids.length), ids);
         if (label === 'reference') return;
         for (const chunk of [1, 7, 13]) {
           const chunked = await runner.run(golden.inputIds, chunk);
-          for (const [key, values] of whole) assert.equal(largestDifference(chunked.get(key)!, values), 0, `${key}, chunks of ${chunk}`);
+          for (const [key, values] of whole)
+            assert.equal(largestDifference(chunked.get(key)!, values), 0, `${key}, chunks of ${chunk}`);
         }
       } finally {
         await runner.close();

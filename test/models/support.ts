@@ -1,8 +1,8 @@
 /** Golden models through a backend: hidden states, logits and greedy continuations, the prompt in chunks of any size. */
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { createReferenceBackend } from '../../src/backend/reference/backend.ts';
 import { type Backend, type BackendOptions, PAGE, type TensorData } from '../../src/backend/backend.ts';
+import { createReferenceBackend } from '../../src/backend/reference/backend.ts';
 import { buildBackend } from '../../src/backend/wasm/backend.ts';
 import type { Choice } from '../../src/backend/wasm/choice.ts';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
@@ -63,7 +63,10 @@ export class Runner {
   static async open(name: string, make: MakeBackend, quantize = 'none', maxRows = 64): Promise<Runner> {
     const folder = nodeFolder(goldenFolder(name));
     const checkpoint = await openCheckpoint(folder);
-    const model = buildModel(await readJson(folder, 'config.json'), checkpoint.tensors, { policy: parsePolicy(quantize), taps: true });
+    const model = buildModel(await readJson(folder, 'config.json'), checkpoint.tensors, {
+      policy: parsePolicy(quantize),
+      taps: true,
+    });
     const tensor = (key: string): TensorData => tensorData(checkpoint.tensors.get(key)!);
     const backend = await make({ plan: model.plan, maxRows, maxWanted: maxRows, tensor });
     return new Runner(backend, model, () => checkpoint.close());
