@@ -12,9 +12,10 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Choice, portable, productFamily } from '../src/backend/wasm/choice.ts';
+import { productFamily, q8Layout } from '../src/backend/wasm/choice.ts';
 import { nodeHost } from '../src/backend/wasm/host-node.ts';
 import { KernelSet } from '../src/backend/wasm/kernel-set.ts';
+import { chooseKernels } from '../src/backend/wasm/probe.ts';
 import { measureRoofs, type Roofs, rates } from '../src/backend/wasm/roof.ts';
 import { Stage } from '../src/backend/wasm/stage.ts';
 import { activateKernel, activateRecord } from '../src/kernels/activate.ts';
@@ -53,7 +54,7 @@ interface Candidate {
 }
 
 const host = nodeHost();
-const choice: Choice = { ...portable, wide: host.widens, q4: 'pairs' };
+const choice = chooseKernels(host);
 
 /** Everything that is measured with one number of threads. */
 async function measure(threads: number, turns: number, proofs: Proofs): Promise<Result[]> {
@@ -137,7 +138,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
       ),
     ];
 
-    const roofs = await measureRoofs(host, { threads, wide: choice.wide, q8: { neighbours: 2, flip: 0 }, turns });
+    const roofs = await measureRoofs(host, { threads, wide: choice.wide, q8: q8Layout(choice), turns });
     const decodeRates = await rates(turns, [plain, ...decode]);
     const prefillRates = await rates(turns, prefill);
     const otherRates = await rates(turns, others);
@@ -186,13 +187,13 @@ function runProofs(folder: string | undefined): Proofs {
   const memoryRate = /RAM:.*wide\s+([\d.]+)/;
   return new Map([
     ['prefill matmul f32', best('f32-tile.ts', /strict/, tileRate)],
-    ['prefill matmul q8_0', best('q8-tile.ts', /^q8 pairs/, tileRate)],
-    ['prefill matmul q4_0', best('q4-tile.ts', /^q4 pairs/, tileRate)],
+    ['prefill matmul q8_0', best('q8-tile.ts', RegExp(`^q8 ${choice.q8}`), tileRate)],
+    ['prefill matmul q4_0', best('q4-tile.ts', RegExp(`^q4 ${choice.q4}`), tileRate)],
     ['decode plain read', best('f32-matvec.ts', /^plain read/, memoryRate)],
     ['decode matmul f32', best('f32-matvec.ts', /^f32/, memoryRate)],
     ['decode matmul f16', best('f16-matvec.ts', /^f16/, memoryRate)],
-    ['decode matmul q8_0', best('q8-matvec.ts', /^q8 pairs/, memoryRate)],
-    ['decode matmul q4_0', best('q4-matvec.ts', /^q4 pairs/, memoryRate)],
+    ['decode matmul q8_0', best('q8-matvec.ts', RegExp(`^q8 ${choice.q8}`), memoryRate)],
+    ['decode matmul q4_0', best('q4-matvec.ts', RegExp(`^q4 ${choice.q4}`), memoryRate)],
   ]);
 }
 

@@ -12,6 +12,11 @@ export interface SideOptions {
   readonly decodeTokens: number;
 }
 
+export interface LanewiseOptions extends SideOptions {
+  /** A storage policy. */
+  readonly quantize: string;
+}
+
 export interface Turn {
   /** The whole prompt. */
   readonly prefillMs: number;
@@ -21,7 +26,7 @@ export interface Turn {
 
 /** What Lanewise says of its model; empty from others. */
 export interface Introduction {
-  /** Weight bytes that one decoded token reads. */
+  /** Bytes of weights, keys and values that one decoded token reads. */
   readonly bytesPerToken?: number;
   /** Multiplications and additions of the linear layers for one token of a prompt. */
   readonly operationsPerToken?: number;
@@ -37,7 +42,7 @@ export class Side {
   }
 
   /** Resolves when the model is loaded. */
-  static async start(script: URL, options: SideOptions | (SideOptions & { quantize: string })): Promise<Side> {
+  static async start(script: URL, options: SideOptions | LanewiseOptions): Promise<Side> {
     const child = fork(script, [JSON.stringify(options)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     return new Side(child, await answer<Introduction>(child));
   }
