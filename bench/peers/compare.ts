@@ -8,7 +8,7 @@
  * the table's last columns set Lanewise, which always computes them, against generating alone. Quote only ratios of one run.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Rate, Roofs } from '../../src/backend/wasm/roof.ts';
@@ -173,6 +173,8 @@ async function ceilings(threads: number): Promise<Roofs> {
 
 async function main(): Promise<void> {
   const { shapes, chosen, settings, json } = readArguments();
+  const load = loadavg()[0]!;
+  if (load > 0.5) console.error(`other work is running (load ${load.toFixed(1)}): these times will say little`);
   const comparisons: Comparison[] = [];
   for (const shape of shapes) {
     for (const storage of chosen) {
