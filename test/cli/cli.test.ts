@@ -1,0 +1,192 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { openCheckpoint } from '../../src/formats/checkpoint.ts';
+
+const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const golden = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
+
+interface Outcome {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+function lanewise(
+  args: readonly string[],
+  options: { input?: string; env?: NodeJS.ProcessEnv; interruptAfter?: RegExp } = {},
+): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...options.env } });
+    let [out, err] = ['', ''];
+    child.stdout.on('data', (data) => {
+      out += data;
+      if (!child.killed && options.interruptAfter?.test(out)) child.kill('SIGINT');
+    });
+    child.stderr.on('data', (data) => {
+      err += data;
+    });
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, out, err }));
+    child.stdin.end(options.input ?? '');
+  });
+}
+
+const story = ', there was a little boy named Jack';
+const ten = ['generate', '--temperature', '0', '--max-tokens', '8'];
+
+test('generate writes only the text to stdout, from an option or standard input', async () => {
+  const given = await lanewise([...ten, '--prompt', 'Once upon a time']);
+  assert.deepEqual(given, { code: 0, out: `${story}\n`, err: '' });
+  assert.equal((await lanewise(ten, { input: 'Once upon a time\n' })).out, `${story}\n`);
+  assert.equal((await lanewise([...ten, '--prompt', 'Once upon a time', '--no-stream'])).out, `${story}\n`);
+});
+
+test('--json tells everything, --timings shows the step table on stderr', async () => {
+  const { out, err } = await lanewise([...ten, '--prompt', 'Once upon a time', '--json', '--timings']);
+  const result = JSON.parse(out);
+  assert.equal(result.text, story);
+  assert.equal(result.finish_reason, 'length');
+  assert.deepEqual(result.usage, { prompt_tokens: result.prompt_token_ids.length, completion_tokens: 8 });
+  assert.equal(result.token_ids.length, 8);
+  assert.deepEqual(result.plan, { quantize: 'q8_0:min-dim=1024', linear_layers: 37, quantized: 13 });
+  assert.equal(result.model.type, 'gpt2');
+  assert.ok(result.timings.steps.every((step: { phases: { total: number } }) => step.phases.total > 0));
+  assert.match(err, /\| 1 \(prefill\) \|/);
+  assert.match(err, /13 of 37 linear layers stored as Q8_0/);
+});
+
+test('a batch file keeps its order and gives what each prompt gives alone', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lanewise-'));
+  try {
+    await writeFile(join(folder, 'a.txt'), 'Once upon a time\nThe old wizard\n');
+    await writeFile(join(folder, 'a.jsonl'), '{"prompt": "Once upon a time"}\n{"prompt": "The old wizard"}\n');
+    await writeFile(join(folder, 'empty.txt'), '\n');
+    const wizard = (await lanewise([...ten, '--prompt', 'The old wizard'])).out.trimEnd();
+    for (const file of ['a.txt', 'a.jsonl']) {
+      assert.equal((await lanewise([...ten, '--batch-file', join(folder, file)])).out, `[1] ${story}\n[2] ${wizard}\n`);
+    }
+    assert.match((await lanewise([...ten, '--batch-file', join(folder, 'empty.txt')])).err, /^error: .*empty/);
+    const stream = await lanewise([...ten, '--batch-file', join(folder, 'a.txt'), '--stream']);
+    assert.match(stream.err, /^error: --stream is not supported with --batch-file\n$/);
+    await writeFile(join(folder, 'config.json'), '{"model_type": "parrot"}');
+    await writeFile(join(folder, 'model.safetensors'), Buffer.from([2, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0x7d]));
+    const parrot = await lanewise([...ten, folder, '--prompt', 'x']);
+    assert.match(parrot.err, /^error: .*"parrot" is not known; known are gpt2, llama, mistral, gemma3_text\n$/);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('mistakes are one line on stderr and exit code 1', async () => {
+  const mistakes: [string[], RegExp][] = [
+    [['generate', '--prompt', 'x', '--top-p', '2'], /--top-p must be in \(0, 1\], got 2/],
+    [['generate', '--prompt', 'x', '--temperature', 'warm'], /--temperature must be a number, got "warm"/],
+    [['generate', '--prompt', 'x', '--max-tokens', '-1'], /--max-tokens must be an integer >= 0/],
+    [['generate', '--prompt', 'x', '--token-ids', '1'], /give one of --prompt, --token-ids and --batch-file/],
+    [['generate', '--token-ids', '1,x'], /--token-ids must be integers/],
+    [['generate', '--prompt', 'x', '--quantize', 'q3'], /--quantize must be none, q8_0/],
+    [['generate', 'nowhere', '--prompt', 'x'], /nowhere: expected a model folder/],
+    [['generate', 'a', '--safetensors', 'b', '--prompt', 'x'], /give MODEL or --safetensors, not both/],
+    [['generate', '--safetensors', 'nobody/nothing', '--prompt', 'x'], /neither a path nor in the cache/],
+    [['generate', '--frobnicate'], /unknown option/],
+    [['generate'], /no prompt/],
+    [['frobnicate'], /unknown command/],
+  ];
+  for (const [args, message] of mistakes) {
+    const { code, out, err } = await lanewise(args, { env: { HF_HUB_CACHE: '/nonexistent' } });
+    assert.deepEqual([code, out], [1, ''], args.join(' '));
+    assert.match(err, /^error: [^\n]*\n$/, args.join(' '));
+    assert.match(err, message);
+  }
+});
+
+test('Ctrl-C keeps what was produced and exits with 130', async () => {
+  const { code, out } = await lanewise(
+    [
+      'generate',
+      '--temperature',
+      '0',
+      '--max-tokens',
+      '480',
+      '--ignore-eos',
+      '--backend',
+      'reference',
+      '--prompt',
+      'Once upon a time',
+    ],
+    { interruptAfter: /little/ },
+  );
+  assert.equal(code, 130);
+  assert.ok(out.startsWith(', there was a little'));
+});
+
+test('plan reads headers and tells what is stored how', async () => {
+  const plan = JSON.parse((await lanewise(['plan', golden('gpt2-wide'), '--json'])).out);
+  assert.equal(plan.linear_layers, 13);
+  assert.equal(plan.quantized, 5);
+  const up = plan.weights.find(({ name }: { name: string }) => name === 'layers.0.ffn.up');
+  assert.deepEqual(up, {
+    name: 'layers.0.ffn.up',
+    role: 'ffn',
+    in: 256,
+    out: 1024,
+    stored: 'q8_0',
+    reason: 'max dim 1024 >= 1024',
+    bytes: 1024 * 8 * 34,
+  });
+  assert.match(
+    (await lanewise(['plan', golden('gpt2-wide'), '--steps'])).out,
+    /layer\[1\]\.attention +matmul +f16 \[Tx256\]x\[256x256\] layers\.1\.attention\.q/,
+  );
+  assert.match((await lanewise(['plan', golden('gpt2-wide')])).out, /\| Total quantized +\| 5 of 13 \|/);
+});
+
+test('forward writes logits and hidden states', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lanewise-'));
+  try {
+    const output = join(folder, 'out.safetensors');
+    assert.equal(
+      (await lanewise(['forward', golden('gemma3'), '--token-ids', '2,5,9', '--output', output, '--hidden'])).code,
+      0,
+    );
+    const { tensors, close } = await openCheckpoint(nodeFolder(folder), 'out.safetensors');
+    assert.deepEqual(Object.fromEntries([...tensors].map(([name, { shape, dtype }]) => [name, [dtype, ...shape]])), {
+      logits: ['F32', 3, 500],
+      ...Object.fromEntries([0, 1, 2, 3, 4].map((i) => [`hidden.${i}`, ['F32', 3, 64]])),
+    });
+    await close();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('the log follows its directives', async () => {
+  const { err } = await lanewise([...ten, '--prompt', 'Once'], { env: { LANEWISE_LOG: 'lanewise=debug' } });
+  assert.match(err, /\[perf\] generator\.prefill tokens=\d+ [\d.]+ms/);
+  assert.match(err, /\[perf\] layer\[5\]\.forward attention=[\d.]+ms ffn=/);
+  assert.match(err, /\[perf\] model\.forward embedding=.* total=/);
+  assert.doesNotMatch(err, /kernel\./);
+  assert.match(
+    (await lanewise([...ten, '--prompt', 'Once'], { env: { LANEWISE_LOG: 'lanewise.kernel=trace' } })).err,
+    /kernel\.matmul q8_0 .*GB\/s/,
+  );
+  assert.match(
+    (await lanewise([...ten, '--prompt', 'Once'], { env: { LANEWISE_LOG: 'loud' } })).err,
+    /^error: LANEWISE_LOG/,
+  );
+});
+
+test('help has examples', async () => {
+  for (const command of ['generate', 'forward', 'plan', 'bench', 'demo']) {
+    const { code, out } = await lanewise([command, '--help']);
+    assert.equal(code, 0);
+    assert.match(out, /Examples:\n {2}\$ lanewise/);
+  }
+  assert.match((await lanewise(['--version'])).out, /^\d+\.\d+\.\d+\n$/);
+});

@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import test from 'node:test';
+import type { GenerateResult } from '../../src/engine/generate.ts';
+import type { GenerateOptions } from '../../src/engine/generation-options.ts';
+import type { Model, Prompt } from '../../src/engine/model.ts';
+import { embeddedModel, type LanewiseError, type LoadOptions, load, OptionError } from '../../src/node.ts';
+
+interface Expected {
+  readonly cases: readonly { readonly prompt_ids: number[]; readonly ids: number[]; readonly margins: number[] }[];
+}
+
+async function generate(
+  model: Model,
+  prompt: Prompt,
+  options: GenerateOptions,
+): Promise<GenerateResult & { streamed: string }> {
+  let streamed = '';
+  for await (const event of model.generate(prompt, options)) {
+    if (event.type === 'token') streamed += event.text;
+    if (event.type === 'done') return { ...event, streamed };
+  }
+  throw new Error('no done event');
+}
+
+async function withModel(options: LoadOptions, body: (model: Model) => Promise<void>): Promise<void> {
+  const model = await load(undefined, options);
+  try {
+    await body(model);
+  } finally {
+    await model.dispose();
+  }
+}
+
+const greedy = { temperature: 0 } as const;
+const prompt = 'Once upon a time';
+
+for (const options of [{ threads: 1 }, { threads: 2 }, { backend: 'reference' }] as LoadOptions[]) {
+  test(`greedy text of the embedded model is that of transformers: ${JSON.stringify(options)}`, async () => {
+    const { cases } = JSON.parse(await readFile(`${embeddedModel}/expected.json`, 'utf8')) as Expected;
+    await withModel({ ...options, quantize: 'none' }, async (model) => {
+      for (const { prompt_ids, ids: all, margins } of options.backend ? cases.slice(0, 1) : cases) {
+        // From a margin near zero on, another order of summation may choose the other token.
+        const near = margins.findIndex((margin) => margin < 1e-3);
+        const ids = all.slice(0, near < 0 ? all.length : near);
+        const count = options.backend ? 12 : ids.length;
+        const { tokenIds } = await generate(
+          model,
+          { tokenIds: prompt_ids },
+          { ...greedy, maxTokens: count, ignoreEos: true },
+        );
+        assert.deepEqual(tokenIds, ids.slice(0, count));
+      }
+    });
+  });
+}
+
+test('generation: limits, stops, seeds, batches', async () => {
+  await withModel({}, async (model) => {
+    const plain = await generate(model, prompt, { ...greedy, maxTokens: 30 });
+    assert.equal(plain.finishReason, 'length');
+    assert.equal(plain.tokenIds.length, 30);
+    assert.equal(plain.streamed, plain.text);
+    assert.deepEqual(plain.usage, { promptTokens: plain.promptTokenIds.length, completionTokens: 30 });
+
+    const word = plain.text.slice(20, 27);
+    const stopped = await generate(model, prompt, { ...greedy, maxTokens: 30, stop: word });
+    assert.equal(stopped.finishReason, 'stop');
+    assert.equal(stopped.text, plain.text.slice(0, plain.text.indexOf(word)));
+    assert.equal(stopped.streamed, stopped.text);
+
+    const late = await generate(model, prompt, { ...greedy, timeout: 1e-6, maxTokens: 30 });
+    assert.equal(late.finishReason, 'timeout');
+    assert.ok(late.tokenIds.length >= 1 && plain.text.startsWith(late.text));
+
+    const sampled = { temperature: 0.9, topK: 40, topP: 0.95, seed: 7, maxTokens: 25 };
+    const prompts = [prompt, 'The old wizard', 'One day, a little', 'A'.repeat(400)];
+    const alone: number[][] = [];
+    for (const text of prompts) alone.push([...(await generate(model, text, sampled)).tokenIds]);
+    const together = await model.generateBatch(prompts, sampled);
+    assert.deepEqual(
+      together.map(({ tokenIds }) => [...tokenIds]),
+      alone,
+    );
+    const atOnce = await Promise.all(prompts.map((text) => generate(model, text, sampled)));
+    assert.deepEqual(
+      atOnce.map(({ tokenIds }) => [...tokenIds]),
+      alone,
+    );
+    assert.notDeepEqual([...(await generate(model, prompt, { ...sampled, seed: 8 })).tokenIds], alone[0]);
+  });
+});
+
+test('a text ends with the context, a prompt beyond it is refused with both counts', async () => {
+  await withModel({ contextLength: 20 }, async (model) => {
+    const { promptTokenIds, tokenIds, finishReason } = await generate(model, prompt, { ...greedy, ignoreEos: true });
+    assert.equal(finishReason, 'length');
+    assert.equal(promptTokenIds.length + tokenIds.length, 20);
+    await assert.rejects(generate(model, { tokenIds: Array(21).fill(5) }, {}), (error: LanewiseError) => {
+      assert.equal(error.code, 'ContextLengthExceeded');
+      assert.match(error.message, /21 tokens.*holds 20/);
+      return true;
+    });
+  });
+});
+
+test('an abort is heard before and during a generation, and the model goes on', async () => {
+  await withModel({}, async (model) => {
+    await assert.rejects(generate(model, prompt, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    const controller = new AbortController();
+    const run = async (): Promise<void> => {
+      for await (const event of model.generate(prompt, { ...greedy, signal: controller.signal }))
+        if (event.type === 'token') controller.abort();
+    };
+    await assert.rejects(run(), { name: 'AbortError' });
+    for await (const event of model.generate(prompt, greedy)) if (event.type === 'token') break;
+    assert.equal((await generate(model, prompt, { ...greedy, maxTokens: 5 })).tokenIds.length, 5);
+  });
+});
+
+test('a disposed model says so; disposing twice is fine', async () => {
+  const model = await load();
+  await model.dispose();
+  await model.dispose();
+  assert.throws(() => model.generate(prompt), { code: 'Disposed' });
+});
+
+test('bad options are refused by name, NaN everywhere', async () => {
+  await withModel({}, async (model) => {
+    for (const name of [
+      'temperature',
+      'topK',
+      'topP',
+      'minP',
+      'repetitionPenalty',
+      'presencePenalty',
+      'seed',
+      'maxTokens',
+      'timeout',
+      'logprobs',
+    ] as const) {
+      await assert.rejects(
+        generate(model, prompt, { [name]: Number.NaN }),
+        (error: OptionError) => error instanceof OptionError && error.option === name,
+      );
+    }
+    await assert.rejects(generate(model, prompt, { topp: 1 } as GenerateOptions), OptionError);
+    await assert.rejects(generate(model, { tokenIds: [4096] }, {}), OptionError);
+    await assert.rejects(generate(model, { tokenIds: [] }, {}), OptionError);
+  });
+  for (const options of [
+    { threads: Number.NaN },
+    { contextLength: 513 },
+    { quantize: 'q9' },
+    { backend: 'gpu' },
+    { quantise: 'q8_0' },
+  ]) {
+    await assert.rejects(load(undefined, options as LoadOptions), OptionError);
+  }
+});
+
+test('forward gives logits of every row and hidden states, whatever the chunk', async () => {
+  await withModel({ hidden: true, quantize: 'none' }, async (model) => {
+    const results = await model.forward(Array.from({ length: 70 }, (_, i) => i + 10));
+    assert.deepEqual(results.get('logits')!.shape, [70, 4096]);
+    assert.deepEqual(
+      [...results.keys()].sort(),
+      ['logits', ...Array.from({ length: 7 }, (_, i) => `hidden.${i}`)].sort(),
+    );
+    const short = await model.forward(Array.from({ length: 3 }, (_, i) => i + 10));
+    assert.deepEqual(short.get('logits')!.values, results.get('logits')!.values.subarray(0, 3 * 4096));
+  });
+});
