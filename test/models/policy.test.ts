@@ -1,0 +1,70 @@
+/** Storage policies on the published shapes: headers without data. */
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { isShapeName, shapeConfig, shapeTensors } from '../../bench/shapes.ts';
+import { OptionError } from '../../src/errors.ts';
+import { buildModel } from '../../src/models/index.ts';
+import { parsePolicy } from '../../src/models/policy.ts';
+
+function linearLayers(shape: string, policy: string) {
+  assert.ok(isShapeName(shape));
+  const { plan } = buildModel(shapeConfig(shape), shapeTensors(shape), { policy: parsePolicy(policy) });
+  const layers = plan.weights.filter(({ linear }) => linear);
+  return { plan, layers, quantized: layers.filter(({ storage }) => storage.startsWith('q')) };
+}
+
+test('GPT-2 counts 73 linear layers: 25 quantized at min-dim 1024, 73 without, as in the report', () => {
+  const { layers, quantized } = linearLayers('gpt2', 'q8_0:min-dim=1024');
+  assert.deepEqual([quantized.length, layers.length], [25, 73]);
+  assert.ok(layers.every(({ role, reason }) => (role === 'attention') === (reason === 'max dim 768 < 1024')));
+  assert.equal(linearLayers('gpt2', 'q8_0').quantized.length, 73);
+  assert.equal(linearLayers('gpt2', 'none').quantized.length, 0);
+});
+
+test('Gemma 3 1B has 183 linear layers and all are quantized at min-dim 1024', () => {
+  const { layers, quantized } = linearLayers('gemma3-1b', 'q8_0:min-dim=1024');
+  assert.deepEqual([quantized.length, layers.length], [183, 183]);
+});
+
+test('a tied head is stored once unless the embedding is to be stored otherwise', () => {
+  const shared = linearLayers('gpt2', 'q8_0').plan.weights.filter(({ source }) => source.tensor === 'wte.weight');
+  assert.deepEqual(
+    shared.map(({ storage, bytes }) => [storage, bytes]),
+    [
+      ['q8_0', 50257 * 24 * 34],
+      ['q8_0', 0],
+    ],
+  );
+  const apart = linearLayers('gpt2', 'q8_0,embedding=f16').plan.weights.filter(
+    ({ source }) => source.tensor === 'wte.weight',
+  );
+  assert.deepEqual(
+    apart.map(({ name, storage }) => [name, storage]),
+    [
+      ['embedding', 'f16'],
+      ['output', 'q8_0'],
+    ],
+  );
+});
+
+test('overrides go by role', () => {
+  const { layers } = linearLayers('tinyllama-1.1b', 'q8_0,attention=none,ffn=q4_0,output=f16');
+  const stored = new Set(layers.map(({ role, storage }) => `${role} ${storage}`));
+  assert.deepEqual([...stored].sort(), ['attention bf16', 'ffn q4_0', 'output f16']);
+});
+
+test('bad policies are refused', () => {
+  for (const text of [
+    '',
+    'q8',
+    'q8_0:min-dim=',
+    'q8_0:min-dim=-1',
+    'none:min-dim=5',
+    'q8_0,ffn',
+    'q8_0,norm=q8_0',
+    'q8_0,ffn=q5',
+    'q8_0,ffn=f16,ffn=f32',
+  ]) {
+    assert.throws(() => parsePolicy(text), OptionError, text);
+  }
+});
