@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import test from 'node:test';
 import { portable } from '../../src/backend/wasm/choice.ts';
+import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { chooseKernels } from '../../src/backend/wasm/probe.ts';
 import { largestDifference, type MakeBackend, Runner, readGolden, reference, wasm } from './support.ts';
 
 const cases = readdirSync(new URL('../golden/models', import.meta.url));
@@ -14,7 +16,7 @@ const wide = { ...portable, wide: true } as const;
 const backends: Record<string, MakeBackend> = {
   reference,
   'wasm, 1 thread': wasm(1, wide),
-  'wasm, 2 threads': wasm(2, wide),
+  "wasm, 2 threads, this machine's choice": wasm(2, chooseKernels(nodeHost())),
   'wasm, 3 threads, portable': wasm(3, portable),
 };
 
@@ -56,6 +58,7 @@ for (const policy of ['none', 'q8_0', 'q4_0', 'q8_0:min-dim=1024', 'q8_0,attenti
     const expected = await run(reference);
     const logits = await run(wasm(1, portable));
     assert.deepEqual(await run(wasm(2, wide)), logits);
+    assert.deepEqual(await run(wasm(1, chooseKernels(nodeHost()))), logits);
     assert.deepEqual(await run(wasm(3, { ...wide, q4: 'pairs' })), logits);
     // An activation on the border between two quants may round to either: one part in 254 of its block.
     const norm = (x: Float32Array): number => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
