@@ -166,12 +166,12 @@ export function logForward(
     }
   }
   if (wants('lanewise.layer', 'debug')) {
-    const logger = loggerOf('lanewise.layer');
-    for (const layer of tree.children) {
-      if (!isLayer(layer)) continue;
-      const times = pairs(Object.fromEntries(layer.children.map(({ name, ms }) => [name, ms])));
-      logger.debug(`[perf] ${layer.path}.forward ${times}`);
-    }
+    // One record for all layers: a record costs as much as a kernel of a small model.
+    const lines = tree.children.filter(isLayer).map(({ path, children }) => {
+      const times = pairs(Object.fromEntries(children.map(({ name, ms }) => [name, ms])));
+      return `[perf] ${path}.forward ${times}`;
+    });
+    loggerOf('lanewise.layer').debug(lines.join('\n'));
   }
   if (wants('lanewise.model', 'debug')) {
     loggerOf('lanewise.model').debug(`[perf] model.forward ${pairs({ ...phasesOf(tree) })}`);
