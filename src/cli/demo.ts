@@ -16,8 +16,7 @@ export async function demoCommand(): Promise<number> {
     if (event.type !== 'done') continue;
     await print('\n');
     say(`\n${modelLine(model.description)}\n${storageLine(model.description)}\n${loadLine(model)}\n`);
-    const steps = event.timings.steps.slice(0, 10);
-    reportTimings({ ...event, timings: { ...event.timings, steps } });
+    reportTimings(event, 10);
   }
   return 0;
 }

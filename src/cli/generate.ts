@@ -195,10 +195,11 @@ async function runBatch(
   return 0;
 }
 
-export function reportTimings({ timings, usage }: GenerateResult): void {
-  const rows = timings.steps.flatMap(({ prefill, phases }, index) =>
-    phases ? [{ step: index + 1, prefill, phases }] : [],
-  );
+/** @param most rows of the table; the rates are those of all steps */
+export function reportTimings({ timings, usage }: GenerateResult, most = Number.POSITIVE_INFINITY): void {
+  const rows = timings.steps
+    .slice(0, most)
+    .flatMap(({ prefill, phases }, index) => (phases ? [{ step: index + 1, prefill, phases }] : []));
   say(renderStepTable(rows));
   const decoded = timings.steps.length - 1;
   const rate = (count: number, ms: number): string =>

@@ -49,8 +49,11 @@ export function instantiate(setup: ThreadSetup, mark: (step: number) => void): W
   return (tape, steps) => walk(tape, steps, setup.thread, setup.threads, setup.spins);
 }
 
-/** Turns of the idle loop before a thread sleeps: about the time that sampling a token takes. */
-const idleSpins = 20_000;
+/**
+ * Turns of the idle loop before a thread sleeps, about a millisecond: longer than sampling and showing a token takes. A
+ * thread that is woken instead often starts on the core of the one that woke it, and both then share it for a while.
+ */
+const idleSpins = 300_000;
 
 /** The life of a worker thread: wait for an epoch, walk the tape, again; returns at the exit command. */
 export function serve(setup: ThreadSetup, onReady: () => void): void {
