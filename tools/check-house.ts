@@ -31,6 +31,7 @@ export const rules: Rules = {
     formats: { imports: [] },
     quant: { imports: [] },
     tokenizer: { imports: [], packages: ['@huggingface/tokenizers'] },
+    chat: { imports: ['tokenizer'], packages: ['@huggingface/jinja'] },
     profile: { imports: [], packages: ['@logtape/logtape'] },
     wasm: { imports: [] },
     kernels: { imports: ['wasm', 'quant'] },
@@ -38,7 +39,7 @@ export const rules: Rules = {
     models: { imports: ['plan', 'formats (types)', 'quant'] },
     backend: { imports: ['plan', 'quant', 'kernels', 'wasm', 'profile'] },
     engine: {
-      imports: ['formats', 'quant', 'tokenizer', 'profile', 'wasm', 'kernels', 'plan', 'models', 'backend'],
+      imports: ['formats', 'quant', 'tokenizer', 'chat', 'profile', 'wasm', 'kernels', 'plan', 'models', 'backend'],
     },
     hub: { imports: ['formats'] },
     cli: { imports: ['surface', 'engine', 'hub', 'profile'], packages: ['commander'] },
