@@ -40,6 +40,8 @@ export interface BackendOptions {
   readonly maxRows: number;
   /** Most wanted rows of one forward. */
   readonly maxWanted: number;
+  /** Positions that one sequence is to hold: the cache of so many stands beside the weights. */
+  readonly contextLength?: number;
   /** Tensor bytes by the names that the plan's weights give as source. */
   tensor(name: string): TensorData;
   readonly onProgress?: (weight: PlannedWeight, bytesDone: number, bytesTotal: number) => void;

@@ -44,6 +44,7 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
       plan: description.plan,
       maxRows: MAX_ROWS,
       maxWanted,
+      contextLength,
       tensor: (name) => tensorData(checkpoint.tensors.get(name)!),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
       signal,

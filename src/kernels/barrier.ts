@@ -46,8 +46,14 @@ export const control = {
   bytes: 256,
 } as const;
 
-/** meet(threads, spins) -> i32: waits for the other threads; not 0 when one of them has failed. */
-export function barrier(module: Module, controlAddress: number): Func {
+/** Seconds after which a thread that does not come is taken for dead; no step takes as long. */
+export const PATIENCE = 60;
+/** One look at the clock. A process that was stopped meanwhile loses one of them, not all. */
+const LOOK_NANOSECONDS = 1e9;
+const TIMED_OUT = 2;
+
+/** meet(threads, spins) -> i32: waits for the other threads; not 0 when one of them has failed or is gone. */
+export function barrier(module: Module, controlAddress: number, patience = PATIENCE): Func {
   const f = module.func('meet', ['i32', 'i32'], 'i32');
   const [threads, spins] = [f.param('i32', 0), f.param('i32', 1)];
   const [round, n] = [f.local('i32'), f.local('i32')];
@@ -69,7 +75,16 @@ export function barrier(module: Module, controlAddress: number): Func {
           n.set(constant(0)),
           doWhile(and(unchanged, lessUnsigned(n.get, spins.get)), n.set(add(n.get, constant(1)))),
           // wait32 returns at once if the round has changed meanwhile.
-          when(unchanged, [doWhile(unchanged, drop(atomicWait(at(control.round), round.get)))]),
+          n.set(constant(0)),
+          when(unchanged, [
+            doWhile(
+              and(unchanged, not(atomicLoad(at(control.poison)))),
+              when(equal(atomicWait(at(control.round), round.get, LOOK_NANOSECONDS), constant(TIMED_OUT)), [
+                n.set(add(n.get, constant(1))),
+                when(equal(n.get, constant(patience)), [atomicStore(at(control.poison), constant(1))]),
+              ]),
+            ),
+          ]),
         ]),
       ],
     ),

@@ -1,5 +1,5 @@
 /** Where row buffers lie: buffers whose lifetimes do not overlap share bytes. */
-import type { BufferId, Plan, Step } from './step.ts';
+import type { BufferId, Plan, Step, WeightId } from './step.ts';
 
 const ALIGN = 64;
 
@@ -28,6 +28,13 @@ export function buffersOf(step: Step): BufferId[] {
   }
 }
 
+/** Weights that a step reads: the one it is about first. */
+export function weightsOf(step: Step): WeightId[] {
+  const weights = 'table' in step && step.op === 'embed' ? [step.table] : 'weight' in step ? [step.weight] : [];
+  if ('bias' in step && step.bias !== undefined) weights.push(step.bias);
+  return weights;
+}
+
 interface Interval {
   readonly id: BufferId;
   readonly bytes: number;
@@ -35,15 +42,20 @@ interface Interval {
   last: number;
 }
 
-/** First fit in the order of first use. Logits and taps live to the end. */
-export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number): BufferLayout {
+const none: ReadonlySet<BufferId> = new Set();
+
+/** First fit in the order of first use. Logits and taps live to the end, `lasting` buffers all the time. */
+export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number, lasting = none): BufferLayout {
   const intervals = new Map<BufferId, Interval>();
   for (const [index, step] of plan.steps.entries()) {
     for (const id of buffersOf(step)) {
       const buffer = plan.buffers[id]!;
       const bytes = rowBytes(buffer.width) * (buffer.rows === 'wanted' ? maxWanted : maxRows);
-      const interval = intervals.get(id) ?? { id, bytes: Math.ceil(bytes / ALIGN) * ALIGN, first: index, last: index };
-      interval.last = id === plan.logits || (step.op === 'tap' && step.out === id) ? plan.steps.length : index;
+      const whole = lasting.has(id);
+      const first = whole ? 0 : index;
+      const interval = intervals.get(id) ?? { id, bytes: Math.ceil(bytes / ALIGN) * ALIGN, first, last: index };
+      const kept = whole || id === plan.logits || (step.op === 'tap' && step.out === id);
+      interval.last = kept ? plan.steps.length : index;
       intervals.set(id, interval);
     }
   }

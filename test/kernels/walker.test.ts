@@ -30,9 +30,9 @@ const WRONG = 3072;
 const KERNELS = ['log', 'count', 'compare'];
 
 /** Three step kernels and the walker. */
-function compile(): WebAssembly.Module {
+function compile(patience?: number): WebAssembly.Module {
   const module = new Module();
-  walker(module, CONTROL);
+  walker(module, CONTROL, patience);
   const step = (name: string) => {
     const f = module.func(name, ['i32', 'i32', 'i32']);
     return { f, record: f.param('i32', 0), thread: f.param('i32', 1), threads: f.param('i32', 2) };
@@ -132,10 +132,13 @@ test('marks come from thread 0, in order, while timing is on', () => {
 });
 
 /** Starts `threads` workers on one tape; their results. */
-function start(job: Omit<WalkerJob, 'thread' | 'module' | 'kernels' | 'tape'>, only?: number): Promise<number>[] {
+function start(
+  job: Omit<WalkerJob, 'thread' | 'module' | 'kernels' | 'tape'> & Partial<WalkerJob>,
+  only?: number,
+): Promise<number>[] {
   const numbers = only === undefined ? Array.from({ length: job.threads }, (_, n) => n) : [only];
   return numbers.map(async (thread) => {
-    const workerData: WalkerJob = { ...job, module, kernels: KERNELS, tape: TAPE, thread };
+    const workerData: WalkerJob = { module, ...job, kernels: KERNELS, tape: TAPE, thread };
     const worker = new Worker(new URL('./walker-worker.ts', import.meta.url), { workerData });
     const [result] = (await once(worker, 'message')) as [number];
     await worker.terminate();
@@ -171,4 +174,10 @@ test('poison wakes whoever waits, asleep or spinning, and whoever comes later', 
     const [late] = await Promise.all(start({ ...job, memory: failed }, 2));
     assert.notEqual(late, 0);
   }
+});
+
+test('a thread that never comes is given up after a while, and all others leave', async () => {
+  const { memory } = prepare([['count', flags.barrier]]);
+  const job = { memory, module: compile(1), steps: 1, walks: 1, threads: 3, spins: 10 };
+  for (const result of await Promise.all([...start(job, 0), ...start(job, 2)])) assert.notEqual(result, 0);
 });

@@ -5,7 +5,7 @@ import test from 'node:test';
 import { portable } from '../../src/backend/wasm/choice.ts';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
 import { chooseKernels } from '../../src/backend/wasm/probe.ts';
-import { largestDifference, type MakeBackend, Runner, readGolden, reference, wasm } from './support.ts';
+import { largestDifference, type MakeBackend, Runner, readGolden, reference, wasm, wasmInParts } from './support.ts';
 
 const cases = readdirSync(new URL('../golden/models', import.meta.url));
 
@@ -18,6 +18,7 @@ const backends: Record<string, MakeBackend> = {
   'wasm, 1 thread': wasm(1, wide),
   "wasm, 2 threads, this machine's choice": wasm(2, chooseKernels(nodeHost())),
   'wasm, 3 threads, portable': wasm(3, portable),
+  'wasm, 2 threads, many memories': wasmInParts(2, wide),
 };
 
 for (const name of cases) {

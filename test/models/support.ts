@@ -6,6 +6,7 @@ import { createReferenceBackend } from '../../src/backend/reference/backend.ts';
 import { buildBackend } from '../../src/backend/wasm/backend.ts';
 import type { Choice } from '../../src/backend/wasm/choice.ts';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { cachePageBytes, heldBytes } from '../../src/backend/wasm/memory-map.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { type CheckpointTensor, openCheckpoint, readJson } from '../../src/formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../../src/models/index.ts';
@@ -48,6 +49,16 @@ export const wasm =
   (threads: number, choice: Choice): MakeBackend =>
   (options) =>
     buildBackend({ ...options, host: nodeHost(), threads, choice });
+
+/** As many memories as the largest weight allows. */
+export const wasmInParts =
+  (threads: number, choice: Choice): MakeBackend =>
+  (options) => {
+    const largest = options.plan.weights.reduce((most, weight) => Math.max(most, heldBytes(weight)), 0);
+    const caches = options.plan.caches.map(cachePageBytes);
+    const memoryBytes = largest * 1.3 + Math.max(0, ...caches) + 4096;
+    return buildBackend({ ...options, host: nodeHost(), threads, choice, memoryBytes });
+  };
 
 export class Runner {
   readonly backend: Backend;

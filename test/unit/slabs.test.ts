@@ -25,7 +25,10 @@ test('every value of every weight is in exactly one slab, within capacity and on
   fc.assert(
     fc.property(shapes, ({ out, inputs, fused, transposed }) => {
       const fileShape = transposed ? [inputs, out * fused] : [out * fused, inputs];
-      const weights = Array.from({ length: fused }, (_, n) => weight([out, inputs], { transposed, first: n * out }));
+      const weights = Array.from({ length: fused }, (_, index) => ({
+        index,
+        weight: weight([out, inputs], { transposed, first: index * out }),
+      }));
       const capacity = 4 * 32 * Math.max(...fileShape) * 2;
       const seen = new Map<string, number>();
       for (const slab of planSlabs(
@@ -60,10 +63,11 @@ test('every value of every weight is in exactly one slab, within capacity and on
 });
 
 test('weights that share another one are not read', () => {
-  const tied = { ...weight([16, 8], {}), shares: 0 };
+  const table = { index: 0, weight: weight([16, 8], {}) };
+  const tied = { index: 1, weight: { ...weight([16, 8], {}), shares: 0 } };
   assert.equal(
     planSlabs(
-      [weight([16, 8], {}), tied],
+      [table, tied],
       () => [16, 8],
       () => 4,
       1 << 20,

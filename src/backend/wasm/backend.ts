@@ -1,18 +1,19 @@
-/** The fast backend: a plan compiled to kernels and a tape, walked by all threads. */
+/** The fast backend: a plan compiled to kernels and tapes, walked by all threads. */
 import { LanewiseError, OutOfMemoryError } from '../../errors.ts';
 import { control } from '../../kernels/barrier.ts';
 import { activationStride } from '../../kernels/layout.ts';
-import { RECORD_BYTES } from '../../kernels/record.ts';
 import { rowBytes } from '../../plan/memory.ts';
 import { ropeRow } from '../../plan/rope.ts';
-import type { Plan } from '../../plan/step.ts';
+import type { BufferId, Plan } from '../../plan/step.ts';
 import { type Backend, type BackendOptions, type Batch, type LoadTimes, PAGE, type StepTime } from '../backend.ts';
 import { type Choice, formatKey, productFamily } from './choice.ts';
 import type { WasmHost } from './host.ts';
 import { KernelSet } from './kernel-set.ts';
-import { loadTapeBytes, planLoad, runLoad } from './loader.ts';
-import { lower, type Tape } from './lower.ts';
+import { type LoadTarget, loadBytes, planLoad, runLoad } from './loader.ts';
+import { lower } from './lower.ts';
 import {
+  align,
+  cachePageBytes,
   heldBytes,
   MEMORY_LIMIT,
   Memory,
@@ -22,6 +23,7 @@ import {
   TABLE_ENTRIES,
   WASM_PAGE,
 } from './memory-map.ts';
+import { type PlanPart, type Segment, splitPlan } from './parts.ts';
 import { Pool } from './pool.ts';
 import { controlAddress } from './thread.ts';
 
@@ -34,31 +36,74 @@ export interface BuildOptions extends BackendOptions {
   readonly host: WasmHost;
   readonly threads: number;
   readonly choice: Choice;
+  /** Bytes of weights and cache per memory; default: what 32-bit addresses reach, less the rest. */
+  readonly memoryBytes?: number;
+}
+
+/** Of a memory's 4 GiB, what rows, scratch and staging may take. */
+const ASIDE_BYTES = 512 * 1024 * 1024;
+
+/** One part of the plan in its memory. */
+interface Shelf extends LoadTarget {
+  readonly part: PlanPart;
+  readonly memory: Memory;
+}
+
+/** A walk: records of one part's tape. */
+interface Walk extends Segment {
+  readonly tape: number;
+  /** For each record the index of its step in the plan. */
+  readonly stepOf: readonly number[];
 }
 
 /** Compiles the plan, starts the threads and loads the weights. */
 export async function buildBackend(options: BuildOptions): Promise<WasmBackend> {
-  const { plan, host, threads, choice, maxRows, maxWanted } = options;
+  const { plan, host, threads, choice, contextLength = PAGE, onProgress } = options;
   const kernels = new KernelSet();
-  const tapeBytes = 2 * plan.steps.length * RECORD_BYTES + plan.weights.length * RECORD_BYTES;
-  const map = mapMemory({ plan, maxRows, maxWanted, threads, tapeBytes, quantizedBytes: quantizedBytes(options) });
-  const tape = lower({ plan, map, choice, kernels });
-  const load = planLoad(options, map, choice, kernels);
-  if (Math.max(tape.words.byteLength, loadTapeBytes(load)) > tapeBytes)
-    throw new RangeError('the tape exceeds its room');
-  const memory = new Memory(map.cache, threads > 1);
-  const shared = { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 };
-  const compiled = kernels.compile(host, choice.wide, shared);
+  const { parts, segments } = splitPlan(plan, {
+    capacity: options.memoryBytes ?? MEMORY_LIMIT - ASIDE_BYTES,
+    weightBytes: (id) => align(heldBytes(plan.weights[id]!)),
+    cacheBytes: (id) => Math.ceil(contextLength / PAGE) * cachePageBytes(plan.caches[id]!),
+  });
+  const targets = parts.map((part, index): LoadTarget => {
+    const map = mapMemory({ ...options, part, quantizedBytes: quantizedBytes(options, part) });
+    return { index, part, map };
+  });
+  const tapes = segments.map(({ part, from, to }) =>
+    lower({ plan: { ...plan, steps: plan.steps.slice(from, to) }, map: targets[part]!.map, choice, kernels }),
+  );
+  const loads = targets.map((target) => planLoad(options, target, choice, kernels));
+  const compiled = kernels.compile(host, choice.wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 });
+  const shelves = targets.map((target): Shelf => ({ ...target, memory: new Memory(target.map.cache, threads > 1) }));
   const marks: number[] = [];
   // A spinning thread without a core of its own keeps the one it waits for off the core.
   const spins = threads > host.cores ? 0 : SPINS;
-  const scratchOf = (thread: number): number => map.scratch + thread * SCRATCH_BYTES;
-  const pool = await Pool.start(host, { ...compiled, memory: memory.wasm, threads, spins }, scratchOf, (step) => {
-    marks[step] = performance.now();
-  });
+  const memories = shelves.map(({ memory }) => memory.wasm);
+  const pool = await Pool.start(
+    host,
+    { ...compiled, memories, threads, spins },
+    (thread, memory) => shelves[memory]!.map.scratch + thread * SCRATCH_BYTES,
+    () => marks.push(performance.now()),
+  );
   try {
-    const loadTimes = await runLoad(load, options, map, memory, pool);
-    return new WasmBackend({ options, map, memory, pool, tape, marks, loadTimes });
+    const loadTimes = { readMs: 0, quantizeMs: 0, packMs: 0, bytesRead: 0 };
+    const total = loads.reduce((sum, load) => sum + loadBytes(load), 0);
+    for (const [index, load] of loads.entries()) {
+      const before = loadTimes.bytesRead;
+      const progress = (weight: number, bytes: number): void =>
+        onProgress?.(plan.weights[weight]!, before + bytes, total);
+      const times = await runLoad(load, options, shelves[index]!, shelves[index]!.memory, pool, progress);
+      for (const key of ['readMs', 'quantizeMs', 'packMs', 'bytesRead'] as const) loadTimes[key] += times[key];
+    }
+    const ends = shelves.map(({ map }) => map.tape);
+    const walks = segments.map((segment, index): Walk => {
+      const { words, stepOf } = tapes[index]!;
+      const tape = ends[segment.part]!;
+      shelves[segment.part]!.memory.i32(tape, words.length).set(words);
+      ends[segment.part]! += words.byteLength;
+      return { ...segment, tape, stepOf: stepOf.map((step) => step + segment.from) };
+    });
+    return new WasmBackend({ options, shelves, pool, walks, marks, loadTimes });
   } catch (error) {
     await pool.stop();
     throw error;
@@ -66,9 +111,9 @@ export async function buildBackend(options: BuildOptions): Promise<WasmBackend> 
 }
 
 /** Room for quantized rows per activation format: those of the widest product that uses it. */
-function quantizedBytes({ plan, choice, maxRows, maxWanted }: BuildOptions): Map<string, number> {
+function quantizedBytes({ plan, choice, maxRows, maxWanted }: BuildOptions, { steps }: PlanPart): Map<string, number> {
   const most = new Map<string, number>();
-  for (const step of plan.steps) {
+  for (const step of steps) {
     if (step.op !== 'matmul') continue;
     const weight = plan.weights[step.weight]!;
     const held = weight.shares === undefined ? weight : plan.weights[weight.shares]!;
@@ -81,12 +126,11 @@ function quantizedBytes({ plan, choice, maxRows, maxWanted }: BuildOptions): Map
   return most;
 }
 
-interface Parts {
+interface Assembly {
   readonly options: BuildOptions;
-  readonly map: MemoryMap;
-  readonly memory: Memory;
+  readonly shelves: readonly Shelf[];
   readonly pool: Pool;
-  readonly tape: Tape;
+  readonly walks: readonly Walk[];
   readonly marks: number[];
   readonly loadTimes: LoadTimes;
 }
@@ -100,77 +144,80 @@ export class WasmBackend implements Backend {
   readonly choice: Choice;
   timing = false;
   readonly #plan: Plan;
-  readonly #map: MemoryMap;
-  readonly #memory: Memory;
+  readonly #shelves: readonly Shelf[];
   readonly #pool: Pool;
-  readonly #tape: Tape;
+  readonly #walks: readonly Walk[];
   readonly #marks: number[];
   readonly #ropeRows: RopeRows[];
   #pages = 0;
   #rows = { all: 0, wanted: 0 };
   #times: StepTime[] = [];
 
-  constructor({ options, map, memory, pool, tape, marks, loadTimes }: Parts) {
+  constructor({ options, shelves, pool, walks, marks, loadTimes }: Assembly) {
     this.threads = options.threads;
     this.maxRows = options.maxRows;
     this.maxWanted = options.maxWanted;
     this.choice = options.choice;
     this.loadTimes = loadTimes;
     this.#plan = options.plan;
-    this.#map = map;
-    this.#memory = memory;
+    this.#shelves = shelves;
     this.#pool = pool;
-    this.#tape = tape;
+    this.#walks = walks;
     this.#marks = marks;
     this.#ropeRows = options.plan.ropes.map(
       (table) => new RopeRows(table.rotary, (at, out) => ropeRow(table, at, out)),
     );
-    memory.i32(map.tape, tape.words.length).set(tape.words);
-    memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
+    for (const { map, memory } of shelves) {
+      memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
+    }
     this.ensurePages(1);
   }
 
   memory(): { weights: number; activations: number; cache: number } {
     const weights = this.#plan.weights.reduce((sum, w) => sum + (w.shares === undefined ? heldBytes(w) : 0), 0);
-    return { weights, activations: this.#map.cache - weights, cache: this.#pages * this.#map.pageStride };
+    const sum = (bytes: (map: MemoryMap) => number): number => this.#shelves.reduce((s, { map }) => s + bytes(map), 0);
+    return { weights, activations: sum(({ cache }) => cache) - weights, cache: sum((m) => this.#pages * m.pageStride) };
   }
 
   ensurePages(count: number): void {
     if (count <= this.#pages) return;
-    const end = this.#map.cache + count * this.#map.pageStride;
-    if (end > MEMORY_LIMIT)
-      throw new OutOfMemoryError('the key/value cache', end - this.#map.cache, MEMORY_LIMIT - this.#map.cache);
-    this.#memory.reserve('the key/value cache', end);
+    for (const { map, memory } of this.#shelves) {
+      const end = map.cache + count * map.pageStride;
+      if (end > MEMORY_LIMIT)
+        throw new OutOfMemoryError('the key/value cache', end - map.cache, MEMORY_LIMIT - map.cache);
+      memory.reserve('the key/value cache', end);
+    }
     this.#pages = count;
   }
 
   async forward(batch: Batch): Promise<void> {
     this.#checkBatch(batch);
-    this.#writeBatch(batch);
-    const settings = this.#memory.i32(controlAddress, control.bytes / 4);
-    settings[control.rows / 4] = batch.tokens.length;
-    settings[control.wanted / 4] = batch.wanted.length;
-    settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
-    settings[control.timing / 4] = this.timing ? 1 : 0;
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
-    const start = performance.now();
-    await this.#pool.run(this.#map.tape, this.#tape.stepOf.length);
-    if (this.timing) this.#times = this.#collectTimes(start);
+    for (const shelf of this.#shelves) this.#writeBatch(batch, shelf);
+    const times: StepTime[] = [];
+    for (const { part, tape, stepOf, copies } of this.#walks) {
+      for (const { buffer, part: from } of copies) this.#copyRows(buffer, from, part);
+      const start = performance.now();
+      this.#marks.length = 0;
+      await this.#pool.run(part, tape, stepOf.length);
+      if (this.timing) addTimes(times, start, this.#marks, stepOf);
+    }
+    if (this.timing) this.#times = times;
   }
 
   logits(i: number): Float32Array {
-    return this.#memory.f32(this.#map.buffers[this.#plan.logits]! + i * rowBytes(this.#plan.vocab), this.#plan.vocab);
+    const { map, memory } = this.#shelves[this.#walks.at(-1)!.part]!;
+    return memory.f32(map.buffers[this.#plan.logits]! + i * rowBytes(this.#plan.vocab), this.#plan.vocab);
   }
 
   tap(name: string): Float32Array {
-    const step = this.#plan.steps.find((candidate) => candidate.op === 'tap' && candidate.name === name);
+    const index = this.#plan.steps.findIndex((candidate) => candidate.op === 'tap' && candidate.name === name);
+    const step = this.#plan.steps[index];
     if (step?.op !== 'tap') throw new LanewiseError('UnknownTap', `the plan keeps no copy named ${name}`);
-    const { width, rows } = this.#plan.buffers[step.out]!;
-    const count = this.#rows[rows];
-    const out = new Float32Array(count * width);
-    for (let row = 0; row < count; row++) {
-      out.set(this.#memory.f32(this.#map.buffers[step.out]! + row * rowBytes(width), width), row * width);
-    }
+    const { width } = this.#plan.buffers[step.out]!;
+    const rows = this.#rowViews(step.out, this.#walks.find(({ to }) => index < to)!.part);
+    const out = new Float32Array(rows.length * width);
+    for (const [row, values] of rows.entries()) out.set(values, row * width);
     return out;
   }
 
@@ -211,38 +258,53 @@ export class WasmBackend implements Backend {
     if (wanted.some((row) => row < 0 || row >= tokens.length)) fail('a wanted row that is not in the batch');
   }
 
-  #writeBatch({ tokens, positions, sequences, pages, wanted }: Batch): void {
-    const map = this.#map;
+  /** The rows that this forward has of a buffer, in one part's memory. */
+  #rowViews(buffer: BufferId, part: number): Float32Array[] {
+    const { map, memory } = this.#shelves[part]!;
+    const { width, rows } = this.#plan.buffers[buffer]!;
+    const start = map.buffers[buffer]!;
+    return Array.from({ length: this.#rows[rows] }, (_, row) => memory.f32(start + row * rowBytes(width), width));
+  }
+
+  #copyRows(buffer: BufferId, from: number, to: number): void {
+    const sources = this.#rowViews(buffer, from);
+    for (const [row, target] of this.#rowViews(buffer, to).entries()) target.set(sources[row]!);
+  }
+
+  #writeBatch({ tokens, positions, sequences, pages, wanted }: Batch, { map, memory }: Shelf): void {
     const count = tokens.length;
-    this.#memory.i32(map.tokens, count).set(tokens);
-    this.#memory.i32(map.positions, count).set(positions);
-    this.#memory.i32(map.sequences, count).set(sequences);
-    this.#memory.i32(map.wanted, wanted.length).set(wanted);
+    const settings = memory.i32(controlAddress, control.bytes / 4);
+    settings[control.rows / 4] = count;
+    settings[control.wanted / 4] = wanted.length;
+    settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
+    settings[control.timing / 4] = this.timing ? 1 : 0;
+    memory.i32(map.tokens, count).set(tokens);
+    memory.i32(map.positions, count).set(positions);
+    memory.i32(map.sequences, count).set(sequences);
+    memory.i32(map.wanted, wanted.length).set(wanted);
     let entry = map.tableEntries;
     for (const [sequence, table] of pages.entries()) {
-      this.#memory.i32(map.tables + sequence * 4, 1)[0] = entry;
-      this.#memory.i32(entry, table.length).set(table);
+      memory.i32(map.tables + sequence * 4, 1)[0] = entry;
+      memory.i32(entry, table.length).set(table);
       entry += table.length * 4;
     }
     for (const [index, rows] of this.#ropeRows.entries()) {
       const { rotary } = this.#plan.ropes[index]!;
-      const target = this.#memory.f32(map.ropes[index]!, count * rotary);
+      const target = memory.f32(map.ropes[index]!, count * rotary);
       for (let row = 0; row < count; row++) target.set(rows.at(positions[row]!), row * rotary);
     }
   }
+}
 
-  /** Times between marks, added up per step of the plan. */
-  #collectTimes(start: number): StepTime[] {
-    const times: StepTime[] = [];
-    let before = start;
-    for (const [record, step] of this.#tape.stepOf.entries()) {
-      const ms = this.#marks[record]! - before;
-      before = this.#marks[record]!;
-      const last = times.at(-1);
-      if (last?.step === step) times[times.length - 1] = { step, ms: last.ms + ms };
-      else times.push({ step, ms });
-    }
-    return times;
+/** Times between marks, added up per step of the plan. */
+function addTimes(times: StepTime[], start: number, marks: readonly number[], stepOf: readonly number[]): void {
+  let before = start;
+  for (const [record, step] of stepOf.entries()) {
+    const ms = marks[record]! - before;
+    before = marks[record]!;
+    const last = times.at(-1);
+    if (last?.step === step) times[times.length - 1] = { step, ms: last.ms + ms };
+    else times.push({ step, ms });
   }
 }
 

@@ -59,6 +59,7 @@ function spawn(setup: ThreadSetup): Thread {
   const started = ready.finally(() => worker.unref());
   return {
     ready: started,
+    ended: new Promise((resolve) => worker.once('exit', () => resolve())),
     async terminate() {
       await worker.terminate();
     },

@@ -12,6 +12,8 @@ export interface CompileOptions {
 export interface Thread {
   /** Resolves when the thread waits for work. Rejects when it cannot start. */
   readonly ready: Promise<void>;
+  /** Resolves when the thread is no more, for whatever reason. */
+  readonly ended: Promise<void>;
   terminate(): Promise<void>;
 }
 

@@ -6,6 +6,7 @@ import type { BackendOptions, LoadTimes, TensorData } from '../backend.ts';
 import { type Choice, q8Layout } from './choice.ts';
 import type { KernelSet } from './kernel-set.ts';
 import type { Memory, MemoryMap } from './memory-map.ts';
+import type { PlanPart } from './parts.ts';
 import type { Pool } from './pool.ts';
 import { planSlabs, type Slab, type SlabPart } from './slabs.ts';
 
@@ -25,10 +26,17 @@ interface LoadStep {
   readonly quantizes: boolean;
 }
 
-/** All that is to be read and packed, in the order of the plan. Adds the kernels it needs to `kernels`. */
+/** One part's memory, and where things go in it. */
+export interface LoadTarget {
+  readonly index: number;
+  readonly part: PlanPart;
+  readonly map: MemoryMap;
+}
+
+/** All of a part that is to be read and packed, in the order of the plan. Adds the kernels it needs to `kernels`. */
 export function planLoad(
   { plan, tensor }: BackendOptions,
-  map: MemoryMap,
+  { part: { weights }, map }: LoadTarget,
   choice: Choice,
   kernels: KernelSet,
 ): LoadStep[] {
@@ -39,7 +47,7 @@ export function planLoad(
     return known;
   };
   const slabs = planSlabs(
-    plan.weights,
+    [...plan.weights.entries()].filter(([id]) => weights.has(id)).map(([index, weight]) => ({ index, weight })),
     (name) => find(name).shape,
     (name) => bytesPerValue[find(name).dtype],
     STAGING_BYTES,
@@ -77,23 +85,21 @@ export function planLoad(
   }));
 }
 
-/** Most pack records of one slab: the room they need on the tape. */
-export const loadTapeBytes = (steps: readonly LoadStep[]): number =>
-  RECORD_BYTES * steps.reduce((most, { packs }) => Math.max(most, packs.length), 0);
+export const loadBytes = (steps: readonly LoadStep[]): number =>
+  steps.reduce((sum, { slab }) => sum + slab.end - slab.start, 0);
 
-/** Reads and packs everything. The place of the cache holds the slabs meanwhile. */
+/** Reads and packs a part. The place of its cache holds the slabs meanwhile. */
 export async function runLoad(
   steps: readonly LoadStep[],
-  options: BackendOptions,
-  map: MemoryMap,
+  { tensor, signal }: BackendOptions,
+  { index: memoryIndex, map }: LoadTarget,
   memory: Memory,
   pool: Pool,
+  onProgress: (weight: number, bytesRead: number) => void,
 ): Promise<LoadTimes> {
-  const { tensor, plan, onProgress, signal } = options;
   const largest = steps.reduce((most, { slab }) => Math.max(most, slab.end - slab.start), 0);
   // Kernels read whole vectors: the last ones may reach beyond a slab's end.
   memory.reserve('the staging area', map.cache + largest + 64);
-  const total = steps.reduce((sum, { slab }) => sum + slab.end - slab.start, 0);
   let [readMs, quantizeMs, packMs, bytesRead] = [0, 0, 0, 0];
   for (const { slab, packs, quantizes } of steps) {
     signal?.throwIfAborted();
@@ -106,13 +112,13 @@ export async function runLoad(
         .i32(map.tape + index * RECORD_BYTES, RECORD_BYTES / 4)
         .set([kernel, last ? flags.barrier : 0, ...words(map.cache)]);
     }
-    await pool.run(map.tape, packs.length);
+    await pool.run(memoryIndex, map.tape, packs.length);
     const packed = performance.now();
     readMs += read - start;
     if (quantizes) quantizeMs += packed - read;
     else packMs += packed - read;
     bytesRead += slab.end - slab.start;
-    onProgress?.(plan.weights[slab.parts[0]!.weight]!, bytesRead, total);
+    onProgress(slab.parts[0]!.weight, bytesRead);
   }
   return { readMs, quantizeMs, packMs, bytesRead };
 }

@@ -1,5 +1,5 @@
 /**
- * Where everything lies in the one WebAssembly memory:
+ * Where everything lies in one WebAssembly memory:
  *
  *   signals and control | batch arrays | page tables | tape | rope rows | scratch per thread | row buffers | weights | cache pages
  *
@@ -8,8 +8,10 @@
 import { OutOfMemoryError } from '../../errors.ts';
 import { pageBytes } from '../../kernels/kv.ts';
 import { matrixBytes, padded } from '../../kernels/layout.ts';
+import { RECORD_BYTES } from '../../kernels/record.ts';
 import { layoutBuffers } from '../../plan/memory.ts';
-import type { Plan, PlannedWeight } from '../../plan/step.ts';
+import type { KvCacheSpec, Plan, PlannedWeight } from '../../plan/step.ts';
+import type { PlanPart } from './parts.ts';
 
 export const WASM_PAGE = 65536;
 /** Bytes that 32-bit addresses reach. */
@@ -86,7 +88,7 @@ export const TABLE_ENTRIES = 65536;
 /** Private area of each thread; kernels say what they need of it. */
 export const SCRATCH_BYTES = 512 * 1024;
 /** Where the regions begin: everything below belongs to signals and control. */
-const START = 4096;
+export const FIRST_REGION = 4096;
 
 export interface MemoryMap {
   readonly maxRows: number;
@@ -110,7 +112,7 @@ export interface MemoryMap {
   readonly buffers: readonly number[];
   /** Quantized rows per activation format. */
   readonly quantized: ReadonlyMap<string, number>;
-  /** Weights; those that share another's storage have its address. */
+  /** Weights; those that share another's storage have its address. 0 for those of other parts. */
   readonly weights: readonly number[];
   /** Cache pages: page p of cache c is at `cache + offset[c] + p * pageStride`. */
   readonly cache: number;
@@ -120,17 +122,19 @@ export interface MemoryMap {
 
 export interface MapOptions {
   readonly plan: Plan;
+  readonly part: PlanPart;
   readonly maxRows: number;
   readonly maxWanted: number;
   readonly threads: number;
-  readonly tapeBytes: number;
   /** Bytes of quantized rows per activation format. */
   readonly quantizedBytes: ReadonlyMap<string, number>;
 }
 
 /** @throws OutOfMemoryError when the weights do not fit 32-bit addresses */
-export function mapMemory({ plan, maxRows, maxWanted, threads, tapeBytes, quantizedBytes }: MapOptions): MemoryMap {
-  const room = new Allocator(START);
+export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBytes }: MapOptions): MemoryMap {
+  // A product may take two records; packing takes at most one for each weight.
+  const tapeBytes = (2 * part.steps.length + part.weights.size) * RECORD_BYTES;
+  const room = new Allocator(FIRST_REGION);
   const perRow = (what: string): number => room.take(what, maxRows * 4);
   const head = {
     maxRows,
@@ -146,17 +150,18 @@ export function mapMemory({ plan, maxRows, maxWanted, threads, tapeBytes, quanti
     ropes: plan.ropes.map(({ rotary }) => room.take('rope rows', maxRows * rotary * 4)),
     scratch: room.take('scratch', threads * SCRATCH_BYTES),
   };
-  const layout = layoutBuffers(plan, maxRows, maxWanted);
+  const layout = layoutBuffers({ ...plan, steps: part.steps }, maxRows, maxWanted, part.crossing);
   const rows = room.take('row buffers', layout.byteLength);
   const quantized = new Map([...quantizedBytes].map(([key, bytes]) => [key, room.take('quantized rows', bytes)]));
   const weights: number[] = [];
-  for (const weight of plan.weights) {
-    weights.push(weight.shares === undefined ? room.take(weight.name, heldBytes(weight)) : weights[weight.shares]!);
+  for (const [id, weight] of plan.weights.entries()) {
+    const address = part.weights.has(id) ? room.take(weight.name, heldBytes(weight)) : 0;
+    weights.push(weight.shares === undefined ? address : weights[weight.shares]!);
   }
   let pageStride = 0;
-  const cacheOffsets = plan.caches.map(({ kvHeads, headDim }) => {
+  const cacheOffsets = plan.caches.map(({ kvHeads, headDim }, id) => {
     const offset = pageStride;
-    pageStride += align(pageBytes(kvHeads, headDim));
+    if (part.caches.has(id)) pageStride += cachePageBytes({ kvHeads, headDim });
     return offset;
   });
   return {
@@ -169,6 +174,9 @@ export function mapMemory({ plan, maxRows, maxWanted, threads, tapeBytes, quanti
     pageStride,
   };
 }
+
+/** Bytes of one page of a cache. */
+export const cachePageBytes = ({ kvHeads, headDim }: KvCacheSpec): number => align(pageBytes(kvHeads, headDim));
 
 /** Bytes of a weight as it lies in memory, padding included. */
 export function heldBytes({ shape, storage }: PlannedWeight): number {

@@ -1,23 +1,34 @@
 /** The threads of one backend: started once, woken once per walk, rebuilt after a failure. */
 import { BackendError } from '../../errors.ts';
 import type { Thread, WasmHost } from './host.ts';
-import { commands, failureText, instantiate, reportFailure, signals, type ThreadSetup, type Walk } from './thread.ts';
+import { FIRST_REGION } from './memory-map.ts';
+import {
+  commands,
+  failureText,
+  instantiate,
+  reportFailure,
+  signals,
+  signalWords,
+  type ThreadSetup,
+  type Walk,
+} from './thread.ts';
+
+/** What all threads share. */
+type CrewSetup = Omit<ThreadSetup, 'thread' | 'scratch'>;
+
+/** Byte address of a thread's scratch area in a memory. */
+export type ScratchOf = (thread: number, memory: number) => number;
 
 export class Pool {
   readonly threads: number;
   readonly #host: WasmHost;
-  readonly #setup: Omit<ThreadSetup, 'thread' | 'scratch'>;
-  readonly #scratchOf: (thread: number) => number;
+  readonly #setup: CrewSetup;
+  readonly #scratchOf: ScratchOf;
   readonly #walk: Walk;
   #crew: Thread[] = [];
   #broken = false;
 
-  private constructor(
-    host: WasmHost,
-    setup: Omit<ThreadSetup, 'thread' | 'scratch'>,
-    scratchOf: (thread: number) => number,
-    mark: (step: number) => void,
-  ) {
+  private constructor(host: WasmHost, setup: CrewSetup, scratchOf: ScratchOf, mark: (step: number) => void) {
     this.#host = host;
     this.#setup = setup;
     this.#scratchOf = scratchOf;
@@ -25,11 +36,11 @@ export class Pool {
     this.#walk = instantiate(this.#setupOf(0), mark);
   }
 
-  /** @param scratchOf byte address of a thread's scratch area @param mark called after each step while timing is on */
+  /** @param mark called after each step while timing is on */
   static async start(
     host: WasmHost,
-    setup: Omit<ThreadSetup, 'thread' | 'scratch'>,
-    scratchOf: (thread: number) => number,
+    setup: CrewSetup,
+    scratchOf: ScratchOf,
     mark: (step: number) => void,
   ): Promise<Pool> {
     const pool = new Pool(host, setup, scratchOf, mark);
@@ -37,35 +48,37 @@ export class Pool {
     return pool;
   }
 
-  /** All threads walk `steps` records from address `tape`. Blocks; rejects with the failing thread's message. */
-  async run(tape: number, steps: number): Promise<void> {
+  /** All threads walk `steps` records from address `tape` of a memory. Blocks; rejects with the failing thread's message. */
+  async run(memory: number, tape: number, steps: number): Promise<void> {
     if (this.#broken) await this.#rebuild();
-    const words = new Int32Array(this.#setup.memory.buffer, 0, 256);
+    const words = signalWords(this.#setup);
+    words[signals.memory >> 2] = memory;
     words[signals.tape >> 2] = tape;
     words[signals.steps >> 2] = steps;
     this.#wake(words, commands.walk);
     let poisoned = 0;
     try {
-      poisoned = this.#walk(tape, steps);
+      poisoned = this.#walk(memory, tape, steps);
     } catch (error) {
       reportFailure(this.#setupOf(0), error);
       poisoned = 1;
     }
     if (poisoned === 0) return;
     this.#broken = true;
-    throw new BackendError('KernelFailed', `a kernel failed in ${failureText(this.#setup.memory)}`);
+    throw new BackendError('KernelFailed', failureText(this.#setup));
   }
 
   async stop(): Promise<void> {
     const crew = this.#crew;
     this.#crew = [];
     if (crew.length === 0) return;
-    this.#wake(new Int32Array(this.#setup.memory.buffer, 0, 256), commands.exit);
+    this.#wake(signalWords(this.#setup), commands.exit);
     await Promise.all(crew.map((thread) => thread.terminate()));
   }
 
   #setupOf(thread: number): ThreadSetup {
-    return { ...this.#setup, thread, scratch: this.#scratchOf(thread) };
+    const scratch = this.#setup.memories.map((_, memory) => this.#scratchOf(thread, memory));
+    return { ...this.#setup, thread, scratch };
   }
 
   #wake(words: Int32Array, command: number): void {
@@ -79,18 +92,24 @@ export class Pool {
     this.#crew = Array.from({ length: this.threads - 1 }, (_, n) => this.#host.spawn(this.#setupOf(n + 1)));
     try {
       await Promise.all(this.#crew.map((thread) => thread.ready));
+      for (const thread of this.#crew) void thread.ended.then(() => this.#lost(thread));
     } catch (error) {
       await this.stop();
       throw error;
     }
   }
 
-  /** New threads over the same memory; barrier words and poison start from zero. */
+  /** A thread that ended by itself, for instance at a limit of its own heap. */
+  #lost(thread: Thread): void {
+    if (this.#crew.includes(thread)) this.#broken = true;
+  }
+
+  /** New threads over the same memories; barrier words and poison start from zero. */
   async #rebuild(): Promise<void> {
     const crew = this.#crew;
     this.#crew = [];
     await Promise.all(crew.map((thread) => thread.terminate()));
-    new Uint8Array(this.#setup.memory.buffer, 0, 4096).fill(0);
+    for (const { buffer } of this.#setup.memories) new Uint8Array(buffer, 0, FIRST_REGION).fill(0);
     await this.#spawn();
     this.#broken = false;
   }

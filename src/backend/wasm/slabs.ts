@@ -30,20 +30,21 @@ const GROUP = 16;
 /** Values of a quantization block; a transposed slab starts at a block's first column. */
 const BLOCK = 32;
 
-interface Wanted {
+/** A weight to be read, with its index in the plan. */
+export interface Wanted {
   readonly index: number;
   readonly weight: PlannedWeight;
 }
 
 /** @param shapeOf shape of a tensor as the file has it @param sizeOf bytes per value of a tensor @throws RangeError when one group exceeds `capacity` */
 export function planSlabs(
-  weights: readonly PlannedWeight[],
+  weights: readonly Wanted[],
   shapeOf: (tensor: string) => readonly number[],
   sizeOf: (tensor: string) => number,
   capacity: number,
 ): Slab[] {
   const byTensor = new Map<string, Wanted[]>();
-  for (const [index, weight] of weights.entries()) {
+  for (const { index, weight } of weights) {
     if (weight.shares !== undefined) continue;
     const list = byTensor.get(weight.source.tensor);
     if (list) list.push({ index, weight });

@@ -38,7 +38,7 @@ export class Stage {
     const compiled = kernels.compile(host, wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared });
     const spins = threads > 1 ? SPINS : 0;
     const scratchOf = (thread: number): number => TAPE + RECORD_BYTES + thread * SCRATCH_BYTES;
-    const pool = await Pool.start(host, { ...compiled, memory: memory.wasm, threads, spins }, scratchOf, () => {});
+    const pool = await Pool.start(host, { ...compiled, memories: [memory.wasm], threads, spins }, scratchOf, () => {});
     return new Stage(memory, other?.allocator ?? new Allocator(dataAt), pool);
   }
 
@@ -46,7 +46,7 @@ export class Stage {
   async run(kernel: number, words: Int32Array): Promise<number> {
     this.memory.i32(TAPE, RECORD_BYTES / 4).set([kernel, flags.barrier, ...words]);
     const start = performance.now();
-    await this.#pool.run(TAPE, 1);
+    await this.#pool.run(0, TAPE, 1);
     return performance.now() - start;
   }
 

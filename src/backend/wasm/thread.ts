@@ -3,7 +3,7 @@
  * Thread 0 is the caller; the others run `serve` in workers and sleep between forwards.
  */
 
-import { poison } from '../../kernels/barrier.ts';
+import { PATIENCE, poison } from '../../kernels/barrier.ts';
 
 /** Words that the threads and their caller share, as byte addresses. */
 export const signals = {
@@ -11,6 +11,7 @@ export const signals = {
   command: 128,
   tape: 132,
   steps: 136,
+  memory: 140,
   errorLength: 252,
   error: 256,
   errorCapacity: 512,
@@ -20,7 +21,8 @@ export const controlAddress = 1024;
 export const commands = { walk: 1, exit: 2 } as const;
 
 export interface ThreadSetup {
-  readonly memory: WebAssembly.Memory;
+  /** One for each part of the plan. The signals lie in the first one, a control block in each. */
+  readonly memories: readonly WebAssembly.Memory[];
   readonly modules: readonly WebAssembly.Module[];
   /** Step kernels in the order of their table indices: module index and export name. */
   readonly kernels: readonly { readonly module: number; readonly name: string }[];
@@ -28,25 +30,28 @@ export interface ThreadSetup {
   readonly walker: number;
   readonly thread: number;
   readonly threads: number;
-  /** Byte address of this thread's private scratch area. */
-  readonly scratch: number;
+  /** Byte address of this thread's private scratch area in each memory. */
+  readonly scratch: readonly number[];
   /** Turns of a barrier's loop before it sleeps. */
   readonly spins: number;
 }
 
-export type Walk = (tape: number, steps: number) => number;
+/** Walks `steps` records from address `tape` of a memory; not 0 when a thread failed. */
+export type Walk = (memory: number, tape: number, steps: number) => number;
 
 type Exports = Record<string, (...args: number[]) => number>;
 
-/** Instances of all modules for one thread. `mark` is called after each step while the timing flag is on. */
+/** Instances of all modules over each memory, for one thread. `mark` is called after each step while the timing flag is on. */
 export function instantiate(setup: ThreadSetup, mark: (step: number) => void): Walk {
-  const table = new WebAssembly.Table({ element: 'anyfunc', initial: setup.kernels.length });
-  const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, setup.scratch | 0);
-  const env = { memory: setup.memory, scratch, table, mark };
-  const exports = setup.modules.map((module) => new WebAssembly.Instance(module, { env }).exports as Exports);
-  for (const [index, { module, name }] of setup.kernels.entries()) table.set(index, exports[module]![name]);
-  const walk = exports[setup.walker]!.walk!;
-  return (tape, steps) => walk(tape, steps, setup.thread, setup.threads, setup.spins);
+  const walks = setup.memories.map((memory, index) => {
+    const table = new WebAssembly.Table({ element: 'anyfunc', initial: setup.kernels.length });
+    const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, setup.scratch[index]! | 0);
+    const env = { memory, scratch, table, mark };
+    const exports = setup.modules.map((module) => new WebAssembly.Instance(module, { env }).exports as Exports);
+    for (const [entry, { module, name }] of setup.kernels.entries()) table.set(entry, exports[module]![name]);
+    return exports[setup.walker]!.walk!;
+  });
+  return (memory, tape, steps) => walks[memory]!(tape, steps, setup.thread, setup.threads, setup.spins);
 }
 
 /**
@@ -58,7 +63,7 @@ const idleSpins = 300_000;
 /** The life of a worker thread: wait for an epoch, walk the tape, again; returns at the exit command. */
 export function serve(setup: ThreadSetup, onReady: () => void): void {
   const walk = instantiate(setup, () => {});
-  const words = new Int32Array(setup.memory.buffer, 0, 256);
+  const words = signalWords(setup);
   const epochAt = signals.epoch >> 2;
   let epoch = Atomics.load(words, epochAt);
   onReady();
@@ -68,24 +73,32 @@ export function serve(setup: ThreadSetup, onReady: () => void): void {
     epoch = Atomics.load(words, epochAt);
     if (Atomics.load(words, signals.command >> 2) === commands.exit) return;
     try {
-      walk(words[signals.tape >> 2]!, words[signals.steps >> 2]!);
+      walk(words[signals.memory >> 2]!, words[signals.tape >> 2]!, words[signals.steps >> 2]!);
     } catch (error) {
       reportFailure(setup, error);
     }
   }
 }
 
+export const signalWords = ({ memories }: Pick<ThreadSetup, 'memories'>): Int32Array =>
+  new Int32Array(memories[0]!.buffer, 0, 256);
+
 /** Leaves the message where the caller finds it and wakes every thread that waits. */
-export function reportFailure({ memory, thread }: ThreadSetup, error: unknown): void {
+export function reportFailure({ memories, thread }: ThreadSetup, error: unknown): void {
+  const { buffer } = memories[0]!;
   const text = new TextEncoder().encode(`thread ${thread}: ${error instanceof Error ? error.message : String(error)}`);
   const bytes = text.subarray(0, signals.errorCapacity);
-  new Uint8Array(memory.buffer, signals.error, bytes.length).set(bytes);
-  new Int32Array(memory.buffer, signals.errorLength, 1)[0] = bytes.length;
-  poison(memory, controlAddress);
+  new Uint8Array(buffer, signals.error, bytes.length).set(bytes);
+  new Int32Array(buffer, signals.errorLength, 1)[0] = bytes.length;
+  for (const memory of memories) poison(memory, controlAddress);
 }
 
-export function failureText(memory: WebAssembly.Memory): string {
-  const length = new Int32Array(memory.buffer, signals.errorLength, 1)[0]!;
+/** What the failing thread left; a thread that is gone leaves nothing. */
+export function failureText({ memories }: Pick<ThreadSetup, 'memories'>): string {
+  const { buffer } = memories[0]!;
+  const length = new Int32Array(buffer, signals.errorLength, 1)[0]!;
+  if (length === 0) return `a thread did not come to a barrier within ${PATIENCE} s`;
   // TextDecoder refuses shared memory: decode a copy.
-  return new TextDecoder().decode(new Uint8Array(memory.buffer, signals.error, length).slice());
+  const text = new TextDecoder().decode(new Uint8Array(buffer, signals.error, length).slice());
+  return `a kernel failed in ${text}`;
 }
