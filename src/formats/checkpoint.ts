@@ -2,28 +2,38 @@
 import { FormatError } from '../errors.ts';
 import type { ByteSource, FileFolder } from './bytes.ts';
 import { isPlainFileName } from './bytes.ts';
+import type { GgmlType } from './gguf-types.ts';
 import { readJson } from './json.ts';
-import type { TensorInfo } from './safetensors.ts';
+import type { Dtype, TensorInfo } from './safetensors.ts';
 import { readSafeTensorsHeader } from './safetensors.ts';
 
 export { readJson, readText } from './json.ts';
 
-export interface CheckpointTensor extends TensorInfo {
+/** A tensor's place in a file of either format. */
+export interface TensorPlace extends Omit<TensorInfo, 'dtype'> {
+  readonly dtype: Dtype | GgmlType;
+}
+
+export interface CheckpointTensor extends TensorPlace {
   /** Name of the file that holds it; `offset` counts from that file's start. */
   readonly file: string;
   /** Fills `target` (any memory) with the tensor's bytes from `start` on. @throws FormatError OutOfTensor, FileChanged */
   readInto(start: number, target: Uint8Array): Promise<void>;
 }
 
-export interface Checkpoint {
+/** The tensors of one model, whatever files hold them. */
+export interface TensorFiles {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** Texts of `__metadata__`; the first shard that has a key wins. */
-  readonly metadata: ReadonlyMap<string, string>;
   /** Names of the files, in the order of their names. */
   readonly files: readonly string[];
   /** What is wrong and does not matter. */
   readonly warnings: readonly string[];
   close(): Promise<void>;
+}
+
+export interface Checkpoint extends TensorFiles {
+  /** Texts of `__metadata__`; the first shard that has a key wins. */
+  readonly metadata: ReadonlyMap<string, string>;
 }
 
 const SINGLE = 'model.safetensors';
@@ -141,7 +151,7 @@ function checkAllFound(index: Index, tensors: ReadonlyMap<string, unknown>, file
   }
 }
 
-function sizeWarnings({ totalSize }: Index, tensors: ReadonlyMap<string, TensorInfo>): string[] {
+function sizeWarnings({ totalSize }: Index, tensors: ReadonlyMap<string, TensorPlace>): string[] {
   const bytes = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   if (totalSize === undefined || totalSize === bytes) return [];
   return [
@@ -149,7 +159,8 @@ function sizeWarnings({ totalSize }: Index, tensors: ReadonlyMap<string, TensorI
   ];
 }
 
-function checkpointTensor(info: TensorInfo, file: string, source: ByteSource): CheckpointTensor {
+/** @param file name of the file, @param source its bytes */
+export function checkpointTensor(info: TensorPlace, file: string, source: ByteSource): CheckpointTensor {
   return {
     ...info,
     file,
