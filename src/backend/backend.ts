@@ -48,6 +48,9 @@ export interface BackendOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A clock is read after each step, after the last step of each scope, or never: a look costs about a microsecond. */
+export type Timing = 'off' | 'scopes' | 'steps';
+
 export interface StepTime {
   /** Index into the plan's steps. */
   readonly step: number;
@@ -70,8 +73,8 @@ export interface Backend {
   logits(i: number): Float32Array;
   /** Copy of a tap of the last forward. [T, width] */
   tap(name: string): Float32Array;
-  /** Times per step of the last forward while `timing` is on. */
-  timing: boolean;
+  timing: Timing;
+  /** Times of the last forward while `timing` is on: per step, or summed up at the last step in a row with one scope. */
   stepTimes(): readonly StepTime[];
   dispose(): Promise<void>;
 }

@@ -198,7 +198,7 @@ export class Model implements AsyncDisposable {
       return sequence.reserve(sequence.length + added.length);
     });
     const logs = wantsForward();
-    this.#backend.timing = this.timing || logs;
+    this.#backend.timing = logs ?? (this.timing ? 'scopes' : 'off');
     await this.#backend.forward({
       tokens: Int32Array.from(tokens),
       positions: Int32Array.from(positions),
@@ -207,7 +207,7 @@ export class Model implements AsyncDisposable {
       wanted: Int32Array.from(wanted),
     });
     for (const { sequence, tokens: added } of parts) sequence.length += added.length;
-    if (!this.#backend.timing) return;
+    if (this.#backend.timing === 'off') return;
     const times = this.#backend.stepTimes();
     const tree = this.#timer(times);
     this.lastPhases = phasesOf(tree);

@@ -38,13 +38,15 @@ export const control = {
   wanted: 4,
   /** i32: up to this many rows, replicable steps are done in full by every thread. */
   replicateLimit: 8,
-  /** i32: not 0: `env.mark(step)` is called on thread 0 after each step. */
+  /** i32, one of `timings`: after which steps thread 0 calls `env.mark()`. */
   timing: 12,
   poison: 64,
   arrivals: 128,
   round: 192,
   bytes: 256,
 } as const;
+
+export const timings = { off: 0, scopes: 1, steps: 2 } as const;
 
 /** Seconds after which a thread that does not come is taken for dead; no step takes as long. */
 export const PATIENCE = 60;

@@ -20,11 +20,12 @@ import {
   type Module,
   not,
   notEqual,
+  or,
   repeat,
   returns,
   when,
 } from '../wasm/assembler.ts';
-import { barrier, control } from './barrier.ts';
+import { barrier, control, timings } from './barrier.ts';
 import { RECORD_BYTES } from './record.ts';
 
 /** Bits of a record's word 1. */
@@ -35,18 +36,20 @@ export const flags = {
   replicable: 2,
   /** The row count that decides is that of the wanted rows. */
   wanted: 4,
+  /** The last step in a row with one scope: a clock that reads scopes is read after it. */
+  scopeEnd: 16,
   /** A barrier follows also when every thread did all of it. */
   barrierAlways: 8,
 } as const;
 
 /**
  * walk(tape, steps, thread, threads, spins) -> i32: 0, or not 0 when a thread failed. At least one step. Kernels come from
- * the imported table `env.table`, `env.mark(step)` from the caller; the control block and `patience` are described in
+ * the imported table `env.table`, `env.mark()` from the caller; the control block and `patience` are described in
  * barrier.ts.
  */
 export function walker(module: Module, controlAddress: number, patience?: number): Func {
   module.importTable();
-  const mark = module.importFunc('mark', ['i32']);
+  const mark = module.importFunc('mark', []);
   const meet = barrier(module, controlAddress, patience);
   const f = module.func('walk', ['i32', 'i32', 'i32', 'i32', 'i32'], 'i32');
   const [tape, steps, thread] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
@@ -74,7 +77,15 @@ export function walker(module: Module, controlAddress: number, patience?: number
       when(and(notEqual(waits.get, constant(0)), lessUnsigned(constant(1), threads.get)), [
         when(call<'i32'>(meet, threads.get, spins.get), [returns(constant(1))]),
       ]),
-      when(setting(control.timing), [when(equal(thread.get, constant(0)), [call(mark, step.get)])]),
+      when(setting(control.timing), [
+        when(
+          and(
+            equal(thread.get, constant(0)),
+            or(equal(setting(control.timing), constant(timings.steps)), notEqual(flag(flags.scopeEnd), constant(0))),
+          ),
+          [call(mark)],
+        ),
+      ]),
       tape.set(add(tape.get, constant(RECORD_BYTES))),
     ),
     constant(0),

@@ -89,16 +89,20 @@ export function configureLogging(directives: string | undefined, write: (text: s
 
 /** LogTape disposes its sinks when the process exits, which writes what is left. */
 function lineSink(write: (text: string) => void): Sink & Disposable {
-  let waiting = '';
+  let lines = '';
   const flush = (): void => {
-    if (waiting !== '') write(waiting);
-    waiting = '';
+    if (lines !== '') write(lines);
+    lines = '';
   };
   const sink = (record: LogRecord): void => {
-    if (waiting === '') queueMicrotask(flush);
-    waiting += `${lineOf(record)}\n`;
+    if (lines === '') queueMicrotask(flush);
+    lines += `${lineOf(record)}\n`;
   };
-  return Object.assign(sink, { [Symbol.dispose]: flush });
+  const dispose = (): void => {
+    flushLog();
+    flush();
+  };
+  return Object.assign(sink, { [Symbol.dispose]: dispose });
 }
 
 function lineOf({ category, level, message }: LogRecord): string {
@@ -109,8 +113,13 @@ function lineOf({ category, level, message }: LogRecord): string {
 
 const loggers = new Map<string, Logger>();
 
-/** The logger of a dotted category. */
+/** The logger of a dotted category, for an event after all those that wait. */
 export function loggerOf(category: string): Logger {
+  flushLog();
+  return loggerAt(category);
+}
+
+function loggerAt(category: string): Logger {
   let logger = loggers.get(category);
   if (!logger) loggers.set(category, (logger = getLogger(category.split('.'))));
   return logger;
@@ -118,25 +127,58 @@ export function loggerOf(category: string): Logger {
 
 /** Whether anybody reads this: ask before measuring or building text. */
 export function wants(category: string, level: LogLevel): boolean {
-  return loggerOf(category).isEnabledFor(level);
+  return loggerAt(category).isEnabledFor(level);
 }
 
-/** Whether a forward's steps must be timed for the log. */
-export function wantsForward(): boolean {
-  return wants('lanewise.model', 'debug') || wants('lanewise.layer', 'debug') || wants('lanewise.kernel', 'trace');
+/** How finely a forward must be timed for the log, if at all. */
+export function wantsForward(): 'scopes' | 'steps' | undefined {
+  if (wants('lanewise.kernel', 'trace')) return 'steps';
+  return wants('lanewise.model', 'debug') || wants('lanewise.layer', 'debug') ? 'scopes' : undefined;
+}
+
+/** Longest wait of an event. */
+const PATIENCE_MS = 100;
+let waiting: (() => void)[] = [];
+let since = 0;
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+/**
+ * Events of a generation are handed to the log some at a time: between two tokens, on cold caches, they cost several
+ * times as much.
+ */
+function later(event: () => void): void {
+  waiting.push(event);
+  if (timer === undefined) {
+    since = performance.now();
+    timer = setTimeout(flushLog, PATIENCE_MS);
+  } else if (performance.now() - since > PATIENCE_MS) {
+    // A generation may keep the event loop from its timers.
+    flushLog();
+  }
+}
+
+/** Hands over all events that wait. */
+export function flushLog(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  const events = waiting;
+  waiting = [];
+  for (const event of events) event();
 }
 
 /** `[perf] generator.prefill tokens=5 12.3ms` */
 export function logPrefill(tokens: number, ms: number): void {
   if (!wants('lanewise.generator', 'debug')) return;
-  loggerOf('lanewise.generator').debug(`[perf] generator.prefill tokens=${tokens} ${formatMilliseconds(ms)}`);
+  later(() =>
+    loggerAt('lanewise.generator').debug(`[perf] generator.prefill tokens=${tokens} ${formatMilliseconds(ms)}`),
+  );
 }
 
 /** `[perf] generator.decode_step token=4 model=8.1ms sample=0.20ms total=8.3ms` */
 export function logDecodeStep(token: number, modelMs: number, sampleMs: number): void {
   if (!wants('lanewise.generator', 'debug')) return;
-  const times = pairs({ model: modelMs, sample: sampleMs, total: modelMs + sampleMs });
-  loggerOf('lanewise.generator').debug(`[perf] generator.decode_step token=${token} ${times}`);
+  const times = { model: modelMs, sample: sampleMs, total: modelMs + sampleMs };
+  later(() => loggerAt('lanewise.generator').debug(`[perf] generator.decode_step token=${token} ${pairs(times)}`));
 }
 
 /** What a step did, for its trace line. */
@@ -157,26 +199,26 @@ export function logForward(
   times: readonly StepMilliseconds[],
   describe: (step: number) => StepWork,
 ): void {
+  if (wantsForward()) later(() => writeForward(tree, steps, times, describe));
+}
+
+function writeForward(...[tree, steps, times, describe]: Parameters<typeof logForward>): void {
   if (wants('lanewise.kernel', 'trace')) {
-    const logger = loggerOf('lanewise.kernel');
+    const logger = loggerAt('lanewise.kernel');
     for (const { step, ms } of times) {
       const { text, bytes } = describe(step);
       const rate = formatBandwidth(bytes, ms);
       logger.trace(`[perf] kernel.${steps[step]!.op} ${text} ${formatMilliseconds(ms)} (${rate})`);
     }
   }
-  if (wants('lanewise.layer', 'debug')) {
-    // One record for all layers: a record costs as much as a kernel of a small model.
-    const lines = tree.children.filter(isLayer).map(({ path, children }) => {
-      const times = pairs(Object.fromEntries(children.map(({ name, ms }) => [name, ms])));
-      return `[perf] ${path}.forward ${times}`;
-    });
-    loggerOf('lanewise.layer').debug(lines.join('\n'));
-  }
-  if (wants('lanewise.model', 'debug')) {
-    loggerOf('lanewise.model').debug(`[perf] model.forward ${pairs({ ...phasesOf(tree) })}`);
-  }
+  // One record for all layers: a record costs as much as a kernel of a small model.
+  const layers = tree.children.filter(isLayer).map(layerLine);
+  loggerAt('lanewise.layer').debug(layers.join('\n'));
+  loggerAt('lanewise.model').debug(`[perf] model.forward ${pairs({ ...phasesOf(tree) })}`);
 }
+
+const layerLine = ({ path, children }: ScopeTime): string =>
+  `[perf] ${path}.forward ${pairs(Object.fromEntries(children.map(({ name, ms }) => [name, ms])))}`;
 
 const pairs = (times: Readonly<Record<string, number>>): string =>
   Object.entries(times)

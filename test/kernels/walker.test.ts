@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { control, poison } from '../../src/kernels/barrier.ts';
+import { control, poison, timings } from '../../src/kernels/barrier.ts';
 import { RECORD_BYTES } from '../../src/kernels/record.ts';
 import { flags, walker } from '../../src/kernels/walker.ts';
 import {
@@ -85,8 +85,8 @@ function prepare(tape: readonly (readonly [kernel: string, flags: number])[], se
 function walkAlone(flag: number, settings: Settings, thread: number, threads: number) {
   const { memory, words, at } = prepare([['log', flag]], settings);
   words[(CONTROL + control.arrivals) / 4] = threads - 1;
-  const marks: number[] = [];
-  const walk = instantiate({ memory, module, kernels: KERNELS }, (step) => marks.push(step));
+  let marks = 0;
+  const walk = instantiate({ memory, module, kernels: KERNELS }, () => marks++);
   assert.equal(walk(TAPE, 1, thread, threads, 0), 0);
   assert.equal(words[SLOTS / 4], 1);
   return { call: [words[SLOTS / 4 + 2], words[SLOTS / 4 + 3]], barriers: at(control.round), marks };
@@ -111,24 +111,31 @@ test('a step is divided, or replicated when few rows make that cheaper', () => {
     const got = walkAlone(flag, settings, 1, 2);
     assert.deepEqual([got.call, got.barriers], [call, barriers], `flags ${flag}, ${JSON.stringify(settings)}`);
     // A thread alone never meets anybody.
-    assert.deepEqual(walkAlone(flag, settings, 0, 1), { call: [0, 1], barriers: 0, marks: [] });
+    assert.deepEqual(walkAlone(flag, settings, 0, 1), { call: [0, 1], barriers: 0, marks: 0 });
   }
 });
 
-test('marks come from thread 0, in order, while timing is on', () => {
-  assert.deepEqual(walkAlone(0, { timing: 1 }, 0, 2).marks, [0]);
-  assert.deepEqual(walkAlone(0, { timing: 1 }, 1, 2).marks, []);
-  const { memory } = prepare(
-    [
-      ['log', 1],
-      ['log', 2],
-      ['log', 0],
-    ],
-    { timing: 1, replicateLimit: 5 },
-  );
-  const marks: number[] = [];
-  instantiate({ memory, module, kernels: KERNELS }, (step) => marks.push(step))(TAPE, 3, 0, 1, 0);
-  assert.deepEqual(marks, [0, 1, 2]);
+test('marks come from thread 0, after each step or each scope', () => {
+  assert.equal(walkAlone(0, { timing: timings.steps }, 0, 2).marks, 1);
+  assert.equal(walkAlone(0, { timing: timings.steps }, 1, 2).marks, 0);
+  const tape = [
+    ['log', 1],
+    ['log', 2 | flags.scopeEnd],
+    ['log', flags.scopeEnd],
+    ['log', 0],
+  ] as const;
+  for (const [timing, expected] of [
+    [timings.off, []],
+    [timings.scopes, [2, 3]],
+    [timings.steps, [1, 2, 3, 4]],
+  ] as const) {
+    const { memory, words } = prepare(tape, { timing, replicateLimit: 5 });
+    // How many steps had run at each mark.
+    const marks: number[] = [];
+    const walk = instantiate({ memory, module, kernels: KERNELS }, () => marks.push(words[SLOTS / 4]!));
+    walk(TAPE, tape.length, 0, 1, 0);
+    assert.deepEqual(marks, expected);
+  }
 });
 
 /** Starts `threads` workers on one tape; their results. */

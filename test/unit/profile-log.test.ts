@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { OptionError } from '../../src/errors.ts';
 import {
   configureLogging,
+  flushLog,
   logDecodeStep,
   logForward,
   loggerOf,
@@ -38,6 +40,7 @@ async function linesUnder(directives: string | undefined): Promise<string[]> {
   }));
   loggerOf('lanewise.loader').info('ready');
   loggerOf('lanewise.kernel').warn('a kernel was replaced');
+  flushLog();
   await Promise.resolve();
   assert.ok(writes <= 1, 'lines of one turn are written at once');
   return text.split('\n').slice(0, -1);
@@ -54,18 +57,19 @@ const info = '[info] lanewise.loader: ready';
 
 test('warnings only, unless asked', async () => {
   assert.deepEqual(await linesUnder(undefined), [warning]);
-  assert.equal(wantsForward(), false);
+  assert.equal(wantsForward(), undefined);
 });
 
 test('debug writes prefill, decode steps, forwards and layers', async () => {
   const expected = [...generator, ...layers, ...model, info, warning];
   assert.deepEqual(await linesUnder('lanewise=debug'), expected);
   assert.deepEqual(await linesUnder('DEBUG'), expected);
-  assert.ok(wantsForward());
+  assert.equal(wantsForward(), 'scopes');
 });
 
 test('trace adds the kernels with shape and rate', async () => {
   const lines = await linesUnder('lanewise=info,lanewise.kernel=trace');
+  assert.equal(wantsForward(), 'steps');
   assert.equal(lines.length, steps.length + 2);
   assert.equal(lines[1], '[perf] kernel.matmul q8_0 [1x768]x[3072x768] 10.0ms (0.3 GB/s)');
   assert.deepEqual(lines.slice(-2), [info, warning]);
@@ -81,6 +85,20 @@ test('off writes nothing and describes no step', async () => {
   assert.deepEqual(await linesUnder('off'), []);
   assert.equal(wants('lanewise.kernel', 'trace'), false);
   logForward(createScopeTimer(steps)(times), steps, times, () => assert.fail('described although off'));
+});
+
+test('events of a generation are written within a moment, in order', async () => {
+  let text = '';
+  configureLogging('debug', (lines) => {
+    text += lines;
+  });
+  logPrefill(5, 12.34);
+  loggerOf('lanewise.loader').info('ready');
+  logDecodeStep(4, 8.1, 0.2);
+  await Promise.resolve();
+  assert.equal(text, `${generator[0]}\n${info}\n`);
+  for (const patience = Date.now() + 10_000; !text.includes('decode_step') && Date.now() < patience; ) await sleep(10);
+  assert.equal(text, `${generator[0]}\n${info}\n${generator[1]}\n`);
 });
 
 test('the later of two directives for one category wins', () => {

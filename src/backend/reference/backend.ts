@@ -2,7 +2,7 @@
 import { LanewiseError } from '../../errors.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
-import type { Backend, BackendOptions, Batch, LoadTimes, StepTime, TensorData } from '../backend.ts';
+import type { Backend, BackendOptions, Batch, LoadTimes, StepTime, TensorData, Timing } from '../backend.ts';
 import { KvPages } from './kv-pages.ts';
 import { type HeldWeight, runStep, type State } from './steps.ts';
 
@@ -61,7 +61,7 @@ class ReferenceBackend implements Backend {
   readonly maxRows: number;
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;
-  timing = false;
+  timing: Timing = 'off';
   readonly #plan: Plan;
   readonly #weights: readonly HeldWeight[];
   readonly #caches: readonly KvPages[];
@@ -104,7 +104,7 @@ class ReferenceBackend implements Backend {
     for (const [index, step] of this.#plan.steps.entries()) {
       const start = performance.now();
       runStep(step, state);
-      if (this.timing) this.#times.push({ step: index, ms: performance.now() - start });
+      if (this.timing !== 'off') this.#times.push({ step: index, ms: performance.now() - start });
     }
   }
 

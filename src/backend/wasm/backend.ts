@@ -1,11 +1,19 @@
 /** The fast backend: a plan compiled to kernels and tapes, walked by all threads. */
 import { LanewiseError, OutOfMemoryError } from '../../errors.ts';
-import { control } from '../../kernels/barrier.ts';
+import { control, timings } from '../../kernels/barrier.ts';
 import { activationStride } from '../../kernels/layout.ts';
 import { rowBytes } from '../../plan/memory.ts';
 import { ropeRow } from '../../plan/rope.ts';
 import type { BufferId, Plan } from '../../plan/step.ts';
-import { type Backend, type BackendOptions, type Batch, type LoadTimes, PAGE, type StepTime } from '../backend.ts';
+import {
+  type Backend,
+  type BackendOptions,
+  type Batch,
+  type LoadTimes,
+  PAGE,
+  type StepTime,
+  type Timing,
+} from '../backend.ts';
 import { type Choice, formatKey, productFamily } from './choice.ts';
 import type { WasmHost } from './host.ts';
 import { KernelSet } from './kernel-set.ts';
@@ -52,8 +60,9 @@ interface Shelf extends LoadTarget {
 /** A walk: records of one part's tape. */
 interface Walk extends Segment {
   readonly tape: number;
-  /** For each record the index of its step in the plan. */
-  readonly stepOf: readonly number[];
+  /** Records, and for each clock setting the steps of the plan after which it is read. */
+  readonly records: number;
+  readonly marked: Readonly<Record<Exclude<Timing, 'off'>, readonly number[]>>;
 }
 
 /** Compiles the plan, starts the threads and loads the weights. */
@@ -97,11 +106,13 @@ export async function buildBackend(options: BuildOptions): Promise<WasmBackend> 
     }
     const ends = shelves.map(({ map }) => map.tape);
     const walks = segments.map((segment, index): Walk => {
-      const { words, stepOf } = tapes[index]!;
+      const { words, stepOf, scopeEnds } = tapes[index]!;
+      const steps = stepOf.map((step) => step + segment.from);
       const tape = ends[segment.part]!;
       shelves[segment.part]!.memory.i32(tape, words.length).set(words);
       ends[segment.part]! += words.byteLength;
-      return { ...segment, tape, stepOf: stepOf.map((step) => step + segment.from) };
+      const scopes = scopeEnds.map((record) => steps[record]!);
+      return { ...segment, tape, records: stepOf.length, marked: { steps, scopes } };
     });
     return new WasmBackend({ options, shelves, pool, walks, marks, loadTimes });
   } catch (error) {
@@ -142,7 +153,7 @@ export class WasmBackend implements Backend {
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;
   readonly choice: Choice;
-  timing = false;
+  timing: Timing = 'off';
   readonly #plan: Plan;
   readonly #shelves: readonly Shelf[];
   readonly #pool: Pool;
@@ -195,14 +206,14 @@ export class WasmBackend implements Backend {
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     for (const shelf of this.#shelves) this.#writeBatch(batch, shelf);
     const times: StepTime[] = [];
-    for (const { part, tape, stepOf, copies } of this.#walks) {
+    for (const { part, tape, records, marked, copies } of this.#walks) {
       for (const { buffer, part: from } of copies) this.#copyRows(buffer, from, part);
       const start = performance.now();
       this.#marks.length = 0;
-      await this.#pool.run(part, tape, stepOf.length);
-      if (this.timing) addTimes(times, start, this.#marks, stepOf);
+      await this.#pool.run(part, tape, records);
+      if (this.timing !== 'off') addTimes(times, start, this.#marks, marked[this.timing]);
     }
-    if (this.timing) this.#times = times;
+    if (this.timing !== 'off') this.#times = times;
   }
 
   logits(i: number): Float32Array {
@@ -277,7 +288,7 @@ export class WasmBackend implements Backend {
     settings[control.rows / 4] = count;
     settings[control.wanted / 4] = wanted.length;
     settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
-    settings[control.timing / 4] = this.timing ? 1 : 0;
+    settings[control.timing / 4] = timings[this.timing];
     memory.i32(map.tokens, count).set(tokens);
     memory.i32(map.positions, count).set(positions);
     memory.i32(map.sequences, count).set(sequences);
@@ -297,11 +308,11 @@ export class WasmBackend implements Backend {
 }
 
 /** Times between marks, added up per step of the plan. */
-function addTimes(times: StepTime[], start: number, marks: readonly number[], stepOf: readonly number[]): void {
+function addTimes(times: StepTime[], start: number, marks: readonly number[], steps: readonly number[]): void {
   let before = start;
-  for (const [record, step] of stepOf.entries()) {
-    const ms = marks[record]! - before;
-    before = marks[record]!;
+  for (const [index, step] of steps.entries()) {
+    const ms = marks[index]! - before;
+    before = marks[index]!;
     const last = times.at(-1);
     if (last?.step === step) times[times.length - 1] = { step, ms: last.ms + ms };
     else times.push({ step, ms });

@@ -35,6 +35,8 @@ export interface Tape {
   readonly words: Int32Array;
   /** For each record the index of its step in the plan. */
   readonly stepOf: readonly number[];
+  /** The records that end a scope. */
+  readonly scopeEnds: readonly number[];
 }
 
 type Case<Op extends Step['op']> = Extract<Step, { op: Op }>;
@@ -56,16 +58,20 @@ export function lower(options: LowerOptions): Tape {
   const steps = options.plan.steps.flatMap((step, index) => lowering.step(step, index));
   const barriers = placeBarriers(steps);
   const words = new Int32Array((steps.length * RECORD_BYTES) / 4);
+  const scopeOf = (record: Lowered | undefined) => record && options.plan.steps[record.step]!.scope;
+  const scopeEnds = [...steps.keys()].filter((index) => scopeOf(steps[index]) !== scopeOf(steps[index + 1]));
+  const ends = new Set(scopeEnds);
   steps.forEach((step, index) => {
     const { divided, replicated } = barriers[index]!;
     const flag =
       (divided ? flags.barrier : 0) |
       (replicated ? flags.barrierAlways : 0) |
       (step.replicable ? flags.replicable : 0) |
-      (step.wanted ? flags.wanted : 0);
+      (step.wanted ? flags.wanted : 0) |
+      (ends.has(index) ? flags.scopeEnd : 0);
     words.set([step.kernel, flag, ...step.words], (index * RECORD_BYTES) / 4);
   });
-  return { words, stepOf: steps.map((step) => step.step) };
+  return { words, stepOf: steps.map((step) => step.step), scopeEnds };
 }
 
 class Lowering {

@@ -28,7 +28,7 @@ export class Pool {
   #crew: Thread[] = [];
   #broken = false;
 
-  private constructor(host: WasmHost, setup: CrewSetup, scratchOf: ScratchOf, mark: (step: number) => void) {
+  private constructor(host: WasmHost, setup: CrewSetup, scratchOf: ScratchOf, mark: () => void) {
     this.#host = host;
     this.#setup = setup;
     this.#scratchOf = scratchOf;
@@ -36,13 +36,8 @@ export class Pool {
     this.#walk = instantiate(this.#setupOf(0), mark);
   }
 
-  /** @param mark called after each step while timing is on */
-  static async start(
-    host: WasmHost,
-    setup: CrewSetup,
-    scratchOf: ScratchOf,
-    mark: (step: number) => void,
-  ): Promise<Pool> {
+  /** @param mark called where the timing setting says */
+  static async start(host: WasmHost, setup: CrewSetup, scratchOf: ScratchOf, mark: () => void): Promise<Pool> {
     const pool = new Pool(host, setup, scratchOf, mark);
     await pool.#spawn();
     return pool;

@@ -41,8 +41,8 @@ export type Walk = (memory: number, tape: number, steps: number) => number;
 
 type Exports = Record<string, (...args: number[]) => number>;
 
-/** Instances of all modules over each memory, for one thread. `mark` is called after each step while the timing flag is on. */
-export function instantiate(setup: ThreadSetup, mark: (step: number) => void): Walk {
+/** Instances of all modules over each memory, for one thread. `mark` is called where the timing setting says. */
+export function instantiate(setup: ThreadSetup, mark: () => void): Walk {
   const walks = setup.memories.map((memory, index) => {
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: setup.kernels.length });
     const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, setup.scratch[index]! | 0);
