@@ -11,12 +11,16 @@ const modes = {
   off: () => configureLogging('off', () => {}),
   timing: () => configureLogging('off', () => {}),
   'debug log': () => configureLogging('lanewise=debug', () => {}),
+  // What the method itself is good for.
+  'off again': () => configureLogging('off', () => {}),
 };
 const samples = new Map(Object.keys(modes).map((name) => [name, [] as number[]]));
 /** Steps of one turn, several times those between two writes of the log; their mean holds the writing too. */
 const TURN = 80;
 for (let step = 0; step < Number(steps); step += TURN) {
-  for (const [name, enter] of Object.entries(modes)) {
+  const turns = Object.entries(modes);
+  if ((step / TURN) % 2) turns.reverse();
+  for (const [name, enter] of turns) {
     enter();
     model.timing = name === 'timing';
     const sequence = model.sequence();

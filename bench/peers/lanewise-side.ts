@@ -1,11 +1,10 @@
 /** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the messages. */
 import { load } from '../../src/node.ts';
-import { storageBytes } from '../../src/quant/storage.ts';
 import type { Introduction, LanewiseOptions, Turn } from './side.ts';
 
 const options = JSON.parse(process.argv[2]!) as LanewiseOptions;
 const { promptTokens, decodeTokens, threads, quantize } = options;
-const contextLength = promptTokens + decodeTokens;
+const contextLength = promptTokens + 2 * decodeTokens;
 const model = await load(options.model, { quantize, threads, contextLength });
 const prompt = Array.from({ length: promptTokens }, (_, i) => 300 + ((i * 37) % 5000));
 
@@ -20,14 +19,19 @@ async function turn(): Promise<Turn> {
       if (logits) next = greedy(logits);
     }
     const prefillMs = performance.now() - start;
-    const decodeMs: number[] = [];
+    const [evaluateMs, generateMs]: [number[], number[]] = [[], []];
+    for (let i = 0; i < decodeTokens; i++) {
+      const before = performance.now();
+      await model.step([{ sequence, tokens: [next], wanted: false }]);
+      evaluateMs.push(performance.now() - before);
+    }
     for (let i = 0; i < decodeTokens; i++) {
       const before = performance.now();
       const [logits] = await model.step([{ sequence, tokens: [next], wanted: true }]);
       next = greedy(logits!);
-      decodeMs.push(performance.now() - before);
+      generateMs.push(performance.now() - before);
     }
-    return { prefillMs, decodeMs: [decodeMs] };
+    return { prefillMs, decodeMs: { evaluate: evaluateMs, generate: generateMs } };
   } finally {
     sequence.release();
   }
@@ -41,17 +45,16 @@ function greedy(logits: Float32Array): number {
 
 /** Linear layers, and keys and values in the middle of the decoded text. */
 function introduction(): Introduction {
-  const { weights, caches } = model.description.plan;
-  const linear = weights.filter((weight) => weight.linear);
-  const position = promptTokens + decodeTokens / 2;
-  const cached = caches.map(
-    ({ kvHeads, headDim, window = position }) => Math.min(window, position) * kvHeads * headDim * 2 * 4,
-  );
-  const matrices = linear.map(({ shape, storage }) => shape[0]! * storageBytes(storage, shape[1]!));
+  const { plan } = model.description;
+  const output = plan.weights.find(({ role }) => role === 'output')!;
+  const { bytes } = output.shares === undefined ? output : plan.weights[output.shares]!;
   return {
-    bytesPerToken: [...matrices, ...cached].reduce((sum, bytes) => sum + bytes, 0),
-    operationsPerToken: linear
-      .filter(({ role }) => role !== 'output')
+    bytesPerToken: {
+      evaluate: model.decodeBytes(promptTokens + decodeTokens / 2) - bytes,
+      generate: model.decodeBytes(promptTokens + 1.5 * decodeTokens),
+    },
+    operationsPerToken: plan.weights
+      .filter(({ linear, role }) => linear && role !== 'output')
       .reduce((sum, { shape }) => sum + 2 * shape[0]! * shape[1]!, 0),
   };
 }

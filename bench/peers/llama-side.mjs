@@ -38,7 +38,7 @@ async function turn() {
     if (generateMs.length > decodeTokens) break;
   }
   sequence.dispose();
-  return { prefillMs, decodeMs: [evaluateMs, generateMs.slice(1)] };
+  return { prefillMs, decodeMs: { evaluate: evaluateMs, generate: generateMs.slice(1) } };
 }
 
 process.on('message', async () => process.send(await turn()));

@@ -17,17 +17,20 @@ export interface LanewiseOptions extends SideOptions {
   readonly quantize: string;
 }
 
+/** A decoded token is evaluated into the cache, without logits, or generated greedily, which takes the output matrix too. */
+export type Way = 'evaluate' | 'generate';
+
 export interface Turn {
   /** The whole prompt. */
   readonly prefillMs: number;
-  /** Milliseconds of each token, for each way of decoding that the engine offers. */
-  readonly decodeMs: readonly (readonly number[])[];
+  /** Milliseconds of each token. */
+  readonly decodeMs: Readonly<Record<Way, readonly number[]>>;
 }
 
 /** What Lanewise says of its model; empty from others. */
 export interface Introduction {
   /** Bytes of weights, keys and values that one decoded token reads. */
-  readonly bytesPerToken?: number;
+  readonly bytesPerToken?: Readonly<Record<Way, number>>;
   /** Multiplications and additions of the linear layers for one token of a prompt. */
   readonly operationsPerToken?: number;
 }

@@ -1,8 +1,8 @@
 /** `lanewise bench`: the comparison of storage policies on this machine, beside its memory bandwidth. */
-
+import { freemem } from 'node:os';
 import type { Model } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
-import { load, measureMachine } from '../node.ts';
+import { describeModel, load, measureMachine } from '../node.ts';
 import { renderTable } from '../profile/table.ts';
 import { linearLayers, modelLine, modelPath } from './models.ts';
 import { inFlags, numberOf, print, say } from './terminal.ts';
@@ -21,7 +21,7 @@ interface Row {
   readonly policy: string;
   readonly layers: number;
   readonly quantized: number;
-  /** Bytes of weights that one decode step reads. */
+  /** Bytes of weights and cache that the decode step in the middle reads. */
   readonly bytes: number;
   readonly projectionMs: number[];
   readonly decodeMs: number[];
@@ -48,8 +48,8 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     const policies = split(flags.policies ?? 'none,q8_0,q8_0:min-dim=1024');
     const threads = numberOf('--threads', flags.threads);
     const rows: Row[] = [];
-    // One model at a time is in memory; its turns follow each other, with the roof measured before and after all.
-    for (const quantize of policies) rows.push(await measure(path, quantize, threads, prompt, decode, repeat));
+    const work = { prompt, decode, repeat };
+    for (const group of await groups(path, policies)) rows.push(...(await measure(path, group, threads, work)));
     const roofs = await measureMachine(threads);
     const read = roofs.readAll.median;
     if (flags.json) await print(`${JSON.stringify(rows.map((row) => summary(row, prompt, read)))}\n`);
@@ -60,46 +60,62 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
   }
 }
 
-async function measure(
-  path: string,
-  quantize: string,
-  threads: number | undefined,
-  prompt: number,
-  decode: number,
-  repeat: number,
-): Promise<Row> {
-  await using model = await load(path, { quantize, threads });
-  const { contextLength, vocab } = { ...model.description.config, contextLength: model.contextLength };
-  if (prompt + decode > contextLength)
-    throw new OptionError(
-      '--prompt-tokens',
-      `with --decode-tokens at most ${contextLength}, the context`,
-      prompt + decode,
-    );
-  say(`${quantize}: ${modelLine(model.description)}`);
+interface Work {
+  readonly prompt: number;
+  readonly decode: number;
+  readonly repeat: number;
+}
+
+/** Policies that are measured in turns: all of them, where memory holds all their models at once. */
+async function groups(path: string, policies: readonly string[]): Promise<string[][]> {
+  const models = await Promise.all(policies.map((quantize) => describeModel(path, quantize)));
+  const bytes = models.flatMap(({ plan }) => plan.weights).reduce((sum, weight) => sum + weight.bytes, 0);
+  if (bytes < freemem() * 0.7) return [[...policies]];
+  say('memory does not hold the models of all policies at once: they are measured one after the other');
+  return policies.map((policy) => [policy]);
+}
+
+async function measure(path: string, policies: readonly string[], threads: number | undefined, work: Work) {
+  const { prompt, decode, repeat } = work;
+  const entries: { readonly model: Model; readonly row: Row }[] = [];
+  try {
+    for (const quantize of policies) {
+      const model = await load(path, { quantize, threads });
+      entries.push({ model, row: emptyRow(quantize, model, prompt + decode / 2) });
+      const most = model.contextLength;
+      if (prompt + decode > most)
+        throw new OptionError('--prompt-tokens', `with --decode-tokens at most ${most}, the context`, prompt + decode);
+      say(`${quantize}: ${modelLine(model.description)}`);
+    }
+    // The first turn meets cold caches and threads.
+    for (let turn = 0; turn <= repeat; turn++) {
+      for (const { model, row } of entries) {
+        const { vocab } = model.description.config;
+        const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
+        const result = await once(model, ids, decode);
+        if (turn === 0) continue;
+        row.prefillMs.push(result.prefillMs);
+        row.decodeMs.push(...result.decodeMs);
+        row.projectionMs.push(...result.projectionMs);
+      }
+    }
+    return entries.map(({ row }) => row);
+  } finally {
+    for (const { model } of entries) await model.dispose();
+  }
+}
+
+function emptyRow(policy: string, model: Model, position: number): Row {
   const layers = linearLayers(model.description);
-  const held = model.description.plan.weights.filter(({ role }) => role === 'attention' || role === 'ffn');
-  const head = model.description.plan.weights.find(({ role }) => role === 'output')!;
-  const headBytes = head.shares === undefined ? head.bytes : model.description.plan.weights[head.shares]!.bytes;
-  const row: Row = {
-    policy: quantize,
+  return {
+    policy,
     layers: layers.length,
     quantized: layers.filter(({ quantized }) => quantized).length,
-    bytes: held.reduce((sum, { bytes }) => sum + bytes, headBytes),
+    bytes: model.decodeBytes(position),
     projectionMs: [],
     decodeMs: [],
     prefillMs: [],
   };
-  const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
-  for (let turn = 0; turn <= repeat; turn++) {
-    const result = await once(model, ids, decode);
-    // The first turn meets cold caches and threads.
-    if (turn === 0) continue;
-    row.prefillMs.push(result.prefillMs);
-    row.decodeMs.push(...result.decodeMs);
-    row.projectionMs.push(...result.projectionMs);
-  }
-  return row;
 }
 
 async function once(

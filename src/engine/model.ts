@@ -2,6 +2,7 @@
 import type { Backend, LoadTimes } from '../backend/backend.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
+import { decodeBytes } from '../plan/memory.ts';
 import { describeWork } from '../plan/print.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf } from '../profile/scopes.ts';
@@ -78,6 +79,11 @@ export class Model implements AsyncDisposable {
   /** Bytes in memory. */
   memory(): ReturnType<Backend['memory']> {
     return this.#backend.memory();
+  }
+
+  /** Bytes of matrices and cache that a decode step at `position` reads: what it takes the memory at least. */
+  decodeBytes(position: number): number {
+    return decodeBytes(this.description.plan, position);
   }
 
   /** Events of one generation, token by token. @throws OptionError, LanewiseError ContextLengthExceeded */

@@ -1,4 +1,5 @@
 /** Where row buffers lie: buffers whose lifetimes do not overlap share bytes. */
+import { storageBytes } from '../quant/storage.ts';
 import type { BufferId, Plan, Step, WeightId } from './step.ts';
 
 const ALIGN = 64;
@@ -33,6 +34,20 @@ export function weightsOf(step: Step): WeightId[] {
   const weights = 'table' in step && step.op === 'embed' ? [step.table] : 'weight' in step ? [step.weight] : [];
   if ('bias' in step && step.bias !== undefined) weights.push(step.bias);
   return weights;
+}
+
+/** Bytes of matrices and cached keys and values that a forward of one row at `position` reads. */
+export function decodeBytes(plan: Plan, position: number): number {
+  return plan.steps.reduce((sum, step) => {
+    if (step.op === 'matmul') {
+      const [outputs, inputs] = plan.weights[step.weight]!.shape as [number, number];
+      const { storage } = plan.weights[plan.weights[step.weight]!.shares ?? step.weight]!;
+      return sum + outputs * storageBytes(storage, inputs);
+    }
+    if (step.op !== 'attention') return sum;
+    const { kvHeads, headDim, window = position } = plan.caches[step.cache]!;
+    return sum + Math.min(window, position) * kvHeads * headDim * 2 * 4;
+  }, 0);
 }
 
 interface Interval {
