@@ -62,7 +62,8 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
   const families = storages.map((storage) => ({ storage, ...productFamily(storage, choice) }));
   const products = families.map(({ storage, emit }) => kernels.index(`matmul ${storage}`, storage, emit));
   const read = kernels.index('roof', 'read', readKernel);
-  const norm = kernels.index('norm', 'rms', (module) => normKernel(module, 'rms'));
+  const rms = { kind: 'rms', weighted: true, biased: false } as const;
+  const norm = kernels.index('norm', 'rms', (module) => normKernel(module, rms));
   const gelu = kernels.index('activate', 'gelu_tanh', (module) => activateKernel(module, 'gelu_tanh', false));
   const { activation } = families[storages.indexOf('q8_0')]!;
   const quantize = kernels.index('quantize', 'rows', (module) => quantizeRowsKernel(module, activation!));

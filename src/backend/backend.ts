@@ -13,6 +13,19 @@ export interface Batch {
   readonly pages: readonly Int32Array[];
   /** Rows whose logits are wanted, ascending. [W] */
   readonly wanted: Int32Array;
+  /**
+   * Tokens of each sequence, those of forwards to come included: models with frequencies for long sequences (LongRoPE)
+   * choose by it. Default: as many as there are up to the sequence's last row.
+   */
+  readonly lengths?: Int32Array;
+}
+
+/** Tokens of each sequence of a batch. */
+export function sequenceLengths({ pages, positions, sequences, lengths }: Batch): Int32Array {
+  if (lengths) return lengths;
+  const found = new Int32Array(pages.length);
+  for (const [row, sequence] of sequences.entries()) found[sequence] = positions[row]! + 1;
+  return found;
 }
 
 /** Positions per page of the key/value cache. Attention adds up page by page, so this number is part of the results' bits. */

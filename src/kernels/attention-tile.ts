@@ -6,9 +6,10 @@
  *   sums         [TILE][headDim, padded]       values, weighted and summed up so far
  *   largest, total, correction                 [TILE] f32 each: a vector with one lane per query
  *   first, last, out                           [TILE] i32 each: positions that a query sees, where its result goes
+ *   slope                                      [TILE] f32: alibi of the query's head
  *   parts        [TILE][8]
  *
- * Per page: scores = q . K scale; positions that a query does not see become -infinity; largest' = max(largest, scores);
+ * Per page: scores = q . K scale, adjusted where the model does (attention-scores.ts); positions that a query does not see become -infinity; largest' = max(largest, scores);
  * correction = e^(largest - largest'); weights = e^(scores - largest'); total' = total correction + sum of the weights;
  * sums' = sums correction + weights . V. A page of which a query sees nothing changes no bit of its state: its weights
  * are 0, its correction is 1.
@@ -59,6 +60,10 @@ export interface TileShape {
   readonly headDim: number;
   /** 256-bit registers: twice as many sums at a time. */
   readonly wide: boolean;
+  /** Scores become cap tanh(score / cap). */
+  readonly cap?: number;
+  /** Slopes per head: scores grow by alibi. */
+  readonly alibi?: readonly number[];
 }
 
 /** Byte offsets in the scratch area, for query t of a tile. */
@@ -78,6 +83,7 @@ export function scratchOf({ headDim }: TileShape) {
     first: word(3),
     last: word(4),
     out: word(5),
+    slope: word(6),
     part: (t: number, half: 0 | 1): number => states + 128 + t * 32 + half * 16,
   };
 }

@@ -1,5 +1,6 @@
 /**
- * out[t] = softmax(q[t] . K scale) V for each head: causal, over the row's own sequence, within a window.
+ * out[t] = softmax(q[t] . K scale) V for each head: causal, over the row's own sequence, within a window. Some models
+ * adjust the scores before the softmax (attention-scores.ts): kernels of their own.
  *
  * The pages (kv.ts) are visited from the first that the window reaches to the one of the row's position, with an online
  * softmax (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i
@@ -39,6 +40,7 @@ import {
   v,
   when,
 } from '../wasm/assembler.ts';
+import { adjustFunc, slopeFunc } from './attention-scores.ts';
 import {
   hideFunc,
   LOWEST,
@@ -78,12 +80,19 @@ type Word = (typeof attentionRecord.names)[number];
 
 interface Parts {
   readonly scores: Func;
+  readonly adjust: Func | undefined;
+  readonly slope: Func | undefined;
   readonly softmax: Func;
   readonly weigh: Func;
 }
 
 /** tile(record, row, vector, kvHead): `queries` vectors from number `vector` on of the run that starts at `row`. */
-function tileFunc(module: Module, queries: number, shape: TileShape, { scores, softmax, weigh }: Parts): Func {
+function tileFunc(
+  module: Module,
+  queries: number,
+  shape: TileShape,
+  { scores, adjust, slope, softmax, weigh }: Parts,
+): Func {
   const { headDim } = shape;
   const f = module.func(`tile_${headDim}_${queries}`, ['i32', 'i32', 'i32', 'i32']);
   const [record, row, vector, kvHead] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2), f.param('i32', 3)];
@@ -116,6 +125,7 @@ function tileFunc(module: Module, queries: number, shape: TileShape, { scores, s
         storeI32(module.scratch, select(lessSigned(first, constant(0)), constant(0), first), at.first(t)),
       ]),
       storeI32(module.scratch, position.get, at.last(t)),
+      ...(slope ? [storeF32(module.scratch, call<'f32'>(slope, head), at.slope(t))] : []),
       storeI32(module.scratch, add(word('out'), offset.get), at.out(t)),
     ];
   };
@@ -153,6 +163,7 @@ function tileFunc(module: Module, queries: number, shape: TileShape, { scores, s
       keys.set(add(pageAddress(word, sequence.get, page.get), multiply(kvHead.get, constant(headBytes(headDim))))),
       visible.set(smaller(constant(PAGE), subtract(add(last.get, constant(1)), multiply(page.get, constant(PAGE))))),
       call(scores, keys.get, visible.get, scale.get),
+      ...(adjust ? [call(adjust, multiply(page.get, constant(PAGE)), scale.get)] : []),
       call(softmax, multiply(page.get, constant(PAGE))),
       call(weigh, add(keys.get, constant(keyBytes(headDim))), visible.get),
     ),
@@ -160,18 +171,25 @@ function tileFunc(module: Module, queries: number, shape: TileShape, { scores, s
   );
 }
 
-/** Exports the step kernel `attention_<headDim>`, and its parts. */
+/** The name that `attentionKernel` exports. */
+export const attentionName = ({ headDim, cap, alibi }: TileShape): string =>
+  `attention_${headDim}${cap === undefined ? '' : `_cap_${cap}`}${alibi ? '_alibi' : ''}`;
+
+/** Exports the step kernel `attentionName(shape)`, and its parts. */
 export function attentionKernel(module: Module, shape: TileShape): Func {
   const hide = hideFunc(module, shape);
+  const slope = shape.alibi && slopeFunc(module, shape.alibi);
   const tiles = Array.from({ length: TILE }, (_, t) => {
     const parts = {
       scores: scoresFunc(module, t + 1, shape),
+      adjust: adjustFunc(module, t + 1, shape),
+      slope,
       softmax: softmaxFunc(module, t + 1, shape, hide),
       weigh: weighFunc(module, t + 1, shape),
     };
     return tileFunc(module, t + 1, shape, parts);
   });
-  const f = module.func(`attention_${shape.headDim}`, ['i32', 'i32', 'i32']);
+  const f = module.func(attentionName(shape), ['i32', 'i32', 'i32']);
   const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
   const [rows, sequences, kvHeads, group] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [row, runEnd, vectors, kvHead] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];

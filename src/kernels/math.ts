@@ -135,6 +135,37 @@ export function gelu(f: Func): Formula {
   };
 }
 
+/**
+ * tanh x, error below 2e-7: as in the Cephes library (S. Moshier) x + x^3 P(x^2) for |x| < 0.625, where the other way would
+ * lose digits, else (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x.
+ */
+export function tanh(f: Func): Formula {
+  const exp = exponential(f);
+  const [one, minusTwo, sign, border] = [1, -2, -0, 0.625].map((value) => held(f, value)) as V128[];
+  const p = [-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 0.133314422036, -0.333332819422].map((c) =>
+    held(f, c),
+  );
+  return (x) => {
+    const [x0, square, near] = [f.local('v128'), f.local('v128'), f.local('v128')];
+    return [
+      x0.set(x.get),
+      square.set(f32.mul(x.get, x.get)),
+      near.set(f32.madd(f32.mul(horner(p, square.get), square.get), x.get, x.get)),
+      x.set(f32.mul(f32.abs(x.get), minusTwo!)),
+      ...exp(x),
+      x.set(f32.div(f32.sub(one!, x.get), f32.add(one!, x.get))),
+      x.set(v.or(x.get, v.and(x0.get, sign!))),
+      x.set(v.bitselect(near.get, x.get, f32.lt(f32.abs(x0.get), border!))),
+    ];
+  };
+}
+
+/** cap tanh(x / cap): scores and logits stay within the cap. */
+export function softcap(f: Func, cap: Local<'v128'>): Formula {
+  const bend = tanh(f);
+  return (x) => [x.set(f32.div(x.get, cap.get)), ...bend(x), x.set(f32.mul(x.get, cap.get))];
+}
+
 export function relu(f: Func): Formula {
   const zero = held(f, 0);
   return (x) => [x.set(f32.max(x.get, zero))];

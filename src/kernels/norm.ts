@@ -4,6 +4,8 @@
  *   rms     out = x (1 / sqrt(mean(x^2) + eps)) w
  *   layer   out = (x - mean) (1 / sqrt(mean((x - mean)^2) + eps)) w + b       two passes for the variance
  *
+ * w and b only where the variant has them.
+ *
  * A sum over a group: 16 lanes over the whole lines of 16 values from the group's start, one more sum over the values
  * left; then that one and lanes 0 .. 15 in order. It depends on n only.
  */
@@ -34,14 +36,25 @@ import { computeLine, eachRow, line, rowWise, span, storeLine, strideOf, sumLane
 import { recordLayout } from './record.ts';
 
 /**
- * x, out: rows of `width`; weight, bias (layer only): [width / groups] f32; rows: address of the row count; eps: bits of
+ * x, out: rows of `width`; weight, bias (where the variant has them): [width / groups] f32; rows: address of the row count; eps: bits of
  * an f32.
  */
 export const normRecord = recordLayout('x', 'out', 'weight', 'bias', 'rows', 'width', 'groups', 'eps');
 
-/** Exports the step kernel `norm_rms` or `norm_layer`. */
-export function normKernel(module: Module, kind: 'rms' | 'layer'): Func {
-  const kernel = rowWise(module, `norm_${kind}`, normRecord);
+export interface NormVariant {
+  readonly kind: 'rms' | 'layer';
+  readonly weighted: boolean;
+  readonly biased: boolean;
+}
+
+/** The name that `normKernel` exports: `norm_rms_w`, `norm_layer_wb` ... */
+export const normName = ({ kind, weighted, biased }: NormVariant): string =>
+  `norm_${kind}${weighted || biased ? '_' : ''}${weighted ? 'w' : ''}${biased ? 'b' : ''}`;
+
+/** Exports the step kernel `normName(variant)`. */
+export function normKernel(module: Module, variant: NormVariant): Func {
+  const { kind, weighted, biased } = variant;
+  const kernel = rowWise(module, normName(variant), normRecord);
   const { f, first } = kernel;
   const centred = kind === 'layer';
   const [width, weight, bias] = [kernel.argument('width'), kernel.argument('weight'), kernel.argument('bias')];
@@ -81,12 +94,14 @@ export function normKernel(module: Module, kind: 'rms' | 'layer'): Func {
     ...f32Multiply(single.get, single.get),
   ];
   const scaled = (value: V128, c: number): V128 => {
-    const normal = f32.mul(f32.mul(centre(value), inverses.get), v.load(w.get, c * 16));
-    return centred ? f32.add(normal, v.load(b.get, c * 16)) : normal;
+    const normal = f32.mul(centre(value), inverses.get);
+    const product = weighted ? f32.mul(normal, v.load(w.get, c * 16)) : normal;
+    return biased ? f32.add(product, v.load(b.get, c * 16)) : product;
   };
   const scaledSingle = (value: F32): F32 => {
-    const normal = f32Multiply(f32Multiply(centreSingle(value), inverse.get), loadF32(w.get));
-    return centred ? f32Add(normal, loadF32(b.get)) : normal;
+    const normal = f32Multiply(centreSingle(value), inverse.get);
+    const product = weighted ? f32Multiply(normal, loadF32(w.get)) : normal;
+    return biased ? f32Add(product, loadF32(b.get)) : product;
   };
 
   f.emit(
@@ -120,7 +135,7 @@ export function normKernel(module: Module, kind: 'rms' | 'layer'): Func {
         ...span(
           f,
           n.get,
-          centred ? [x, out, w, b] : [x, out, w],
+          [x, out, ...(weighted ? [w] : []), ...(biased ? [b] : [])],
           computeLine(out, values, (c) => scaled(v.load(x.get, c * 16), c)),
           [storeF32(out.get, scaledSingle(loadF32(x.get)))],
         ),

@@ -1,6 +1,6 @@
 /** Reads config.json: every value is unknown until it has been asked for by type and range. */
 import { ModelError } from '../errors.ts';
-import { type RopeScaling, type RopeTable, ropeTable } from '../plan/rope.ts';
+import type { Activation } from '../plan/step.ts';
 
 /** Sizes that no model reaches; beyond them a config is hostile or broken. */
 const MOST = 2 ** 24;
@@ -23,6 +23,11 @@ export class Config {
     return Object.hasOwn(this.#values, key) && this.#values[key] !== null;
   }
 
+  /** Whether the key is there, null or not: some defaults stand for absent keys only. */
+  names(key: string): boolean {
+    return Object.hasOwn(this.#values, key);
+  }
+
   fail(key: string, expected: string): never {
     const found = this.has(key) ? describe(this.#values[key]) : 'nothing';
     throw new ModelError('InvalidConfig', `${this.#path}: ${key} must be ${expected}, found ${found}`);
@@ -30,10 +35,19 @@ export class Config {
 
   /** An integer of at least 1. */
   size(key: string, fallback?: number): number {
+    return this.#integer(key, 1, fallback);
+  }
+
+  /** An integer of at least 0. */
+  count(key: string, fallback?: number): number {
+    return this.#integer(key, 0, fallback);
+  }
+
+  #integer(key: string, least: number, fallback?: number): number {
     if (!this.has(key) && fallback !== undefined) return fallback;
     const value = this.#values[key];
-    if (!(Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MOST))
-      this.fail(key, `an integer from 1 to ${MOST}`);
+    if (!(Number.isInteger(value) && (value as number) >= least && (value as number) <= MOST))
+      this.fail(key, `an integer from ${least} to ${MOST}`);
     return value as number;
   }
 
@@ -41,9 +55,30 @@ export class Config {
   positive(key: string, fallback?: number): number {
     if (!this.has(key) && fallback !== undefined) return fallback;
     const value = this.#values[key];
-    if (!(typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY))
-      this.fail(key, 'a number above 0');
+    if (!isPositive(value)) this.fail(key, 'a number above 0');
     return value as number;
+  }
+
+  /** What `size` or `positive` say of the key; undefined where it is null, `fallback` where it is absent. */
+  optional(key: string, kind: 'size' | 'positive', fallback?: number): number | undefined {
+    if (!this.names(key)) return fallback;
+    return this.has(key) ? this[kind](key) : undefined;
+  }
+
+  /** A list of so many numbers above 0. */
+  positives(key: string, count: number): number[] {
+    const value = this.#values[key];
+    if (!(Array.isArray(value) && value.length === count && value.every(isPositive)))
+      this.fail(key, `a list of ${count} numbers above 0`);
+    return value as number[];
+  }
+
+  /** A list of so many flags: true and false, or 1 and 0. */
+  flags(key: string, count: number): boolean[] {
+    const value = this.#values[key];
+    if (!(Array.isArray(value) && value.length === count && value.every((item) => [true, false, 1, 0].includes(item))))
+      this.fail(key, `a list of ${count} times 0 or 1`);
+    return (value as unknown[]).map(Boolean);
   }
 
   flag(key: string, fallback: boolean): boolean {
@@ -89,61 +124,53 @@ export class Config {
   }
 }
 
+const isPositive = (value: unknown): boolean =>
+  typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY;
+
 function describe(value: unknown): string {
   return (JSON.stringify(value) ?? String(value)).slice(0, 80);
 }
 
-/** Attention sizes of the Llama family, checked against each other. */
-export function headSizes(config: Config, dim: number): { heads: number; kvHeads: number; headDim: number } {
+/** By the names of transformers' activations.py. */
+const activations: Readonly<Record<string, Activation>> = {
+  silu: 'silu',
+  swish: 'silu',
+  gelu: 'gelu',
+  gelu_new: 'gelu_tanh',
+  gelu_fast: 'gelu_tanh',
+  gelu_pytorch_tanh: 'gelu_tanh',
+  relu: 'relu',
+};
+
+export const readActivation = (config: Config, key: string, fallback: string): Activation =>
+  config.choice(key, activations, fallback);
+
+export interface HeadDefaults {
+  /** Where num_key_value_heads is absent; null means as many as heads. */
+  readonly kvHeads?: number;
+  /** Where head_dim is absent; null means hidden_size / heads. */
+  readonly headDim?: number;
+}
+
+/** Attention sizes, checked against each other. */
+export function headSizes(
+  config: Config,
+  dim: number,
+  defaults: HeadDefaults = {},
+): { heads: number; kvHeads: number; headDim: number } {
   const heads = config.size('num_attention_heads');
-  const kvHeads = config.size('num_key_value_heads', heads);
+  const kvHeads = config.optional('num_key_value_heads', 'size', defaults.kvHeads) ?? heads;
   if (heads % kvHeads) config.fail('num_key_value_heads', `a divisor of num_attention_heads ${heads}`);
-  if (!config.has('head_dim') && dim % heads) config.fail('num_attention_heads', `a divisor of hidden_size ${dim}`);
-  const headDim = config.size('head_dim', dim / heads);
-  if (headDim % 2) config.fail('head_dim', 'even');
+  const headDim = config.optional('head_dim', 'size', defaults.headDim) ?? dim / heads;
+  if (headDim % 1) config.fail('num_attention_heads', `a divisor of hidden_size ${dim}`);
   return { heads, kvHeads, headDim };
 }
 
-/** The rope settings in either style: rope_theta + rope_scaling, or rope_parameters (per layer type where `part` is given). */
-export function readRope(config: Config, name: string, headDim: number, part?: string): RopeTable {
-  const parameters = config.object('rope_parameters');
-  const own = (part !== undefined && parameters?.object(part)) || parameters;
-  const base = own?.positive('rope_theta', 10_000) ?? config.positive('rope_theta', 10_000);
-  const scaling = own ?? config.object('rope_scaling');
-  return ropeTable(name, headDim, base, readScaling(scaling, config));
-}
-
-function readScaling(scaling: Config | undefined, config: Config): RopeScaling {
-  const type = scaling?.has('rope_type') ? scaling.text('rope_type') : (scaling?.text('type', 'default') ?? 'default');
-  if (scaling === undefined || type === 'default') return { type: 'default' };
-  const original = scaling.size('original_max_position_embeddings', config.size('max_position_embeddings', 2048));
-  const factor = (): number => scaling.positive('factor');
-  switch (type) {
-    case 'linear':
-      return { type, factor: factor() };
-    case 'llama3':
-      return {
-        type,
-        factor: factor(),
-        low: scaling.positive('low_freq_factor'),
-        high: scaling.positive('high_freq_factor'),
-        original,
-      };
-    case 'yarn': {
-      const optional = (key: string): number | undefined => (scaling.has(key) ? scaling.positive(key) : undefined);
-      return {
-        type,
-        factor: factor(),
-        original,
-        betaFast: scaling.positive('beta_fast', 32),
-        betaSlow: scaling.positive('beta_slow', 1),
-        magnitude: optional('attention_factor'),
-        mscale: optional('mscale'),
-        mscaleAllDim: optional('mscale_all_dim'),
-        truncate: scaling.flag('truncate', true),
-      };
-    }
-    default:
-      return scaling.fail(scaling.has('rope_type') ? 'rope_type' : 'type', 'default, linear, llama3 or yarn');
-  }
+/** Per layer whether it sees only a window: from `layer_types`, else as `slides` says. */
+export function readSliding(config: Config, layers: number, slides: (layer: number) => boolean): boolean[] {
+  const types = config.texts('layer_types');
+  if (types === undefined) return Array.from({ length: layers }, (_, i) => slides(i));
+  if (types.length !== layers || types.some((type) => type !== 'sliding_attention' && type !== 'full_attention'))
+    config.fail('layer_types', `${layers} times sliding_attention or full_attention`);
+  return types.map((type) => type === 'sliding_attention');
 }

@@ -1,13 +1,15 @@
 /**
  * Gemma 3, text (arXiv:2503.19786): scaled embedding, (1 + w) norms before and after each block, norms over the heads of q
  * and k, windows with local rope in most layers and full attention with global rope in the others, gated tanh gelu.
+ * Gemma 2 (arXiv:2408.00118): one rope and caps on scores and logits instead of the norms over heads.
  */
-import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
-import type { RopeTable } from '../plan/rope.ts';
-import { ropeTable } from '../plan/rope.ts';
+import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
+import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
-import { type Config, headSizes, readRope } from './config.ts';
+import { type Config, headSizes, readActivation, readSliding } from './config.ts';
+import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import type { Architecture, Sizes } from './index.ts';
+import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 
 interface Gemma3Config extends Sizes {
@@ -15,9 +17,15 @@ interface Gemma3Config extends Sizes {
   readonly activation: Activation;
   /** Per layer: whether it sees only the window. */
   readonly sliding: readonly boolean[];
-  readonly window: number;
+  /** Keys that a token sees there, itself included; undefined: all. */
+  readonly window: number | undefined;
   readonly globalRope: RopeTable;
-  readonly localRope: RopeTable;
+  /** Undefined: as global. */
+  readonly localRope?: RopeTable;
+  /** Norms over each head of q and k. */
+  readonly headNorms: boolean;
+  readonly scoreCap: number | undefined;
+  readonly logitCap: number | undefined;
   readonly attentionBias: boolean;
   readonly scale: number;
 }
@@ -27,8 +35,8 @@ interface Layer {
   readonly q: Linear;
   readonly k: Linear;
   readonly v: Linear;
-  readonly qNorm: Norm;
-  readonly kNorm: Norm;
+  readonly qNorm?: Norm;
+  readonly kNorm?: Norm;
   readonly o: Linear;
   readonly postAttentionNorm: Norm;
   readonly ffnNorm: Norm;
@@ -38,65 +46,62 @@ interface Layer {
   readonly postFfnNorm: Norm;
 }
 
-interface Weights {
-  readonly embedding: Weight;
+interface Weights extends Tables {
   readonly layers: readonly Layer[];
   readonly norm: Norm;
-  readonly output: Linear;
 }
 
-/** Layer kinds by name, or every `sliding_window_pattern`-th layer full. */
-function readSliding(json: Config, layers: number): boolean[] {
-  const types = json.texts('layer_types');
-  if (types === undefined) {
-    const pattern = json.size('sliding_window_pattern', 6);
-    return Array.from({ length: layers }, (_, i) => (i + 1) % pattern !== 0);
-  }
-  if (types.length !== layers || types.some((type) => type !== 'sliding_attention' && type !== 'full_attention')) {
-    json.fail('layer_types', `${layers} times sliding_attention or full_attention`);
-  }
-  return types.map((type) => type === 'sliding_attention');
-}
-
-function read(json: Config): Gemma3Config {
+/** What both read alike. */
+function readCommon(json: Config) {
   const [dim, layers] = [json.size('hidden_size'), json.size('num_hidden_layers')];
-  const sizes = headSizes(json, dim);
-  for (const key of ['attn_logit_softcapping', 'final_logit_softcapping']) if (json.has(key)) json.fail(key, 'null');
-  const parameters = json.object('rope_parameters');
+  if (json.flag('use_bidirectional_attention', false)) json.fail('use_bidirectional_attention', 'false');
   return {
-    ...sizes,
+    ...headSizes(json, dim, { kvHeads: 4, headDim: 256 }),
     dim,
     layers,
     ffn: json.size('intermediate_size'),
     vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', 131072),
+    tied: json.flag('tie_word_embeddings', true),
     epsilon: json.positive('rms_norm_eps', 1e-6),
-    activation: json.choice(
-      'hidden_activation',
-      { gelu_pytorch_tanh: 'gelu_tanh', gelu: 'gelu', silu: 'silu' },
-      'gelu_pytorch_tanh',
-    ),
-    sliding: readSliding(json, layers),
-    window: json.size('sliding_window', 4096),
-    globalRope: readRope(json, 'rope.global', sizes.headDim, 'full_attention'),
-    localRope: parameters?.object('sliding_attention')
-      ? readRope(json, 'rope.local', sizes.headDim, 'sliding_attention')
-      : ropeTable('rope.local', sizes.headDim, json.positive('rope_local_base_freq', 10_000), { type: 'default' }),
+    activation: readActivation(json, 'hidden_activation', 'gelu_pytorch_tanh'),
+    window: json.optional('sliding_window', 'size', 4096),
     attentionBias: json.flag('attention_bias', false),
     scale: 1 / Math.sqrt(json.positive('query_pre_attn_scalar', 256)),
-    tied: json.flag('tie_word_embeddings', true),
+  };
+}
+
+function readGemma2(json: Config): Gemma3Config {
+  const common = readCommon(json);
+  return {
+    ...common,
+    contextLength: json.size('max_position_embeddings', 8192),
+    sliding: readSliding(json, common.layers, (i) => i % 2 === 0),
+    globalRope: readRope(json, 'rope', common.headDim),
+    headNorms: false,
+    scoreCap: json.optional('attn_logit_softcapping', 'positive', 50),
+    logitCap: json.optional('final_logit_softcapping', 'positive', 30),
+  };
+}
+
+function readGemma3(json: Config): Gemma3Config {
+  const common = readCommon(json);
+  const pattern = json.size('sliding_window_pattern', 6);
+  const local = json.object('rope_parameters')?.object('sliding_attention');
+  return {
+    ...common,
+    contextLength: json.size('max_position_embeddings', 131072),
+    sliding: readSliding(json, common.layers, (i) => (i + 1) % pattern !== 0),
+    globalRope: readRope(json, 'rope.global', common.headDim, { base: 1e6, part: 'full_attention' }),
+    localRope: local
+      ? readRope(json, 'rope.local', common.headDim, { part: 'sliding_attention' })
+      : ropeTable('rope.local', common.headDim, json.positive('rope_local_base_freq', 10_000), { type: 'default' }),
+    headNorms: true,
+    scoreCap: json.optional('attn_logit_softcapping', 'positive'),
+    logitCap: json.optional('final_logit_softcapping', 'positive'),
   };
 }
 
 function weights(m: Manifest, c: Gemma3Config): Weights {
-  const table = 'model.embed_tokens.weight';
-  if (c.tied) m.ignore(/^lm_head\.weight$/);
-  const head = c.tied
-    ? m.tied(table, [c.vocab, c.dim])
-    : {
-        embedding: m.matrix('embedding', 'embedding', table, [c.vocab, c.dim]),
-        output: m.linear('output', 'output', 'lm_head', [c.vocab, c.dim], false),
-      };
   const [attended, kv] = [c.heads * c.headDim, c.kvHeads * c.headDim];
   const layer = (i: number): Layer => {
     const [file, ours] = [`model.layers.${i}`, `layers.${i}`];
@@ -111,8 +116,10 @@ function weights(m: Manifest, c: Gemma3Config): Weights {
       q: attention('q', [attended, c.dim]),
       k: attention('k', [kv, c.dim]),
       v: attention('v', [kv, c.dim]),
-      qNorm: norm('attention.q_norm', 'self_attn.q_norm', c.headDim),
-      kNorm: norm('attention.k_norm', 'self_attn.k_norm', c.headDim),
+      ...(c.headNorms && {
+        qNorm: norm('attention.q_norm', 'self_attn.q_norm', c.headDim),
+        kNorm: norm('attention.k_norm', 'self_attn.k_norm', c.headDim),
+      }),
       o: attention('o', [c.dim, attended]),
       postAttentionNorm: norm('attention.post_norm', 'post_attention_layernorm'),
       ffnNorm: norm('ffn.norm', 'pre_feedforward_layernorm'),
@@ -123,7 +130,7 @@ function weights(m: Manifest, c: Gemma3Config): Weights {
     };
   };
   return {
-    ...head,
+    ...tables(m, c),
     layers: Array.from({ length: c.layers }, (_, i) => layer(i)),
     norm: m.norm('norm', 'model.norm', c.dim, { plus: 1 }),
   };
@@ -132,10 +139,12 @@ function weights(m: Manifest, c: Gemma3Config): Weights {
 function block(p: PlanBuilder, c: Gemma3Config, l: Layer, x: Rows, rope: RopeId, window: number | undefined): void {
   p.scope('attention', () => {
     const h = p.rmsNorm(x, l.attentionNorm, c.epsilon); // [T, dim]
-    const q = p.rotate(p.rmsNorm(p.matmul(h, l.q), l.qNorm, c.epsilon, c.heads), c.heads, rope); // [T, heads * headDim]
-    const k = p.rotate(p.rmsNorm(p.matmul(h, l.k), l.kNorm, c.epsilon, c.kvHeads), c.kvHeads, rope); // [T, kvHeads * headDim]
+    const placed = (rows: Rows, heads: number, norm: Norm | undefined): Rows =>
+      p.rotate(norm ? p.rmsNorm(rows, norm, c.epsilon, heads) : rows, heads, rope);
+    const q = placed(p.matmul(h, l.q), c.heads, l.qNorm); // [T, heads * headDim]
+    const k = placed(p.matmul(h, l.k), c.kvHeads, l.kNorm); // [T, kvHeads * headDim]
     const cache = p.cache({ kvHeads: c.kvHeads, headDim: c.headDim, window });
-    const attended = p.attention(q, k, p.matmul(h, l.v), cache, c.heads, c.scale);
+    const attended = p.attention(q, k, p.matmul(h, l.v), cache, c.heads, c.scale, { cap: c.scoreCap });
     p.add(x, p.rmsNorm(p.matmul(attended, l.o), l.postAttentionNorm, c.epsilon));
   });
   p.scope('ffn', () => {
@@ -146,17 +155,16 @@ function block(p: PlanBuilder, c: Gemma3Config, l: Layer, x: Rows, rope: RopeId,
 }
 
 function forward(p: PlanBuilder, c: Gemma3Config, w: Weights): Rows {
-  const [globalRope, localRope] = [p.rope(c.globalRope), p.rope(c.localRope)];
+  const globalRope = p.rope(c.globalRope);
+  const localRope = c.localRope ? p.rope(c.localRope) : globalRope;
   const x = p.scope('embedding', () => p.embedTokens(w.embedding, Math.fround(Math.sqrt(c.dim)))); // [T, dim]
-  p.tap('hidden.0', x);
-  for (const [i, l] of w.layers.entries()) {
-    const sliding = c.sliding[i]!;
-    p.scope(`layer[${i}]`, () => block(p, c, l, x, sliding ? localRope : globalRope, sliding ? c.window : undefined));
-    p.tap(`hidden.${i + 1}`, x);
-  }
-  const last = p.scope('norm', () => p.rmsNorm(p.wantedRows(x), w.norm, c.epsilon)); // [W, dim]
-  p.tap('final', last);
-  return p.scope('projection', () => p.matmul(last, w.output)); // [W, vocab]
+  eachLayer(p, x, w.layers, (l, i) =>
+    block(p, c, l, x, ...(c.sliding[i] ? ([localRope, c.window] as const) : ([globalRope, undefined] as const))),
+  );
+  const logits = logitsOf(p, x, (rows) => p.rmsNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
+  if (c.logitCap !== undefined) p.scope('projection', () => p.cap(logits, c.logitCap!));
+  return logits;
 }
 
-export const gemma3: Architecture<Gemma3Config, Weights> = { read, weights, forward };
+export const gemma2: Architecture<Gemma3Config, Weights> = { read: readGemma2, weights, forward };
+export const gemma3: Architecture<Gemma3Config, Weights> = { read: readGemma3, weights, forward };

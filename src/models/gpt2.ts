@@ -1,7 +1,8 @@
 /** GPT-2 (Radford et al. 2019): learned positions, layer norms in front, fused q/k/v stored [in, out], tanh gelu, tied head. */
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { Activation } from '../plan/step.ts';
-import type { Config } from './config.ts';
+import { type Config, readActivation } from './config.ts';
+import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import type { Architecture, Sizes } from './index.ts';
 import type { Manifest } from './weights.ts';
 
@@ -23,21 +24,11 @@ interface Layer {
   readonly down: Linear;
 }
 
-interface Weights {
-  readonly embedding: Weight;
+interface Weights extends Tables {
   readonly positions: Weight;
   readonly layers: readonly Layer[];
   readonly norm: Norm;
-  readonly output: Linear;
 }
-
-const activations = {
-  gelu_new: 'gelu_tanh',
-  gelu_pytorch_tanh: 'gelu_tanh',
-  gelu: 'gelu',
-  relu: 'relu',
-  silu: 'silu',
-} as const;
 
 function read(json: Config): Gpt2Config {
   const [dim, heads] = [json.size('n_embd'), json.size('n_head')];
@@ -52,7 +43,7 @@ function read(json: Config): Gpt2Config {
     vocab: json.size('vocab_size'),
     contextLength: json.size('n_positions', 1024),
     epsilon: json.positive('layer_norm_epsilon', 1e-5),
-    activation: json.choice('activation_function', activations, 'gelu_new'),
+    activation: readActivation(json, 'activation_function', 'gelu_new'),
     scaleByLayer: json.flag('scale_attn_by_inverse_layer_idx', false),
     scaleByHeadDim: json.flag('scale_attn_weights', true),
     tied: json.flag('tie_word_embeddings', true),
@@ -63,28 +54,18 @@ function weights(m: Manifest, c: Gpt2Config): Weights {
   // The first published files have no prefix.
   const prefix = m.has('wte.weight') ? '' : 'transformer.';
   m.ignore(/(^|\.)h\.\d+\.attn\.(bias|masked_bias)$/);
-  const table = `${prefix}wte.weight`;
-  if (c.tied) m.ignore(/^lm_head\.weight$/);
-  const head = c.tied
-    ? m.tied(table, [c.vocab, c.dim])
-    : {
-        embedding: m.matrix('embedding', 'embedding', table, [c.vocab, c.dim]),
-        output: m.linear('output', 'output', 'lm_head', [c.vocab, c.dim], false),
-      };
   const layer = (i: number): Layer => {
     const [file, ours] = [`${prefix}h.${i}`, `layers.${i}`];
     const conv = (name: string, role: 'attention' | 'ffn', tensor: string, shape: readonly [number, number]): Linear =>
       m.linear(`${ours}.${name}`, role, `${file}.${tensor}`, shape, true, { transposed: true });
-    const fused = (name: string, part: number): Linear =>
-      m.linear(`${ours}.attention.${name}`, 'attention', `${file}.attn.c_attn`, [c.dim, c.dim], true, {
-        transposed: true,
-        slice: { first: part * c.dim, of: 3 * c.dim },
-      });
     return {
       attentionNorm: m.norm(`${ours}.attention.norm`, `${file}.ln_1`, c.dim, { bias: true }),
-      q: fused('q', 0),
-      k: fused('k', 1),
-      v: fused('v', 2),
+      ...m.fused(`${ours}.attention`, 'attention', `${file}.attn.c_attn`, {
+        inputs: c.dim,
+        bias: true,
+        rows: { q: c.dim, k: c.dim, v: c.dim },
+        transposed: true,
+      }),
       o: conv('attention.o', 'attention', 'attn.c_proj', [c.dim, c.dim]),
       ffnNorm: m.norm(`${ours}.ffn.norm`, `${file}.ln_2`, c.dim, { bias: true }),
       up: conv('ffn.up', 'ffn', 'mlp.c_fc', [c.ffn, c.dim]),
@@ -92,7 +73,7 @@ function weights(m: Manifest, c: Gpt2Config): Weights {
     };
   };
   return {
-    ...head,
+    ...tables(m, c, { embedding: `${prefix}wte` }),
     positions: m.matrix('positions', 'position', `${prefix}wpe.weight`, [c.contextLength, c.dim]),
     layers: Array.from({ length: c.layers }, (_, i) => layer(i)),
     norm: m.norm('norm', `${prefix}ln_f`, c.dim, { bias: true }),
@@ -119,14 +100,8 @@ function forward(p: PlanBuilder, c: Gpt2Config, w: Weights): Rows {
     p.addPositions(rows, w.positions);
     return rows;
   });
-  p.tap('hidden.0', x);
-  for (const [i, l] of w.layers.entries()) {
-    p.scope(`layer[${i}]`, () => block(p, c, l, x, i));
-    p.tap(`hidden.${i + 1}`, x);
-  }
-  const last = p.scope('norm', () => p.layerNorm(p.wantedRows(x), w.norm, c.epsilon)); // [W, dim]
-  p.tap('final', last);
-  return p.scope('projection', () => p.matmul(last, w.output)); // [W, vocab]
+  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, x, i));
+  return logitsOf(p, x, (rows) => p.layerNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
 }
 
 export const gpt2: Architecture<Gpt2Config, Weights> = { read, weights, forward };

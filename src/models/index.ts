@@ -3,11 +3,16 @@ import { ModelError } from '../errors.ts';
 import { PlanBuilder, type Rows } from '../plan/builder.ts';
 import type { Plan } from '../plan/step.ts';
 import { Config } from './config.ts';
-import { gemma3 } from './gemma3.ts';
+import { gemma } from './gemma.ts';
+import { gemma2, gemma3 } from './gemma3.ts';
 import { gpt2 } from './gpt2.ts';
+import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
+import { phi3 } from './phi3.ts';
 import type { StoragePolicy } from './policy.ts';
+import { qwen2, qwen3 } from './qwen.ts';
+import { smollm3 } from './smollm3.ts';
 import { Manifest, type TensorShape } from './weights.ts';
 
 /** What every decoder has. */
@@ -34,7 +39,19 @@ export interface Architecture<C extends Sizes, W> {
 }
 
 /** By `model_type` of config.json. */
-const architectures = { gpt2, llama, mistral, gemma3_text: gemma3 } as const;
+const architectures = {
+  gpt2,
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  smollm3,
+  granite,
+  phi3,
+  gemma,
+  gemma2,
+  gemma3_text: gemma3,
+} as const;
 
 export const modelTypes: readonly string[] = Object.keys(architectures);
 
@@ -68,6 +85,7 @@ export function buildModel(
       : 'model_type is missing';
     throw new ModelError('UnknownModelType', `config.json: ${found}; known are ${modelTypes.join(', ')}`);
   }
+  if (json.has('quantization_config')) json.fail('quantization_config', 'absent: take the weights before quantization');
   const architecture = architectures[modelType as keyof typeof architectures];
   const built = build(architecture as Architecture<Sizes, unknown>, json, tensors, options);
   return { ...built, modelType, eosTokenIds: json.ids('eos_token_id'), bosTokenId: json.ids('bos_token_id')[0] };

@@ -1,22 +1,38 @@
 /**
  * Llama (Touvron et al. 2023) and what differs from it by settings only: grouped heads, rope with scaling, rms norms in
- * front, gated silu. Mistral adds a sliding window (mistral.ts).
+ * front, gated silu. Settings of others: windows (Mistral, Qwen), norms over the heads of q and k (Qwen 3), layers without
+ * rope (SmolLM 3), multipliers (Granite), (1 + w) norms and a scaled embedding (Gemma), fused tensors (Phi-3).
  */
-import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
+import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
-import { type Config, headSizes, readRope } from './config.ts';
+import { type Config, type HeadDefaults, headSizes, readActivation } from './config.ts';
+import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import type { Architecture, Sizes } from './index.ts';
+import { type RopeDefaults, readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 
 export interface LlamaConfig extends Sizes {
   readonly epsilon: number;
   readonly activation: Activation;
   readonly rope: RopeTable;
-  readonly attentionBias: boolean;
-  readonly ffnBias: boolean;
-  /** Keys that a token sees, itself included; undefined: all. */
-  readonly window?: number;
+  /** Which linear layers have biases. */
+  readonly biases: { readonly qkv: boolean; readonly o: boolean; readonly ffn: boolean };
+  /** Keys that a token sees in layer i, itself included; undefined: all. */
+  readonly window: (layer: number) => number | undefined;
+  /** Whether layer i has rope. */
+  readonly rotates: (layer: number) => boolean;
+  /** Norms over each head of q and k. */
+  readonly headNorms: boolean;
+  /** Added to the weights of norms. */
+  readonly normPlus: number;
+  readonly attentionScale: number;
+  readonly embeddingScale: number;
+  /** On what a block adds to the residual. */
+  readonly residualScale: number;
+  readonly logitScale: number;
+  /** The file has q, k and v in one tensor, gate and up in another. */
+  readonly fused: boolean;
 }
 
 interface Layer {
@@ -24,6 +40,8 @@ interface Layer {
   readonly q: Linear;
   readonly k: Linear;
   readonly v: Linear;
+  readonly qNorm?: Norm;
+  readonly kNorm?: Norm;
   readonly o: Linear;
   readonly ffnNorm: Norm;
   readonly gate: Linear;
@@ -31,97 +49,126 @@ interface Layer {
   readonly down: Linear;
 }
 
-interface Weights {
-  readonly embedding: Weight;
+interface Weights extends Tables {
   readonly layers: readonly Layer[];
   readonly norm: Norm;
-  readonly output: Linear;
 }
 
-export function readLlama(json: Config): LlamaConfig {
+/** What absent keys stand for; it differs from model to model. */
+export interface LlamaDefaults extends HeadDefaults {
+  readonly contextLength?: number;
+  readonly epsilon?: number;
+  readonly tied?: boolean;
+  readonly rope?: RopeDefaults;
+}
+
+export function readLlama(json: Config, defaults: LlamaDefaults = {}): LlamaConfig {
   const dim = json.size('hidden_size');
-  const sizes = headSizes(json, dim);
+  const sizes = headSizes(json, dim, defaults);
+  const attentionBias = json.flag('attention_bias', false);
   return {
     ...sizes,
     dim,
     layers: json.size('num_hidden_layers'),
     ffn: json.size('intermediate_size'),
     vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', 2048),
-    epsilon: json.positive('rms_norm_eps', 1e-6),
-    activation: json.choice(
-      'hidden_act',
-      { silu: 'silu', gelu: 'gelu', gelu_pytorch_tanh: 'gelu_tanh', relu: 'relu' },
-      'silu',
-    ),
-    rope: readRope(json, 'rope', sizes.headDim),
-    attentionBias: json.flag('attention_bias', false),
-    ffnBias: json.flag('mlp_bias', false),
-    tied: json.flag('tie_word_embeddings', false),
+    contextLength: json.size('max_position_embeddings', defaults.contextLength ?? 2048),
+    tied: json.flag('tie_word_embeddings', defaults.tied ?? false),
+    epsilon: json.positive('rms_norm_eps', defaults.epsilon ?? 1e-6),
+    activation: readActivation(json, 'hidden_act', 'silu'),
+    rope: readRope(json, 'rope', sizes.headDim, defaults.rope),
+    biases: { qkv: attentionBias, o: attentionBias, ffn: json.flag('mlp_bias', false) },
+    window: () => undefined,
+    rotates: () => true,
+    headNorms: false,
+    normPlus: 0,
+    attentionScale: 1 / Math.sqrt(sizes.headDim),
+    embeddingScale: 1,
+    residualScale: 1,
+    logitScale: 1,
+    fused: false,
   };
 }
 
 function weights(m: Manifest, c: LlamaConfig): Weights {
   m.ignore(/\.rotary_emb\.inv_freq$/);
-  const table = 'model.embed_tokens.weight';
-  if (c.tied) m.ignore(/^lm_head\.weight$/);
-  const head = c.tied
-    ? m.tied(table, [c.vocab, c.dim])
-    : {
-        embedding: m.matrix('embedding', 'embedding', table, [c.vocab, c.dim]),
-        output: m.linear('output', 'output', 'lm_head', [c.vocab, c.dim], false),
-      };
   const [attended, kv] = [c.heads * c.headDim, c.kvHeads * c.headDim];
   const layer = (i: number): Layer => {
     const [file, ours] = [`model.layers.${i}`, `layers.${i}`];
-    const attention = (name: string, shape: readonly [number, number]): Linear =>
-      m.linear(`${ours}.attention.${name}`, 'attention', `${file}.self_attn.${name}_proj`, shape, c.attentionBias);
+    const norm = (name: string, tensor: string, length = c.dim): Norm =>
+      m.norm(`${ours}.${name}`, `${file}.${tensor}`, length, { plus: c.normPlus });
+    const attention = (name: string, shape: readonly [number, number], bias: boolean): Linear =>
+      m.linear(`${ours}.attention.${name}`, 'attention', `${file}.self_attn.${name}_proj`, shape, bias);
     const ffn = (name: string, shape: readonly [number, number]): Linear =>
-      m.linear(`${ours}.ffn.${name}`, 'ffn', `${file}.mlp.${name}_proj`, shape, c.ffnBias);
+      m.linear(`${ours}.ffn.${name}`, 'ffn', `${file}.mlp.${name}_proj`, shape, c.biases.ffn);
+    const qkv = c.fused
+      ? m.fused(`${ours}.attention`, 'attention', `${file}.self_attn.qkv_proj`, {
+          inputs: c.dim,
+          bias: c.biases.qkv,
+          rows: { q: attended, k: kv, v: kv },
+        })
+      : {
+          q: attention('q', [attended, c.dim], c.biases.qkv),
+          k: attention('k', [kv, c.dim], c.biases.qkv),
+          v: attention('v', [kv, c.dim], c.biases.qkv),
+        };
+    const inner = c.fused
+      ? m.fused(`${ours}.ffn`, 'ffn', `${file}.mlp.gate_up_proj`, {
+          inputs: c.dim,
+          bias: c.biases.ffn,
+          rows: { gate: c.ffn, up: c.ffn },
+        })
+      : { gate: ffn('gate', [c.ffn, c.dim]), up: ffn('up', [c.ffn, c.dim]) };
     return {
-      attentionNorm: m.norm(`${ours}.attention.norm`, `${file}.input_layernorm`, c.dim),
-      q: attention('q', [attended, c.dim]),
-      k: attention('k', [kv, c.dim]),
-      v: attention('v', [kv, c.dim]),
-      o: attention('o', [c.dim, attended]),
-      ffnNorm: m.norm(`${ours}.ffn.norm`, `${file}.post_attention_layernorm`, c.dim),
-      gate: ffn('gate', [c.ffn, c.dim]),
-      up: ffn('up', [c.ffn, c.dim]),
+      attentionNorm: norm('attention.norm', 'input_layernorm'),
+      ...qkv,
+      ...(c.headNorms && {
+        qNorm: norm('attention.q_norm', 'self_attn.q_norm', c.headDim),
+        kNorm: norm('attention.k_norm', 'self_attn.k_norm', c.headDim),
+      }),
+      o: attention('o', [c.dim, attended], c.biases.o),
+      ffnNorm: norm('ffn.norm', 'post_attention_layernorm'),
+      ...inner,
       down: ffn('down', [c.dim, c.ffn]),
     };
   };
   return {
-    ...head,
+    ...tables(m, c),
     layers: Array.from({ length: c.layers }, (_, i) => layer(i)),
-    norm: m.norm('norm', 'model.norm', c.dim),
+    norm: m.norm('norm', 'model.norm', c.dim, { plus: c.normPlus }),
   };
 }
 
-function block(p: PlanBuilder, c: LlamaConfig, l: Layer, x: Rows, rope: RopeId): void {
+function block(p: PlanBuilder, c: LlamaConfig, l: Layer, x: Rows, index: number, rope: RopeId): void {
   p.scope('attention', () => {
     const h = p.rmsNorm(x, l.attentionNorm, c.epsilon); // [T, dim]
-    const q = p.rotate(p.matmul(h, l.q), c.heads, rope); // [T, heads * headDim]
-    const k = p.rotate(p.matmul(h, l.k), c.kvHeads, rope); // [T, kvHeads * headDim]
-    const cache = p.cache({ kvHeads: c.kvHeads, headDim: c.headDim, window: c.window });
-    p.addMatmul(x, p.attention(q, k, p.matmul(h, l.v), cache, c.heads, 1 / Math.sqrt(c.headDim)), l.o);
+    const placed = (rows: Rows, heads: number, norm: Norm | undefined): Rows => {
+      const normed = norm ? p.rmsNorm(rows, norm, c.epsilon, heads) : rows;
+      return c.rotates(index) ? p.rotate(normed, heads, rope) : normed;
+    };
+    const q = placed(p.matmul(h, l.q), c.heads, l.qNorm); // [T, heads * headDim]
+    const k = placed(p.matmul(h, l.k), c.kvHeads, l.kNorm); // [T, kvHeads * headDim]
+    const cache = p.cache({ kvHeads: c.kvHeads, headDim: c.headDim, window: c.window(index) });
+    addBlock(p, c, x, p.attention(q, k, p.matmul(h, l.v), cache, c.heads, c.attentionScale), l.o);
   });
   p.scope('ffn', () => {
     const h = p.rmsNorm(x, l.ffnNorm, c.epsilon); // [T, dim]
-    p.addMatmul(x, p.activate(c.activation, p.matmul(h, l.gate), p.matmul(h, l.up)), l.down);
+    addBlock(p, c, x, p.activate(c.activation, p.matmul(h, l.gate), p.matmul(h, l.up)), l.down);
   });
+}
+
+function addBlock(p: PlanBuilder, { residualScale }: LlamaConfig, x: Rows, inner: Rows, last: Linear): void {
+  if (residualScale === 1) p.addMatmul(x, inner, last);
+  else p.add(x, p.matmul(inner, last), residualScale);
 }
 
 function forward(p: PlanBuilder, c: LlamaConfig, w: Weights): Rows {
   const rope = p.rope(c.rope);
-  const x = p.scope('embedding', () => p.embedTokens(w.embedding)); // [T, dim]
-  p.tap('hidden.0', x);
-  for (const [i, l] of w.layers.entries()) {
-    p.scope(`layer[${i}]`, () => block(p, c, l, x, rope));
-    p.tap(`hidden.${i + 1}`, x);
-  }
-  const last = p.scope('norm', () => p.rmsNorm(p.wantedRows(x), w.norm, c.epsilon)); // [W, dim]
-  p.tap('final', last);
-  return p.scope('projection', () => p.matmul(last, w.output)); // [W, vocab]
+  const x = p.scope('embedding', () => p.embedTokens(w.embedding, c.embeddingScale)); // [T, dim]
+  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, x, i, rope));
+  const logits = logitsOf(p, x, (rows) => p.rmsNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
+  p.scope('projection', () => p.scale(logits, c.logitScale));
+  return logits;
 }
 
 export const llama: Architecture<LlamaConfig, Weights> = { read: readLlama, weights, forward };

@@ -3,8 +3,8 @@ import { llama, readLlama } from './llama.ts';
 
 export const mistral: typeof llama = {
   ...llama,
-  read: (json) => ({
-    ...readLlama(json),
-    window: json.has('sliding_window') ? json.size('sliding_window') : undefined,
-  }),
+  read: (json) => {
+    const window = json.optional('sliding_window', 'size', 4096);
+    return { ...readLlama(json, { kvHeads: 8, contextLength: 131072 }), window: () => window };
+  },
 };

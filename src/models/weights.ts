@@ -19,8 +19,23 @@ const stored: Readonly<Record<string, Storage>> = { F32: 'f32', F16: 'f16', BF16
 export interface MatrixOptions {
   /** The file has [in, out]. */
   readonly transposed?: boolean;
-  /** The weight is rows `first` and on of a tensor with `of` rows. */
-  readonly slice?: { readonly first: number; readonly of: number };
+  readonly slice?: Slice;
+}
+
+/** The weight is rows `first` and on of a tensor with `of` rows: neighbours, or runs (see WeightSource). */
+interface Slice extends Pick<WeightSource, 'first' | 'runs'> {
+  readonly of: number;
+}
+
+/** A tensor that holds several linear layers. */
+interface Fused<Name extends string> {
+  readonly inputs: number;
+  readonly bias: boolean;
+  /** Rows of each layer, in the tensor's order. */
+  readonly rows: Readonly<Record<Name, number>>;
+  /** The tensor has so many parts (heads), each with its share of every layer's rows; default 1. */
+  readonly parts?: number;
+  readonly transposed?: boolean;
 }
 
 export class Manifest {
@@ -51,7 +66,7 @@ export class Manifest {
     const rows = slice?.of ?? shape[0];
     const dtype = this.#find(tensor, transposed ? [shape[1], rows] : [rows, shape[1]]);
     const linear = role === 'attention' || role === 'ffn' || role === 'output';
-    const source = { tensor, transposed, first: slice?.first ?? 0, plus: 0 };
+    const source = { tensor, transposed, first: slice?.first ?? 0, runs: slice?.runs, plus: 0 };
     return this.#add(name, role, shape, source, decide(this.#policy, role, shape, dtype), linear);
   }
 
@@ -61,10 +76,11 @@ export class Manifest {
     role: WeightRole,
     tensor: string,
     length: number,
-    options: { plus?: number; slice?: MatrixOptions['slice'] } = {},
+    options: { plus?: number; slice?: Slice } = {},
   ): Weight {
     this.#find(tensor, [options.slice?.of ?? length]);
-    const source = { tensor, transposed: false, first: options.slice?.first ?? 0, plus: options.plus ?? 0 };
+    const { slice, plus = 0 } = options;
+    const source = { tensor, transposed: false, first: slice?.first ?? 0, runs: slice?.runs, plus };
     return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
   }
 
@@ -81,6 +97,25 @@ export class Manifest {
     return bias
       ? { weight, bias: this.vector(`${name}.bias`, 'bias', `${tensor}.bias`, shape[0], { slice: options.slice }) }
       : { weight };
+  }
+
+  /** The linear layers `name.KEY` that the tensor holds, counted and judged one by one. */
+  fused<Name extends string>(
+    name: string,
+    role: WeightRole,
+    tensor: string,
+    { inputs, bias, rows, parts = 1, transposed }: Fused<Name>,
+  ): Record<Name, Linear> {
+    const sizes = Object.entries(rows) as [Name, number][];
+    const of = sizes.reduce((sum, [, count]) => sum + count, 0);
+    let first = 0;
+    const layers = sizes.map(([key, count]) => {
+      const share = count / parts;
+      const slice = { first, of, runs: parts > 1 ? { rows: share, stride: of / parts } : undefined };
+      first += share;
+      return [key, this.linear(`${name}.${key}`, role, tensor, [count, inputs], bias, { slice, transposed })];
+    });
+    return Object.fromEntries(layers);
   }
 
   norm(name: string, tensor: string, length: number, options: { bias?: boolean; plus?: number } = {}): Norm {

@@ -31,6 +31,12 @@ export interface Norm {
   readonly weight: Weight;
   readonly bias?: Weight;
 }
+/** What becomes of scores before the softmax. */
+export interface ScoreOptions {
+  readonly cap?: number;
+  /** Slopes, one per head. */
+  readonly alibi?: readonly number[];
+}
 /** `Omit` that keeps the union's cases apart. */
 type Unscoped<S> = S extends unknown ? Omit<S, 'scope'> : never;
 
@@ -74,20 +80,26 @@ export class PlanBuilder {
     return out;
   }
 
+  /** x += rows of a token table, times `scale`. */
+  addTokens(x: Rows, table: Weight, scale: number): void {
+    this.#step({ op: 'embed', table: table.id, index: 'token', scale, add: true, out: x.id });
+  }
+
   /** x += rows of a learned position table. */
   addPositions(x: Rows, table: Weight): void {
     this.#step({ op: 'embed', table: table.id, index: 'position', scale: 1, add: true, out: x.id });
   }
 
-  rmsNorm(x: Rows, { weight }: Norm, eps: number, groups = 1): Rows {
+  /** @param norm undefined: values are only divided by their size */
+  rmsNorm(x: Rows, norm: Norm | undefined, eps: number, groups = 1): Rows {
     const out = this.#like('normed', x);
-    this.#step({ op: 'norm', kind: 'rms', x: x.id, weight: weight.id, eps, groups, out: out.id });
+    this.#step({ op: 'norm', kind: 'rms', x: x.id, weight: norm?.weight.id, eps, groups, out: out.id });
     return out;
   }
 
-  layerNorm(x: Rows, { weight, bias }: Norm, eps: number): Rows {
+  layerNorm(x: Rows, { weight, bias }: Norm, eps: number, groups = 1): Rows {
     const out = this.#like('normed', x);
-    this.#step({ op: 'norm', kind: 'layer', x: x.id, weight: weight.id, bias: bias?.id, eps, groups: 1, out: out.id });
+    this.#step({ op: 'norm', kind: 'layer', x: x.id, weight: weight.id, bias: bias?.id, eps, groups, out: out.id });
     return out;
   }
 
@@ -109,10 +121,15 @@ export class PlanBuilder {
   }
 
   /** Appends this forward's keys and values to the cache, then lets every row attend. [T, heads * headDim] */
-  attention(q: Rows, k: Rows, v: Rows, cache: CacheId, heads: number, scale: number): Rows {
+  attention(q: Rows, k: Rows, v: Rows, cache: CacheId, heads: number, scale: number, options?: ScoreOptions): Rows {
     this.#step({ op: 'appendKv', cache, k: k.id, v: v.id });
+    return this.attend(q, cache, heads, scale, options);
+  }
+
+  /** Lets every row attend to what another layer has appended to its cache. [T, heads * headDim] */
+  attend(q: Rows, cache: CacheId, heads: number, scale: number, options: ScoreOptions = {}): Rows {
     const out = this.#like('attended', q);
-    this.#step({ op: 'attention', q: q.id, cache, heads, scale, out: out.id });
+    this.#step({ op: 'attention', q: q.id, cache, heads, scale, ...options, out: out.id });
     return out;
   }
 
@@ -122,8 +139,28 @@ export class PlanBuilder {
     return out;
   }
 
-  add(into: Rows, x: Rows): void {
-    this.#step({ op: 'add', x: x.id, out: into.id });
+  /** into += x * scale */
+  add(into: Rows, x: Rows, scale = 1): void {
+    this.#step({ op: 'add', x: x.id, scale, out: into.id });
+  }
+
+  /** x *= a number, or the one value of a weight. */
+  scale(x: Rows, by: number | Weight): void {
+    if (by === 1) return;
+    const factor = typeof by === 'number' ? { factor: by } : { factor: 1, weight: by.id };
+    this.#step({ op: 'scale', ...factor, out: x.id });
+  }
+
+  /** x = cap * tanh(x / cap) */
+  cap(x: Rows, cap: number): void {
+    this.#step({ op: 'cap', cap, out: x.id });
+  }
+
+  /** `width` columns of x. */
+  columns(x: Rows, first: number, width: number): Rows {
+    const out = this.#buffer('columns', width, this.#buffers[x.id]!.rows);
+    this.#step({ op: 'columns', x: x.id, first, out: out.id });
+    return out;
   }
 
   /** The rows whose logits somebody wants. [W, dim] */

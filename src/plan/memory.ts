@@ -17,6 +17,8 @@ export const rowBytes = (width: number): number => Math.ceil(width / 16) * 64;
 export function buffersOf(step: Step): BufferId[] {
   switch (step.op) {
     case 'embed':
+    case 'scale':
+    case 'cap':
       return [step.out];
     case 'appendKv':
       return [step.k, step.v];
@@ -31,7 +33,8 @@ export function buffersOf(step: Step): BufferId[] {
 
 /** Weights that a step reads: the one it is about first. */
 export function weightsOf(step: Step): WeightId[] {
-  const weights = 'table' in step && step.op === 'embed' ? [step.table] : 'weight' in step ? [step.weight] : [];
+  const weights = step.op === 'embed' ? [step.table] : [];
+  if ('weight' in step && step.weight !== undefined) weights.push(step.weight);
   if ('bias' in step && step.bias !== undefined) weights.push(step.bias);
   return weights;
 }

@@ -41,7 +41,7 @@ function describe(plan: Plan, step: Step, all: string, wanted: string): { text: 
     }
     case 'norm':
       return {
-        text: `${step.kind} ${buffer(step.x)}${step.groups > 1 ? ` in ${step.groups} parts` : ''} ${plan.weights[step.weight]!.name} -> ${buffer(step.out)}`,
+        text: `${step.kind} ${buffer(step.x)}${step.groups > 1 ? ` in ${step.groups} parts` : ''} ${step.weight === undefined ? '' : `${plan.weights[step.weight]!.name} `}-> ${buffer(step.out)}`,
         bytes: 0,
       };
     case 'rope':
@@ -54,8 +54,9 @@ function describe(plan: Plan, step: Step, all: string, wanted: string): { text: 
     case 'attention': {
       const { kvHeads, headDim, window } = plan.caches[step.cache]!;
       const sees = window === undefined ? '' : ` window ${window}`;
+      const scores = `${step.cap === undefined ? '' : ` cap ${step.cap}`}${step.alibi ? ' alibi' : ''}`;
       return {
-        text: `${buffer(step.q)} cache ${step.cache}: ${step.heads}/${kvHeads} heads of ${headDim}${sees} -> ${buffer(step.out)}`,
+        text: `${buffer(step.q)} cache ${step.cache}: ${step.heads}/${kvHeads} heads of ${headDim}${sees}${scores} -> ${buffer(step.out)}`,
         bytes: 0,
       };
     }
@@ -65,7 +66,23 @@ function describe(plan: Plan, step: Step, all: string, wanted: string): { text: 
         bytes: 0,
       };
     case 'add':
-      return { text: `${buffer(step.x)} +> ${buffer(step.out)}`, bytes: 0 };
+      return {
+        text: `${buffer(step.x)}${step.scale === 1 ? '' : ` * ${step.scale}`} +> ${buffer(step.out)}`,
+        bytes: 0,
+      };
+    case 'scale': {
+      const by = step.weight === undefined ? step.factor : plan.weights[step.weight]!.name;
+      return { text: `${buffer(step.out)} *= ${by}`, bytes: 0 };
+    }
+    case 'cap':
+      return { text: `${buffer(step.out)} within ${step.cap}`, bytes: 0 };
+    case 'columns': {
+      const { width } = plan.buffers[step.out]!;
+      return {
+        text: `${buffer(step.x)} columns ${step.first} to ${step.first + width - 1} -> ${buffer(step.out)}`,
+        bytes: 0,
+      };
+    }
     default:
       return { text: `${buffer(step.x)} -> ${buffer(step.out)}`, bytes: 0 };
   }

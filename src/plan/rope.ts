@@ -13,11 +13,15 @@ export interface RopeTable {
   readonly frequencies: Float32Array;
   /** Factor on cos and sin (yarn's attention factor), else 1. */
   readonly magnitude: number;
+  /** Other frequencies, for all positions of a sequence that is longer than `above` tokens (LongRoPE). */
+  readonly long?: { readonly above: number; readonly frequencies: Float32Array };
 }
 
 export type RopeScaling =
   | { readonly type: 'default' }
   | { readonly type: 'linear'; readonly factor: number }
+  /** Only the first `pairs` turn. */
+  | { readonly type: 'proportional'; readonly factor: number; readonly pairs: number }
   | {
       readonly type: 'llama3';
       readonly factor: number;
@@ -35,23 +39,40 @@ export type RopeScaling =
       readonly mscale?: number;
       readonly mscaleAllDim?: number;
       readonly truncate: boolean;
+    }
+  | {
+      readonly type: 'longrope';
+      readonly original: number;
+      readonly factor: number;
+      readonly magnitude?: number;
+      /** Per pair, for sequences of at most `original` tokens, and for longer ones. */
+      readonly short: readonly number[];
+      readonly long: readonly number[];
     };
 
-/** @param rotary values of a head that are rotated, even @param base rope_theta */
-export function ropeTable(name: string, rotary: number, base: number, scaling: RopeScaling): RopeTable {
-  const plain = Float32Array.from(
-    { length: rotary / 2 },
-    (_, i) => 1 / Math.fround(pow(base, Math.fround((2 * i) / rotary))),
-  );
+/** @param dims values of a head that are rotated; an odd number takes one more with it @param base rope_theta */
+export function ropeTable(name: string, dims: number, base: number, scaling: RopeScaling): RopeTable {
+  const powers = Float32Array.from({ length: Math.ceil(dims / 2) }, (_, i) => pow(base, Math.fround((2 * i) / dims)));
+  const plain = powers.map((power) => 1 / power);
+  const rotary = 2 * plain.length;
   switch (scaling.type) {
     case 'default':
       return { name, rotary, frequencies: plain, magnitude: 1 };
     case 'linear':
       return { name, rotary, frequencies: plain.map((f) => f / scaling.factor), magnitude: 1 };
+    case 'proportional':
+      return {
+        name,
+        rotary,
+        frequencies: plain.map((f, i) => (i < scaling.pairs ? f / scaling.factor : 0)),
+        magnitude: 1,
+      };
     case 'llama3':
       return { name, rotary, frequencies: plain.map((f) => llama3(f, scaling)), magnitude: 1 };
     case 'yarn':
-      return yarn(name, rotary, base, plain, scaling);
+      return yarn(name, dims, base, plain, scaling);
+    case 'longrope':
+      return longRope(name, powers, scaling);
   }
 }
 
@@ -67,15 +88,15 @@ function llama3(frequency: number, { factor, low, high, original }: Extract<Rope
 /** YaRN (Peng et al. 2023, arXiv:2309.00071): between the pairs that turn betaFast and betaSlow times in the original context. */
 function yarn(
   name: string,
-  rotary: number,
+  dims: number,
   base: number,
   plain: Float32Array,
   s: Extract<RopeScaling, { type: 'yarn' }>,
 ): RopeTable {
-  const pairOf = (turns: number): number => (rotary * log(s.original / (turns * 2 * Math.PI))) / (2 * log(base));
+  const pairOf = (turns: number): number => (dims * log(s.original / (turns * 2 * Math.PI))) / (2 * log(base));
   const [fast, slow] = [pairOf(s.betaFast), pairOf(s.betaSlow)];
   const low = Math.max(s.truncate ? Math.floor(fast) : fast, 0);
-  const high = Math.min(s.truncate ? Math.ceil(slow) : slow, rotary - 1);
+  const high = Math.min(s.truncate ? Math.ceil(slow) : slow, dims - 1);
   const width = high === low ? 0.001 : high - low;
   const frequencies = plain.map((f, i) => {
     const stretched = Math.min(Math.max((i - low) / width, 0), 1);
@@ -83,11 +104,37 @@ function yarn(
   });
   const attention = (scale: number): number => (s.factor <= 1 ? 1 : 0.1 * scale * log(s.factor) + 1);
   const inferred = s.mscale && s.mscaleAllDim ? attention(s.mscale) / attention(s.mscaleAllDim) : attention(1);
-  return { name, rotary, frequencies, magnitude: s.magnitude ?? inferred };
+  return { name, rotary: 2 * plain.length, frequencies, magnitude: s.magnitude ?? inferred };
 }
 
-/** Fills `out` with the cos, then the sin, of every pair at `position`. [rotary] */
-export function ropeRow({ rotary, frequencies, magnitude }: RopeTable, position: number, out: Float32Array): void {
+/** LongRoPE (Ding et al. 2024, arXiv:2402.13753): each pair is stretched by a factor of its own, two sets of them. */
+function longRope(name: string, powers: Float32Array, s: Extract<RopeScaling, { type: 'longrope' }>): RopeTable {
+  const stretched = (factors: readonly number[]): Float32Array =>
+    powers.map((power, i) => 1 / Math.fround(Math.fround(factors[i]!) * power));
+  const inferred = s.factor <= 1 ? 1 : Math.sqrt(1 + log(s.factor) / log(s.original));
+  return {
+    name,
+    rotary: 2 * powers.length,
+    frequencies: stretched(s.short),
+    magnitude: s.magnitude ?? inferred,
+    long: { above: s.original, frequencies: stretched(s.long) },
+  };
+}
+
+/**
+ * The longest sequence whose cached keys stay as they are: one that grows beyond it is computed anew. Infinity where no
+ * table has frequencies for long sequences, and beyond `length` where that is past all limits.
+ */
+export const ropeLimit = (tables: readonly RopeTable[], length: number): number =>
+  Math.min(...tables.flatMap(({ long }) => (long && long.above >= length ? [long.above] : [])));
+
+/**
+ * Fills `out` with the cos, then the sin, of every pair at `position`. [rotary]
+ * @param length tokens of the whole sequence
+ */
+export function ropeRow(table: RopeTable, position: number, length: number, out: Float32Array): void {
+  const { rotary, magnitude, long } = table;
+  const frequencies = long && length > long.above ? long.frequencies : table.frequencies;
   for (let i = 0; i < rotary / 2; i++) {
     const [cos, sin] = cosSin(Math.fround(position * frequencies[i]!));
     out[i] = Math.fround(cos) * magnitude;

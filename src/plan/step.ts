@@ -37,9 +37,15 @@ export interface WeightSource {
   readonly transposed: boolean;
   /** First logical row taken, for tensors that hold several layers (fused q/k/v). */
   readonly first: number;
+  /** The rows are `rows` of every `stride`, for tensors that go from layer to layer head by head; else neighbours. */
+  readonly runs?: { readonly rows: number; readonly stride: number };
   /** Added to every value in f32 at load: 1 for Gemma's (1 + w) norms. */
   readonly plus: number;
 }
+
+/** The logical row of the tensor that is row `row` of the weight. */
+export const sourceRow = ({ first, runs }: WeightSource, row: number): number =>
+  first + (runs ? Math.floor(row / runs.rows) * runs.stride + (row % runs.rows) : row);
 
 export interface PlannedWeight {
   /** Dotted name in this project's words, e.g. `layers.3.attention.q`. */
@@ -75,12 +81,13 @@ export type Step = { readonly scope: string } & (
   | {
       /**
        * Normalises each of `groups` equal parts of a row (1: the whole row; heads: q/k norm) and multiplies by `weight`
-       * (length width / groups). rms: x / sqrt(mean(x^2) + eps) * w. layer: (x - mean) / sqrt(var + eps) * w + b.
+       * (length width / groups), where there is one. rms: x / sqrt(mean(x^2) + eps) * w. layer: (x - mean) / sqrt(var +
+       * eps) * w + b.
        */
       readonly op: 'norm';
       readonly kind: 'rms' | 'layer';
       readonly x: BufferId;
-      readonly weight: WeightId;
+      readonly weight?: WeightId;
       readonly bias?: WeightId;
       readonly eps: number;
       readonly groups: number;
@@ -112,12 +119,18 @@ export type Step = { readonly scope: string } & (
       readonly v: BufferId;
     }
   | {
-      /** out[t] = softmax(q[t] . K * scale) V per head, causal, over the row's own sequence, within the cache's window. */
+      /**
+       * out[t] = softmax(scores) V per head, causal, over the row's own sequence, within the cache's window. A score is
+       * s = q[t] . k[p] * scale, then cap * tanh(s / cap) or s + alibi(head, p) * scale where these are given.
+       */
       readonly op: 'attention';
       readonly q: BufferId;
       readonly cache: CacheId;
       readonly heads: number;
       readonly scale: number;
+      readonly cap?: number;
+      /** Per head its slope: alibi(head, p) = slope * p, all three rounded to bf16. */
+      readonly alibi?: readonly number[];
       readonly out: BufferId;
     }
   | {
@@ -129,9 +142,30 @@ export type Step = { readonly scope: string } & (
       readonly out: BufferId;
     }
   | {
-      /** out += x. */
+      /** out += x * scale. */
       readonly op: 'add';
       readonly x: BufferId;
+      readonly scale: number;
+      readonly out: BufferId;
+    }
+  | {
+      /** out = out * factor, or out * weight[0] where a weight is given. */
+      readonly op: 'scale';
+      readonly factor: number;
+      readonly weight?: WeightId;
+      readonly out: BufferId;
+    }
+  | {
+      /** out = cap * tanh(out / cap). */
+      readonly op: 'cap';
+      readonly cap: number;
+      readonly out: BufferId;
+    }
+  | {
+      /** Copies columns `first` and on of x to out. */
+      readonly op: 'columns';
+      readonly x: BufferId;
+      readonly first: number;
       readonly out: BufferId;
     }
   | {

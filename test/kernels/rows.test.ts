@@ -10,6 +10,7 @@ import {
   selectKernel,
   selectRecord,
 } from '../../src/kernels/elementwise.ts';
+import { bitsOf } from '../../src/kernels/record.ts';
 import { ropeKernel, ropeRecord } from '../../src/kernels/rope.ts';
 import { erfc, exp, tanh } from '../../src/numbers.ts';
 import { Arena, assertClose, assertSameBits, randoms, rowStride, runSplit } from './support.ts';
@@ -123,13 +124,17 @@ test('add, copy and select', () => {
         selectKernel(module);
       });
       const rows = arena.putI32([ROWS]);
-      runSplit(kernels.add!, arena.record(addRecord.words({ x: xAt, out: sum, rows, width })), threads);
+      runSplit(
+        kernels.add!,
+        arena.record(addRecord.words({ x: xAt, out: sum, rows, width, scale: bitsOf(0.3) })),
+        threads,
+      );
       runSplit(kernels.copy!, arena.record(copyRecord.words({ x: xAt, out: copied, rows, width })), threads);
       const three = { x: xAt, out: selected, indices: arena.putI32(indices), rows: arena.putI32([3]), width };
       runSplit(kernels.select!, arena.record(selectRecord.words(three)), threads);
       assertSameBits(
         arena.rows(sum, ROWS, width),
-        x.map((value, i) => value + y[i]!),
+        x.map((value, i) => Math.fround(Math.fround(value * Math.fround(0.3)) + y[i]!)),
         'add',
       );
       assertSameBits(arena.rows(copied, ROWS, width), x, 'copy');
@@ -148,5 +153,5 @@ test('add, copy and select', () => {
 });
 
 test('a record names its words once', () => {
-  assert.deepEqual([...addRecord.words({ width: 4, rows: 3, out: 0xffffffc0, x: 1 })], [1, -64, 3, 4]);
+  assert.deepEqual([...copyRecord.words({ width: 4, rows: 3, out: 0xffffffc0, x: 1 })], [1, -64, 3, 4]);
 });

@@ -1,6 +1,6 @@
 /** The slow backend that defines what a plan means. Every kernel and every architecture is tested against it. */
 import { LanewiseError } from '../../errors.ts';
-import type { Plan, PlannedWeight } from '../../plan/step.ts';
+import { type Plan, type PlannedWeight, sourceRow } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
 import type { Backend, BackendOptions, Batch, LoadTimes, StepTime, TensorData, Timing } from '../backend.ts';
 import { KvPages } from './kv-pages.ts';
@@ -45,7 +45,7 @@ function hold({ shape, source, storage }: PlannedWeight, tensor: TensorData, byt
   const outputs = tensor.shape[1] ?? 1;
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < columns; c++) {
-      const row = source.first + r;
+      const row = sourceRow(source, r);
       values[r * columns + c] = file[source.transposed ? c * outputs + row : row * columns + c]! + source.plus;
     }
   }

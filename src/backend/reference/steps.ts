@@ -3,7 +3,8 @@ import { erfc, exp, tanh } from '../../numbers.ts';
 import { ropeRow } from '../../plan/rope.ts';
 import type { Activation, KvCacheSpec, Plan, Step } from '../../plan/step.ts';
 import { dequantizeActivations, quantizeActivations } from '../../quant/activations.ts';
-import type { Batch } from '../backend.ts';
+import { fromBF16, toBF16 } from '../../quant/bf16.ts';
+import { type Batch, sequenceLengths } from '../backend.ts';
 import type { KvPages } from './kv-pages.ts';
 
 /** A weight's values as its storage gives them back. [out * in] or [n] */
@@ -39,13 +40,32 @@ const meanings: { readonly [Op in Step['op']]: (step: Case<Op>, state: State) =>
   attention,
   activate,
   add,
+  scale,
+  cap: ({ cap, out }, { buffers }) => mapInPlace(buffers[out]!, (x) => capped(x, cap)),
+  columns,
   select,
   tap: ({ x, out }, { buffers }) => buffers[out]!.set(buffers[x]!),
 };
 
-function add({ x, out }: Case<'add'>, { buffers }: State): void {
+function add({ x, scale, out }: Case<'add'>, { buffers }: State): void {
   const [from, to] = [buffers[x]!, buffers[out]!];
-  for (let i = 0; i < to.length; i++) to[i]! += from[i]!;
+  for (let i = 0; i < to.length; i++) to[i]! += Math.fround(from[i]! * scale);
+}
+
+function scale({ factor, weight, out }: Case<'scale'>, { buffers, weights }: State): void {
+  const by = Math.fround(weight === undefined ? factor : weights[weight]!.values[0]!);
+  mapInPlace(buffers[out]!, (x) => x * by);
+}
+
+function mapInPlace(values: Float32Array, f: (x: number) => number): void {
+  for (let i = 0; i < values.length; i++) values[i] = f(values[i]!);
+}
+
+const capped = (x: number, cap: number): number => cap * tanh(x / cap);
+
+function columns({ x, first, out }: Case<'columns'>, state: State): void {
+  const from = rowsOf(state, x);
+  for (const [t, row] of rowsOf(state, out).entries()) row.set(from[t]!.subarray(first, first + row.length));
 }
 
 function select({ x, out }: Case<'select'>, state: State): void {
@@ -73,7 +93,7 @@ function embed({ table, index, scale, add, out }: Case<'embed'>, state: State): 
 }
 
 function norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>, state: State): void {
-  const w = state.weights[weight]!.values;
+  const w = weight === undefined ? undefined : state.weights[weight]!.values;
   const b = bias === undefined ? undefined : state.weights[bias]!.values;
   const results = rowsOf(state, out);
   for (const [t, row] of rowsOf(state, x).entries()) {
@@ -83,7 +103,7 @@ function norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>, state: 
       const mean = kind === 'layer' ? part.reduce((sum, value) => sum + value, 0) / n : 0;
       const meanSquare = part.reduce((sum, value) => sum + (value - mean) ** 2, 0) / n;
       const inverse = 1 / Math.sqrt(meanSquare + eps);
-      for (let i = 0; i < n; i++) results[t]![start + i] = (part[i]! - mean) * inverse * w[i]! + (b?.[i] ?? 0);
+      for (let i = 0; i < n; i++) results[t]![start + i] = (part[i]! - mean) * inverse * (w?.[i] ?? 1) + (b?.[i] ?? 0);
     }
   }
 }
@@ -107,11 +127,12 @@ function rope({ x, heads, headDim, table, out }: Case<'rope'>, state: State): vo
   const spec = state.plan.ropes[table]!;
   const half = spec.rotary / 2;
   const angles = new Float32Array(spec.rotary);
+  const lengths = sequenceLengths(state.batch);
   const results = rowsOf(state, out);
   for (const [t, row] of rowsOf(state, x).entries()) {
     const result = results[t]!;
     result.set(row);
-    ropeRow(spec, state.batch.positions[t]!, angles);
+    ropeRow(spec, state.batch.positions[t]!, lengths[state.batch.sequences[t]!]!, angles);
     for (let h = 0; h < heads; h++) {
       for (let i = 0; i < half; i++) {
         const [first, second] = [h * headDim + i, h * headDim + i + half];
@@ -133,7 +154,7 @@ function appendKv({ cache, k, v }: Case<'appendKv'>, { plan, batch, buffers, cac
   }
 }
 
-function attention({ q, cache, heads, scale, out }: Case<'attention'>, state: State): void {
+function attention({ q, cache, heads, scale, cap, alibi, out }: Case<'attention'>, state: State): void {
   const { batch, plan, caches } = state;
   const spec = plan.caches[cache]!;
   const results = rowsOf(state, out);
@@ -144,7 +165,11 @@ function attention({ q, cache, heads, scale, out }: Case<'attention'>, state: St
     const entries = Array.from({ length: position - first + 1 }, (_, i) => caches[cache]!.at(pages, first + i));
     for (let h = 0; h < heads; h++) {
       const at = Math.floor((h * spec.kvHeads) / heads) * spec.headDim;
-      const scores = entries.map(({ k }) => dot(query, h * spec.headDim, k, at, spec.headDim) * scale);
+      const scores = entries.map(({ k }, i) => {
+        const score = dot(query, h * spec.headDim, k, at, spec.headDim) * scale;
+        if (cap !== undefined) return capped(score, cap);
+        return alibi ? score + roundToBf16(roundToBf16(alibi[h]!) * roundToBf16(first + i)) * scale : score;
+      });
       const largest = scores.reduce((a, b) => Math.max(a, b));
       const weights = scores.map((score) => exp(score - largest));
       const total = weights.reduce((a, b) => a + b);
@@ -155,6 +180,8 @@ function attention({ q, cache, heads, scale, out }: Case<'attention'>, state: St
     }
   }
 }
+
+const roundToBf16 = (x: number): number => fromBF16(toBF16(x));
 
 /** A window of W lets a token see W keys, itself included. */
 const firstVisible = ({ window }: KvCacheSpec, position: number): number =>

@@ -3,7 +3,7 @@ import { LanewiseError, OutOfMemoryError } from '../../errors.ts';
 import { control, timings } from '../../kernels/barrier.ts';
 import { activationStride } from '../../kernels/layout.ts';
 import { rowBytes } from '../../plan/memory.ts';
-import { ropeRow } from '../../plan/rope.ts';
+import { type RopeTable, ropeRow } from '../../plan/rope.ts';
 import type { BufferId, Plan } from '../../plan/step.ts';
 import {
   type Backend,
@@ -12,6 +12,7 @@ import {
   type LoadTimes,
   PAGE,
   type StepTime,
+  sequenceLengths,
   type Timing,
 } from '../backend.ts';
 import { type Choice, formatKey, productFamily } from './choice.ts';
@@ -175,9 +176,7 @@ export class WasmBackend implements Backend {
     this.#pool = pool;
     this.#walks = walks;
     this.#marks = marks;
-    this.#ropeRows = options.plan.ropes.map(
-      (table) => new RopeRows(table.rotary, (at, out) => ropeRow(table, at, out)),
-    );
+    this.#ropeRows = options.plan.ropes.map((table) => new RopeRows(table));
     for (const { map, memory } of shelves) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
@@ -282,7 +281,8 @@ export class WasmBackend implements Backend {
     for (const [row, target] of this.#rowViews(buffer, to).entries()) target.set(sources[row]!);
   }
 
-  #writeBatch({ tokens, positions, sequences, pages, wanted }: Batch, { map, memory }: Shelf): void {
+  #writeBatch(batch: Batch, { map, memory }: Shelf): void {
+    const { tokens, positions, sequences, pages, wanted } = batch;
     const count = tokens.length;
     const settings = memory.i32(controlAddress, control.bytes / 4);
     settings[control.rows / 4] = count;
@@ -299,10 +299,12 @@ export class WasmBackend implements Backend {
       memory.i32(entry, table.length).set(table);
       entry += table.length * 4;
     }
+    const lengths = sequenceLengths(batch);
     for (const [index, rows] of this.#ropeRows.entries()) {
       const { rotary } = this.#plan.ropes[index]!;
       const target = memory.f32(map.ropes[index]!, count * rotary);
-      for (let row = 0; row < count; row++) target.set(rows.at(positions[row]!), row * rotary);
+      for (let row = 0; row < count; row++)
+        target.set(rows.at(positions[row]!, lengths[sequences[row]!]!), row * rotary);
     }
   }
 }
@@ -319,23 +321,24 @@ function addTimes(times: StepTime[], start: number, marks: readonly number[], st
   }
 }
 
-/** Cos and sin per position, computed once. */
+/** Cos and sin per position, computed once; positions of long sequences have others. */
 class RopeRows {
-  readonly #rotary: number;
-  readonly #compute: (position: number, out: Float32Array) => void;
-  readonly #rows: (Float32Array | undefined)[] = [];
+  readonly #table: RopeTable;
+  readonly #rows: { readonly short: Float32Array[]; readonly long: Float32Array[] } = { short: [], long: [] };
 
-  constructor(rotary: number, compute: (position: number, out: Float32Array) => void) {
-    this.#rotary = rotary;
-    this.#compute = compute;
+  constructor(table: RopeTable) {
+    this.#table = table;
   }
 
-  at(position: number): Float32Array {
-    const known = this.#rows[position];
+  /** @param length tokens of the whole sequence */
+  at(position: number, length: number): Float32Array {
+    const { rotary, long } = this.#table;
+    const rows = this.#rows[long && length > long.above ? 'long' : 'short'];
+    const known = rows[position];
     if (known) return known;
-    const row = new Float32Array(this.#rotary);
-    this.#compute(position, row);
-    this.#rows[position] = row;
+    const row = new Float32Array(rotary);
+    ropeRow(this.#table, position, length, row);
+    rows[position] = row;
     return row;
   }
 }

@@ -8,7 +8,7 @@ import type { KernelSet } from './kernel-set.ts';
 import type { Memory, MemoryMap } from './memory-map.ts';
 import type { PlanPart } from './parts.ts';
 import type { Pool } from './pool.ts';
-import { planSlabs, type Slab, type SlabPart } from './slabs.ts';
+import { planSlabs, type Slab, type SlabPart, slabBytes } from './slabs.ts';
 
 const STAGING_BYTES = 8 * 1024 * 1024;
 /** A slab is read in as many parts at once, so that the operating system copies with several threads. */
@@ -86,7 +86,7 @@ export function planLoad(
 }
 
 export const loadBytes = (steps: readonly LoadStep[]): number =>
-  steps.reduce((sum, { slab }) => sum + slab.end - slab.start, 0);
+  steps.reduce((sum, { slab }) => sum + slabBytes(slab), 0);
 
 /** Reads and packs a part. The place of its cache holds the slabs meanwhile. */
 export async function runLoad(
@@ -97,7 +97,7 @@ export async function runLoad(
   pool: Pool,
   onProgress: (weight: number, bytesRead: number) => void,
 ): Promise<LoadTimes> {
-  const largest = steps.reduce((most, { slab }) => Math.max(most, slab.end - slab.start), 0);
+  const largest = steps.reduce((most, { slab }) => Math.max(most, slabBytes(slab)), 0);
   // Kernels read whole vectors: the last ones may reach beyond a slab's end.
   memory.reserve('the staging area', map.cache + largest + 64);
   let [readMs, quantizeMs, packMs, bytesRead] = [0, 0, 0, 0];
@@ -117,17 +117,22 @@ export async function runLoad(
     readMs += read - start;
     if (quantizes) quantizeMs += packed - read;
     else packMs += packed - read;
-    bytesRead += slab.end - slab.start;
+    bytesRead += slabBytes(slab);
     onProgress(slab.parts[0]!.weight, bytesRead);
   }
   return { readMs, quantizeMs, packMs, bytesRead };
 }
 
-async function readSlab(source: TensorData, { start, end }: Slab, address: number, memory: Memory): Promise<void> {
-  const part = Math.ceil((end - start) / READS / 4096) * 4096;
+async function readSlab(source: TensorData, slab: Slab, address: number, memory: Memory): Promise<void> {
+  const part = Math.ceil(slabBytes(slab) / READS / 4096) * 4096;
   const reads: Promise<void>[] = [];
-  for (let at = start; at < end; at += part) {
-    reads.push(source.readInto(at, memory.bytes(address + at - start, Math.min(part, end - at))));
+  let to = address;
+  for (const { start, end } of slab.ranges) {
+    for (let at = start; at < end; at += part) {
+      const count = Math.min(part, end - at);
+      reads.push(source.readInto(at, memory.bytes(to, count)));
+      to += count;
+    }
   }
   await Promise.all(reads);
 }

@@ -1,13 +1,26 @@
 /** Turns the steps of a plan into records of the tape: kernels, arguments, and what each step reads and writes. */
 import { activateKernel, activateRecord } from '../../kernels/activate.ts';
-import { attentionKernel, attentionRecord } from '../../kernels/attention.ts';
+import { attentionKernel, attentionName, attentionRecord } from '../../kernels/attention.ts';
 import { control } from '../../kernels/barrier.ts';
-import { addKernel, addRecord, copyKernel, copyRecord, selectKernel, selectRecord } from '../../kernels/elementwise.ts';
+import {
+  addKernel,
+  addRecord,
+  capKernel,
+  capRecord,
+  columnsKernel,
+  columnsRecord,
+  copyKernel,
+  copyRecord,
+  scaleKernel,
+  scaleRecord,
+  selectKernel,
+  selectRecord,
+} from '../../kernels/elementwise.ts';
 import { embedKernel, embedRecord } from '../../kernels/embed.ts';
 import { appendKvKernel, appendKvRecord } from '../../kernels/kv.ts';
 import { type ActivationFormat, activationStride, groupBytes, groupsOf, stepsOf } from '../../kernels/layout.ts';
 import { blockGroups, matmulRecord } from '../../kernels/matmul.ts';
-import { normKernel, normRecord } from '../../kernels/norm.ts';
+import { normKernel, normName, normRecord } from '../../kernels/norm.ts';
 import { quantizeRowsKernel, quantizeRowsRecord } from '../../kernels/quantize-rows.ts';
 import { bitsOf, RECORD_BYTES } from '../../kernels/record.ts';
 import { ropeKernel, ropeRecord } from '../../kernels/rope.ts';
@@ -115,6 +128,12 @@ class Lowering {
         return [this.#activate(step)];
       case 'add':
         return [this.#add(step)];
+      case 'scale':
+        return [this.#scale(step)];
+      case 'cap':
+        return [this.#cap(step)];
+      case 'columns':
+        return [this.#columns(step)];
       case 'select':
         return [this.#select(step)];
       case 'tap':
@@ -146,6 +165,10 @@ class Lowering {
     const { shares, shape } = this.#plan.weights[id]!;
     const held = shares ?? id;
     return { storage: this.#plan.weights[held]!.storage, at: this.#map.weights[held]!, shape };
+  }
+  /** Address of a vector, 0 for none. */
+  #vector(id: WeightId | undefined): number {
+    return id === undefined ? 0 : this.#weight(id).at;
   }
   #cache(id: number, pattern: Access['pattern']): Access {
     // A negative range of its own per cache: pages lie beyond everything else and only these two steps touch them.
@@ -183,12 +206,13 @@ class Lowering {
   }
 
   #norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>): Part {
-    const kernel = this.#kernels.index('norm', kind, (m) => normKernel(m, kind));
+    const variant = { kind, weighted: weight !== undefined, biased: bias !== undefined };
+    const kernel = this.#kernels.index('norm', normName(variant), (m) => normKernel(m, variant));
     const words = normRecord.words({
       x: this.#at(x),
       out: this.#at(out),
-      weight: this.#weight(weight).at,
-      bias: bias === undefined ? 0 : this.#weight(bias).at,
+      weight: this.#vector(weight),
+      bias: this.#vector(bias),
       rows: this.#rows(out),
       width: this.#width(x),
       groups,
@@ -210,7 +234,7 @@ class Lowering {
       xStride: format ? activationStride(format, inputs) : rowBytes(inputs),
       w: at,
       groupBytes: bytes,
-      bias: bias === undefined ? 0 : this.#weight(bias).at,
+      bias: this.#vector(bias),
       out: this.#at(out),
       outStride: rowBytes(outputs),
       steps: stepsOf(storage, inputs),
@@ -277,10 +301,10 @@ class Lowering {
     };
   }
 
-  #attention({ q, cache, heads, scale, out }: Case<'attention'>): Part {
+  #attention({ q, cache, heads, scale, cap, alibi, out }: Case<'attention'>): Part {
     const { kvHeads, headDim, window = 0 } = this.#plan.caches[cache]!;
-    const shape = { headDim, wide: this.#choice.wide };
-    const kernel = this.#kernels.index(`attention_${headDim}`, 'attention', (m) => attentionKernel(m, shape));
+    const shape = { headDim, wide: this.#choice.wide, cap, alibi };
+    const kernel = this.#kernels.index(attentionName(shape), 'attention', (m) => attentionKernel(m, shape));
     const words = attentionRecord.words({
       ...this.#pages(cache),
       q: this.#at(q),
@@ -337,15 +361,51 @@ class Lowering {
     return this.#rowWise(out, kernel, words, gated ? [x, up] : [x]);
   }
 
-  #add({ x, out }: Case<'add'>): Part {
+  #add({ x, scale, out }: Case<'add'>): Part {
     const kernel = this.#kernels.index('rows', 'add', addKernel);
     const words = addRecord.words({
       x: this.#at(x),
       out: this.#at(out),
       rows: this.#rows(out),
       width: this.#width(out),
+      scale: bitsOf(scale),
     });
     return this.#rowWise(out, kernel, words, [x, out], true);
+  }
+
+  #scale({ factor, weight, out }: Case<'scale'>): Part {
+    const from = weight === undefined ? 'record' : 'memory';
+    const kernel = this.#kernels.index('rows', `scale ${from}`, (m) => scaleKernel(m, from));
+    const words = scaleRecord.words({
+      out: this.#at(out),
+      rows: this.#rows(out),
+      width: this.#width(out),
+      factor: weight === undefined ? bitsOf(factor) : this.#vector(weight),
+    });
+    return this.#rowWise(out, kernel, words, [out], true);
+  }
+
+  #cap({ cap, out }: Case<'cap'>): Part {
+    const kernel = this.#kernels.index('rows', 'cap', capKernel);
+    const words = capRecord.words({
+      out: this.#at(out),
+      rows: this.#rows(out),
+      width: this.#width(out),
+      cap: bitsOf(cap),
+    });
+    return this.#rowWise(out, kernel, words, [out], true);
+  }
+
+  #columns({ x, first, out }: Case<'columns'>): Part {
+    const kernel = this.#kernels.index('rows', 'columns', columnsKernel);
+    const words = columnsRecord.words({
+      x: this.#at(x) + 4 * first,
+      xWidth: this.#width(x),
+      out: this.#at(out),
+      rows: this.#rows(out),
+      width: this.#width(out),
+    });
+    return this.#rowWise(out, kernel, words, [x]);
   }
 
   #select({ x, out }: Case<'select'>): Part {

@@ -1,12 +1,16 @@
 /** Cuts the tensors of a plan into slabs that fit the staging area, each read once and packed by all threads. */
-import type { PlannedWeight } from '../../plan/step.ts';
+import { type PlannedWeight, sourceRow, type WeightSource } from '../../plan/step.ts';
 
-/** One read of a tensor's bytes, and the weights that take something from it. */
-export interface Slab {
-  readonly tensor: string;
-  /** Byte range relative to the tensor. */
+export interface ByteRange {
   readonly start: number;
   readonly end: number;
+}
+
+/** Some of a tensor's bytes, and the weights that take something from them. */
+export interface Slab {
+  readonly tensor: string;
+  /** Byte ranges relative to the tensor, to lie side by side in the staging area. */
+  readonly ranges: readonly ByteRange[];
   readonly parts: readonly SlabPart[];
 }
 
@@ -24,6 +28,8 @@ export interface SlabPart {
   /** Bytes from one line of the file to the next: a row, or a column when transposed. */
   readonly lineBytes: number;
 }
+
+export const slabBytes = ({ ranges }: Slab): number => ranges.reduce((sum, { start, end }) => sum + end - start, 0);
 
 /** Rows of a lane group; a slab starts at a group's first row. */
 const GROUP = 16;
@@ -64,7 +70,6 @@ export function planSlabs(
 
 function vectorSlab(tensor: string, { index, weight }: Wanted, size: number): Slab {
   const [count] = weight.shape as [number];
-  const start = weight.source.first * size;
   const part = {
     weight: index,
     firstRow: 0,
@@ -74,7 +79,7 @@ function vectorSlab(tensor: string, { index, weight }: Wanted, size: number): Sl
     offset: 0,
     lineBytes: count * size,
   };
-  return { tensor, start, end: start + count * size, parts: [part] };
+  return { tensor, ranges: rangesOf(weight.source, 0, count, size), parts: [part] };
 }
 
 /** Whole rows of a matrix stored [out, in]. */
@@ -85,11 +90,23 @@ function rowSlabs(tensor: string, { index, weight }: Wanted, size: number, capac
   const slabs: Slab[] = [];
   for (let firstRow = 0; firstRow < rows; firstRow += step) {
     const count = Math.min(step, rows - firstRow);
-    const start = (weight.source.first + firstRow) * lineBytes;
     const part = { weight: index, firstRow, rows: count, firstColumn: 0, columns, offset: 0, lineBytes };
-    slabs.push({ tensor, start, end: start + count * lineBytes, parts: [part] });
+    slabs.push({ tensor, ranges: rangesOf(weight.source, firstRow, count, lineBytes), parts: [part] });
   }
   return slabs;
+}
+
+/** Where the file has `count` rows of a weight, from `firstRow` on, of `bytes` each. */
+function rangesOf(source: WeightSource, firstRow: number, count: number, bytes: number): ByteRange[] {
+  const ranges: ByteRange[] = [];
+  const run = source.runs?.rows ?? Number.POSITIVE_INFINITY;
+  for (let row = firstRow; row < firstRow + count; ) {
+    const rows = Math.min(run - (row % run), firstRow + count - row);
+    const start = sourceRow(source, row) * bytes;
+    ranges.push({ start, end: start + rows * bytes });
+    row += rows;
+  }
+  return ranges;
 }
 
 /** Lines of a matrix stored [in, out]; all weights that share it take their columns of the file from one read. */
@@ -116,7 +133,7 @@ function columnSlabs(
       offset: weight.source.first * size,
       lineBytes,
     }));
-    slabs.push({ tensor, start, end: start + columns * lineBytes, parts });
+    slabs.push({ tensor, ranges: [{ start, end: start + columns * lineBytes }], parts });
   }
   return slabs;
 }

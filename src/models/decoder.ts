@@ -1,0 +1,50 @@
+/** What decoders have in common: tables at both ends, layers in between. */
+import type { Linear, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
+import type { Sizes } from './index.ts';
+import type { Manifest } from './weights.ts';
+
+export interface Tables {
+  readonly embedding: Weight;
+  readonly output: Linear;
+}
+
+/** The token embedding and the output head: one tensor where they are tied, whatever else the file has. */
+export function tables(
+  m: Manifest,
+  c: Sizes,
+  { embedding = 'model.embed_tokens', output = 'lm_head', bias = false } = {},
+): Tables {
+  const shape = [c.vocab, c.dim] as const;
+  if (!c.tied) {
+    return {
+      embedding: m.matrix('embedding', 'embedding', `${embedding}.weight`, shape),
+      output: m.linear('output', 'output', output, shape, bias),
+    };
+  }
+  m.ignore(new RegExp(`^${output}\\.weight$`));
+  const tied = m.tied(`${embedding}.weight`, shape);
+  return bias
+    ? { ...tied, output: { ...tied.output, bias: m.vector('output.bias', 'bias', `${output}.bias`, c.vocab) } }
+    : tied;
+}
+
+/** Runs x [T, dim] through the layers; `block` adds to it. Taps hidden.0 .. hidden.L. */
+export function eachLayer<L>(
+  p: PlanBuilder,
+  x: Rows,
+  layers: readonly L[],
+  block: (layer: L, index: number) => void,
+): void {
+  p.tap('hidden.0', x);
+  for (const [i, layer] of layers.entries()) {
+    p.scope(`layer[${i}]`, () => block(layer, i));
+    p.tap(`hidden.${i + 1}`, x);
+  }
+}
+
+/** Logits of the wanted rows of x. [W, vocab] Taps final. */
+export function logitsOf(p: PlanBuilder, x: Rows, norm: (x: Rows) => Rows, output: Linear): Rows {
+  const last = p.scope('norm', () => norm(p.wantedRows(x))); // [W, dim]
+  p.tap('final', last);
+  return p.scope('projection', () => p.matmul(last, output));
+}
