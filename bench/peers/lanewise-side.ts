@@ -1,4 +1,8 @@
 /** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the messages. */
+
+import type { StepLogits } from '../../src/engine/model.ts';
+import { Sampler } from '../../src/engine/sampler.ts';
+import { validateSampling } from '../../src/engine/sampling-options.ts';
 import { load } from '../../src/node.ts';
 import type { Introduction, LanewiseOptions, Turn } from './side.ts';
 
@@ -15,8 +19,8 @@ async function turn(): Promise<Turn> {
     let next = 0;
     for (let at = 0; at < promptTokens; at += model.maxRows) {
       const tokens = prompt.slice(at, at + model.maxRows);
-      const [logits] = await model.step([{ sequence, tokens, wanted: at + tokens.length === promptTokens }]);
-      if (logits) next = greedy(logits);
+      const [last] = await model.step([{ sequence, tokens, wanted: at + tokens.length === promptTokens }]);
+      if (last) next = greedy(last);
     }
     const prefillMs = performance.now() - start;
     const [evaluateMs, generateMs]: [number[], number[]] = [[], []];
@@ -27,8 +31,8 @@ async function turn(): Promise<Turn> {
     }
     for (let i = 0; i < decodeTokens; i++) {
       const before = performance.now();
-      const [logits] = await model.step([{ sequence, tokens: [next], wanted: true }]);
-      next = greedy(logits!);
+      const [last] = await model.step([{ sequence, tokens: [next], wanted: true }]);
+      next = greedy(last!);
       generateMs.push(performance.now() - before);
     }
     return { prefillMs, decodeMs: { evaluate: evaluateMs, generate: generateMs } };
@@ -37,11 +41,8 @@ async function turn(): Promise<Turn> {
   }
 }
 
-function greedy(logits: Float32Array): number {
-  let best = 0;
-  for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
-  return best;
-}
+const sampler = new Sampler(validateSampling({ temperature: 0 }));
+const greedy = ({ logits, summary }: StepLogits): number => sampler.sample(logits, summary).id;
 
 /** Linear layers, and keys and values in the middle of the decoded text. */
 function introduction(): Introduction {

@@ -70,6 +70,15 @@ export interface StepTime {
   readonly ms: number;
 }
 
+export interface LogitsSummary {
+  /** The largest logit; NaN or Infinity where a logit is. */
+  readonly largest: number;
+  /** Number of the first SUMMARY_CHUNK logits that hold it. */
+  readonly chunk: number;
+  /** Natural logarithm of the sum of e^logit. */
+  readonly logSumExp: number;
+}
+
 export interface Backend {
   readonly name: 'reference' | 'wasm';
   readonly threads: number;
@@ -84,6 +93,8 @@ export interface Backend {
   forward(batch: Batch): Promise<void>;
   /** Logits of wanted row i of the last forward: a view valid until the next call. [vocab] */
   logits(i: number): Float32Array;
+  /** What sampling needs to know of them. */
+  summary(i: number): LogitsSummary;
   /** Copy of a tap of the last forward. [T, width] */
   tap(name: string): Float32Array;
   timing: Timing;

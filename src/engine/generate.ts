@@ -5,7 +5,7 @@ import type { Phases } from '../profile/scopes.ts';
 import type { IncrementalDecoder } from '../tokenizer/tokenizer.ts';
 import { type GenerateOptions, type GenerateSettings, validateGenerate } from './generation-options.ts';
 import type { Sequence } from './kv-cache.ts';
-import { checkLength, type Model, type Prompt } from './model.ts';
+import { checkLength, type Model, type Prompt, type StepLogits } from './model.ts';
 import { Sampler, type TokenChoice } from './sampler.ts';
 import { StopMatcher } from './stop.ts';
 
@@ -87,9 +87,13 @@ class Run {
   }
 
   /** Takes the token that `logits` choose; the event, or undefined when an end token ended the text. */
-  take(logits: Float32Array, ms: number, prefill: boolean): Extract<GenerateEvent, { type: 'token' }> | undefined {
+  take(
+    { logits, summary }: StepLogits,
+    ms: number,
+    prefill: boolean,
+  ): Extract<GenerateEvent, { type: 'token' }> | undefined {
     const start = performance.now();
-    const { id, logprob, top } = this.#sampler.sample(logits);
+    const { id, logprob, top } = this.#sampler.sample(logits, summary);
     if (!prefill) logDecodeStep(this.tokenIds.length, ms, performance.now() - start);
     this.steps.push({ prefill, ms, phases: this.#model.lastPhases });
     if (!this.settings.ignoreEos && this.#model.eosTokenIds.has(id)) {

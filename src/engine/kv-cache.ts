@@ -39,6 +39,8 @@ export class Sequence {
   #pages: number[] = [];
   /** Positions computed so far. */
   length = 0;
+  /** Logits of the last row that wanted them; the next step of this sequence overwrites them. */
+  logits = new Float32Array(0);
 
   constructor(cache: KvCache) {
     this.#cache = cache;

@@ -1,5 +1,5 @@
 /** A loaded model: evaluates tokens, generates text, and gives everything back when disposed. */
-import type { Backend, LoadTimes } from '../backend/backend.ts';
+import type { Backend, LoadTimes, LogitsSummary } from '../backend/backend.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
@@ -13,6 +13,13 @@ import { KvCache, type Sequence } from './kv-cache.ts';
 
 /** Text, or the ids of its tokens. */
 export type Prompt = string | { readonly tokenIds: readonly number[] };
+
+/** What a step says of one wanted row. */
+export interface StepLogits {
+  /** [vocab] */
+  readonly logits: Float32Array;
+  readonly summary: LogitsSummary;
+}
 
 /** Rows that one sequence adds to a forward. */
 export interface SequenceRows {
@@ -119,10 +126,10 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * One forward over rows of several sequences, at most `maxRows` in all. Logits of the wanted ones, in order: copies.
-   * Forwards of one model run one after the other, whoever asks.
+   * One forward over rows of several sequences, at most `maxRows` in all. Logits of the wanted ones, in order, valid until
+   * the next step of their sequence. Forwards of one model run one after the other, whoever asks.
    */
-  step(parts: readonly SequenceRows[]): Promise<Float32Array[]> {
+  step(parts: readonly SequenceRows[]): Promise<StepLogits[]> {
     const run = this.#queue.then(() => this.#forward(parts));
     this.#queue = run.catch(() => {});
     return run;
@@ -183,9 +190,16 @@ export class Model implements AsyncDisposable {
     return run;
   }
 
-  async #forward(parts: readonly SequenceRows[]): Promise<Float32Array[]> {
+  async #forward(parts: readonly SequenceRows[]): Promise<StepLogits[]> {
     await this.#run(parts, false);
-    return parts.filter(({ wanted }) => wanted).map((_, i) => this.#backend.logits(i).slice());
+    return parts
+      .filter(({ wanted }) => wanted)
+      .map(({ sequence }, i) => {
+        const logits = this.#backend.logits(i);
+        if (sequence.logits.length !== logits.length) sequence.logits = new Float32Array(logits.length);
+        sequence.logits.set(logits);
+        return { logits: sequence.logits, summary: this.#backend.summary(i) };
+      });
   }
 
   async #run(parts: readonly SequenceRows[], all: boolean): Promise<void> {

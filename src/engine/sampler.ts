@@ -1,6 +1,8 @@
 /** From logits to the next token. */
+import type { LogitsSummary } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
 import { exp, log } from '../numbers.ts';
+import { SUMMARY_CHUNK } from '../plan/step.ts';
 import { Random } from './random.ts';
 import type { SamplingSettings } from './sampling-options.ts';
 import { Selection } from './selection.ts';
@@ -42,12 +44,14 @@ export class Sampler {
 
   /**
    * @param logits one per token id [vocab]; not changed. -Infinity masks a token.
+   * @param summary what is known of them; without it they are looked at one by one
    * @throws LanewiseError `NumericError` for NaN or +Infinity, `NoCandidate` where every token is masked
    */
-  sample(logits: Float32Array): Sample {
-    const best = largest(logits);
+  sample(logits: Float32Array, summary?: LogitsSummary): Sample {
+    const known = summary !== undefined && Number.isFinite(summary.largest);
+    const best = known ? logits.indexOf(summary.largest, summary.chunk * SUMMARY_CHUNK) : largest(logits);
     const id = this.choose(logits, best);
-    const logNormalizer = logits[best]! + log(sumOfExponentials(logits, logits[best]!));
+    const logNormalizer = known ? summary.logSumExp : logits[best]! + log(sumOfExponentials(logits, logits[best]!));
     const choice = (of: number): TokenChoice => ({ id: of, logprob: logits[of]! - logNormalizer });
     if (this.settings.logprobs === 0) return choice(id);
     this.selection.load(logits);

@@ -1,16 +1,17 @@
 /** Builds a plan: an architecture file calls these in the order in which the model computes. */
 import type { RopeTable } from './rope.ts';
-import type {
-  Activation,
-  BufferId,
-  CacheId,
-  KvCacheSpec,
-  Plan,
-  PlannedWeight,
-  RopeId,
-  RowBuffer,
-  Step,
-  WeightId,
+import {
+  type Activation,
+  type BufferId,
+  type CacheId,
+  type KvCacheSpec,
+  type Plan,
+  type PlannedWeight,
+  type RopeId,
+  type RowBuffer,
+  type Step,
+  SUMMARY_CHUNK,
+  type WeightId,
 } from './step.ts';
 
 /** A weight as an architecture file holds it. */
@@ -178,6 +179,8 @@ export class PlanBuilder {
 
   /** The finished plan. `weights` in the order of their ids. */
   finish(logits: Rows, weights: readonly PlannedWeight[]): Plan {
+    const summary = this.#buffer('summary', 2 * Math.ceil(logits.width / SUMMARY_CHUNK), 'wanted');
+    this.scope('projection', () => this.#step({ op: 'summarize', x: logits.id, out: summary.id }));
     return {
       buffers: this.#buffers,
       weights,
@@ -185,6 +188,7 @@ export class PlanBuilder {
       ropes: this.#ropes,
       steps: this.#steps,
       logits: logits.id,
+      summary: summary.id,
       vocab: logits.width,
     };
   }

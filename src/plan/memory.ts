@@ -72,7 +72,7 @@ export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number, la
       const whole = lasting.has(id);
       const first = whole ? 0 : index;
       const interval = intervals.get(id) ?? { id, bytes: Math.ceil(bytes / ALIGN) * ALIGN, first, last: index };
-      const kept = whole || id === plan.logits || (step.op === 'tap' && step.out === id);
+      const kept = whole || id === plan.logits || id === plan.summary || (step.op === 'tap' && step.out === id);
       interval.last = kept ? plan.steps.length : index;
       intervals.set(id, interval);
     }

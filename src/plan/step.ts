@@ -65,6 +65,9 @@ export interface PlannedWeight {
   readonly shares?: WeightId;
 }
 
+/** Values of a row that 'summarize' takes together. */
+export const SUMMARY_CHUNK = 1024;
+
 export type Activation = 'gelu' | 'gelu_tanh' | 'silu' | 'relu';
 
 /** `out` and inputs are buffers with equal row counts unless said otherwise. */
@@ -175,6 +178,12 @@ export type Step = { readonly scope: string } & (
       readonly out: BufferId;
     }
   | {
+      /** For each SUMMARY_CHUNK values of a row of x: the largest, and the sum of e^(value - largest). [2 * chunks] */
+      readonly op: 'summarize';
+      readonly x: BufferId;
+      readonly out: BufferId;
+    }
+  | {
       /** Keeps a copy of x for inspection under `name` (`hidden.3`, `final`). Only in plans built with taps. */
       readonly op: 'tap';
       readonly name: string;
@@ -191,5 +200,7 @@ export interface Plan {
   readonly steps: readonly Step[];
   /** Buffer of the logits, rows 'wanted'. */
   readonly logits: BufferId;
+  /** Buffer of what 'summarize' says of them. */
+  readonly summary: BufferId;
   readonly vocab: number;
 }

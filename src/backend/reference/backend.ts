@@ -1,8 +1,19 @@
 /** The slow backend that defines what a plan means. Every kernel and every architecture is tested against it. */
+
 import { LanewiseError } from '../../errors.ts';
 import { type Plan, type PlannedWeight, sourceRow } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
-import type { Backend, BackendOptions, Batch, LoadTimes, StepTime, TensorData, Timing } from '../backend.ts';
+import type {
+  Backend,
+  BackendOptions,
+  Batch,
+  LoadTimes,
+  LogitsSummary,
+  StepTime,
+  TensorData,
+  Timing,
+} from '../backend.ts';
+import { combineSummary } from '../summary.ts';
 import { KvPages } from './kv-pages.ts';
 import { type HeldWeight, runStep, type State } from './steps.ts';
 
@@ -110,6 +121,11 @@ class ReferenceBackend implements Backend {
 
   logits(i: number): Float32Array {
     return this.#buffers[this.#plan.logits]!.subarray(i * this.#plan.vocab, (i + 1) * this.#plan.vocab);
+  }
+
+  summary(i: number): LogitsSummary {
+    const { width } = this.#plan.buffers[this.#plan.summary]!;
+    return combineSummary(this.#buffers[this.#plan.summary]!.subarray(i * width, (i + 1) * width));
   }
 
   tap(name: string): Float32Array {

@@ -1,7 +1,7 @@
 /** What every step means: plain TypeScript, sums in f64, results rounded to f32 where a buffer or a cache holds them. */
 import { erfc, exp, tanh } from '../../numbers.ts';
 import { ropeRow } from '../../plan/rope.ts';
-import type { Activation, KvCacheSpec, Plan, Step } from '../../plan/step.ts';
+import { type Activation, type KvCacheSpec, type Plan, type Step, SUMMARY_CHUNK } from '../../plan/step.ts';
 import { dequantizeActivations, quantizeActivations } from '../../quant/activations.ts';
 import { fromBF16, toBF16 } from '../../quant/bf16.ts';
 import { type Batch, sequenceLengths } from '../backend.ts';
@@ -44,6 +44,7 @@ const meanings: { readonly [Op in Step['op']]: (step: Case<Op>, state: State) =>
   cap: ({ cap, out }, { buffers }) => mapInPlace(buffers[out]!, (x) => capped(x, cap)),
   columns,
   select,
+  summarize,
   tap: ({ x, out }, { buffers }) => buffers[out]!.set(buffers[x]!),
 };
 
@@ -71,6 +72,19 @@ function columns({ x, first, out }: Case<'columns'>, state: State): void {
 function select({ x, out }: Case<'select'>, state: State): void {
   const from = rowsOf(state, x);
   for (const [i, row] of rowsOf(state, out).entries()) row.set(from[state.batch.wanted[i]!]!);
+}
+
+function summarize({ x, out }: Case<'summarize'>, state: State): void {
+  const results = rowsOf(state, out);
+  for (const [t, row] of rowsOf(state, x).entries()) {
+    for (let start = 0; start < row.length; start += SUMMARY_CHUNK) {
+      const chunk = row.subarray(start, start + SUMMARY_CHUNK);
+      const largest = chunk.reduce((a, b) => Math.max(a, b));
+      const at = (2 * start) / SUMMARY_CHUNK;
+      results[t]![at] = largest;
+      results[t]![at + 1] = chunk.reduce((sum, value) => sum + exp(value - largest), 0);
+    }
+  }
 }
 
 /** Rows of a buffer as views. */

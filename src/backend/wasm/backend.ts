@@ -1,4 +1,5 @@
 /** The fast backend: a plan compiled to kernels and tapes, walked by all threads. */
+
 import { LanewiseError, OutOfMemoryError } from '../../errors.ts';
 import { control, timings } from '../../kernels/barrier.ts';
 import { activationStride } from '../../kernels/layout.ts';
@@ -10,11 +11,13 @@ import {
   type BackendOptions,
   type Batch,
   type LoadTimes,
+  type LogitsSummary,
   PAGE,
   type StepTime,
   sequenceLengths,
   type Timing,
 } from '../backend.ts';
+import { combineSummary } from '../summary.ts';
 import { type Choice, formatKey, productFamily } from './choice.ts';
 import type { WasmHost } from './host.ts';
 import { KernelSet } from './kernel-set.ts';
@@ -216,8 +219,18 @@ export class WasmBackend implements Backend {
   }
 
   logits(i: number): Float32Array {
+    return this.#resultRow(this.#plan.logits, i);
+  }
+
+  summary(i: number): LogitsSummary {
+    return combineSummary(this.#resultRow(this.#plan.summary, i));
+  }
+
+  /** Row i of a buffer that the plan's last segment wrote. */
+  #resultRow(buffer: BufferId, i: number): Float32Array {
     const { map, memory } = this.#shelves[this.#walks.at(-1)!.part]!;
-    return memory.f32(map.buffers[this.#plan.logits]! + i * rowBytes(this.#plan.vocab), this.#plan.vocab);
+    const { width } = this.#plan.buffers[buffer]!;
+    return memory.f32(map.buffers[buffer]! + i * rowBytes(width), width);
   }
 
   tap(name: string): Float32Array {

@@ -24,9 +24,10 @@ import { normKernel, normName, normRecord } from '../../kernels/norm.ts';
 import { quantizeRowsKernel, quantizeRowsRecord } from '../../kernels/quantize-rows.ts';
 import { bitsOf, RECORD_BYTES } from '../../kernels/record.ts';
 import { ropeKernel, ropeRecord } from '../../kernels/rope.ts';
+import { summarizeKernel, summarizeRecord } from '../../kernels/summarize.ts';
 import { flags } from '../../kernels/walker.ts';
 import { rowBytes } from '../../plan/memory.ts';
-import type { BufferId, Plan, Step, WeightId } from '../../plan/step.ts';
+import { type BufferId, type Plan, type Step, SUMMARY_CHUNK, type WeightId } from '../../plan/step.ts';
 import type { Storage } from '../../quant/storage.ts';
 import { type Access, placeBarriers, type TapeStep } from './barriers.ts';
 import { type Choice, formatKey, productFamily, q8Layout } from './choice.ts';
@@ -136,6 +137,8 @@ class Lowering {
         return [this.#columns(step)];
       case 'select':
         return [this.#select(step)];
+      case 'summarize':
+        return [this.#summarize(step)];
       case 'tap':
         return [this.#tap(step)];
     }
@@ -419,6 +422,25 @@ class Lowering {
     });
     // From here on the number of wanted rows decides who does what.
     return { ...this.#rowWise(out, kernel, words, []), reads: [this.#access(x, 'any')], fence: true };
+  }
+
+  #summarize({ x, out }: Case<'summarize'>): Part {
+    const kernel = this.#kernels.index('summarize', 'summarize', (m) => summarizeKernel(m, SUMMARY_CHUNK));
+    const words = summarizeRecord.words({
+      x: this.#at(x),
+      out: this.#at(out),
+      rows: this.#rows(out),
+      width: this.#width(x),
+    });
+    return {
+      kernel,
+      words,
+      wanted: this.#isWanted(out),
+      replicable: false,
+      fence: false,
+      reads: [this.#access(x, 'any')],
+      writes: [this.#access(out, 'any')],
+    };
   }
 
   #tap({ x, out }: Case<'tap'>): Part {
