@@ -20,7 +20,7 @@ export * from './index.ts';
 export const embeddedModel = fileURLToPath(new URL('../models/lanewise-stories', import.meta.url));
 
 /**
- * Loads a model: a folder, or a .safetensors file beside its config.json; nothing for the embedded one.
+ * Loads a model: a folder, a .gguf file, or a .safetensors file beside its config.json; nothing for the embedded one.
  * @throws FormatError, ModelError, OptionError, OutOfMemoryError
  */
 export async function load(path: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
@@ -44,10 +44,16 @@ export async function locate(path: string): Promise<ModelSource> {
   const full = resolve(path);
   const status = await stat(full).catch(() => undefined);
   if (!status)
-    throw new ModelError('NoModel', `${path}: expected a model folder or a .safetensors file, found nothing there`);
+    throw new ModelError(
+      'NoModel',
+      `${path}: expected a model folder, a .safetensors or a .gguf file, found nothing there`,
+    );
   if (status.isDirectory()) return { folder: nodeFolder(full), host: nodeHost() };
-  if (!full.endsWith('.safetensors')) {
-    throw new ModelError('NoModel', `${path}: expected a folder or a .safetensors file beside its config.json`);
+  if (!/\.(safetensors|gguf)$/.test(full)) {
+    throw new ModelError(
+      'NoModel',
+      `${path}: expected a folder, a .gguf file, or a .safetensors file beside its config.json`,
+    );
   }
   return { folder: nodeFolder(dirname(full)), file: basename(full), host: nodeHost() };
 }

@@ -1,5 +1,5 @@
 /** `lanewise plan`: how a model would be stored, from headers alone. */
-import { defaultPolicy, describeModel, type ModelDescription, printPlan } from '../node.ts';
+import { describeModel, type ModelDescription, printPlan } from '../node.ts';
 import { renderStorageTable } from '../profile/storage-table.ts';
 import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
 import { print, say } from './terminal.ts';
@@ -12,10 +12,7 @@ export interface PlanFlags {
 }
 
 export async function planCommand(positional: string | undefined, flags: PlanFlags): Promise<number> {
-  const description = await describeModel(
-    await modelPath(positional, flags.safetensors),
-    flags.quantize ?? defaultPolicy,
-  );
+  const description = await describeModel(await modelPath(positional, flags.safetensors), flags.quantize);
   const layers = linearLayers(description);
   if (flags.json) {
     const weights = description.plan.weights.map(({ name, role, shape, storage, reason, bytes }) => ({

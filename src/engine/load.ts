@@ -1,16 +1,17 @@
 /** From a folder of files to a model that runs. */
-import type { Backend, BackendOptions, TensorData } from '../backend/backend.ts';
+import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
-import { ModelError, OptionError } from '../errors.ts';
+import { OptionError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { type CheckpointTensor, openCheckpoint, readJson, readText } from '../formats/checkpoint.ts';
+import { readJson, readText } from '../formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../models/index.ts';
-import { defaultPolicy, parsePolicy } from '../models/policy.ts';
+import { parsePolicy } from '../models/policy.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Model } from './model.ts';
+import { openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
@@ -23,7 +24,7 @@ const DEFAULT_CONTEXT = 4096;
 
 export interface ModelSource {
   readonly folder: FileFolder;
-  /** A .safetensors file of the folder; default: what the folder has. */
+  /** A .safetensors or .gguf file of the folder; default: what the folder has. */
   readonly file?: string;
   readonly host: WasmHost;
 }
@@ -31,13 +32,14 @@ export interface ModelSource {
 /** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
 export async function loadModel({ folder, file, host }: ModelSource, options: LoadOptions = {}): Promise<Model> {
   const settings = validateLoad(options);
-  const config = await readConfig(folder);
-  const checkpoint = await openCheckpoint(folder, file);
+  const files = await openModel(folder, file);
+  const quantize = settings.quantize ?? files.defaultPolicy;
   let backend: Backend | undefined;
   try {
-    const description = buildModel(config, checkpoint.tensors, { policy: settings.policy, taps: settings.hidden });
+    const policy = parsePolicy(quantize);
+    const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden });
     const contextLength = contextOf(description.config.contextLength, settings);
-    const tokenizer = await readTokenizer(folder);
+    const tokenizer = files.metadata ? undefined : await readTokenizer(folder);
     const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * description.config.vocab))));
     const { onProgress, onWarning, signal, threads } = settings;
     const backendOptions: BackendOptions = {
@@ -45,7 +47,7 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
       maxRows: MAX_ROWS,
       maxWanted,
       contextLength,
-      tensor: (name) => tensorData(checkpoint.tensors.get(name)!),
+      tensor: (name) => files.tensor(name),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
       signal,
     };
@@ -53,9 +55,9 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
       settings.backend === 'reference'
         ? await createReferenceBackend(backendOptions)
         : await createWasmBackend({ ...backendOptions, host, threads, onWarning });
-    const generation = await readJson(folder, 'generation_config.json');
+    const generation = files.metadata ? undefined : await readJson(folder, 'generation_config.json');
     const eosTokenIds = [...description.eosTokenIds, ...eosOf(generation)];
-    const close = (): Promise<void> => checkpoint.close();
+    const close = (): Promise<void> => files.close();
     return new Model({
       name: folder.name,
       description,
@@ -63,12 +65,12 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
       tokenizer,
       contextLength,
       eosTokenIds,
-      quantize: settings.policy.text,
+      quantize,
       close,
     });
   } catch (error) {
     await backend?.dispose();
-    await checkpoint.close();
+    await files.close();
     throw error;
   }
 }
@@ -76,22 +78,15 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
 /** What a model is and how a policy would store it, from headers alone. */
 export async function describe(
   { folder, file }: Omit<ModelSource, 'host'>,
-  quantize = defaultPolicy,
+  quantize?: string,
 ): Promise<ModelDescription> {
-  const policy = parsePolicy(quantize);
-  const config = await readConfig(folder);
-  const checkpoint = await openCheckpoint(folder, file);
+  const asked = quantize === undefined ? undefined : parsePolicy(quantize);
+  const files = await openModel(folder, file);
   try {
-    return buildModel(config, checkpoint.tensors, { policy });
+    return buildModel(files.config, files.tensors, { policy: asked ?? parsePolicy(files.defaultPolicy) });
   } finally {
-    await checkpoint.close();
+    await files.close();
   }
-}
-
-async function readConfig(folder: FileFolder): Promise<unknown> {
-  const config = await readJson(folder, 'config.json');
-  if (config !== undefined) return config;
-  throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
 }
 
 function contextOf(most: number, { contextLength = Math.min(most, DEFAULT_CONTEXT) }: LoadSettings): number {
@@ -99,14 +94,6 @@ function contextOf(most: number, { contextLength = Math.min(most, DEFAULT_CONTEX
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;
 }
-
-export const tensorData = ({ dtype, shape, byteLength, readInto }: CheckpointTensor): TensorData => ({
-  // The weights manifest has refused every other type.
-  dtype: dtype.toLowerCase() as TensorData['dtype'],
-  shape,
-  byteLength,
-  readInto,
-});
 
 /** Undefined where the folder has none: such models take token ids. */
 async function readTokenizer(folder: FileFolder): Promise<Tokenizer | undefined> {

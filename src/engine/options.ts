@@ -1,9 +1,9 @@
 /** The options of `load`. */
 import { OptionError } from '../errors.ts';
-import { defaultPolicy, parsePolicy, type StoragePolicy } from '../models/policy.ts';
+import { parsePolicy } from '../models/policy.ts';
 
 export interface LoadOptions {
-  /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`. */
+  /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`, of GGUF files `none`. */
   quantize?: string;
   /** Default: the cores that there are. */
   threads?: number;
@@ -21,7 +21,6 @@ export interface LoadOptions {
 }
 
 export interface LoadSettings extends LoadOptions {
-  readonly policy: StoragePolicy;
   readonly backend: 'wasm' | 'reference';
   readonly hidden: boolean;
 }
@@ -43,8 +42,11 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     if (!Object.hasOwn(known, key))
       throw new OptionError(key, `left out (no such option; known: ${Object.keys(known).join(', ')})`, value);
   }
-  const { quantize = defaultPolicy, contextLength, threads, backend = 'wasm', hidden = false } = options;
-  if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
+  const { quantize, contextLength, threads, backend = 'wasm', hidden = false } = options;
+  if (quantize !== undefined) {
+    if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
+    parsePolicy(quantize);
+  }
   const count = (name: string, value: number | undefined, most: number): void => {
     if (value !== undefined && !(Number.isInteger(value) && value >= 1 && value <= most))
       throw new OptionError(name, `an integer from 1 to ${most}`, value);
@@ -52,5 +54,5 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   count('contextLength', contextLength, 2 ** 24);
   count('threads', threads, 64);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
-  return { ...options, policy: parsePolicy(quantize), backend, hidden };
+  return { ...options, backend, hidden };
 }

@@ -9,12 +9,17 @@ import { type Storage, storageBytes } from '../quant/storage.ts';
 import { type Decision, decide, type StoragePolicy } from './policy.ts';
 
 export interface TensorShape {
-  /** As SafeTensors spells it: F32, F16, BF16 ... */
+  /** As SafeTensors or GGUF spells it: F32, F16, BF16, Q4_K ... */
   readonly dtype: string;
   readonly shape: readonly number[];
+  /** Held by the file's values already, where the model adds it to the weight (GGUF has Gemma's 1 + w). */
+  readonly plus?: number;
+  /** The file has [out, in] where Hugging Face has [in, out]. */
+  readonly transposed?: boolean;
 }
 
-const stored: Readonly<Record<string, Storage>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
+/** What a tensor of the file may stay as. */
+const stored: Readonly<Record<string, Storage>> = { F32: 'f32', F16: 'f16', BF16: 'bf16', Q8_0: 'q8_0', Q4_0: 'q4_0' };
 
 export interface MatrixOptions {
   /** The file has [in, out]. */
@@ -62,7 +67,8 @@ export class Manifest {
     shape: readonly [number, number],
     options: MatrixOptions = {},
   ): Weight {
-    const { transposed = false, slice } = options;
+    const { slice } = options;
+    const transposed = (options.transposed ?? false) !== (this.#tensors.get(tensor)?.transposed ?? false);
     const rows = slice?.of ?? shape[0];
     const dtype = this.#find(tensor, transposed ? [shape[1], rows] : [rows, shape[1]]);
     const linear = role === 'attention' || role === 'ffn' || role === 'output';
@@ -79,7 +85,8 @@ export class Manifest {
     options: { plus?: number; slice?: Slice } = {},
   ): Weight {
     this.#find(tensor, [options.slice?.of ?? length]);
-    const { slice, plus = 0 } = options;
+    const { slice } = options;
+    const plus = (options.plus ?? 0) - (this.#tensors.get(tensor)?.plus ?? 0);
     const source = { tensor, transposed: false, first: slice?.first ?? 0, runs: slice?.runs, plus };
     return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
   }
@@ -178,7 +185,7 @@ export class Manifest {
     if (!found) return problem('missing');
     if (found.shape.length !== expected.length || found.shape.some((n, i) => n !== expected[i]))
       return problem(`found [${found.shape.join(', ')}]`);
-    return stored[found.dtype] ?? problem(`found dtype ${found.dtype}; F32, F16 and BF16 can be read`);
+    return stored[found.dtype] ?? problem(`found dtype ${found.dtype}, which is none of weights`);
   }
 
   #add(

@@ -1,0 +1,129 @@
+/** Opens the files of a model, whichever format they have: what config.json and the tensors' shapes say, and their bytes. */
+import type { TensorData } from '../backend/backend.ts';
+import { FormatError, ModelError } from '../errors.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { type CheckpointTensor, openCheckpoint, readJson, type TensorFiles } from '../formats/checkpoint.ts';
+import { firstPart, openGguf } from '../formats/gguf.ts';
+import type { GgufMetadata } from '../formats/gguf-types.ts';
+import { viewTensor } from '../formats/views.ts';
+import { ggufModel, ropeTensors } from '../models/gguf.ts';
+import { defaultPolicy } from '../models/policy.ts';
+import type { TensorShape } from '../models/weights.ts';
+import { dequantize } from '../quant/codec.ts';
+import { type Storage, storageLayout } from '../quant/storage.ts';
+
+/** Longest rope factors that are read: one per pair of a head. */
+const MOST_FACTORS = 4096;
+/** Values that are decoded at once. */
+const DECODE_VALUES = 2 ** 18;
+
+export interface OpenModel {
+  /** As config.json has it, or would. */
+  readonly config: unknown;
+  /** By their names in Hugging Face. */
+  readonly tensors: ReadonlyMap<string, TensorShape>;
+  tensor(name: string): TensorData;
+  /** Names of the weight files. */
+  readonly files: readonly string[];
+  /** Of a GGUF file; it may hold a vocabulary and a chat template. */
+  readonly metadata?: GgufMetadata;
+  /** The storage policy of models of this format: GGUF files are stored as somebody wanted them. */
+  readonly defaultPolicy: string;
+  close(): Promise<void>;
+}
+
+/** @throws FormatError, ModelError; nothing stays open then */
+export async function openModel(folder: FileFolder, file?: string): Promise<OpenModel> {
+  const gguf = file?.endsWith('.gguf') ? firstPart(file) : file === undefined ? await findGguf(folder) : undefined;
+  if (gguf !== undefined) return openGgufModel(folder, gguf);
+  const config = await readJson(folder, 'config.json');
+  if (config === undefined) {
+    throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
+  }
+  const checkpoint = await openCheckpoint(folder, file);
+  return {
+    config,
+    tensors: checkpoint.tensors,
+    tensor: (name) => tensorData(checkpoint.tensors.get(name)!),
+    files: checkpoint.files,
+    defaultPolicy,
+    close: () => checkpoint.close(),
+  };
+}
+
+/** The GGUF file of a folder that has no config.json. */
+async function findGguf(folder: FileFolder): Promise<string | undefined> {
+  const names = await folder.list();
+  if (names.includes('config.json')) return undefined;
+  const found = [...new Set(names.filter((name) => name.endsWith('.gguf')).map(firstPart))];
+  if (found.length < 2) return found[0];
+  const what = `expected one model, found ${found.slice(0, 10).join(', ')}: name one`;
+  throw new FormatError('AmbiguousCheckpoint', folder.name, what);
+}
+
+async function openGgufModel(folder: FileFolder, file: string): Promise<OpenModel> {
+  const checkpoint = await openGguf(folder, file);
+  try {
+    const { metadata, tensors } = checkpoint;
+    const name = `${folder.name}/${file}`;
+    const model = ggufModel({ name, metadata, tensors, ropeFactors: await readFactors(checkpoint) });
+    return {
+      config: model.config,
+      tensors: model.tensors,
+      tensor(key) {
+        const { view } = model.tensors.get(key)!;
+        return tensorData(viewTensor(key, tensors.get(view.source)!, view));
+      },
+      files: checkpoint.files,
+      metadata,
+      defaultPolicy: 'none',
+      close: () => checkpoint.close(),
+    };
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+async function readFactors({ tensors }: TensorFiles): Promise<Map<string, Float32Array>> {
+  const factors = new Map<string, Float32Array>();
+  for (const name of ropeTensors) {
+    const tensor = tensors.get(name);
+    if (!tensor) continue;
+    const { dtype, shape, byteLength } = tensor;
+    if (dtype !== 'F32' || shape.length !== 1 || byteLength > 4 * MOST_FACTORS) {
+      const what = `expected at most ${MOST_FACTORS} rope factors as F32, found ${dtype} [${shape.join(', ')}]`;
+      throw new FormatError('TensorInvalidInfo', tensor.file, what, { key: name });
+    }
+    const values = new Float32Array(byteLength / 4);
+    await tensor.readInto(0, new Uint8Array(values.buffer));
+    factors.set(name, values);
+  }
+  return factors;
+}
+
+/** A tensor for a backend: float types as they are, blocks as the f32 values they stand for. */
+export function tensorData(tensor: CheckpointTensor): TensorData {
+  const storage = tensor.dtype.toLowerCase() as Storage;
+  const { block, bytes } = storageLayout[storage];
+  if (storage === 'f32' || storage === 'f16' || storage === 'bf16') return { ...tensor, dtype: storage };
+  const step = DECODE_VALUES / block;
+  return {
+    dtype: 'f32',
+    shape: tensor.shape,
+    byteLength: (tensor.byteLength / bytes) * block * 4,
+    async readInto(start, target) {
+      const blockBytes = block * 4;
+      const last = Math.ceil((start + target.length) / blockBytes);
+      const buffer = new Uint8Array(Math.min(step, last - Math.floor(start / blockBytes)) * bytes);
+      for (let first = Math.floor(start / blockBytes); first < last; first += step) {
+        const blocks = buffer.subarray(0, Math.min(step, last - first) * bytes);
+        await tensor.readInto(first * bytes, blocks);
+        const values = new Uint8Array(dequantize(storage, blocks).buffer);
+        const skipped = Math.max(0, start - first * blockBytes);
+        const at = first * blockBytes + skipped - start;
+        target.set(values.subarray(skipped, skipped + target.length - at), at);
+      }
+    },
+  };
+}

@@ -1,0 +1,102 @@
+/** Reads the metadata of a GGUF file: every value is asked for by type and range, and errors name the key. */
+import { ModelError } from '../errors.ts';
+import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
+
+/** Sizes that no model reaches; beyond them a file is hostile or broken. */
+const MOST = 2 ** 24;
+
+export class GgufConfig {
+  /** `general.architecture`. */
+  readonly architecture: string;
+  readonly #metadata: GgufMetadata;
+  readonly #file: string;
+
+  /** @throws ModelError where no architecture is named */
+  constructor(metadata: GgufMetadata, file: string) {
+    this.#metadata = metadata;
+    this.#file = file;
+    this.architecture = '';
+    this.architecture = this.text('general.architecture');
+  }
+
+  /** Keys of the architecture are given without its name: `block_count` means `llama.block_count`. */
+  #key(key: string): string {
+    return /^(general|tokenizer)\./.test(key) ? key : `${this.architecture}.${key}`;
+  }
+
+  #find(key: string): GgufValue | undefined {
+    return this.#metadata.get(this.#key(key));
+  }
+
+  has(key: string): boolean {
+    return this.#find(key) !== undefined;
+  }
+
+  fail(key: string, expected: string): never {
+    const found = this.#find(key);
+    throw new ModelError(
+      'InvalidConfig',
+      `${this.#file}: ${this.#key(key)} must be ${expected}, found ${describe(found)}`,
+    );
+  }
+
+  /** An integer of at least 1. A list with one value for all layers counts as that value. */
+  size(key: string, fallback?: number): number {
+    const found = this.#find(key);
+    if (found === undefined && fallback !== undefined) return fallback;
+    const values = found && integersOf(found);
+    const value = values?.[0];
+    if (value === undefined || value < 1 || value > MOST) this.fail(key, `an integer from 1 to ${MOST}`);
+    if (values!.some((other) => other !== value)) this.fail(key, 'the same for all layers');
+    return value!;
+  }
+
+  /** A finite number above 0, stored as a float. */
+  positive(key: string, fallback?: number): number {
+    const found = this.#find(key);
+    if (found === undefined && fallback !== undefined) return fallback;
+    const isFloat = found?.type === 'float32' || found?.type === 'float64';
+    const value = isFloat ? Number(found.value) : Number.NaN;
+    if (!(value > 0 && value < Number.POSITIVE_INFINITY)) this.fail(key, 'a float above 0');
+    return value;
+  }
+
+  flag(key: string, fallback: boolean): boolean {
+    const found = this.#find(key);
+    if (found === undefined) return fallback;
+    if (found.type !== 'bool') this.fail(key, 'true or false');
+    return found.value as boolean;
+  }
+
+  text(key: string, fallback?: string): string {
+    const found = this.#find(key);
+    if (found === undefined && fallback !== undefined) return fallback;
+    if (found?.type !== 'string') this.fail(key, 'a text');
+    return found!.value as string;
+  }
+
+  /** A token id, or undefined. */
+  id(key: string): number | undefined {
+    const found = this.#find(key);
+    if (found === undefined) return undefined;
+    const [value] = found.type === 'array' ? [] : (integersOf(found) ?? []);
+    if (value === undefined || value < 0 || value >= 2 ** 31) this.fail(key, 'a token id');
+    return value;
+  }
+}
+
+/** The values of an integer or a list of them; undefined for everything else. */
+function integersOf(found: GgufValue): number[] | undefined {
+  if (found.type === 'array') {
+    if (found.of === 'string' || found.of === 'bool' || found.of.startsWith('float')) return undefined;
+    return Array.from(found.value as Iterable<number | bigint>, Number);
+  }
+  if (found.type === 'string' || found.type === 'bool' || found.type.startsWith('float')) return undefined;
+  return [Number(found.value)];
+}
+
+function describe(found: GgufValue | undefined): string {
+  if (found === undefined) return 'nothing';
+  if (found.type === 'array') return `an array of ${found.value.length} ${found.of}`;
+  return found.type === 'string' ? JSON.stringify(found.value.slice(0, 80)) : `${found.value} (${found.type})`;
+}

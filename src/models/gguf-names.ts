@@ -1,0 +1,196 @@
+/**
+ * Tensor names of GGUF and of Hugging Face, both without `.weight` and `.bias`. N stands for the layer's number; E for an
+ * expert's: GGUF has all experts of a layer in one tensor [experts, out, in].
+ */
+
+export type TensorNames = Readonly<Record<string, string>>;
+
+const head: TensorNames = {
+  token_embd: 'model.embed_tokens',
+  output_norm: 'model.norm',
+  output: 'lm_head',
+};
+
+const attention: TensorNames = {
+  'blk.N.attn_q': 'model.layers.N.self_attn.q_proj',
+  'blk.N.attn_k': 'model.layers.N.self_attn.k_proj',
+  'blk.N.attn_v': 'model.layers.N.self_attn.v_proj',
+  'blk.N.attn_output': 'model.layers.N.self_attn.o_proj',
+  'blk.N.attn_q_norm': 'model.layers.N.self_attn.q_norm',
+  'blk.N.attn_k_norm': 'model.layers.N.self_attn.k_norm',
+};
+
+const gated: TensorNames = {
+  'blk.N.ffn_gate': 'model.layers.N.mlp.gate_proj',
+  'blk.N.ffn_up': 'model.layers.N.mlp.up_proj',
+  'blk.N.ffn_down': 'model.layers.N.mlp.down_proj',
+};
+
+const preNorms: TensorNames = {
+  'blk.N.attn_norm': 'model.layers.N.input_layernorm',
+  'blk.N.ffn_norm': 'model.layers.N.post_attention_layernorm',
+};
+
+export const llamaNames: TensorNames = { ...head, ...preNorms, ...attention, ...gated };
+
+export const mixtralNames: TensorNames = {
+  ...head,
+  ...preNorms,
+  ...attention,
+  'blk.N.ffn_gate_inp': 'model.layers.N.block_sparse_moe.gate',
+  'blk.N.ffn_gate_exps': 'model.layers.N.block_sparse_moe.experts.E.w1',
+  'blk.N.ffn_down_exps': 'model.layers.N.block_sparse_moe.experts.E.w2',
+  'blk.N.ffn_up_exps': 'model.layers.N.block_sparse_moe.experts.E.w3',
+};
+
+export const qwen3MoeNames: TensorNames = {
+  ...llamaNames,
+  'blk.N.ffn_gate_inp': 'model.layers.N.mlp.gate',
+  'blk.N.ffn_gate_exps': 'model.layers.N.mlp.experts.E.gate_proj',
+  'blk.N.ffn_down_exps': 'model.layers.N.mlp.experts.E.down_proj',
+  'blk.N.ffn_up_exps': 'model.layers.N.mlp.experts.E.up_proj',
+};
+
+export const phi3Names: TensorNames = {
+  ...head,
+  ...preNorms,
+  'blk.N.attn_qkv': 'model.layers.N.self_attn.qkv_proj',
+  'blk.N.attn_output': 'model.layers.N.self_attn.o_proj',
+  'blk.N.ffn_up': 'model.layers.N.mlp.gate_up_proj',
+  'blk.N.ffn_down': 'model.layers.N.mlp.down_proj',
+};
+
+/** Norms before and after each half of a block. */
+export const gemma2Names: TensorNames = {
+  ...head,
+  ...attention,
+  ...gated,
+  'blk.N.attn_norm': 'model.layers.N.input_layernorm',
+  'blk.N.post_attention_norm': 'model.layers.N.post_attention_layernorm',
+  'blk.N.ffn_norm': 'model.layers.N.pre_feedforward_layernorm',
+  'blk.N.post_ffw_norm': 'model.layers.N.post_feedforward_layernorm',
+};
+
+export const olmo2Names: TensorNames = {
+  ...head,
+  ...attention,
+  ...gated,
+  'blk.N.post_attention_norm': 'model.layers.N.post_attention_layernorm',
+  'blk.N.post_ffw_norm': 'model.layers.N.post_feedforward_layernorm',
+};
+
+export const starcoder2Names: TensorNames = {
+  ...head,
+  ...preNorms,
+  ...attention,
+  'blk.N.ffn_up': 'model.layers.N.mlp.c_fc',
+  'blk.N.ffn_down': 'model.layers.N.mlp.c_proj',
+};
+
+export const phi2Names: TensorNames = {
+  token_embd: 'model.embed_tokens',
+  output_norm: 'model.final_layernorm',
+  output: 'lm_head',
+  'blk.N.attn_norm': 'model.layers.N.input_layernorm',
+  'blk.N.attn_q': 'model.layers.N.self_attn.q_proj',
+  'blk.N.attn_k': 'model.layers.N.self_attn.k_proj',
+  'blk.N.attn_v': 'model.layers.N.self_attn.v_proj',
+  'blk.N.attn_output': 'model.layers.N.self_attn.dense',
+  'blk.N.ffn_up': 'model.layers.N.mlp.fc1',
+  'blk.N.ffn_down': 'model.layers.N.mlp.fc2',
+};
+
+export const gpt2Names: TensorNames = {
+  token_embd: 'transformer.wte',
+  position_embd: 'transformer.wpe',
+  output_norm: 'transformer.ln_f',
+  output: 'lm_head',
+  'blk.N.attn_norm': 'transformer.h.N.ln_1',
+  'blk.N.attn_qkv': 'transformer.h.N.attn.c_attn',
+  'blk.N.attn_output': 'transformer.h.N.attn.c_proj',
+  'blk.N.ffn_norm': 'transformer.h.N.ln_2',
+  'blk.N.ffn_up': 'transformer.h.N.mlp.c_fc',
+  'blk.N.ffn_down': 'transformer.h.N.mlp.c_proj',
+};
+
+export const gptNeoxNames: TensorNames = {
+  token_embd: 'gpt_neox.embed_in',
+  output_norm: 'gpt_neox.final_layer_norm',
+  output: 'embed_out',
+  'blk.N.attn_norm': 'gpt_neox.layers.N.input_layernorm',
+  'blk.N.attn_qkv': 'gpt_neox.layers.N.attention.query_key_value',
+  'blk.N.attn_output': 'gpt_neox.layers.N.attention.dense',
+  'blk.N.ffn_norm': 'gpt_neox.layers.N.post_attention_layernorm',
+  'blk.N.ffn_up': 'gpt_neox.layers.N.mlp.dense_h_to_4h',
+  'blk.N.ffn_down': 'gpt_neox.layers.N.mlp.dense_4h_to_h',
+};
+
+const falcon: TensorNames = {
+  token_embd: 'transformer.word_embeddings',
+  output_norm: 'transformer.ln_f',
+  output: 'lm_head',
+  'blk.N.attn_qkv': 'transformer.h.N.self_attention.query_key_value',
+  'blk.N.attn_output': 'transformer.h.N.self_attention.dense',
+  'blk.N.ffn_up': 'transformer.h.N.mlp.dense_h_to_4h',
+  'blk.N.ffn_down': 'transformer.h.N.mlp.dense_4h_to_h',
+};
+
+/** One norm per block. */
+export const falconNames: TensorNames = { ...falcon, 'blk.N.attn_norm': 'transformer.h.N.input_layernorm' };
+/** One for attention and one for the rest. */
+export const falcon40Names: TensorNames = {
+  ...falcon,
+  'blk.N.attn_norm': 'transformer.h.N.ln_mlp',
+  'blk.N.attn_norm_2': 'transformer.h.N.ln_attn',
+};
+
+export const bertNames: TensorNames = {
+  token_embd: 'embeddings.word_embeddings',
+  position_embd: 'embeddings.position_embeddings',
+  token_types: 'embeddings.token_type_embeddings',
+  token_embd_norm: 'embeddings.LayerNorm',
+  'blk.N.attn_q': 'encoder.layer.N.attention.self.query',
+  'blk.N.attn_k': 'encoder.layer.N.attention.self.key',
+  'blk.N.attn_v': 'encoder.layer.N.attention.self.value',
+  'blk.N.attn_output': 'encoder.layer.N.attention.output.dense',
+  'blk.N.attn_output_norm': 'encoder.layer.N.attention.output.LayerNorm',
+  'blk.N.ffn_up': 'encoder.layer.N.intermediate.dense',
+  'blk.N.ffn_down': 'encoder.layer.N.output.dense',
+  'blk.N.layer_output_norm': 'encoder.layer.N.output.LayerNorm',
+};
+
+interface Place {
+  readonly layer?: string;
+  readonly expert?: string;
+}
+
+/** `blk.3.attn_q.weight` with the table's line for it: the Hugging Face name, in which only E is left to fill. */
+export function huggingFaceName(names: TensorNames, gguf: string): string | undefined {
+  const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(gguf) ?? [];
+  if (stem === undefined) return undefined;
+  const layer = /^blk\.(\d+)\./.exec(stem)?.[1];
+  const pattern = layer === undefined ? stem : stem.replace(`.${layer}.`, '.N.');
+  if (!Object.hasOwn(names, pattern)) return undefined;
+  return `${fill(names[pattern]!, { layer })}.${suffix}`;
+}
+
+export const fillExpert = (name: string, expert: number): string => fill(name, { expert: String(expert) });
+
+const fill = (pattern: string, { layer, expert }: Place): string =>
+  pattern
+    .replace('.N.', layer === undefined ? '.N.' : `.${layer}.`)
+    .replace('.E.', expert === undefined ? '.E.' : `.${expert}.`);
+
+/** The GGUF name of a Hugging Face name, and which expert of that tensor it is. */
+export function ggufName(names: TensorNames, name: string): { name: string; expert?: number } | undefined {
+  const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(name) ?? [];
+  if (stem === undefined) return undefined;
+  for (const [gguf, pattern] of Object.entries(names)) {
+    const parts = pattern.split(/(?<=\.)[NE](?=\.)/);
+    const match = new RegExp(`^${parts.map((part) => part.replaceAll('.', '\\.')).join('(\\d+)')}$`).exec(stem);
+    if (!match) continue;
+    const target = `${match[1] === undefined ? gguf : gguf.replace('.N.', `.${match[1]}.`)}.${suffix}`;
+    return match[2] === undefined ? { name: target } : { name: target, expert: Number(match[2]) };
+  }
+  return undefined;
+}

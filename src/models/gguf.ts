@@ -1,0 +1,126 @@
+/** From a GGUF file to what config.json and SafeTensors would say of the same model. */
+import { ModelError } from '../errors.ts';
+import type { GgufMetadata } from '../formats/gguf-types.ts';
+import type { TensorView } from '../formats/views.ts';
+import { GgufConfig } from './gguf-config.ts';
+import { familyOf, ggufArchitectures } from './gguf-families.ts';
+import type { Family, GgufFacts, HeadCounts, Settings } from './gguf-family.ts';
+import { fillExpert, huggingFaceName } from './gguf-names.ts';
+import type { TensorShape } from './weights.ts';
+
+export interface GgufTensors {
+  /** For messages. */
+  readonly name: string;
+  readonly metadata: GgufMetadata;
+  readonly tensors: ReadonlyMap<string, TensorShape>;
+  /** Values of the tensors that `ropeTensors` names. */
+  readonly ropeFactors: ReadonlyMap<string, Float32Array>;
+}
+
+export interface GgufModel {
+  readonly config: Settings;
+  /** By their names in Hugging Face; names that no table knows stay as they are. */
+  readonly tensors: ReadonlyMap<string, TensorShape & { readonly view: TensorView }>;
+}
+
+/** Most experts of a layer; a file may claim any number of empty ones. */
+const MOST_EXPERTS = 4096;
+
+/** Tensors that are settings: factors on rope frequencies. */
+export const ropeTensors = ['rope_freqs.weight', 'rope_factors_long.weight', 'rope_factors_short.weight'] as const;
+
+/** @throws ModelError for an unknown architecture, and for metadata that describe no model, naming the key */
+export function ggufModel(file: GgufTensors): GgufModel {
+  const metadata = new GgufConfig(file.metadata, file.name);
+  const facts: GgufFacts = { metadata, has: (tensor) => file.tensors.has(tensor) };
+  const family = familyOf(facts);
+  if (family === undefined) {
+    const found = JSON.stringify(metadata.architecture.slice(0, 80));
+    const what = `general.architecture ${found} is not known; known are ${ggufArchitectures.join(', ')}`;
+    throw new ModelError('UnknownModelType', `${file.name}: ${what}`);
+  }
+  checkSizes(metadata, file.tensors.size);
+  const config = readSettings(family, facts, file);
+  return { config, tensors: viewTensors(family, metadata, file) };
+}
+
+/** What no forward could do with, told in the file's own words. */
+function checkSizes(metadata: GgufConfig, tensors: number): void {
+  if (metadata.size('block_count') > tensors) metadata.fail('block_count', `at most ${tensors}, the number of tensors`);
+  const heads = metadata.size('attention.head_count');
+  const kvHeads = metadata.size('attention.head_count_kv', heads);
+  if (heads % kvHeads) metadata.fail('attention.head_count_kv', `a divisor of attention.head_count ${heads}`);
+  const dim = metadata.size('embedding_length');
+  if (!metadata.has('attention.key_length') && dim % heads) {
+    metadata.fail('attention.head_count', `a divisor of embedding_length ${dim}`);
+  }
+  const key = metadata.size('attention.key_length', dim / heads);
+  const value = metadata.size('attention.value_length', key);
+  if (key !== value) metadata.fail('attention.value_length', `attention.key_length ${key}`);
+}
+
+function readSettings(family: Family, facts: GgufFacts, file: GgufTensors): Settings {
+  const { metadata } = facts;
+  const settings: Settings = { model_type: family.modelType, ...family.constants };
+  for (const { key, kind, setting, fallback, optional } of family.fields) {
+    if (optional && !metadata.has(key)) continue;
+    if (kind === 'flag') settings[setting] = metadata.flag(key, fallback === true);
+    else settings[setting] = metadata[kind](key, fallback as number | undefined);
+  }
+  // A matrix that is not there is reported with all others, by the manifest.
+  settings.vocab_size = file.tensors.get('token_embd.weight')?.shape[0] ?? 1;
+  settings.tie_word_embeddings = !facts.has('output.weight');
+  settings.bos_token_id = metadata.id('tokenizer.ggml.bos_token_id') ?? null;
+  settings.eos_token_id = ['eos', 'eot', 'eom'].flatMap((name) => metadata.id(`tokenizer.ggml.${name}_token_id`) ?? []);
+  settings.rope_scaling = readScaling(metadata, file.ropeFactors);
+  return { ...settings, ...family.derived?.(facts, settings) };
+}
+
+function readScaling(metadata: GgufConfig, factors: GgufTensors['ropeFactors']): Settings | null {
+  const [all, long, short] = ropeTensors.map((name) => factors.get(name));
+  const original = metadata.has('rope.scaling.original_context_length')
+    ? { original_max_position_embeddings: metadata.size('rope.scaling.original_context_length') }
+    : {};
+  const attention = metadata.has('rope.scaling.attn_factor')
+    ? { attention_factor: metadata.positive('rope.scaling.attn_factor') }
+    : {};
+  if (all) {
+    const list = [...all];
+    return { rope_type: 'longrope', short_factor: list, long_factor: list, attention_factor: 1 };
+  }
+  if (long && short) {
+    return { rope_type: 'longrope', long_factor: [...long], short_factor: [...short], ...original, ...attention };
+  }
+  if (metadata.has('rope.scale_linear')) return { rope_type: 'linear', factor: metadata.positive('rope.scale_linear') };
+  const type = metadata.text('rope.scaling.type', 'none');
+  if (type === 'none') return null;
+  if (type !== 'linear' && type !== 'yarn') metadata.fail('rope.scaling.type', 'none, linear or yarn');
+  const factor = metadata.positive('rope.scaling.factor');
+  return type === 'linear' ? { rope_type: type, factor } : { rope_type: type, factor, ...original, ...attention };
+}
+
+function viewTensors(family: Family, metadata: GgufConfig, { tensors }: GgufTensors): GgufModel['tensors'] {
+  const heads = metadata.size('attention.head_count');
+  const counts: HeadCounts = {
+    heads,
+    kvHeads: metadata.size('attention.head_count_kv', heads),
+    headDim: metadata.size('attention.key_length', metadata.size('embedding_length') / heads),
+  };
+  const views = new Map<string, TensorShape & { view: TensorView }>();
+  for (const [source, { dtype, shape }] of tensors) {
+    if (ropeTensors.some((name) => name === source)) continue;
+    const name = huggingFaceName(family.names, source) ?? source;
+    const rows = family.rows?.(source, counts);
+    const plus = family.onePlusNorms && /norm\.weight$/.test(source) ? 1 : 0;
+    const transposed = family.transposed?.test(source) ?? false;
+    const add = (name: string, shape: readonly number[], firstRow: number): void =>
+      void views.set(name, { dtype, shape, plus, transposed, view: { source, shape, firstRow, rows } });
+    if (!name.includes('.E.')) {
+      add(name, shape, 0);
+      continue;
+    }
+    const [experts = 0, ...matrix] = shape;
+    for (let e = 0; e < Math.min(experts, MOST_EXPERTS); e++) add(fillExpert(name, e), matrix, e * (matrix[0] ?? 0));
+  }
+  return views;
+}
