@@ -215,7 +215,7 @@ function torchDtype(dtype: Dtype): string {
   return names[dtype]!;
 }
 
-export type ShapeName = 'gpt2' | 'gemma3-1b' | 'llama-160m' | 'tinyllama-1.1b';
+export type ShapeName = 'gpt2' | 'gemma3-1b' | 'llama-160m' | 'tinyllama-1.1b' | 'llama-7b';
 
 /** The shapes, by name; `dtype` takes the place of the published one. */
 const shapes: Readonly<Record<ShapeName, (dtype?: Dtype) => ModelShape>> = {
@@ -256,6 +256,18 @@ const shapes: Readonly<Record<ShapeName, (dtype?: Dtype) => ModelShape>> = {
       kvHeads: 4,
       vocab: 32000,
       context: 2048,
+      normEpsilon: 1e-5,
+      dtype,
+    }),
+  'llama-7b': (dtype = 'F16') =>
+    llamaShape({
+      dim: 4096,
+      ffn: 11008,
+      layers: 32,
+      heads: 32,
+      kvHeads: 32,
+      vocab: 32000,
+      context: 4096,
       normEpsilon: 1e-5,
       dtype,
     }),
