@@ -3,16 +3,22 @@ import { ModelError } from '../errors.ts';
 import { PlanBuilder, type Rows } from '../plan/builder.ts';
 import type { Plan } from '../plan/step.ts';
 import { Config } from './config.ts';
+import { falcon } from './falcon.ts';
 import { gemma } from './gemma.ts';
 import { gemma2, gemma3 } from './gemma3.ts';
+import { gptNeoX } from './gpt-neox.ts';
 import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
+import { olmo2 } from './olmo2.ts';
+import { phi } from './phi.ts';
 import { phi3 } from './phi3.ts';
 import type { StoragePolicy } from './policy.ts';
 import { qwen2, qwen3 } from './qwen.ts';
 import { smollm3 } from './smollm3.ts';
+import { stablelm } from './stablelm.ts';
+import { starcoder2 } from './starcoder2.ts';
 import { Manifest, type TensorShape } from './weights.ts';
 
 /** What every decoder has. */
@@ -48,6 +54,12 @@ const architectures = {
   smollm3,
   granite,
   phi3,
+  olmo2,
+  gpt_neox: gptNeoX,
+  phi,
+  stablelm,
+  starcoder2,
+  falcon,
   gemma,
   gemma2,
   gemma3_text: gemma3,
