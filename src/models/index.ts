@@ -6,6 +6,7 @@ import { Config } from './config.ts';
 import { falcon } from './falcon.ts';
 import { gemma } from './gemma.ts';
 import { gemma2, gemma3 } from './gemma3.ts';
+import { gemma4 } from './gemma4.ts';
 import { gptNeoX } from './gpt-neox.ts';
 import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
@@ -63,6 +64,7 @@ const architectures = {
   gemma,
   gemma2,
   gemma3_text: gemma3,
+  gemma4_text: gemma4,
 } as const;
 
 export const modelTypes: readonly string[] = Object.keys(architectures);

@@ -123,11 +123,15 @@ export class PlanBuilder {
 
   /** Appends this forward's keys and values to the cache, then lets every row attend. [T, heads * headDim] */
   attention(q: Rows, k: Rows, v: Rows, cache: CacheId, heads: number, scale: number, options?: ScoreOptions): Rows {
-    this.#step({ op: 'appendKv', cache, k: k.id, v: v.id });
+    this.append(cache, k, v);
     return this.attend(q, cache, heads, scale, options);
   }
 
-  /** Lets every row attend to what another layer has appended to its cache. [T, heads * headDim] */
+  append(cache: CacheId, k: Rows, v: Rows): void {
+    this.#step({ op: 'appendKv', cache, k: k.id, v: v.id });
+  }
+
+  /** Lets every row attend to what has been appended, by whatever layer. [T, heads * headDim] */
   attend(q: Rows, cache: CacheId, heads: number, scale: number, options: ScoreOptions = {}): Rows {
     const out = this.#like('attended', q);
     this.#step({ op: 'attention', q: q.id, cache, heads, scale, ...options, out: out.id });
