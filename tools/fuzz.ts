@@ -1,7 +1,8 @@
 /** Feeds broken files to the readers for a while: `npm run fuzz -- --seconds 60 [--seed N]`. */
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
-import { checkMutant, mutants } from '../test/unit/safetensors-arbitrary.ts';
+import * as gguf from '../test/unit/gguf-arbitrary.ts';
+import * as safetensors from '../test/unit/safetensors-arbitrary.ts';
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' }, seed: { type: 'string' } } });
 const seconds = Number(values.seconds);
@@ -14,19 +15,21 @@ if (!(seconds > 0) || !Number.isInteger(seed)) {
 const ROUND = 20_000;
 const start = performance.now();
 const elapsed = (): number => (performance.now() - start) / 1000;
-let inputs = 0;
-let loaded = 0;
+const formats = [
+  { name: 'SafeTensors', ...safetensors, inputs: 0, loaded: 0 },
+  { name: 'GGUF', ...gguf, inputs: 0, loaded: 0 },
+];
 for (let round = 0; elapsed() < seconds; round++) {
-  const property = fc.asyncProperty(mutants, async (bytes) => {
-    inputs++;
-    if (await checkMutant(bytes)) loaded++;
+  const format = formats[round % formats.length]!;
+  const property = fc.asyncProperty(format.mutants, async (bytes) => {
+    format.inputs++;
+    if (await format.checkMutant(bytes)) format.loaded++;
   });
   await fc.assert(property, {
     seed: (seed + round) | 0,
     numRuns: ROUND,
     interruptAfterTimeLimit: (seconds - elapsed()) * 1000,
   });
-  console.error(
-    `seed ${seed}: ${inputs} files in ${elapsed().toFixed(0)} s, ${loaded} loaded, all others refused in order`,
-  );
+  const counts = formats.map(({ name, inputs, loaded }) => `${inputs} ${name} files, ${loaded} loaded`);
+  console.error(`seed ${seed}: ${elapsed().toFixed(0)} s, ${counts.join('; ')}, all others refused in order`);
 }
