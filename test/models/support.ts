@@ -48,7 +48,7 @@ export const reference: MakeBackend = createReferenceBackend;
 export const wasm =
   (threads: number, choice: Choice): MakeBackend =>
   (options) =>
-    buildBackend({ ...options, host: nodeHost(), threads, choice });
+    buildBackend({ ...options, host: nodeHost(), threads, choice, allThreads: true });
 
 /** As many memories as the largest weight allows. */
 export const wasmInParts =
@@ -57,7 +57,7 @@ export const wasmInParts =
     const largest = options.plan.weights.reduce((most, weight) => Math.max(most, heldBytes(weight)), 0);
     const caches = options.plan.caches.map(cachePageBytes);
     const memoryBytes = largest * 1.3 + Math.max(0, ...caches) + 4096;
-    return buildBackend({ ...options, host: nodeHost(), threads, choice, memoryBytes });
+    return buildBackend({ ...options, host: nodeHost(), threads, choice, memoryBytes, allThreads: true });
   };
 
 export class Runner {

@@ -3,9 +3,12 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
 import { KernelSet } from '../../src/backend/wasm/kernel-set.ts';
+import { Memory } from '../../src/backend/wasm/memory-map.ts';
+import { Pool } from '../../src/backend/wasm/pool.ts';
 import { Stage } from '../../src/backend/wasm/stage.ts';
 import { BackendError } from '../../src/errors.ts';
 import { copyKernel, copyRecord } from '../../src/kernels/elementwise.ts';
+import { flags } from '../../src/kernels/walker.ts';
 
 const ROWS = 4;
 const WIDTH = 64;
@@ -73,5 +76,37 @@ test('a thread that ended between walks is replaced', async () => {
     assert.equal(spawned.length, 2);
   } finally {
     await stage.close();
+  }
+});
+
+test('walks for few and for many threads in any order', async () => {
+  const memory = new Memory(1 << 20, true);
+  const kernels = new KernelSet();
+  const kernel = kernels.index('rows', 'copy', copyKernel);
+  const host = nodeHost();
+  const compiled = kernels.compile(host, false, { maximum: 65536, shared: true });
+  const setup = { ...compiled, memories: [memory.wasm], threads: 4, cores: host.cores };
+  const [TAPE, COUNT, X, OUT] = [4096, 8192, 16384, 32768];
+  const pool = await Pool.start(
+    host,
+    setup,
+    (thread) => (1 << 19) + thread * 65536,
+    () => {},
+  );
+  try {
+    memory.i32(COUNT, 1)[0] = ROWS;
+    memory
+      .i32(TAPE, 16)
+      .set([kernel, flags.barrier, ...copyRecord.words({ x: X, out: OUT, rows: COUNT, width: WIDTH })]);
+    for (let n = 0; n < 3000; n++) {
+      memory.f32(X, ROWS * WIDTH).fill(n);
+      await pool.run(0, TAPE, 1, [1, 4, 2, 4, 3, 1, 1, 3][n % 8]);
+      assert.ok(
+        memory.f32(OUT, ROWS * WIDTH).every((value) => value === n),
+        `walk ${n}`,
+      );
+    }
+  } finally {
+    await pool.stop();
   }
 });

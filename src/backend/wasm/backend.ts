@@ -19,6 +19,7 @@ import {
 } from '../backend.ts';
 import { combineSummary } from '../summary.ts';
 import { type Choice, formatKey, productFamily } from './choice.ts';
+import { Governor } from './governor.ts';
 import type { WasmHost } from './host.ts';
 import { KernelSet } from './kernel-set.ts';
 import { type LoadTarget, loadBytes, planLoad, runLoad } from './loader.ts';
@@ -41,8 +42,6 @@ import { controlAddress } from './thread.ts';
 
 /** Up to this many rows every thread computes norms and the like itself. */
 const REPLICATE_ROWS = 3;
-/** Turns of a barrier's loop: as long as waking a thread takes. */
-const SPINS = 100_000;
 
 export interface BuildOptions extends BackendOptions {
   readonly host: WasmHost;
@@ -50,6 +49,8 @@ export interface BuildOptions extends BackendOptions {
   readonly choice: Choice;
   /** Bytes of weights and cache per memory; default: what 32-bit addresses reach, less the rest. */
   readonly memoryBytes?: number;
+  /** All threads for every forward, also where fewer are faster: for tests. */
+  readonly allThreads?: boolean;
 }
 
 /** Of a memory's 4 GiB, what rows, scratch and staging may take. */
@@ -89,12 +90,10 @@ export async function buildBackend(options: BuildOptions): Promise<WasmBackend> 
   const compiled = kernels.compile(host, choice.wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 });
   const shelves = targets.map((target): Shelf => ({ ...target, memory: new Memory(target.map.cache, threads > 1) }));
   const marks: number[] = [];
-  // A spinning thread without a core of its own keeps the one it waits for off the core.
-  const spins = threads > host.cores ? 0 : SPINS;
   const memories = shelves.map(({ memory }) => memory.wasm);
   const pool = await Pool.start(
     host,
-    { ...compiled, memories, threads, spins },
+    { ...compiled, memories, threads, cores: host.cores },
     (thread, memory) => shelves[memory]!.map.scratch + thread * SCRATCH_BYTES,
     () => marks.push(performance.now()),
   );
@@ -159,6 +158,8 @@ export class WasmBackend implements Backend {
   readonly choice: Choice;
   timing: Timing = 'off';
   readonly #plan: Plan;
+  readonly #allThreads: boolean;
+  readonly #governor: Governor;
   readonly #shelves: readonly Shelf[];
   readonly #pool: Pool;
   readonly #walks: readonly Walk[];
@@ -175,6 +176,8 @@ export class WasmBackend implements Backend {
     this.choice = options.choice;
     this.loadTimes = loadTimes;
     this.#plan = options.plan;
+    this.#allThreads = options.allThreads ?? false;
+    this.#governor = new Governor(options.threads, options.host.cores);
     this.#shelves = shelves;
     this.#pool = pool;
     this.#walks = walks;
@@ -208,13 +211,16 @@ export class WasmBackend implements Backend {
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     for (const shelf of this.#shelves) this.#writeBatch(batch, shelf);
     const times: StepTime[] = [];
+    const threads = this.#allThreads ? this.threads : this.#governor.choose(batch.tokens.length);
+    const begin = performance.now();
     for (const { part, tape, records, marked, copies } of this.#walks) {
       for (const { buffer, part: from } of copies) this.#copyRows(buffer, from, part);
       const start = performance.now();
       this.#marks.length = 0;
-      await this.#pool.run(part, tape, records);
+      await this.#pool.run(part, tape, records, threads);
       if (this.timing !== 'off') addTimes(times, start, this.#marks, marked[this.timing]);
     }
+    this.#governor.record(batch.tokens.length, threads, performance.now() - begin);
     if (this.timing !== 'off') this.#times = times;
   }
 

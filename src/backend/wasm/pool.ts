@@ -4,6 +4,7 @@ import type { Thread, WasmHost } from './host.ts';
 import { FIRST_REGION } from './memory-map.ts';
 import {
   commands,
+  EPOCH,
   failureText,
   instantiate,
   reportFailure,
@@ -43,17 +44,20 @@ export class Pool {
     return pool;
   }
 
-  /** All threads walk `steps` records from address `tape` of a memory. Blocks; rejects with the failing thread's message. */
-  async run(memory: number, tape: number, steps: number): Promise<void> {
+  /**
+   * The first `threads` threads walk `steps` records from address `tape` of a memory. Blocks; rejects with the failing
+   * thread's message.
+   */
+  async run(memory: number, tape: number, steps: number, threads = this.threads): Promise<void> {
     if (this.#broken) await this.#rebuild();
     const words = signalWords(this.#setup);
     words[signals.memory >> 2] = memory;
     words[signals.tape >> 2] = tape;
     words[signals.steps >> 2] = steps;
-    this.#wake(words, commands.walk);
+    if (threads > 1) this.#wake(words, commands.walk, threads);
     let poisoned = 0;
     try {
-      poisoned = this.#walk(memory, tape, steps);
+      poisoned = this.#walk(memory, tape, steps, threads);
     } catch (error) {
       reportFailure(this.#setupOf(0), error);
       poisoned = 1;
@@ -67,7 +71,7 @@ export class Pool {
     const crew = this.#crew;
     this.#crew = [];
     if (crew.length === 0) return;
-    this.#wake(signalWords(this.#setup), commands.exit);
+    this.#wake(signalWords(this.#setup), commands.exit, this.threads);
     await Promise.all(crew.map((thread) => thread.terminate()));
   }
 
@@ -76,10 +80,10 @@ export class Pool {
     return { ...this.#setup, thread, scratch };
   }
 
-  #wake(words: Int32Array, command: number): void {
-    if (this.threads === 1) return;
+  #wake(words: Int32Array, command: number, threads: number): void {
     Atomics.store(words, signals.command >> 2, command);
-    Atomics.add(words, signals.epoch >> 2, 1);
+    const epoch = Math.trunc(Atomics.load(words, signals.epoch >> 2) / EPOCH) * EPOCH;
+    Atomics.store(words, signals.epoch >> 2, (epoch + EPOCH + threads) % 2 ** 31);
     Atomics.notify(words, signals.epoch >> 2);
   }
 

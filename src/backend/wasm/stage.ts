@@ -8,8 +8,6 @@ import { Pool } from './pool.ts';
 
 const TAPE = 4096;
 const SCRATCH_BYTES = 256 * 1024;
-/** A spin must outlast a wake-up. */
-const SPINS = 100_000;
 
 export interface StageOptions {
   readonly threads: number;
@@ -36,9 +34,13 @@ export class Stage {
     const dataAt = TAPE + RECORD_BYTES + threads * SCRATCH_BYTES;
     const memory = other?.memory ?? new Memory(dataAt + bytes + WASM_PAGE, shared);
     const compiled = kernels.compile(host, wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared });
-    const spins = threads > 1 ? SPINS : 0;
     const scratchOf = (thread: number): number => TAPE + RECORD_BYTES + thread * SCRATCH_BYTES;
-    const pool = await Pool.start(host, { ...compiled, memories: [memory.wasm], threads, spins }, scratchOf, () => {});
+    const pool = await Pool.start(
+      host,
+      { ...compiled, memories: [memory.wasm], threads, cores: host.cores },
+      scratchOf,
+      () => {},
+    );
     return new Stage(memory, other?.allocator ?? new Allocator(dataAt), pool);
   }
 

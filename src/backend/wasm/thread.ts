@@ -7,6 +7,7 @@ import { PATIENCE, poison } from '../../kernels/barrier.ts';
 
 /** Words that the threads and their caller share, as byte addresses. */
 export const signals = {
+  /** Rises by EPOCH with each walk; the rest is how many threads it is for, read in one go with it. */
   epoch: 64,
   command: 128,
   tape: 132,
@@ -20,6 +21,9 @@ export const signals = {
 export const controlAddress = 1024;
 export const commands = { walk: 1, exit: 2 } as const;
 
+/** More than the most threads. */
+export const EPOCH = 128;
+
 export interface ThreadSetup {
   /** One for each part of the plan. The signals lie in the first one, a control block in each. */
   readonly memories: readonly WebAssembly.Memory[];
@@ -32,12 +36,15 @@ export interface ThreadSetup {
   readonly threads: number;
   /** Byte address of this thread's private scratch area in each memory. */
   readonly scratch: readonly number[];
-  /** Turns of a barrier's loop before it sleeps. */
-  readonly spins: number;
+  /** Cores that threads may use: with more threads at work than that, a spinning one keeps another off its core. */
+  readonly cores: number;
 }
 
-/** Walks `steps` records from address `tape` of a memory; not 0 when a thread failed. */
-export type Walk = (memory: number, tape: number, steps: number) => number;
+/** Walks `steps` records from address `tape` of a memory as one of `threads`; not 0 when a thread failed. */
+export type Walk = (memory: number, tape: number, steps: number, threads: number) => number;
+
+/** Turns of a barrier's loop before a thread sleeps: as long as waking one takes. */
+const SPINS = 100_000;
 
 type Exports = Record<string, (...args: number[]) => number>;
 
@@ -51,7 +58,8 @@ export function instantiate(setup: ThreadSetup, mark: () => void): Walk {
     for (const [entry, { module, name }] of setup.kernels.entries()) table.set(entry, exports[module]![name]);
     return exports[setup.walker]!.walk!;
   });
-  return (memory, tape, steps) => walks[memory]!(tape, steps, setup.thread, setup.threads, setup.spins);
+  return (memory, tape, steps, threads) =>
+    walks[memory]!(tape, steps, setup.thread, threads, threads > setup.cores ? 0 : SPINS);
 }
 
 /**
@@ -68,12 +76,15 @@ export function serve(setup: ThreadSetup, onReady: () => void): void {
   let epoch = Atomics.load(words, epochAt);
   onReady();
   for (;;) {
-    for (let n = setup.spins > 0 ? idleSpins : 0; n > 0 && Atomics.load(words, epochAt) === epoch; n--);
+    for (let n = setup.threads > setup.cores ? 0 : idleSpins; n > 0 && Atomics.load(words, epochAt) === epoch; n--);
     while (Atomics.load(words, epochAt) === epoch) Atomics.wait(words, epochAt, epoch);
     epoch = Atomics.load(words, epochAt);
+    const threads = epoch % EPOCH;
+    // Only those that a walk is for may read more: it does not end without them, and the words stay.
+    if (setup.thread >= threads) continue;
     if (Atomics.load(words, signals.command >> 2) === commands.exit) return;
     try {
-      walk(words[signals.memory >> 2]!, words[signals.tape >> 2]!, words[signals.steps >> 2]!);
+      walk(words[signals.memory >> 2]!, words[signals.tape >> 2]!, words[signals.steps >> 2]!, threads);
     } catch (error) {
       reportFailure(setup, error);
     }

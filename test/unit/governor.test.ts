@@ -1,0 +1,74 @@
+/** How many threads a forward uses when cores come and go; on a clock that only moves with the forwards. */
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { Governor } from '../../src/backend/wasm/governor.ts';
+
+/** Runs forwards for so many milliseconds; the threads of each, and the time spent. */
+function simulate(cores: number, threads: number) {
+  let now = 0;
+  const governor = new Governor(threads, cores, () => now);
+  return (milliseconds: number, cost: (threads: number) => number, rows = 1) => {
+    const used: number[] = [];
+    const end = now + milliseconds;
+    while (now < end) {
+      const chosen = governor.choose(rows);
+      const ms = cost(chosen);
+      now += ms;
+      governor.record(rows, chosen, ms);
+      used.push(chosen);
+    }
+    return {
+      used,
+      share: (count: number) => used.filter((n) => n === count).length / used.length,
+      forwards: used.length,
+    };
+  };
+}
+
+/** Two cores of one's own. */
+const fine = (threads: number): number => 10 / threads;
+/** The second core belongs to somebody else: barriers wait for a thread that does not run. */
+const stolen = (threads: number): number => (threads === 1 ? 10 : 25);
+
+test('all threads while all is well, without a single try of anything else', () => {
+  const run = simulate(2, 2);
+  assert.equal(run(20_000, fine).share(2), 1);
+});
+
+test('a stolen core: one thread within a second, and all again when it is given back', () => {
+  const run = simulate(2, 2);
+  run(2000, fine);
+  run(1000, stolen);
+  const { forwards } = run(10_000, stolen);
+  assert.ok(forwards > 0.9 * 1000, `${forwards} forwards of 1000 that one thread would do`);
+  run(LONGEST_WAIT, fine);
+  assert.ok(run(5000, fine).share(2) > 0.99);
+});
+
+test('more threads than cores: as many as there are cores when those are faster', () => {
+  const run = simulate(2, 4);
+  const cost = (threads: number): number => (threads > 2 ? 30 : 10 / threads);
+  run(1000, cost);
+  assert.ok(run(10_000, cost).share(2) > 0.95);
+});
+
+test('forwards that become slower for a reason of their own, a longer context, keep all threads', () => {
+  const run = simulate(2, 2);
+  run(1000, fine);
+  const { share, forwards } = run(60_000, (threads) => 3 * fine(threads));
+  assert.ok(share(2) > 0.99 && forwards > 0.99 * (60_000 / 15), `${share(2)} of ${forwards}`);
+});
+
+test('kinds of forwards are judged apart', () => {
+  const run = simulate(2, 2);
+  run(1000, fine);
+  run(2000, stolen);
+  assert.equal(run(1000, (threads) => 500 / threads, 128).share(2), 1);
+});
+
+test('one thread is one thread', () => {
+  assert.equal(simulate(2, 1)(1000, fine).share(1), 1);
+});
+
+/** The longest time after which all threads are tried again. */
+const LONGEST_WAIT = 17_000;
