@@ -1,4 +1,5 @@
 /** The backend's surroundings under Node: V8's flags and worker threads. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
@@ -18,12 +19,31 @@ const workerFile = new URL(`./worker-node.${extension}`, import.meta.url);
 export function nodeHost(): WasmHost {
   const widens = v8HasFlags();
   return {
-    cores: availableParallelism(),
+    cores: Math.min(availableParallelism(), physicalCores() ?? Number.POSITIVE_INFINITY),
     threads: { possible: true },
     widens,
     compile: (bytes, options) => (widens ? compileOptimized(bytes, options) : new WebAssembly.Module(bytes)),
     spawn,
   };
+}
+
+/**
+ * Cores as Linux lists them, two threads of one core counted once: both would share its vector units. Undefined where
+ * the list cannot be had.
+ * @param folder one folder per processor, `cpu0`, `cpu1`, ...
+ */
+export function physicalCores(folder = '/sys/devices/system/cpu'): number | undefined {
+  try {
+    const processors = readdirSync(folder).filter((name) => /^cpu\d+$/.test(name));
+    const siblings = processors.flatMap((name) => {
+      const list = `${folder}/${name}/topology/thread_siblings_list`;
+      // A processor that is switched off has no topology.
+      return existsSync(list) ? [readFileSync(list, 'utf8').trim()] : [];
+    });
+    return siblings.length > 0 ? new Set(siblings).size : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**
