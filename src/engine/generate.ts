@@ -72,7 +72,7 @@ class Run {
     this.#decoder = model.tokenizer?.incremental({ skipSpecial: !settings.ignoreEos });
     this.#stops = new StopMatcher(settings.stop);
     this.#deadline = start + settings.timeout * 1000;
-    this.sequence = model.sequence();
+    this.sequence = model.sequence(this.promptIds.length);
     if (settings.maxTokens === 0) this.finishReason = 'length';
   }
 

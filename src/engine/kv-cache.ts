@@ -16,8 +16,9 @@ export class KvCache {
     return this.#count - this.#free.length;
   }
 
-  sequence(): Sequence {
-    return new Sequence(this);
+  /** @param span tokens that it will have at least */
+  sequence(span = 0): Sequence {
+    return new Sequence(this, span);
   }
 
   /** @throws OutOfMemoryError; nothing is taken then */
@@ -37,13 +38,32 @@ export class KvCache {
 export class Sequence {
   readonly #cache: KvCache;
   #pages: number[] = [];
-  /** Positions computed so far. */
-  length = 0;
+  #tokens: number[] = [];
+  /** Tokens that it will have at least, those to come included. */
+  span: number;
   /** Logits of the last row that wanted them; the next step of this sequence overwrites them. */
   logits = new Float32Array(0);
 
-  constructor(cache: KvCache) {
+  constructor(cache: KvCache, span: number) {
     this.#cache = cache;
+    this.span = span;
+  }
+
+  /** Positions computed so far. */
+  get length(): number {
+    return this.#tokens.length;
+  }
+
+  /** Notes that the next positions have been computed. */
+  append(tokens: readonly number[]): void {
+    for (const token of tokens) this.#tokens.push(token);
+  }
+
+  /** Forgets what has been computed, to compute it anew in the same pages: the tokens. */
+  rewind(): readonly number[] {
+    const tokens = this.#tokens;
+    this.#tokens = [];
+    return tokens;
   }
 
   /** The page table with room for `positions` positions. @throws OutOfMemoryError */
@@ -56,6 +76,6 @@ export class Sequence {
   release(): void {
     this.#cache.giveBack(this.#pages);
     this.#pages = [];
-    this.length = 0;
+    this.#tokens = [];
   }
 }

@@ -4,6 +4,7 @@ import { LanewiseError, OptionError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import { describeWork } from '../plan/print.ts';
+import { ropeLimit } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf } from '../profile/scopes.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -105,10 +106,10 @@ export class Model implements AsyncDisposable {
     return generateBatch(this, prompts, options);
   }
 
-  /** A sequence of its own in the cache. Release it. */
-  sequence(): Sequence {
+  /** A sequence of its own in the cache. Release it. @param span tokens that it will have at least, as far as is known */
+  sequence(span = 0): Sequence {
     this.#alive();
-    return this.#cache.sequence();
+    return this.#cache.sequence(span);
   }
 
   /** Token ids of a prompt. @throws OptionError */
@@ -149,7 +150,7 @@ export class Model implements AsyncDisposable {
         { shape: [ids.length, width] as [number, number], values: new Float32Array(ids.length * width) },
       ]),
     );
-    const sequence = this.sequence();
+    const sequence = this.sequence(ids.length);
     try {
       const chunk = Math.min(this.maxRows, this.maxSequences);
       for (let start = 0; start < ids.length; start += chunk) {
@@ -204,6 +205,27 @@ export class Model implements AsyncDisposable {
 
   async #run(parts: readonly SequenceRows[], all: boolean): Promise<void> {
     this.#alive();
+    for (const part of parts) await this.#stretch(part);
+    await this.#evaluate(parts, all);
+  }
+
+  /**
+   * LongRoPE has other frequencies for all tokens of a sequence above a limit: one that grows beyond it is computed anew,
+   * as if its length had been known from the start.
+   */
+  async #stretch({ sequence, tokens }: SequenceRows): Promise<void> {
+    const length = sequence.length + tokens.length;
+    const limit = ropeLimit(this.description.plan.ropes, sequence.span);
+    sequence.span = Math.max(sequence.span, length);
+    if (length <= limit) return;
+    const before = sequence.rewind();
+    for (let start = 0; start < before.length; start += this.maxRows) {
+      const chunk = before.slice(start, start + this.maxRows);
+      await this.#evaluate([{ sequence, tokens: chunk, wanted: false }], false);
+    }
+  }
+
+  async #evaluate(parts: readonly SequenceRows[], all: boolean): Promise<void> {
     const tokens: number[] = [];
     const positions: number[] = [];
     const sequences: number[] = [];
@@ -225,8 +247,9 @@ export class Model implements AsyncDisposable {
       sequences: Int32Array.from(sequences),
       pages,
       wanted: Int32Array.from(wanted),
+      lengths: Int32Array.from(parts, ({ sequence }) => sequence.span),
     });
-    for (const { sequence, tokens: added } of parts) sequence.length += added.length;
+    for (const { sequence, tokens: added } of parts) sequence.append(added);
     if (this.#backend.timing === 'off') return;
     const times = this.#backend.stepTimes();
     const tree = this.#timer(times);

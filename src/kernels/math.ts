@@ -146,16 +146,17 @@ export function tanh(f: Func): Formula {
     held(f, c),
   );
   return (x) => {
-    const [x0, square, near] = [f.local('v128'), f.local('v128'), f.local('v128')];
+    const [x0, size, square, near] = [f.local('v128'), f.local('v128'), f.local('v128'), f.local('v128')];
     return [
       x0.set(x.get),
+      size.set(f32.abs(x.get)),
       square.set(f32.mul(x.get, x.get)),
-      near.set(f32.madd(f32.mul(horner(p, square.get), square.get), x.get, x.get)),
-      x.set(f32.mul(f32.abs(x.get), minusTwo!)),
+      near.set(f32.madd(f32.mul(horner(p, square.get), square.get), size.get, size.get)),
+      x.set(f32.mul(size.get, minusTwo!)),
       ...exp(x),
       x.set(f32.div(f32.sub(one!, x.get), f32.add(one!, x.get))),
+      x.set(v.bitselect(near.get, x.get, f32.lt(size.get, border!))),
       x.set(v.or(x.get, v.and(x0.get, sign!))),
-      x.set(v.bitselect(near.get, x.get, f32.lt(f32.abs(x0.get), border!))),
     ];
   };
 }

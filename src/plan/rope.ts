@@ -121,10 +121,7 @@ function longRope(name: string, powers: Float32Array, s: Extract<RopeScaling, { 
   };
 }
 
-/**
- * The longest sequence whose cached keys stay as they are: one that grows beyond it is computed anew. Infinity where no
- * table has frequencies for long sequences, and beyond `length` where that is past all limits.
- */
+/** The length up to which the cached keys of a sequence of `length` tokens hold: beyond it they have other frequencies. */
 export const ropeLimit = (tables: readonly RopeTable[], length: number): number =>
   Math.min(...tables.flatMap(({ long }) => (long && long.above >= length ? [long.above] : [])));
 

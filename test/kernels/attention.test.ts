@@ -1,9 +1,10 @@
 /** Attention over pages, against its definition in double precision and against itself: the same bits however it is cut. */
 import test from 'node:test';
-import { attentionKernel, attentionRecord } from '../../src/kernels/attention.ts';
+import { attentionKernel, attentionName, attentionRecord } from '../../src/kernels/attention.ts';
 import { appendKvKernel, appendKvRecord, PAGE, pageBytes } from '../../src/kernels/kv.ts';
 import { bitsOf } from '../../src/kernels/record.ts';
-import { exp } from '../../src/numbers.ts';
+import { exp, tanh } from '../../src/numbers.ts';
+import { fromBF16, toBF16 } from '../../src/quant/bf16.ts';
 import { Arena, assertClose, assertSameBits, type Kernel, randoms, rowStride, runSplit } from './support.ts';
 
 interface Shape {
@@ -11,6 +12,9 @@ interface Shape {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly window: number;
+  readonly cap?: number;
+  /** Slopes per head. */
+  readonly alibi?: readonly number[];
 }
 
 /** One sequence: its rows from position 0, row-major. */
@@ -20,6 +24,8 @@ interface Sequence {
   readonly k: Float32Array;
   readonly v: Float32Array;
 }
+
+const toBf16 = (x: number): number => fromBF16(toBF16(x));
 
 const scaleOf = ({ headDim }: Shape): number => 1 / Math.sqrt(headDim);
 
@@ -35,7 +41,7 @@ function sequence({ heads, kvHeads, headDim }: Shape, length: number, seed: numb
 
 /** Every row's result, and for each value what its rounding errors scale with. */
 function definition(shape: Shape, { length, q, k, v }: Sequence) {
-  const { heads, kvHeads, headDim, window } = shape;
+  const { heads, kvHeads, headDim, window, cap, alibi } = shape;
   const [out, size] = [new Float64Array(q.length), new Float64Array(q.length)];
   for (let t = 0; t < length; t++) {
     const first = window ? Math.max(0, t - window + 1) : 0;
@@ -51,8 +57,11 @@ function definition(shape: Shape, { length, q, k, v }: Sequence) {
           sum += product;
           absolute += Math.abs(product);
         }
-        scores.push(sum * Math.fround(scaleOf(shape)));
-        magnitude = Math.max(magnitude, absolute * scaleOf(shape));
+        const scale = Math.fround(scaleOf(shape));
+        const bias = alibi ? toBf16(toBf16(alibi[head]!) * toBf16(p)) : 0;
+        const score = (sum + bias) * scale;
+        scores.push(cap === undefined ? score : cap * tanh(score / cap));
+        magnitude = Math.max(magnitude, (absolute + bias) * scale);
       }
       const top = Math.max(...scores);
       const weights = scores.map((score) => exp(score - top));
@@ -87,7 +96,7 @@ class Bench {
     this.shape = shape;
     this.#kernels = this.arena.compile((module) => {
       appendKvKernel(module);
-      attentionKernel(module, { headDim: shape.headDim, wide });
+      attentionKernel(module, { ...shape, wide });
     }, wide);
     const bytes = 16 * pageBytes(shape.kvHeads, shape.headDim);
     this.#pages = this.arena.take(bytes);
@@ -127,7 +136,7 @@ class Bench {
     const q = gather('q', heads * headDim);
     const scale = bitsOf(scaleOf(this.shape));
     const record = arena.record(attentionRecord.words({ ...common, q, out, heads, window, scale }));
-    runSplit(this.#kernels[`attention_${headDim}`]!, record, threads);
+    runSplit(this.#kernels[attentionName({ ...this.shape, wide: false })]!, record, threads);
     return arena.rows(out, numbers.length, heads * headDim);
   }
 
@@ -151,6 +160,8 @@ const shapes: readonly Shape[] = [
   { heads: 5, kvHeads: 1, headDim: 80, window: 64 },
   { heads: 4, kvHeads: 1, headDim: 256, window: 20 },
   { heads: 2, kvHeads: 1, headDim: 7, window: 0 },
+  { heads: 4, kvHeads: 2, headDim: 24, window: 8, cap: 1.5 },
+  { heads: 3, kvHeads: 3, headDim: 8, window: 0, alibi: [0.5, 0.011, 2 ** -0.5] },
 ];
 const nameOf = (shape: Shape): string => JSON.stringify(shape);
 
@@ -212,6 +223,13 @@ test('sequences in one batch have the bits they have alone', () => {
     const expected = [alone[0]!.slice(60 * width), alone[1]!, alone[2]!.slice(65 * width)].flatMap((x) => [...x]);
     assertSameBits(together, Float32Array.from(expected), nameOf(shape));
   }
+});
+
+test('alibi: positions beyond 256 are rounded to bf16 as its products are', () => {
+  const shape: Shape = { heads: 2, kvHeads: 1, headDim: 4, window: 0, alibi: [0.7, 2 ** -0.5] };
+  const rows = sequence(shape, 330, 3);
+  const { out, size } = definition(shape, rows);
+  assertClose(new Bench(shape).run(rows, 330), out, (i) => size[i]!, 'alibi');
 });
 
 test('scores far apart: the largest wins, nothing overflows', () => {

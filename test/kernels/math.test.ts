@@ -1,8 +1,8 @@
 /** Elementary functions against double precision, over dense grids and extremes. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { exponential, type Formula, gelu, geluTanh, relu, sigmoid, silu } from '../../src/kernels/math.ts';
-import { erfc, exp } from '../../src/numbers.ts';
+import { exponential, type Formula, gelu, geluTanh, relu, sigmoid, silu, tanh } from '../../src/kernels/math.ts';
+import { erfc, tanh as exactTanh, exp } from '../../src/numbers.ts';
 import { add, constant, type Func, type Module, repeat, v } from '../../src/wasm/assembler.ts';
 import { Arena, assertSameBits } from './support.ts';
 
@@ -68,6 +68,14 @@ test('exp is right to 1.2e-7 from -87.3 to 88, exactly 1 at 0 and exactly 0 belo
   assert.deepEqual([...evaluate(exponential, x)], [1, 1, 0, 0, 0, 0, 0, NaN]);
 });
 
+test('tanh is right to 2e-7 everywhere, near 0 as well', () => {
+  for (const x of [grid(-10, 10), grid(-0.7, 0.7)]) assert.ok(worst(tanh, x, exactTanh) <= 2e-7);
+  // Below 1e-8 the definition itself loses digits.
+  assert.deepEqual([...evaluate(tanh, Float32Array.of(1e-9, -1e-20, 1e-38, 0.25))].slice(0, 3), [
+    ...Float32Array.of(1e-9, -1e-20, 1e-38),
+  ]);
+});
+
 test('exp keeps NaN of any payload', () => {
   const x = new Float32Array(
     Uint32Array.of(0x7fc00001, 0xffc00001, 0x7fffffff, 0xffffffff, 0x7fc00100, 0x7fe00003, 0x7fc00002, 0xffc00080)
@@ -101,6 +109,7 @@ test('activations at the extremes: no overflow, signs of zero, NaN', () => {
   for (const formula of [silu, gelu, geluTanh]) {
     assert.deepEqual([...evaluate(formula, x)], [0, -0, x[2], -0, x[4], -0, NaN, -0], formula.name);
   }
+  assert.deepEqual([...evaluate(tanh, x)], [0, -0, 1, -1, 1, -1, NaN, -1]);
   assert.deepEqual([...evaluate(sigmoid, x)], [0.5, 0.5, 1, 0, 1, 0, NaN, 0]);
   assert.deepEqual([...evaluate(relu, x)], [0, 0, x[2], 0, x[4], 0, NaN, 0]);
 });

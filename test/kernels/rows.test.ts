@@ -5,8 +5,14 @@ import { type ActivationKind, activateKernel, activateRecord } from '../../src/k
 import {
   addKernel,
   addRecord,
+  capKernel,
+  capRecord,
+  columnsKernel,
+  columnsRecord,
   copyKernel,
   copyRecord,
+  scaleKernel,
+  scaleRecord,
   selectKernel,
   selectRecord,
 } from '../../src/kernels/elementwise.ts';
@@ -148,6 +154,54 @@ test('add, copy and select', () => {
         y.slice(3 * width),
         'rows that are not wanted',
       );
+    }
+  }
+});
+
+test('scale by a number or a value in memory, cap', () => {
+  for (const width of WIDTHS) {
+    for (const threads of [1, 2, 3, 7]) {
+      const arena = new Arena(1 << 20);
+      const x = randoms(ROWS * width, 1, 8);
+      const [scaled, scaledBy, capped] = [arena.putRows(x, width), arena.putRows(x, width), arena.putRows(x, width)];
+      const kernels = arena.compile((module) => {
+        scaleKernel(module, 'record');
+        scaleKernel(module, 'memory');
+        capKernel(module);
+      });
+      const common = { rows: arena.putI32([ROWS]), width };
+      const [factor, by] = [bitsOf(-0.3), arena.putF32([1.7])];
+      runSplit(kernels.scale!, arena.record(scaleRecord.words({ ...common, out: scaled, factor })), threads);
+      runSplit(kernels.scale_by!, arena.record(scaleRecord.words({ ...common, out: scaledBy, factor: by })), threads);
+      runSplit(kernels.cap!, arena.record(capRecord.words({ ...common, out: capped, cap: bitsOf(2.5) })), threads);
+      const times = (f: number): Float32Array => x.map((value) => value * Math.fround(f));
+      assertSameBits(arena.rows(scaled, ROWS, width), times(-0.3), 'scale');
+      assertSameBits(arena.rows(scaledBy, ROWS, width), times(1.7), 'scale_by');
+      const expected = Array.from(x, (value) => 2.5 * tanh(value / 2.5));
+      assertClose(arena.rows(capped, ROWS, width), expected, (i) => 4e-7 * Math.abs(expected[i]!), 'cap');
+    }
+  }
+});
+
+test('columns of wider rows', () => {
+  for (const [wide, first, width] of [
+    [5, 1, 3],
+    [64, 16, 16],
+    [100, 37, 33],
+    [20, 0, 20],
+  ] as const) {
+    for (const threads of [1, 2, 3]) {
+      const arena = new Arena(1 << 20);
+      const x = randoms(ROWS * wide, 1);
+      const out = arena.take(ROWS * rowStride(width) * 4);
+      const from = arena.putRows(x, wide) + 4 * first;
+      const words = { x: from, xWidth: wide, out, rows: arena.putI32([ROWS]), width };
+      runSplit(arena.compile(columnsKernel).columns!, arena.record(columnsRecord.words(words)), threads);
+      const expected = Float32Array.from(
+        { length: ROWS * width },
+        (_, i) => x[Math.floor(i / width) * wide + first + (i % width)]!,
+      );
+      assertSameBits(arena.rows(out, ROWS, width), expected, `${width} of ${wide}`);
     }
   }
 });

@@ -11,29 +11,43 @@ import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { type CheckpointTensor, openCheckpoint, readJson } from '../../src/formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
+import { ropeLimit } from '../../src/plan/rope.ts';
 
 const goldenFolder = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
 
-export interface Golden {
+/** A prompt with its hidden states and logits. */
+export interface GoldenInput {
+  readonly ids: Int32Array;
   readonly tensors: ReadonlyMap<string, Float32Array>;
-  readonly inputIds: Int32Array;
+}
+
+export interface Golden {
+  /** The input, and for some models a second one (`short.*`). */
+  readonly inputs: readonly [GoldenInput, ...GoldenInput[]];
   readonly greedy: readonly { readonly prompt_ids: number[]; readonly ids: number[] }[];
 }
 
 /** What transformers answered for a model. */
 export async function readGolden(name: string): Promise<Golden> {
   const checkpoint = await openCheckpoint(nodeFolder(goldenFolder(name)), 'expected.safetensors');
-  const tensors = new Map<string, Float32Array>();
-  let inputIds = new Int32Array(0);
-  for (const [key, tensor] of checkpoint.tensors) {
-    const bytes = new Uint8Array(tensor.byteLength);
-    await tensor.readInto(0, bytes);
-    if (key === 'input_ids') inputIds = new Int32Array(bytes.buffer);
-    else tensors.set(key, new Float32Array(bytes.buffer));
+  const prefixes = checkpoint.tensors.has('short.input_ids') ? ['', 'short.'] : [''];
+  const inputs: GoldenInput[] = [];
+  for (const prefix of prefixes) {
+    const tensors = new Map<string, Float32Array>();
+    let ids = new Int32Array(0);
+    for (const [key, tensor] of checkpoint.tensors) {
+      const name = key.slice(prefix.length);
+      if (!key.startsWith(prefix) || name.startsWith('short.')) continue;
+      const bytes = new Uint8Array(tensor.byteLength);
+      await tensor.readInto(0, bytes);
+      if (name === 'input_ids') ids = new Int32Array(bytes.buffer);
+      else tensors.set(name, new Float32Array(bytes.buffer));
+    }
+    inputs.push({ ids, tensors });
   }
   await checkpoint.close();
   const { greedy } = JSON.parse(await readFile(`${goldenFolder(name)}/expected.json`, 'utf8'));
-  return { tensors, inputIds, greedy };
+  return { inputs: inputs as [GoldenInput, ...GoldenInput[]], greedy };
 }
 
 const tensorData = (tensor: CheckpointTensor): TensorData => ({
@@ -84,8 +98,13 @@ export class Runner {
   }
 
   /** Forwards `ids` in chunks; all taps and the logits, joined. Pages are taken in falling order, to be no identity. */
-  async run(ids: ArrayLike<number>, chunk: number, from = 0): Promise<Map<string, Float32Array>> {
-    const pageCount = Math.ceil((from + ids.length) / PAGE);
+  async run(
+    ids: ArrayLike<number>,
+    chunk: number,
+    from = 0,
+    length = from + ids.length,
+  ): Promise<Map<string, Float32Array>> {
+    const pageCount = Math.ceil(length / PAGE);
     this.backend.ensurePages(pageCount);
     const pages = [Int32Array.from({ length: pageCount }, (_, i) => pageCount - 1 - i)];
     const parts = new Map<string, Float32Array[]>();
@@ -98,7 +117,8 @@ export class Runner {
       const tokens = Int32Array.from(Array.prototype.slice.call(ids, start, start + chunk));
       const rows = Int32Array.from(tokens, (_, i) => i);
       const positions = rows.map((i) => from + start + i);
-      await this.backend.forward({ tokens, positions, sequences: new Int32Array(tokens.length), pages, wanted: rows });
+      const sequences = new Int32Array(tokens.length);
+      await this.backend.forward({ tokens, positions, sequences, pages, wanted: rows, lengths: Int32Array.of(length) });
       for (const step of this.model.plan.steps) if (step.op === 'tap') keep(step.name, this.backend.tap(step.name));
       for (const row of rows) keep('logits', this.backend.logits(row).slice());
     }
@@ -111,6 +131,9 @@ export class Runner {
     let input: readonly number[] = prompt;
     let at = 0;
     while (out.length < count) {
+      // What the engine does when a sequence grows beyond a limit.
+      if (at + input.length > ropeLimit(this.model.plan.ropes, at))
+        await this.run([...prompt, ...out].slice(0, at), 64, 0, at + input.length);
       const logits = (await this.run(input, 64, at)).get('logits')!.slice(-this.model.config.vocab);
       at += input.length;
       let best = 0;
