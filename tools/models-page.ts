@@ -1,0 +1,146 @@
+/**
+ * Writes docs/models.md: `node tools/models-page.ts`. Which model_types there are comes from the registry and which golden
+ * cases check them from test/golden/models; a test holds the page to both.
+ */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { modelTypes } from '../src/models/index.ts';
+
+interface Family {
+  readonly name: string;
+  readonly types: readonly string[];
+  /** What sets it apart. */
+  readonly special: string;
+}
+
+const families: readonly Family[] = [
+  {
+    name: 'GPT-2',
+    types: ['gpt2'],
+    special: 'learned positions; fused q/k/v stored [in, out]; tied head; score scale by layer',
+  },
+  {
+    name: 'Llama 1 to 3',
+    types: ['llama'],
+    special: 'grouped heads; rope: linear, llama3, yarn, longrope; biases',
+  },
+  { name: 'Mistral', types: ['mistral'], special: 'Llama with a sliding window' },
+  { name: 'Qwen 2 and 2.5', types: ['qwen2'], special: 'biases on q, k, v; window from layer max_window_layers on' },
+  { name: 'Qwen 3', types: ['qwen3'], special: 'norms over the heads of q and k; head_dim of its own' },
+  { name: 'SmolLM 3', types: ['smollm3'], special: 'layers without rope' },
+  {
+    name: 'Granite 3',
+    types: ['granite'],
+    special: 'multipliers on embedding, attention, residual and logits',
+  },
+  { name: 'OLMo 2', types: ['olmo2'], special: 'norms behind each block, and over the whole of q and k' },
+  {
+    name: 'Phi-3 and 4',
+    types: ['phi3'],
+    special: 'fused q/k/v and gate/up; window; longrope; part of each head rotated',
+  },
+  {
+    name: 'Phi-1 to 2',
+    types: ['phi'],
+    special: 'layer norms; parallel blocks behind one norm; half of each head rotated',
+  },
+  {
+    name: 'GPT-NeoX, Pythia',
+    types: ['gpt_neox'],
+    special: 'q, k and v fused head by head; parallel blocks with two norms; quarter of each head rotated',
+  },
+  {
+    name: 'StableLM 2',
+    types: ['stablelm'],
+    special: 'layer norms; gated ffn; quarter of each head rotated; blocks in turns or parallel',
+  },
+  { name: 'StarCoder 2', types: ['starcoder2'], special: 'layer norms; window; biases; tied head' },
+  {
+    name: 'Falcon',
+    types: ['falcon'],
+    special:
+      'RW: alibi in bfloat16; 7B: one key/value head, parallel blocks; 40B, 11B: grouped heads, two norms or one',
+  },
+  { name: 'Gemma', types: ['gemma'], special: '(1 + w) norms; scaled embedding; tanh gelu, whatever hidden_act says' },
+  {
+    name: 'Gemma 2',
+    types: ['gemma2'],
+    special: 'norms around each block; caps on scores and logits; window in every other layer',
+  },
+  {
+    name: 'Gemma 3, text',
+    types: ['gemma3_text'],
+    special: 'norms over heads; a rope for windows and one for full attention; window pattern',
+  },
+  {
+    name: 'Gemma 4, text',
+    types: ['gemma4_text'],
+    special:
+      'inputs per layer; upper layers share caches; wide heads and proportional rope with full attention; value norms',
+  },
+];
+
+/** Golden cases by the model_type of their config. */
+function goldenCases(root: string): Map<string, string[]> {
+  const folder = path.join(root, 'test/golden/models');
+  const cases = new Map<string, string[]>();
+  for (const name of readdirSync(folder).sort()) {
+    const config = JSON.parse(readFileSync(path.join(folder, name, 'config.json'), 'utf8')) as { model_type: string };
+    cases.set(config.model_type, [...(cases.get(config.model_type) ?? []), name]);
+  }
+  return cases;
+}
+
+/** @throws when a model_type of the registry has no row, or a row no model_type */
+export function modelsPage(root: string): string {
+  const named = families.flatMap(({ types }) => types);
+  for (const type of modelTypes)
+    if (!named.includes(type)) throw new Error(`tools/models-page.ts: write a row for the model_type ${type}`);
+  for (const type of named)
+    if (!modelTypes.includes(type)) throw new Error(`tools/models-page.ts: the registry has no model_type ${type}`);
+  const cases = goldenCases(root);
+  const rows = families.map(({ name, types, special }) => {
+    const code = (texts: readonly string[]): string => texts.map((text) => `\`${text}\``).join(', ');
+    const checked = types.flatMap((type) => cases.get(type) ?? []);
+    return `| ${name} | ${code(types)} | ${special} | ${checked.join(', ')} |`;
+  });
+  return `${head}\n${rows.join('\n')}\n\n${tail}`;
+}
+
+const head = `# Models
+
+Written by \`node tools/models-page.ts\` from the registry in [src/models/index.ts](../src/models/index.ts).
+
+A model is found by \`model_type\` of its config.json. Every case of the last column is a small model with random weights
+and the answers of transformers: hidden states after each layer, logits, and greedy text from prompts of several lengths,
+checked on both backends and with every number of threads, kernel choice and chunk size
+([test/models/golden.test.ts](../test/models/golden.test.ts)).
+
+| family | model_type | what is special | golden cases |
+|---|---|---|---|`;
+
+const tail = `## Settings
+
+Both styles of config are read: \`rope_theta\` with \`rope_scaling\`, and \`rope_parameters\`; a number or a list of end tokens.
+An absent key has the default of transformers. What is not supported is refused by name, with what was found and what is
+known: other rope types (\`dynamic\`), other activations, \`quantization_config\`, \`qk_layernorm\` of StableLM,
+\`enable_moe_block\` of Gemma 4. Towers for images and sound are not read.
+
+Tensors that hold several layers (fused q/k/v, gate/up) count, and are quantized, as the layers they hold.
+
+## Windows and caches
+
+A window of W lets a token see W keys, itself included. Windows limit what is computed; the cache keeps all keys.
+
+## LongRoPE
+
+Phi-3 models for long contexts rotate all keys of a sequence with one set of frequencies up to
+\`original_max_position_embeddings\` tokens, with another above. A prompt's set is known from its length. When generated text
+crosses the limit, the engine computes the keys and values of that sequence anew, in the same cache pages, and goes on: the
+next token takes as long as a prompt of that length, once. The bits are those of a run that started with all tokens.
+`;
+
+if (import.meta.main) {
+  const root = path.join(import.meta.dirname, '..');
+  writeFileSync(path.join(root, 'docs/models.md'), modelsPage(root));
+}
