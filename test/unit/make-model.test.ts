@@ -81,6 +81,7 @@ test('parameters of the published models', () => {
     ['gemma3-1b', 999_885_952],
     ['llama-160m', 162_417_408],
     ['tinyllama-1.1b', 1_100_048_384],
+    ['llama-7b', 6_738_415_616],
   ]);
 });
 
