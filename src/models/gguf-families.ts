@@ -61,10 +61,11 @@ const falcon: Family = {
     rope,
   ],
   constants: { parallel_attn: true, bias: false, alibi: false, activation: 'gelu' },
-  derived: (_, settings) => ({
-    new_decoder_architecture: false,
-    multi_query: settings.num_kv_heads === 1,
-    ffn_hidden_size: settings.intermediate_size,
+  derived: ({ has }, { num_kv_heads, intermediate_size }) => ({
+    new_decoder_architecture: num_kv_heads !== 1,
+    num_ln_in_parallel_attn: has('blk.0.attn_norm_2.weight') ? 2 : 1,
+    multi_query: true,
+    ffn_hidden_size: intermediate_size,
   }),
   rows: grouped,
 };
@@ -191,7 +192,7 @@ const families: Readonly<Record<string, Family>> = {
   },
 };
 
-/** Llama files with experts are Mixtral, Falcon files with two norms the newer kind. */
+/** Llama files with experts are Mixtral, with a window Mistral; Falcon has one norm per block or two. */
 const variants: readonly {
   readonly of: string;
   readonly when: (file: GgufFacts) => boolean;
@@ -203,13 +204,14 @@ const variants: readonly {
     family: { ...llama, modelType: 'mixtral', names: mixtralNames, fields: [...decoder, ...experts] },
   },
   {
+    of: 'llama',
+    when: ({ metadata }) => metadata.has('attention.sliding_window'),
+    family: { ...llama, modelType: 'mistral', fields: [...decoder, window], derived: undefined },
+  },
+  {
     of: 'falcon',
     when: ({ has }) => has('blk.0.attn_norm_2.weight'),
-    family: {
-      ...falcon,
-      names: falcon40Names,
-      derived: (file, settings) => ({ ...falcon.derived!(file, settings), new_decoder_architecture: true }),
-    },
+    family: { ...falcon, names: falcon40Names },
   },
 ];
 

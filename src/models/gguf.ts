@@ -96,7 +96,7 @@ function readScaling(metadata: GgufConfig, factors: GgufTensors['ropeFactors']):
   if (type === 'none') return null;
   if (type !== 'linear' && type !== 'yarn') metadata.fail('rope.scaling.type', 'none, linear or yarn');
   const factor = metadata.positive('rope.scaling.factor');
-  return type === 'linear' ? { rope_type: type, factor } : { rope_type: type, factor, ...original, ...attention };
+  return type === 'linear' ? { rope_type: type, factor } : { rope_type: type, factor, ...original };
 }
 
 function viewTensors(family: Family, metadata: GgufConfig, { tensors }: GgufTensors): GgufModel['tensors'] {

@@ -112,12 +112,13 @@ function longRope(name: string, powers: Float32Array, s: Extract<RopeScaling, { 
   const stretched = (factors: readonly number[]): Float32Array =>
     powers.map((power, i) => 1 / Math.fround(Math.fround(factors[i]!) * power));
   const inferred = s.factor <= 1 ? 1 : Math.sqrt(1 + log(s.factor) / log(s.original));
+  const switches = s.long.some((factor, i) => factor !== s.short[i]);
   return {
     name,
     rotary: 2 * powers.length,
     frequencies: stretched(s.short),
     magnitude: s.magnitude ?? inferred,
-    long: { above: s.original, frequencies: stretched(s.long) },
+    ...(switches && { long: { above: s.original, frequencies: stretched(s.long) } }),
   };
 }
 

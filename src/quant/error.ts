@@ -7,22 +7,40 @@ export interface QuantizationError {
   readonly signalToNoise: number;
 }
 
+/** Adds up errors over pieces of a tensor. */
+export class ErrorMeter {
+  #count = 0;
+  #signal = 0;
+  #noise = 0;
+  #largest = 0;
+
+  /** @throws RangeError when the lengths differ */
+  add(expected: Float32Array, actual: Float32Array): void {
+    if (expected.length !== actual.length)
+      throw new RangeError(`expected two arrays of one length, got ${expected.length} and ${actual.length} values`);
+    for (let i = 0; i < expected.length; i++) {
+      const error = actual[i]! - expected[i]!;
+      this.#signal += expected[i]! ** 2;
+      this.#noise += error ** 2;
+      this.#largest = Math.max(this.#largest, Math.abs(error));
+    }
+    this.#count += expected.length;
+  }
+
+  /** Of all pieces; nothing has no error. */
+  get error(): QuantizationError {
+    return {
+      meanSquaredError: this.#count === 0 ? 0 : this.#noise / this.#count,
+      maxAbsoluteError: this.#largest,
+      signalToNoise: this.#noise === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(this.#signal / this.#noise),
+    };
+  }
+}
+
 /** @throws RangeError when the lengths differ or are 0 */
 export function quantizationError(expected: Float32Array, actual: Float32Array): QuantizationError {
-  if (expected.length !== actual.length || expected.length === 0)
-    throw new RangeError(`expected two arrays of one length, got ${expected.length} and ${actual.length} values`);
-  let signal = 0;
-  let noise = 0;
-  let maxAbsoluteError = 0;
-  for (let i = 0; i < expected.length; i++) {
-    const error = actual[i]! - expected[i]!;
-    signal += expected[i]! ** 2;
-    noise += error ** 2;
-    maxAbsoluteError = Math.max(maxAbsoluteError, Math.abs(error));
-  }
-  return {
-    meanSquaredError: noise / expected.length,
-    maxAbsoluteError,
-    signalToNoise: noise === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(signal / noise),
-  };
+  if (expected.length === 0) throw new RangeError('expected at least one value');
+  const meter = new ErrorMeter();
+  meter.add(expected, actual);
+  return meter.error;
 }

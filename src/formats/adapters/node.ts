@@ -4,6 +4,8 @@ import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises
 import { basename, dirname, join } from 'node:path';
 import { FormatError } from '../../errors.ts';
 import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
+import { encodeGgufHeader, type GgufTensorShape } from '../gguf-encode.ts';
+import type { GgufMetadata } from '../gguf-types.ts';
 import { encodeSafeTensorsHeader, type TensorShape } from '../safetensors.ts';
 
 /** Most bytes of one system call. */
@@ -55,9 +57,15 @@ export function nodeFolder(path: string): FileFolder {
   };
 }
 
+/** The bytes of a tensor, whole or in pieces. */
+export type TensorBytes = Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
 export interface TensorToWrite extends TensorShape {
-  /** The bytes of the tensor, whole or in pieces. */
-  readonly data: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+  readonly data: TensorBytes;
+}
+
+export interface GgufTensorToWrite extends GgufTensorShape {
+  readonly data: TensorBytes;
 }
 
 /**
@@ -69,21 +77,52 @@ export async function writeSafeTensors(
   tensors: readonly TensorToWrite[],
   metadata?: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const header = encodeSafeTensorsHeader(tensors, metadata);
+  await writeTensors(path, encodeSafeTensorsHeader(tensors, metadata), tensors);
+}
+
+/** Writes a GGUF file in the same way. @throws RangeError where data and shape disagree, or a name is too long */
+export async function writeGguf(
+  path: string,
+  tensors: readonly GgufTensorToWrite[],
+  metadata: GgufMetadata,
+): Promise<void> {
+  await writeTensors(path, encodeGgufHeader(tensors, metadata), tensors);
+}
+
+interface EncodedHeader {
+  readonly bytes: Uint8Array;
+  readonly tensors: readonly { readonly offset: number; readonly byteLength: number }[];
+  readonly fileBytes: number;
+}
+
+async function writeTensors(
+  path: string,
+  header: EncodedHeader,
+  tensors: readonly { readonly name: string; readonly data: TensorBytes }[],
+): Promise<void> {
   await writeAtomically(path, async (handle) => {
     await writeAll(handle, header.bytes);
+    let position = header.bytes.length;
+    /** Zeros up to where the next tensor begins. */
+    const pad = async (to: number): Promise<void> => {
+      if (to > position) await writeAll(handle, new Uint8Array(to - position));
+      position = to;
+    };
     for (const [i, { name, data }] of tensors.entries()) {
-      const expected = header.tensors[i]!.byteLength;
+      const { offset, byteLength } = header.tensors[i]!;
+      await pad(offset);
       let written = 0;
       for await (const piece of data instanceof Uint8Array ? [data] : data) {
         written += piece.length;
-        if (written > expected) break;
+        if (written > byteLength) break;
         await writeAll(handle, piece);
       }
-      if (written !== expected) {
-        throw new RangeError(`tensor ${JSON.stringify(name)} has ${expected} bytes, its data ${written} or more`);
+      if (written !== byteLength) {
+        throw new RangeError(`tensor ${JSON.stringify(name)} has ${byteLength} bytes, its data ${written} or more`);
       }
+      position += written;
     }
+    await pad(header.fileBytes);
   });
 }
 

@@ -1,0 +1,224 @@
+/** From a model in Hugging Face's words to the metadata and tensors of a GGUF file that says the same. */
+import { ModelError } from '../errors.ts';
+import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
+import type { RowOrder } from '../formats/views.ts';
+import { type RopeTable, ropeTable } from '../plan/rope.ts';
+import type { Plan } from '../plan/step.ts';
+import { ggufModel, ropeTensors } from './gguf.ts';
+import { familiesOf } from './gguf-families.ts';
+import type { Family, HeadCounts, Settings } from './gguf-family.ts';
+import { ggufName } from './gguf-names.ts';
+import { buildModel, type ModelDescription, type Sizes } from './index.ts';
+import { parsePolicy } from './policy.ts';
+import type { TensorShape } from './weights.ts';
+
+/** A tensor to be written, made of tensors that there are. */
+export interface GgufOutput {
+  /** In the file. */
+  readonly name: string;
+  /** In the file, outermost first. */
+  readonly shape: readonly number[];
+  /** Tensors whose rows follow each other: one, or all experts of a layer. */
+  readonly sources: readonly string[];
+  /** How the rows of each source stand in the file. */
+  readonly rows?: RowOrder;
+  /** The sources are [in, out]. */
+  readonly transposed: boolean;
+  /** Added to every value. */
+  readonly plus: number;
+  /** Values that are no tensor's, instead of sources. */
+  readonly values?: Float32Array;
+}
+
+export interface GgufModelToWrite {
+  /** Without vocabulary and file type. */
+  readonly metadata: GgufMetadata;
+  readonly tensors: readonly GgufOutput[];
+}
+
+export interface HubModel {
+  readonly config: Settings;
+  readonly tensors: ReadonlyMap<string, TensorShape>;
+}
+
+/**
+ * @throws ModelError for models that GGUF or these tables have no words for: what the file would say is read back and
+ * must give the same plan
+ */
+export function ggufFromHub(model: HubModel): GgufModelToWrite {
+  const description = buildModel(model.config, model.tensors, { policy: parsePolicy('none') });
+  const needed = new Set(description.plan.weights.map(({ source }) => source.tensor));
+  const candidates = familiesOf(description.modelType);
+  if (candidates.length === 0) {
+    throw new ModelError('NotWritable', `models of type ${description.modelType} cannot be written as GGUF`);
+  }
+  const problems: string[] = [];
+  for (const { architecture, family } of candidates) {
+    const unnamed = [...needed].find((name) => nameInFile(family, name) === undefined);
+    if (unnamed !== undefined) {
+      problems.push(`${architecture}: there is no name for ${unnamed}`);
+      continue;
+    }
+    const written = write(architecture, family, description, { ...model, needed });
+    const difference = differenceOf(description.plan, written);
+    if (difference === undefined) return written;
+    problems.push(`${architecture}: ${difference}`);
+  }
+  throw new ModelError('NotWritable', `${description.modelType}: GGUF cannot say what this model is:`, problems);
+}
+
+/** Old GPT-2 files leave the prefix out. */
+const nameInFile = (family: Family, name: string): { name: string; expert?: number } | undefined =>
+  ggufName(family.names, name) ?? ggufName(family.names, `transformer.${name}`);
+
+function write(
+  architecture: string,
+  family: Family,
+  { config: sizes, plan }: ModelDescription,
+  { config, tensors, needed }: HubModel & { needed: ReadonlySet<string> },
+): GgufModelToWrite {
+  const { heads, kvHeads, headDim } = sizes;
+  const ropes = ropeOutputs(plan, config);
+  const outputs = new Map<string, GgufOutput>();
+  for (const name of needed) {
+    const { shape } = tensors.get(name)!;
+    const { name: target, expert } = nameInFile(family, name)!;
+    const transposed = family.transposed?.test(target) ?? false;
+    const own = transposed ? [...shape].reverse() : shape;
+    const before = outputs.get(target);
+    outputs.set(target, {
+      name: target,
+      shape: expert === undefined ? own : [(before?.sources.length ?? 0) + 1, ...own],
+      sources: [...(before?.sources ?? []), name],
+      rows: inverse(family.rows?.(target, { heads, kvHeads, headDim } satisfies HeadCounts)),
+      transposed,
+      plus: family.onePlusNorms && /norm\.weight$/.test(target) ? 1 : 0,
+    });
+  }
+  const metadata = settingsAsMetadata(architecture, family, sizes, config, plan);
+  return { metadata, tensors: [...outputs.values(), ...ropes] };
+}
+
+function inverse(rows: RowOrder | undefined): RowOrder | undefined {
+  if (rows === undefined) return undefined;
+  const order = new Array<number>(rows.order.length);
+  for (const [wanted, file] of rows.order.entries()) order[file] = wanted;
+  return { run: rows.run, order };
+}
+
+function settingsAsMetadata(
+  architecture: string,
+  family: Family,
+  sizes: Sizes,
+  config: Settings,
+  plan: Plan,
+): GgufMetadata {
+  const metadata = new Map<string, GgufValue>([['general.architecture', { type: 'string', value: architecture }]]);
+  const put = (key: string, value: GgufValue): void => void metadata.set(`${architecture}.${key}`, value);
+  const u32 = (key: string, value: number): void => put(key, { type: 'uint32', value });
+  const f32 = (key: string, value: number): void => put(key, { type: 'float32', value });
+  u32('context_length', sizes.contextLength);
+  u32('embedding_length', sizes.dim);
+  u32('block_count', sizes.layers);
+  u32('feed_forward_length', sizes.ffn);
+  u32('attention.head_count', sizes.heads);
+  u32('vocab_size', sizes.vocab);
+  if (!family.transposed) {
+    u32('attention.head_count_kv', sizes.kvHeads);
+    u32('attention.key_length', sizes.headDim);
+    u32('attention.value_length', sizes.headDim);
+  }
+  const [rope] = plan.ropes;
+  if (rope) u32('rope.dimension_count', rope.rotary);
+  for (const { key, kind, setting, fallback } of family.fields) {
+    if (metadata.has(`${architecture}.${key}`)) continue;
+    const value = settingOf(config, setting) ?? fallback;
+    if (typeof value === 'boolean') put(key, { type: 'bool', value });
+    else if (typeof value === 'number') (kind === 'size' ? u32 : f32)(key, value);
+  }
+  const { rope_type, type = rope_type, factor, ...scaling } = ropeSettings(config);
+  if (type === 'linear' || type === 'yarn') {
+    put('rope.scaling.type', { type: 'string', value: type });
+    f32('rope.scaling.factor', Number(factor));
+  }
+  const original = scaling.original_max_position_embeddings ?? config.original_max_position_embeddings;
+  if (original !== undefined && type !== 'llama3') u32('rope.scaling.original_context_length', Number(original));
+  const longRope = plan.ropes.find(({ long }) => long);
+  if (longRope) f32('rope.scaling.attn_factor', longRope.magnitude);
+  return metadata;
+}
+
+/** Where config.json may have a setting: outside, or with the rope. */
+function settingOf(config: Settings, setting: string): unknown {
+  const local = (config.rope_parameters as Settings | undefined)?.sliding_attention as Settings | undefined;
+  if (setting === 'rope_local_base_freq' && local) return local.rope_theta;
+  if (setting !== 'rope_theta') return config[setting] ?? undefined;
+  return ropeSettings(config).rope_theta ?? config.rope_theta ?? config.rotary_emb_base;
+}
+
+function ropeSettings(config: Settings): Settings {
+  const all = (config.rope_scaling ?? config.rope_parameters ?? {}) as Settings;
+  return (all.full_attention as Settings | undefined) ?? all;
+}
+
+/** Scalings that GGUF has as factors per pair. */
+function ropeOutputs({ ropes }: Plan, config: Settings): GgufOutput[] {
+  const { rope_type, type = rope_type, ...settings } = ropeSettings(config);
+  const [rope] = ropes;
+  if (rope === undefined || (type !== 'llama3' && type !== 'longrope' && type !== 'su')) return [];
+  const [all, long, short] = ropeTensors;
+  const plain = ropeTable(rope.name, rope.rotary, Number(settings.rope_theta ?? config.rope_theta), {
+    type: 'default',
+  });
+  const output = (name: string, { frequencies }: Pick<RopeTable, 'frequencies'>): GgufOutput => ({
+    name,
+    shape: [frequencies.length],
+    sources: [],
+    transposed: false,
+    plus: 0,
+    values: plain.frequencies.map((frequency, i) => frequency / frequencies[i]!),
+  });
+  return rope.long ? [output(long, rope.long), output(short, rope)] : [output(all, rope)];
+}
+
+/** What a reader would understand otherwise, undefined where nothing is. */
+function differenceOf(plan: Plan, { metadata, tensors }: GgufModelToWrite): string | undefined {
+  const shapes = new Map(tensors.map(({ name, shape }) => [name, { dtype: 'F32', shape }]));
+  const ropeFactors = new Map(tensors.flatMap(({ name, values }) => (values ? [[name, values]] : [])));
+  let read: Plan;
+  try {
+    const model = ggufModel({ name: 'the file', metadata, tensors: shapes, ropeFactors });
+    read = buildModel(model.config, model.tensors, { policy: parsePolicy('none') }).plan;
+  } catch (error) {
+    if (error instanceof ModelError) return error.message.replaceAll('\n', ' ');
+    throw error;
+  }
+  return firstDifference('plan', comparable(plan), comparable(read));
+}
+
+/** All that a plan computes; how the weights are stored in a file is no part of it. */
+const comparable = ({ steps, caches, ropes, buffers, weights }: Plan): unknown => ({
+  steps,
+  caches,
+  ropes,
+  buffers,
+  weights: weights.map(({ name, shape }) => ({ name, shape })),
+});
+
+/** Metadata are f32. */
+const CLOSE = 2e-6;
+
+function firstDifference(path: string, a: unknown, b: unknown): string | undefined {
+  if (typeof a === 'number' && typeof b === 'number') {
+    return Math.abs(a - b) <= CLOSE * Math.max(Math.abs(a), Math.abs(b)) ? undefined : `${path} is ${b}, not ${a}`;
+  }
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) {
+    return a === b ? undefined : `${path} is ${String(b)}, not ${String(a)}`;
+  }
+  const [x, y] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  for (const key of new Set([...Object.keys(x), ...Object.keys(y)])) {
+    const found = firstDifference(`${path}.${key}`, x[key], y[key]);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
