@@ -1,0 +1,60 @@
+/**
+ * Q6_K of GGUF: super-blocks of 256 values in 210 bytes, 16 blocks of 16 with an int8 scale s each.
+ *
+ *   128 bytes of lower bits | 64 bytes of upper bits | 16 x int8 s | f16 d          value = d * s * (q - 32), exactly
+ *
+ * Half h of the values has 64 bytes of lower and 32 of upper bits. Byte j < 32 of the 64 has value j in its low and 64 + j in
+ * its high nibble, byte 32 + j the values 32 + j and 96 + j; byte j of the 32 the upper two bits of all four, lowest first.
+ */
+import { type BlockLayout, decoder, encoder } from './blocks.ts';
+import { fromF16, toF16 } from './f16.ts';
+import { clamp, fitScale } from './k-fit.ts';
+
+const SUPER = 256;
+const BLOCK = 16;
+const BLOCKS = SUPER / BLOCK;
+const UPPER_AT = 128;
+const SCALES_AT = 192;
+const D_AT = 208;
+
+export const q6_kLayout: BlockLayout = { block: SUPER, bytes: 210 };
+
+/** Where the bits of value i are: bytes of the lower and upper bits, and how far these are shifted. */
+function placeOf(i: number): { lower: number; lowerShift: number; upper: number; upperShift: number } {
+  const [half, quarter, j] = [i >> 7, (i >> 5) & 3, i & 31];
+  return {
+    lower: 64 * half + 32 * (quarter & 1) + j,
+    lowerShift: 4 * (quarter >> 1),
+    upper: UPPER_AT + 32 * half + j,
+    upperShift: 2 * quarter,
+  };
+}
+
+export const dequantizeQ6_K = decoder(q6_kLayout, (view, at, out, start) => {
+  const d = fromF16(view.getUint16(at + D_AT, true));
+  for (let i = 0; i < SUPER; i++) {
+    const { lower, lowerShift, upper, upperShift } = placeOf(i);
+    const low = (view.getUint8(at + lower) >> lowerShift) & 15;
+    const high = (view.getUint8(at + upper) >> upperShift) & 3;
+    out[start + i] = d * view.getInt8(at + SCALES_AT + (i >> 4)) * ((low | (high << 4)) - 32);
+  }
+});
+
+export const quantizeQ6_K = encoder(q6_kLayout, (values, start, view, at) => {
+  const scales = Array.from({ length: BLOCKS }, (_, n) => fitScale(values, start + BLOCK * n, BLOCK, 32));
+  const extreme = scales.reduce((most, scale) => (Math.abs(scale) > Math.abs(most) ? scale : most), 0);
+  // The scale of largest magnitude becomes -128.
+  const half = toF16(extreme / -128);
+  const d = fromF16(half);
+  view.setUint16(at + D_AT, half, true);
+  for (let n = 0; n < BLOCKS; n++) {
+    const s = d === 0 ? 0 : clamp(Math.round(scales[n]! / d), -128, 127);
+    view.setInt8(at + SCALES_AT + n, s);
+    for (let i = n * BLOCK; i < (n + 1) * BLOCK; i++) {
+      const q = d * s === 0 ? 32 : clamp(Math.round(values[start + i]! / (d * s)), -32, 31) + 32;
+      const { lower, lowerShift, upper, upperShift } = placeOf(i);
+      view.setUint8(at + lower, view.getUint8(at + lower) | ((q & 15) << lowerShift));
+      view.setUint8(at + upper, view.getUint8(at + upper) | ((q >> 4) << upperShift));
+    }
+  }
+});

@@ -1,0 +1,100 @@
+/** Every weight type of ggml against golden blocks, and how near the searched scales of the K types come to the values. */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import test from 'node:test';
+import fc from 'fast-check';
+import { ggmlTypeOf, ggmlTypes } from '../../src/formats/gguf-types.ts';
+import { quantizationError } from '../../src/quant/error.ts';
+import { type WeightTypeName, weightType, weightTypeOf, weightTypes } from '../../src/quant/ggml.ts';
+
+const file = (name: string): URL => new URL(`../golden/quant/${name}`, import.meta.url);
+const golden = (name: string): Uint8Array => new Uint8Array(readFileSync(file(name)));
+const floats = (bytes: Uint8Array): Float32Array => new Float32Array(bytes.slice().buffer);
+const names = (Object.keys(weightTypes) as WeightTypeName[]).filter((name) => name !== 'f32');
+
+for (const name of names) {
+  const type = weightType(name)!;
+  test(`${name}: 64 golden blocks have their values, bit for bit`, () => {
+    const got = type.dequantize(golden(`${name}.bin`));
+    assert.deepEqual(new Uint32Array(got.buffer), new Uint32Array(floats(golden(`${name}.f32`)).buffer));
+  });
+  if (existsSync(file(`quantize.${name}.bin`))) {
+    test(`${name}: quantizes to the golden bytes`, () => {
+      assert.deepEqual(type.quantize!(floats(golden('quantize.in.f32'))), golden(`quantize.${name}.bin`));
+    });
+  }
+}
+
+test('names, numbers and block sizes are those of GGUF', () => {
+  for (const [name, { id, block, bytes }] of Object.entries(weightTypes)) {
+    assert.deepEqual(ggmlTypes[ggmlTypeOf(id)!], { id, block, bytes }, name);
+    assert.equal(ggmlTypeOf(id), name.toUpperCase());
+    assert.equal(weightTypeOf(id), name);
+    assert.equal(weightType(name.toUpperCase()), weightType(name));
+  }
+  assert.equal(weightType('I32'), undefined);
+  assert.equal(weightType('constructor'), undefined);
+  assert.equal(weightTypeOf(4), undefined);
+});
+
+/** About normal, as weights are. */
+function normal(count: number, seed: number): Float32Array {
+  let state = seed;
+  const uniform = (): number => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+  return Float32Array.from({ length: count }, () => {
+    let sum = -6;
+    for (let i = 0; i < 12; i++) sum += uniform();
+    return sum * 0.02;
+  });
+}
+
+test('searched scales bring the K types nearer to the values than the plain types of as many bits', () => {
+  const values = normal(256 * 64, 5);
+  const noise = (name: WeightTypeName): number => {
+    const { quantize, dequantize } = weightTypes[name];
+    return quantizationError(values, dequantize(quantize!(values))).signalToNoise;
+  };
+  assert.ok(noise('q4_k') > noise('q4_0') + 1.5, `${noise('q4_k')} dB, q4_0 ${noise('q4_0')} dB`);
+  assert.ok(noise('q4_k') > noise('q4_1') + 0.3, `${noise('q4_k')} dB, q4_1 ${noise('q4_1')} dB`);
+  assert.ok(noise('q5_k') > noise('q5_1') + 0.2, `${noise('q5_k')} dB, q5_1 ${noise('q5_1')} dB`);
+  assert.ok(noise('q6_k') > noise('q5_k') + 5, `${noise('q6_k')} dB, q5_k ${noise('q5_k')} dB`);
+});
+
+for (const name of ['q4_k', 'q5_k', 'q6_k'] as const) {
+  const { quantize, dequantize, block } = weightTypes[name];
+
+  test(`${name}: golden values come back with less noise than half a step`, () => {
+    // Blocks of ordinary scales only: those of random bytes may have scales that no values would ask for.
+    const values = floats(golden('quantize.in.f32')).subarray(0, 256);
+    const { signalToNoise } = quantizationError(values, dequantize(quantize!(values)));
+    assert.ok(signalToNoise > { q4_k: 20, q5_k: 26, q6_k: 30 }[name], `${signalToNoise} dB`);
+  });
+
+  test(`${name}: values on its own grid are kept, zeros and blocks of one value as well`, () => {
+    for (const constant of [0, 0.75, -0.75]) {
+      const values = new Float32Array(block).fill(constant);
+      const { maxAbsoluteError } = quantizationError(
+        values.map((x) => x || 1e-30),
+        dequantize(quantize!(values)),
+      );
+      assert.ok(maxAbsoluteError <= 0.002, `${constant}: ${maxAbsoluteError}`);
+    }
+    const held = dequantize(quantize!(normal(block, 3)));
+    const { signalToNoise } = quantizationError(held, dequantize(quantize!(held)));
+    assert.ok(signalToNoise > 35, `${signalToNoise} dB`);
+  });
+
+  test(`${name}: an error is at most about two steps of a block, whatever the values`, () => {
+    const value = fc.float({ noNaN: true, min: -100, max: 100 }).map((x) => (Math.abs(x) < 1e-2 ? 0 : x));
+    fc.assert(
+      fc.property(fc.array(value, { minLength: 256, maxLength: 256 }), (list) => {
+        const values = Float32Array.from(list);
+        const largest = values.reduce((m, x) => Math.max(m, Math.abs(x)), 0);
+        const { maxAbsoluteError } = quantizationError(values, dequantize(quantize!(values)));
+        const step = { q4_k: (2 * largest) / 15, q5_k: (2 * largest) / 31, q6_k: largest / 32 }[name];
+        assert.ok(maxAbsoluteError <= 2 * step + 1e-6, `${maxAbsoluteError} > ${2 * step}`);
+      }),
+      { numRuns: 50 },
+    );
+  });
+}
