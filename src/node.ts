@@ -1,19 +1,29 @@
 /** Lanewise for Node. */
 import { stat } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { q8Layout } from './backend/wasm/choice.ts';
 import { nodeHost } from './backend/wasm/host-node.ts';
 import { chooseKernels } from './backend/wasm/probe.ts';
 import { measureRoofs, type Roofs } from './backend/wasm/roof.ts';
+import { type ConvertedTensor, convertTensor, type WritableType } from './engine/convert.ts';
 import { describe, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
-import { ModelError } from './errors.ts';
-import { nodeFolder } from './formats/adapters/node.ts';
+import { planQuantization } from './engine/quantize.ts';
+import { ModelError, OptionError } from './errors.ts';
+import {
+  type GgufTensorToWrite,
+  nodeFolder,
+  type TensorToWrite,
+  writeAtomically,
+  writeGguf,
+  writeSafeTensors,
+} from './formats/adapters/node.ts';
 import type { ModelDescription } from './models/index.ts';
 
-export { writeSafeTensors } from './formats/adapters/node.ts';
+export type { ConvertedTensor, WritableType } from './engine/convert.ts';
+export { writeGguf, writeSafeTensors } from './formats/adapters/node.ts';
 export * from './index.ts';
 
 /** The folder of the model that comes with the package. */
@@ -30,6 +40,60 @@ export async function load(path: string = embeddedModel, options: LoadOptions = 
 /** What a model is and how `quantize` would store it. Reads headers only. @throws FormatError, ModelError, OptionError */
 export async function describeModel(path: string = embeddedModel, quantize?: string): Promise<ModelDescription> {
   return describe(await locate(path), quantize);
+}
+
+export interface QuantizeOptions {
+  /** Type of the matrices; SafeTensors files can have f32, f16 and bf16. */
+  to: WritableType;
+  /** Storage policy of the linear layers; what it leaves alone becomes `to`. */
+  policy?: string;
+  /** Measure what each tensor loses: see `error()` of the tensors. Default false. */
+  metrics?: boolean;
+  /** Overwrite a file. Default false. */
+  force?: boolean;
+  /** Bytes written so far, and of all. */
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+export interface QuantizeReport {
+  readonly tensors: readonly ConvertedTensor[];
+  /** What the new file does not hold. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Writes a model as one .gguf or .safetensors file. The file appears under its name when it is whole and on disk. Beside a
+ * .safetensors file, a config.json is written where there is none.
+ * @throws FormatError, ModelError, OptionError
+ */
+export async function quantizeModel(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport> {
+  const { to, policy, metrics = false, force = false, onProgress, signal } = options;
+  const [, format] = (/\.(gguf|safetensors)$/.exec(output) ?? []) as [string?, ('gguf' | 'safetensors')?];
+  if (format === undefined) throw new OptionError('output', 'a name that ends in .gguf or .safetensors', output);
+  if (format === 'safetensors' && to !== 'f32' && to !== 'f16' && to !== 'bf16')
+    throw new OptionError('to', 'f32, f16 or bf16 for a .safetensors file', to);
+  if (!force && (await stat(output).catch(() => undefined)))
+    throw new OptionError('output', 'a new file (or force it)', output);
+  const { folder, file } = await locate(input);
+  const model = await planQuantization(folder, file, { to, policy, format });
+  try {
+    let [done, total] = [0, 0];
+    const onBytes = (count: number): void => onProgress?.((done += count), total);
+    const tensors = model.recipes.map((recipe) => convertTensor(recipe, { metrics, onBytes, signal }));
+    total = tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (format === 'gguf') await writeGguf(output, tensors as GgufTensorToWrite[], model.metadata);
+    else {
+      await writeSafeTensors(output, tensors as TensorToWrite[], { format: 'pt' });
+      const config = join(dirname(output), 'config.json');
+      if (model.config && !(await stat(config).catch(() => undefined))) {
+        await writeAtomically(config, async (handle) => handle.writeFile(`${JSON.stringify(model.config, null, 2)}\n`));
+      }
+    }
+    return { tensors, warnings: model.warnings };
+  } finally {
+    await model.close();
+  }
 }
 
 /** This machine's ceilings, measured now: memory reads and tiles. */

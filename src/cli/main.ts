@@ -8,6 +8,7 @@ import { demoCommand } from './demo.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
 import { planCommand } from './plan.ts';
+import { quantizeCommand, writableTypes } from './quantize.ts';
 import { isExpected, reportError } from './terminal.ts';
 
 const policyHelp = 'none, q8_0, q4_0, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024)';
@@ -25,7 +26,8 @@ async function program(finish: (code: number) => void): Promise<Command> {
       .exitOverride()
       .configureOutput({ writeErr: () => {} })
       .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
-  const modelArgument = 'folder, .safetensors file beside its config.json, or nothing for the embedded model';
+  const modelArgument =
+    'folder, .gguf file, .safetensors file beside its config.json, or nothing for the embedded model';
   const safetensors = [
     '--safetensors <id-or-path>',
     'instead of MODEL: a path, or an id of the Hugging Face cache',
@@ -87,6 +89,20 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--json', 'linear_layers, quantized, weights')
     .option('--steps', 'the steps of a forward')
     .action(async (model, flags) => finish(await planCommand(model, flags)));
+
+  command('quantize', 'Write a model as one file, its weights in other types.', [
+    'lanewise quantize ./gpt2 gpt2-q8_0.gguf --to q8_0 --metrics',
+    'lanewise quantize model.gguf small.gguf --to q8_0 --policy q4_0,output=q8_0',
+    'lanewise quantize model.gguf out/model.safetensors --to f16',
+  ])
+    .argument('<input>', 'folder, .safetensors or .gguf file, or an id of the Hugging Face cache')
+    .argument('<output>', 'a name that ends in .gguf or .safetensors')
+    .requiredOption('--to <type>', `type of the matrices: ${writableTypes.join(', ')}`)
+    .option('--policy <policy>', 'for linear layers, as --quantize elsewhere; what it leaves alone becomes --to')
+    .option('--metrics', 'what each tensor loses: mean squared and largest error, signal to noise')
+    .option('--force', 'replace the output if it is there')
+    .option('--json', 'one JSON object')
+    .action(async (input, output, flags) => finish(await quantizeCommand(input, output, flags)));
 
   command('bench', 'Compare storage policies on this machine.', [
     'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',

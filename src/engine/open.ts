@@ -9,8 +9,7 @@ import { viewTensor } from '../formats/views.ts';
 import { ggufModel, ropeTensors } from '../models/gguf.ts';
 import { defaultPolicy } from '../models/policy.ts';
 import type { TensorShape } from '../models/weights.ts';
-import { dequantize } from '../quant/codec.ts';
-import { type Storage, storageLayout } from '../quant/storage.ts';
+import { weightType } from '../quant/ggml.ts';
 
 /** Longest rope factors that are read: one per pair of a head. */
 const MOST_FACTORS = 4096;
@@ -52,7 +51,7 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
 }
 
 /** The GGUF file of a folder that has no config.json. */
-async function findGguf(folder: FileFolder): Promise<string | undefined> {
+export async function findGguf(folder: FileFolder): Promise<string | undefined> {
   const names = await folder.list();
   if (names.includes('config.json')) return undefined;
   const found = [...new Set(names.filter((name) => name.endsWith('.gguf')).map(firstPart))];
@@ -85,7 +84,7 @@ async function openGgufModel(folder: FileFolder, file: string): Promise<OpenMode
   }
 }
 
-async function readFactors({ tensors }: TensorFiles): Promise<Map<string, Float32Array>> {
+export async function readFactors({ tensors }: TensorFiles): Promise<Map<string, Float32Array>> {
   const factors = new Map<string, Float32Array>();
   for (const name of ropeTensors) {
     const tensor = tensors.get(name);
@@ -104,9 +103,10 @@ async function readFactors({ tensors }: TensorFiles): Promise<Map<string, Float3
 
 /** A tensor for a backend: float types as they are, blocks as the f32 values they stand for. */
 export function tensorData(tensor: CheckpointTensor): TensorData {
-  const storage = tensor.dtype.toLowerCase() as Storage;
-  const { block, bytes } = storageLayout[storage];
-  if (storage === 'f32' || storage === 'f16' || storage === 'bf16') return { ...tensor, dtype: storage };
+  const name = tensor.dtype.toLowerCase();
+  if (name === 'f32' || name === 'f16' || name === 'bf16') return { ...tensor, dtype: name };
+  // The weights manifest has refused every other type.
+  const { block, bytes, dequantize } = weightType(name)!;
   const step = DECODE_VALUES / block;
   return {
     dtype: 'f32',
@@ -119,7 +119,7 @@ export function tensorData(tensor: CheckpointTensor): TensorData {
       for (let first = Math.floor(start / blockBytes); first < last; first += step) {
         const blocks = buffer.subarray(0, Math.min(step, last - first) * bytes);
         await tensor.readInto(first * bytes, blocks);
-        const values = new Uint8Array(dequantize(storage, blocks).buffer);
+        const values = new Uint8Array(dequantize(blocks).buffer);
         const skipped = Math.max(0, start - first * blockBytes);
         const at = first * blockBytes + skipped - start;
         target.set(values.subarray(skipped, skipped + target.length - at), at);

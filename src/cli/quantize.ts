@@ -1,0 +1,105 @@
+/** `lanewise quantize`: a model as one file of other types. */
+import { stat } from 'node:fs/promises';
+import { OptionError } from '../errors.ts';
+import { type QuantizeReport, quantizeModel, type WritableType } from '../node.ts';
+import { createProgress } from '../profile/progress.ts';
+import { renderTable } from '../profile/table.ts';
+import { formatBytes } from '../profile/units.ts';
+import { modelPath } from './models.ts';
+import { inFlags, print, say, UsageError } from './terminal.ts';
+
+export interface QuantizeFlags {
+  to: string;
+  policy?: string;
+  metrics?: boolean;
+  force?: boolean;
+  json?: boolean;
+}
+
+export const writableTypes: readonly WritableType[] = ['q8_0', 'q6_k', 'q5_k', 'q4_k', 'q4_0', 'f16', 'bf16', 'f32'];
+
+export async function quantizeCommand(input: string, output: string, flags: QuantizeFlags): Promise<number> {
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
+  const progress = createProgress(process.stderr, 'write');
+  try {
+    const to = writableTypes.find((type) => type === flags.to);
+    if (to === undefined) throw new OptionError('--to', `one of ${writableTypes.join(', ')}`, flags.to);
+    if (!flags.force && (await stat(output).catch(() => undefined)))
+      throw new UsageError(`${output} is there already: give another name, or --force to replace it`);
+    const report = await quantizeModel(await modelPath(input, undefined), output, {
+      to,
+      policy: flags.policy,
+      metrics: flags.metrics ?? false,
+      force: flags.force ?? false,
+      signal: interrupt.signal,
+      onProgress: (done, total) => progress.update(done, total),
+    });
+    progress.end();
+    for (const warning of report.warnings) say(`warning: ${warning}`);
+    const { size } = await stat(output);
+    if (flags.json) await print(`${JSON.stringify(jsonOf(output, size, report))}\n`);
+    else if (flags.metrics) await print(metricsTable(report));
+    say(`wrote ${output}: ${formatBytes(size)}, ${countsOf(report)}`);
+    return 0;
+  } catch (error) {
+    if (interrupt.signal.aborted) return 130;
+    throw inFlags(error);
+  } finally {
+    progress.end();
+  }
+}
+
+/** `16 tensors Q8_0, 5 F32` */
+function countsOf({ tensors }: QuantizeReport): string {
+  const counts = new Map<string, number>();
+  for (const { dtype } of tensors) counts.set(dtype, (counts.get(dtype) ?? 0) + 1);
+  return [...counts].map(([dtype, count], i) => `${count}${i === 0 ? ' tensors' : ''} ${dtype}`).join(', ');
+}
+
+function jsonOf(output: string, bytes: number, { tensors, warnings }: QuantizeReport): object {
+  return {
+    output,
+    bytes,
+    warnings,
+    tensors: tensors.map(({ name, shape, from, dtype, byteLength, reason, error }) => {
+      const lost = error();
+      const finite = lost && Number.isFinite(lost.signalToNoise);
+      return {
+        name,
+        shape,
+        from,
+        to: dtype,
+        bytes: byteLength,
+        reason,
+        ...(lost && {
+          mse: lost.meanSquaredError,
+          max_error: lost.maxAbsoluteError,
+          snr_db: finite ? lost.signalToNoise : null,
+        }),
+      };
+    }),
+  };
+}
+
+function metricsTable({ tensors }: QuantizeReport): string {
+  return renderTable(
+    [
+      { title: 'Tensor' },
+      { title: 'Shape', align: 'right' },
+      { title: 'From' },
+      { title: 'To' },
+      { title: 'MSE', align: 'right' },
+      { title: 'Max error', align: 'right' },
+      { title: 'SNR dB', align: 'right' },
+    ],
+    tensors.map(({ name, shape, from, dtype, error }) => {
+      const { meanSquaredError, maxAbsoluteError, signalToNoise } = error()!;
+      const numbers =
+        meanSquaredError === 0
+          ? ['0', '0', 'exact']
+          : [meanSquaredError.toExponential(2), maxAbsoluteError.toExponential(2), signalToNoise.toFixed(1)];
+      return [name, shape.join('x'), from, dtype, ...numbers];
+    }),
+  );
+}

@@ -1,0 +1,216 @@
+/** Plans the conversion of a model into a file of another format or of other types. */
+import { ModelError } from '../errors.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { type CheckpointTensor, openCheckpoint, readJson, readText } from '../formats/checkpoint.ts';
+import { firstPart, openGguf } from '../formats/gguf.ts';
+import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
+import { viewTensor } from '../formats/views.ts';
+import { ggufModel } from '../models/gguf.ts';
+import type { Settings } from '../models/gguf-family.ts';
+import { ggufFromHub } from '../models/gguf-write.ts';
+import { decide, parsePolicy, type StoragePolicy } from '../models/policy.ts';
+import type { WeightRole } from '../plan/step.ts';
+import { weightType, weightTypes } from '../quant/ggml.ts';
+import type { Storage } from '../quant/storage.ts';
+import { type GgufVocabulary, ggufVocabulary } from '../tokenizer/gguf-vocabulary.ts';
+import type { Recipe, WritableType } from './convert.ts';
+import { findGguf, readFactors } from './open.ts';
+
+export interface QuantizeOptions {
+  /** Type of the matrices. */
+  readonly to: WritableType;
+  /** Storage policy of the linear layers; what it leaves alone becomes `to`. */
+  readonly policy?: string;
+  readonly format: 'gguf' | 'safetensors';
+}
+
+/** A model file to be: its tensors and what else it says. */
+export interface ModelFile {
+  readonly recipes: readonly Recipe[];
+  /** Of a GGUF file; empty for SafeTensors. */
+  readonly metadata: GgufMetadata;
+  /** What config.json says, or would: a SafeTensors file needs it beside it. */
+  readonly config?: Settings;
+  /** What the new file does not hold. */
+  readonly warnings: readonly string[];
+  close(): Promise<void>;
+}
+
+/** `general.file_type` of llama.cpp. */
+const fileTypes: Readonly<Record<WritableType, number>> = {
+  f32: 0,
+  f16: 1,
+  q4_0: 2,
+  q8_0: 7,
+  q4_k: 14,
+  q5_k: 16,
+  q6_k: 18,
+  bf16: 32,
+};
+
+/** @throws FormatError, ModelError, OptionError; nothing stays open then */
+export async function planQuantization(
+  folder: FileFolder,
+  file: string | undefined,
+  options: QuantizeOptions,
+): Promise<ModelFile> {
+  const policy = options.policy === undefined ? undefined : parsePolicy(options.policy);
+  const choose: Choose = (name, shape, stored) => chooseStorage(name, shape, stored, options, policy);
+  const gguf = file?.endsWith('.gguf') ? firstPart(file) : file === undefined ? await findGguf(folder) : undefined;
+  if (gguf !== undefined) return fromGguf(folder, gguf, options, choose);
+  return fromSafeTensors(folder, file, options, choose);
+}
+
+/** Undefined storage: as it is. */
+type Choose = (name: string, shape: readonly number[], stored: string) => Pick<Recipe, 'to' | 'reason'>;
+
+/** @param name in GGUF's words */
+function chooseStorage(
+  name: string,
+  shape: readonly number[],
+  stored: string,
+  { to, format }: QuantizeOptions,
+  policy: StoragePolicy | undefined,
+): Pick<Recipe, 'to' | 'reason'> {
+  if (weightType(stored) === undefined) return { to: undefined, reason: `${stored} stays as it is` };
+  if (format === 'safetensors') return { to, reason: `all are ${to}` };
+  if (shape.length < 2) return { to: 'f32', reason: 'vectors stay in f32' };
+  if (!/\.weight$/.test(name) || /(^position_embd|^token_types|_norm|\.ffn_gate_inp)\./.test(name)) {
+    return { to: 'f32', reason: 'no linear layer: llama.cpp wants f32' };
+  }
+  const inputs = shape.at(-1)!;
+  const role = roleOf(name);
+  const asked = policy && role && decide(policy, role, [shape.at(-2)!, inputs], to as Storage);
+  const wanted = asked ?? { storage: to, reason: `all matrices ${to}` };
+  const { block } = weightTypes[wanted.storage];
+  if (inputs % block === 0) return { to: wanted.storage, reason: wanted.reason };
+  const instead = inputs % weightTypes.q8_0.block === 0 ? 'q8_0' : 'f16';
+  return { to: instead, reason: `in ${inputs} is not a multiple of ${block}` };
+}
+
+function roleOf(name: string): WeightRole | undefined {
+  if (name.startsWith('token_embd')) return 'embedding';
+  if (name.startsWith('output.')) return 'output';
+  if (/\.attn_/.test(name)) return 'attention';
+  return /\.ffn_/.test(name) ? 'ffn' : undefined;
+}
+
+async function fromGguf(
+  folder: FileFolder,
+  file: string,
+  options: QuantizeOptions,
+  choose: Choose,
+): Promise<ModelFile> {
+  const checkpoint = await openGguf(folder, file);
+  const close = (): Promise<void> => checkpoint.close();
+  try {
+    const { tensors } = checkpoint;
+    if (options.format === 'gguf') {
+      const metadata = new Map([...checkpoint.metadata].filter(([key]) => !key.startsWith('split.')));
+      const recipes = [...tensors.values()].map((tensor) => ({
+        ...plain(tensor.name, tensor),
+        ...choose(tensor.name, tensor.shape, tensor.dtype),
+      }));
+      return { recipes, metadata: withTypes(metadata, options), warnings: [], close };
+    }
+    const ropeFactors = await readFactors(checkpoint);
+    const model = ggufModel({ name: `${folder.name}/${file}`, metadata: checkpoint.metadata, tensors, ropeFactors });
+    const recipes = [...model.tensors].map(([name, { view, plus = 0, transposed = false }]): Recipe => {
+      const source = viewTensor(name, tensors.get(view.source)!, view);
+      const shape = transposed ? [...view.shape].reverse() : view.shape;
+      return { ...plain(name, source), shape, transposed, plus: -plus, ...choose(name, shape, source.dtype) };
+    });
+    const warnings = ['the vocabulary and chat template of the GGUF file are not in the new one'];
+    return { recipes, metadata: new Map(), config: model.config, warnings, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const plain = (name: string, source: CheckpointTensor): Omit<Recipe, 'to' | 'reason'> => ({
+  name,
+  shape: source.shape,
+  sources: [source],
+  transposed: false,
+  plus: 0,
+});
+
+async function fromSafeTensors(
+  folder: FileFolder,
+  file: string | undefined,
+  options: QuantizeOptions,
+  choose: Choose,
+): Promise<ModelFile> {
+  const checkpoint = await openCheckpoint(folder, file);
+  const close = (): Promise<void> => checkpoint.close();
+  try {
+    const { tensors } = checkpoint;
+    const config = (await readJson(folder, 'config.json')) as Settings | undefined;
+    if (options.format === 'safetensors') {
+      const recipes = [...tensors.values()].map((tensor) => ({
+        ...plain(tensor.name, tensor),
+        ...choose(tensor.name, tensor.shape, tensor.dtype),
+      }));
+      return { recipes, metadata: new Map(), config, warnings: [], close };
+    }
+    if (config === undefined) {
+      throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
+    }
+    const written = ggufFromHub({ config, tensors });
+    const { metadata, warnings } = await withVocabulary(folder, written.metadata, written.tensors);
+    const recipes = written.tensors.map((output): Recipe => {
+      const sources = output.sources.map((name) => {
+        const tensor = tensors.get(name)!;
+        return viewTensor(name, tensor, { source: name, shape: tensor.shape, firstRow: 0, rows: output.rows });
+      });
+      const choice = output.values
+        ? ({ to: 'f32', reason: 'vectors stay in f32' } as const)
+        : choose(output.name, output.shape, sources[0]!.dtype);
+      return { ...output, sources, ...choice };
+    });
+    return { recipes, metadata: withTypes(metadata, options), warnings, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function withTypes(metadata: ReadonlyMap<string, GgufValue>, { to }: QuantizeOptions): GgufMetadata {
+  const out = new Map(metadata);
+  out.set('general.file_type', { type: 'uint32', value: fileTypes[to] });
+  if (weightTypes[to].block > 1) out.set('general.quantization_version', { type: 'uint32', value: 2 });
+  return out;
+}
+
+async function withVocabulary(
+  folder: FileFolder,
+  metadata: GgufMetadata,
+  tensors: readonly { readonly name: string; readonly shape: readonly number[] }[],
+): Promise<{ metadata: GgufMetadata; warnings: readonly string[] }> {
+  const out = new Map(metadata);
+  out.set('general.name', { type: 'string', value: folder.name.split(/[\\/]/).at(-1)! });
+  const tokenizer = await readText(folder, 'tokenizer.json');
+  if (tokenizer === undefined) {
+    return { metadata: out, warnings: ['there is no tokenizer.json: the file has no vocabulary'] };
+  }
+  const vocab = tensors.find(({ name }) => name === 'token_embd.weight')!.shape[0]!;
+  const vocabulary = ggufVocabulary(tokenizer, await readText(folder, 'tokenizer_config.json'), vocab);
+  const template = (await readText(folder, 'chat_template.jinja')) ?? vocabulary.chatTemplate;
+  for (const [key, value] of vocabularyEntries(vocabulary)) out.set(`tokenizer.ggml.${key}`, value);
+  if (template !== undefined) out.set('tokenizer.chat_template', { type: 'string', value: template });
+  return { metadata: out, warnings: vocabulary.warnings };
+}
+
+function* vocabularyEntries(vocabulary: GgufVocabulary): Generator<readonly [string, GgufValue]> {
+  const { model, pre, tokens, types, merges, scores, ids, addBos, addSpacePrefix } = vocabulary;
+  yield ['model', { type: 'string', value: model }];
+  yield ['pre', { type: 'string', value: pre }];
+  yield ['tokens', { type: 'array', of: 'string', value: tokens }];
+  yield ['token_type', { type: 'array', of: 'int32', value: types }];
+  if (merges) yield ['merges', { type: 'array', of: 'string', value: merges }];
+  if (scores) yield ['scores', { type: 'array', of: 'float32', value: scores }];
+  for (const [role, value] of Object.entries(ids)) yield [`${role}_token_id`, { type: 'uint32', value }];
+  yield ['add_bos_token', { type: 'bool', value: addBos }];
+  if (addSpacePrefix !== undefined) yield ['add_space_prefix', { type: 'bool', value: addSpacePrefix }];
+}

@@ -1,0 +1,166 @@
+/**
+ * The vocabulary of a tokenizer.json in the terms of GGUF (tokenizer.ggml.*): tokens with types, and either merges (byte
+ * level BPE) or scores (SentencePiece, whose tokens join by rank). What tokenizer.json says beyond that, llama.cpp knows by
+ * the name of the pre-tokenizer.
+ */
+import { ModelError } from '../errors.ts';
+
+/** `tokenizer.ggml.token_type`. */
+export const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+
+export interface GgufVocabulary {
+  readonly model: 'gpt2' | 'llama';
+  readonly pre: string;
+  readonly tokens: readonly string[];
+  readonly types: Int32Array;
+  readonly merges?: readonly string[];
+  readonly scores?: Float32Array;
+  /** By role: bos, eos, unknown, padding. */
+  readonly ids: Readonly<Record<string, number>>;
+  readonly addBos: boolean;
+  readonly addSpacePrefix?: boolean;
+  readonly chatTemplate?: string;
+  readonly warnings: readonly string[];
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  readonly special: boolean;
+}
+
+/** Score of tokens that no merge makes. */
+const NEVER_MERGED = -1e6;
+
+/** Pre-tokenizers of llama.cpp, by what only their settings hold. */
+const pretokenizers: readonly (readonly [pre: string, mark: RegExp])[] = [
+  ['llama-bpe', /\\\\p\{N\}\{1,3\}/],
+  ['qwen2', /\|\\\\p\{N\}\|/],
+  ['falcon', /"Punctuation".*\[0-9\]\[0-9\]\[0-9\]/],
+  ['starcoder', /"Digits","individual_digits":true/],
+  ['gpt-2', /^\{"type":"ByteLevel"[^{}]*"use_regex":true[^{}]*\}$|^\{"type":"ByteLevel"(?![^{}]*use_regex)/],
+];
+
+/**
+ * @param vocab tokens that the model has; those that the tokenizer lacks get names of their own
+ * @throws ModelError for tokenizers that are no BPE, and for token ids beyond the model's
+ */
+export function ggufVocabulary(
+  tokenizerJson: string,
+  tokenizerConfig: string | undefined,
+  vocab: number,
+): GgufVocabulary {
+  const data = JSON.parse(tokenizerJson) as Json;
+  const settings = (tokenizerConfig === undefined ? {} : JSON.parse(tokenizerConfig)) as Json;
+  const model = (data.model ?? {}) as Json;
+  const isBpe = model.type === 'BPE' || (model.type === undefined && Array.isArray(model.merges));
+  if (!isBpe) {
+    const found = JSON.stringify(model.type ?? null);
+    throw new ModelError('NotWritable', `tokenizer.json: model.type must be BPE to be written as GGUF, found ${found}`);
+  }
+  const added = (data.added_tokens ?? []) as AddedToken[];
+  const merges = ((model.merges ?? []) as (string | string[])[]).map((m) => (typeof m === 'string' ? m : m.join(' ')));
+  const byteFallback = model.byte_fallback === true;
+  const entries = new Map(Object.entries((model.vocab ?? {}) as Record<string, number>));
+  for (const { id, content } of added) entries.set(content, id);
+  const { tokens, types } = tokenTable(entries, added, vocab, byteFallback ? String(model.unk_token) : undefined);
+  const ids: Record<string, number> = {};
+  for (const [role, key] of [
+    ['bos', 'bos_token'],
+    ['eos', 'eos_token'],
+    ['unknown', 'unk_token'],
+    ['padding', 'pad_token'],
+  ] as const) {
+    const id = entries.get(contentOf(settings[key]) ?? '');
+    if (id !== undefined) ids[role] = id;
+  }
+  const warnings: string[] = [];
+  const common = {
+    tokens,
+    types,
+    ids,
+    addBos: startsWithBos(data, settings),
+    chatTemplate: templateOf(settings),
+    warnings,
+  };
+  if (byteFallback) {
+    const prefix = JSON.stringify([data.normalizer, data.pre_tokenizer]);
+    return {
+      ...common,
+      model: 'llama',
+      pre: 'default',
+      tokens: tokens.map((token) => token.replaceAll(' ', '▁')),
+      scores: scoresOf(tokens, types, merges),
+      addSpacePrefix: /"Prepend"|"prepend_scheme":"(first|always)"/.test(prefix),
+    };
+  }
+  const spelled = JSON.stringify(data.pre_tokenizer);
+  const pre = pretokenizers.find(([, mark]) => mark.test(spelled))?.[0];
+  if (pre === undefined)
+    warnings.push('the pre-tokenizer has no name in llama.cpp: it will split text its default way');
+  return { ...common, model: 'gpt2', pre: pre ?? 'default', merges };
+}
+
+function tokenTable(
+  entries: ReadonlyMap<string, number>,
+  added: readonly AddedToken[],
+  vocab: number,
+  unknown: string | undefined,
+): { tokens: string[]; types: Int32Array } {
+  const tokens = Array.from({ length: vocab }, (_, i) => `[PAD${i}]`);
+  const types = new Int32Array(vocab).fill(tokenTypes.unused);
+  for (const [token, id] of entries) {
+    if (!(Number.isInteger(id) && id >= 0 && id < vocab)) {
+      const what = `${JSON.stringify(token.slice(0, 80))} has the id ${id}, the model has ${vocab} tokens`;
+      throw new ModelError('NotWritable', `tokenizer.json: ${what}`);
+    }
+    tokens[id] = token;
+    types[id] = tokenTypes.normal;
+    if (unknown !== undefined && /^<0x[0-9A-F]{2}>$/.test(token)) types[id] = tokenTypes.byte;
+  }
+  for (const { id, content, special } of added) {
+    types[id] = content === unknown ? tokenTypes.unknown : special ? tokenTypes.control : tokenTypes.userDefined;
+  }
+  return { tokens, types };
+}
+
+/** SentencePiece joins the pair whose result has the highest score: the first merges first. */
+function scoresOf(tokens: readonly string[], types: Int32Array, merges: readonly string[]): Float32Array {
+  const rank = new Map<string, number>();
+  for (const [i, merge] of merges.entries()) {
+    const result = merge.replace(' ', '');
+    if (!rank.has(result)) rank.set(result, i);
+  }
+  return Float32Array.from(tokens, (token, i) => {
+    if (types[i] === tokenTypes.byte || types[i] === tokenTypes.unknown) return 0;
+    const place = rank.get(token);
+    return place === undefined ? NEVER_MERGED : -place;
+  });
+}
+
+/** A token of tokenizer_config.json: a text, or an object with one. */
+function contentOf(token: unknown): string | undefined {
+  if (typeof token === 'string') return token;
+  const content = (token as Json | null | undefined)?.content;
+  return typeof content === 'string' ? content : undefined;
+}
+
+function startsWithBos(data: Json, settings: Json): boolean {
+  if (typeof settings.add_bos_token === 'boolean') return settings.add_bos_token;
+  const bos = contentOf(settings.bos_token);
+  return (
+    bos !== undefined &&
+    JSON.stringify(data.post_processor ?? null).includes(`"single":[{"SpecialToken":{"id":${JSON.stringify(bos)}`)
+  );
+}
+
+/** The template itself, or the one named default. */
+function templateOf({ chat_template }: Json): string | undefined {
+  if (typeof chat_template === 'string') return chat_template;
+  if (!Array.isArray(chat_template)) return undefined;
+  const named = chat_template as { name?: unknown; template?: unknown }[];
+  const template = named.find(({ name }) => name === 'default')?.template;
+  return typeof template === 'string' ? template : undefined;
+}
