@@ -84,15 +84,17 @@ function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): readonly (r
 /**
  * A row of quantized activations, what block products read. Per block of 32:
  *
- *   f32 scale * 2^112 | i32 correction | 32 x int8 or int16
+ *   f32 scale * 2^112 | i16 sum of values 0 .. 15 | i16 sum of values 16 .. 31 | 32 x int8 or int16
  *
- * 2^112 makes up for the f16 scales of the weights, which kernels widen by shifting. correction = -offset * (sum of the
- * block), where offset is what the weights carry on top of q: the integer sums start there.
+ * 2^112 makes up for the f16 scales of the weights, which kernels widen by shifting. Where weights carry an offset on top of
+ * q, the integer sums start at -offset times the sums of the block; where blocks have minima, these are multiplied by them.
  */
 export interface ActivationFormat {
   readonly values: 'int8' | 'int16';
-  readonly offset: 0 | 8 | 128;
 }
+
+/** The bits of two equal i16, to multiply the two sums of a block by. */
+export const pairOf = (value: number): number => (value & 0xffff) | (value << 16);
 
 /** Bytes of one block of quantized activations. */
 export const activationBlockBytes = ({ values }: ActivationFormat): number => 8 + BLOCK * (values === 'int8' ? 1 : 2);

@@ -10,7 +10,7 @@
  *   & 0x0f         | row0: k0..k3  | ...             >> 4 & 0x0f  | row0: k16..k19 | ...
  */
 import { hoistedConstant, i16, i32, type Statement, type V128, v } from '../wasm/assembler.ts';
-import { BLOCK, LANES } from './layout.ts';
+import { BLOCK, LANES, pairOf } from './layout.ts';
 import type { BlockFormat } from './matmul-block.ts';
 
 export type Q4Dot = 'strict' | 'pairs' | 'quads';
@@ -19,14 +19,15 @@ export function q4Format(dot: Q4Dot): BlockFormat {
   return {
     name: 'q4_0',
     bytes: 18,
-    activation: { values: 'int8', offset: 8 },
+    activation: { values: 'int8' },
     integers: (f) => {
       const nibble = hoistedConstant(f, 0x0f0f0f0f);
+      const offset = hoistedConstant(f, pairOf(-8));
       // Four int8 activations widened: the low halves of their int16 lanes, then the high ones.
       const odd = (bytes: V128): V128 => i16.shrS(bytes, 8);
       const even = (bytes: V128): V128 => i16.shrS(i16.shl(bytes, 8), 8);
       return ({ sums, weights, activation, w, quants, lane, x }) => {
-        const start = (t: number): V128 => v.load32splat(x(t), 4);
+        const start = (t: number): V128 => i32.dotI16(v.load32splat(x(t), 4), offset.get);
         const statements: Statement[] = sums.flatMap((row, t) =>
           dot === 'pairs'
             ? row.map((s) => s.set(i32.constant(0)))
@@ -55,7 +56,10 @@ export function q4Format(dot: Q4Dot): BlockFormat {
         if (dot !== 'pairs') return statements;
         return [
           ...statements,
-          ...sums.flatMap((row, t) => row.map((s) => s.set(i32.add(start(t), i32.extaddI16(s.get))))),
+          ...sums.flatMap((row, t) => [
+            activation.set(start(t)),
+            ...row.map((s) => s.set(i32.add(activation.get, i32.extaddI16(s.get)))),
+          ]),
         ];
       };
     },

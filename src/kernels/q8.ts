@@ -8,8 +8,8 @@
  *            The specification promises the second operand only 7 bits; where the machine takes the eighth as unsigned,
  *            weights are stored as q + 128 and the sum starts at -128 * (sum of the activations).
  */
-import { i32, type Statement, v } from '../wasm/assembler.ts';
-import { BLOCK, LANES, type Q8Layout } from './layout.ts';
+import { hoistedConstant, i32, type Statement, type V128, v } from '../wasm/assembler.ts';
+import { BLOCK, LANES, pairOf, type Q8Layout } from './layout.ts';
 import type { BlockFormat } from './matmul-block.ts';
 
 export function q8Format({ neighbours, flip }: Q8Layout): BlockFormat {
@@ -17,12 +17,13 @@ export function q8Format({ neighbours, flip }: Q8Layout): BlockFormat {
   return {
     name: 'q8_0',
     bytes: 34,
-    activation: { values: quads ? 'int8' : 'int16', offset: flip === 0x80 ? 128 : 0 },
-    integers:
-      () =>
-      ({ sums, weights, activation, w, quants, lane, x }) => {
+    activation: { values: quads ? 'int8' : 'int16' },
+    integers: (f) => {
+      const offset = flip === 0x80 ? hoistedConstant(f, pairOf(-128)) : undefined;
+      return ({ sums, weights, activation, w, quants, lane, x }) => {
+        const start = (t: number): V128 => (offset ? i32.dotI16(v.load32splat(x(t), 4), offset.get) : i32.constant(0));
         const statements: Statement[] = sums.flatMap((row, t) => [
-          activation.set(v.load32splat(x(t), 4)),
+          activation.set(start(t)),
           ...row.map((s) => s.set(activation.get)),
         ]);
         for (let n = 0; n < BLOCK / neighbours; n++) {
@@ -38,6 +39,7 @@ export function q8Format({ neighbours, flip }: Q8Layout): BlockFormat {
           }
         }
         return statements;
-      },
+      };
+    },
   };
 }

@@ -1,9 +1,10 @@
 /**
  * Rows of activations quantized per block of 32 for block products, as src/quant/activations.ts defines it, in the layout
- * of ActivationFormat: f32 scale * 2^112 | i32 correction | 32 values.
+ * of ActivationFormat: f32 scale * 2^112 | i16 sums of both halves | 32 values.
  */
 import {
   add,
+  and,
   constant,
   doWhile,
   type Func,
@@ -22,8 +23,10 @@ import {
   loadI32,
   type Module,
   multiply,
+  or,
   type Statement,
   select,
+  shiftLeft,
   storeF32,
   storeI32,
   v,
@@ -35,9 +38,9 @@ import { recordLayout } from './record.ts';
 /** x: rows of f32, `width` values each; out: quantized rows, `outStride` bytes apart; rows: address of the row count. */
 export const quantizeRowsRecord = recordLayout('x', 'out', 'outStride', 'rows', 'width');
 
-/** Exports the step kernel `quantize_VALUES_OFFSET`. `width` is a multiple of 32. */
+/** Exports the step kernel `quantize_VALUES`. `width` is a multiple of 32. */
 export function quantizeRowsKernel(module: Module, format: ActivationFormat): Func {
-  const kernel = rowWise(module, `quantize_${format.values}_${format.offset}`, quantizeRowsRecord);
+  const kernel = rowWise(module, `quantize_${format.values}`, quantizeRowsRecord);
   const { f } = kernel;
   const [x, out, xStride, outStride] = [
     kernel.argument('x'),
@@ -48,7 +51,7 @@ export function quantizeRowsKernel(module: Module, format: ActivationFormat): Fu
   const [from, to, end] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const [largest, inverse] = [f.local('f32'), f.local('f32')];
   const values = f.array('v128', BLOCK / 4);
-  const [tops, sum, factor] = [f.array('v128', 2), f.local('v128'), f.local('v128')];
+  const [tops, sums, factor] = [f.array('v128', 2), f.array('v128', 2), f.local('v128')];
   const scratch = module.scratch;
 
   const absolute = (n: number) => f32.abs(values[n]!.get);
@@ -62,10 +65,12 @@ export function quantizeRowsKernel(module: Module, format: ActivationFormat): Fu
     inverse.set(select(f32NotEqual(inverse.get, f32.constant(Number.POSITIVE_INFINITY)), inverse.get, f32.constant(0))),
     factor.set(f32.splat(inverse.get)),
     ...values.map((value) => value.set(i32.truncSat(f32.nearest(f32.mul(value.get, factor.get))))),
-    sum.set(values.map((value) => value.get).reduce((a, b) => i32.add(a, b))),
-    v.store(scratch, sum.get),
+    ...sums.map((sum, half) =>
+      sum.set([0, 1, 2, 3].map((n) => values[4 * half + n]!.get).reduce((a, b) => i32.add(a, b))),
+    ),
+    ...sums.map((sum, half) => v.store(scratch, sum.get, 16 * half)),
     storeF32(to.get, f32Multiply(f32Div(largest.get, f32.constant(127)), f32.constant(2 ** 112))),
-    storeI32(to.get, multiply(constant(-format.offset), total(scratch)), 4),
+    storeI32(to.get, or(and(total(scratch, 0), constant(0xffff)), shiftLeft(total(scratch, 16), constant(16))), 4),
     ...store(format, to, values),
   ];
   f.emit(
@@ -86,7 +91,8 @@ export function quantizeRowsKernel(module: Module, format: ActivationFormat): Fu
   return f;
 }
 
-const total = (address: I32): I32 => [0, 4, 8, 12].map((at) => loadI32(address, at)).reduce((a, b) => add(a, b));
+const total = (address: I32, offset: number): I32 =>
+  [0, 4, 8, 12].map((at) => loadI32(address, offset + at)).reduce((a, b) => add(a, b));
 
 function store({ values: kind }: ActivationFormat, to: Local<'i32'>, values: readonly Local<'v128'>[]): Statement[] {
   const words = [0, 1, 2, 3].map((n) => i16.narrowI32s(values[2 * n]!.get, values[2 * n + 1]!.get));

@@ -138,7 +138,7 @@ function check(variant: Variant, tokens: number, n: number, k: number): void {
     const stride = activationStride(activation, k);
     const out = arena.take(stride * tokens);
     const record = arena.record(quantizeRowsRecord.words({ x: input, out, outStride: stride, rows, width: k }));
-    runSplit(exports[`quantize_${activation.values}_${activation.offset}`]!, record, 2);
+    runSplit(exports[`quantize_${activation.values}`]!, record, 2);
     [input, inputStride] = [out, stride];
   }
   const want = expected(storage, x, w, n, k, bias, old);
@@ -235,11 +235,7 @@ test('rows are quantized as defined: zeros, subnormal and huge blocks too', () =
     ...Float32Array.from({ length: 32 }, (_, i) => i - 0.5),
     ...Float32Array.from({ length: 32 }, (_, i) => (i % 2 ? 127 : 0.5 + i)),
   ];
-  for (const format of [
-    { values: 'int16', offset: 0 },
-    { values: 'int8', offset: 8 },
-    { values: 'int8', offset: 128 },
-  ] as const) {
+  for (const format of [{ values: 'int16' }, { values: 'int8' }] as const) {
     const arena = new Arena();
     const exports = arena.compile((module) => quantizeRowsKernel(module, format));
     const [width, count] = [64, rows.length / 64];
@@ -254,13 +250,14 @@ test('rows are quantized as defined: zeros, subnormal and huge blocks too', () =
         width,
       }),
     );
-    runSplit(exports[`quantize_${format.values}_${format.offset}`]!, record, 2);
+    runSplit(exports[`quantize_${format.values}`]!, record, 2);
     const view = new DataView(arena.memory.buffer);
     for (let b = 0; b < rows.length / 32; b++) {
       const at = out + Math.floor(b / 2) * stride + (b % 2) * activationBlockBytes(format);
       const { scales, q } = quantizeActivations(Float32Array.from(rows.slice(b * 32, b * 32 + 32)));
       assert.equal(view.getFloat32(at, true), fround(scales[0]! * 2 ** 112), `scale of block ${b}`);
-      assert.equal(view.getInt32(at + 4, true), 0 - format.offset * q.reduce((x, y) => x + y, 0));
+      const sum = (half: number): number => q.subarray(16 * half, 16 * half + 16).reduce((x, y) => x + y, 0);
+      assert.deepEqual([view.getInt16(at + 4, true), view.getInt16(at + 6, true)], [sum(0), sum(1)]);
       const got = Array.from(q, (_, i) =>
         format.values === 'int8' ? view.getInt8(at + 8 + i) : view.getInt16(at + 8 + 2 * i, true),
       );

@@ -26,7 +26,7 @@ export const q8Layout = ({ q8, eighthBit }: Choice): Q8Layout =>
   q8 === 'pairs' ? { neighbours: 2, flip: 0 } : { neighbours: 4, flip: eighthBit === 'unsigned' ? 0x80 : 0 };
 
 /** Names an activation format among those of one machine. */
-export const formatKey = ({ values, offset }: ActivationFormat): string => `${values}_${offset}`;
+export const formatKey = ({ values }: ActivationFormat): string => values;
 
 export interface ProductFamily {
   /** The quantization that x needs first; undefined for float weights. */
