@@ -5,7 +5,8 @@
 import { ModelError } from '../errors.ts';
 import type { Linear, Norm, Weight } from '../plan/builder.ts';
 import type { PlannedWeight, WeightRole, WeightSource } from '../plan/step.ts';
-import { type Storage, storageBytes } from '../quant/storage.ts';
+import { weightType } from '../quant/ggml.ts';
+import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
 import { type Decision, decide, type StoragePolicy } from './policy.ts';
 
 export interface TensorShape {
@@ -18,8 +19,19 @@ export interface TensorShape {
   readonly transposed?: boolean;
 }
 
-/** What a tensor of the file may stay as. */
-const stored: Readonly<Record<string, Storage>> = { F32: 'f32', F16: 'f16', BF16: 'bf16', Q8_0: 'q8_0', Q4_0: 'q4_0' };
+/** What a tensor of the file may stay as, with the reason where that is another type. */
+interface Stored {
+  readonly storage: Storage;
+  readonly instead?: string;
+}
+
+/** Undefined for types that hold no weights. */
+function storedAs(dtype: string): Stored | undefined {
+  const name = dtype.toLowerCase();
+  if (Object.hasOwn(storageLayout, name)) return { storage: name as Storage };
+  if (weightType(name) === undefined) return undefined;
+  return { storage: 'q8_0', instead: `no kernel for ${name}; q8_0 is off by 1/254 of a block's largest value at most` };
+}
 
 export interface MatrixOptions {
   /** The file has [in, out]. */
@@ -73,7 +85,7 @@ export class Manifest {
     const dtype = this.#find(tensor, transposed ? [shape[1], rows] : [rows, shape[1]]);
     const linear = role === 'attention' || role === 'ffn' || role === 'output';
     const source = { tensor, transposed, first: slice?.first ?? 0, runs: slice?.runs, plus: 0 };
-    return this.#add(name, role, shape, source, decide(this.#policy, role, shape, dtype), linear);
+    return this.#add(name, role, shape, source, this.#decide(role, shape, dtype), linear);
   }
 
   /** A vector, kept in f32. @param plus added to every value (Gemma's 1 + w) */
@@ -137,8 +149,8 @@ export class Manifest {
   tied(tensor: string, shape: readonly [number, number]): { embedding: Weight; output: Linear } {
     const dtype = this.#find(tensor, shape);
     const source = { tensor, transposed: false, first: 0, plus: 0 };
-    const head = decide(this.#policy, 'output', shape, dtype);
-    const asked = this.#policy.overrides.has('embedding') ? decide(this.#policy, 'embedding', shape, dtype) : undefined;
+    const head = this.#decide('output', shape, dtype);
+    const asked = this.#policy.overrides.has('embedding') ? this.#decide('embedding', shape, dtype) : undefined;
     if (asked && asked.storage !== head.storage) {
       const embedding = this.#add('embedding', 'embedding', shape, source, asked, false);
       return { embedding, output: { weight: this.#add('output', 'output', shape, source, head, true) } };
@@ -172,20 +184,25 @@ export class Manifest {
     return this.#weights;
   }
 
-  /** Storage of the tensor in the file; a problem is noted and answered with f32. */
-  #find(tensor: string, expected: readonly number[]): Storage {
+  #decide(role: WeightRole, shape: readonly [number, number], { storage, instead }: Stored): Decision {
+    const decision = decide(this.#policy, role, shape, storage);
+    return instead !== undefined && decision.storage === storage ? { storage, reason: instead } : decision;
+  }
+
+  /** How the file stores the tensor; a problem is noted and answered with f32. */
+  #find(tensor: string, expected: readonly number[]): Stored {
     this.#used.add(tensor);
     const found = this.#tensors.get(tensor);
     const wanted = `[${expected.join(', ')}]`;
-    const problem = (what: string): Storage => {
+    const problem = (what: string): Stored => {
       const text = `${tensor}: expected ${wanted}, ${what}`;
       if (!this.#problems.includes(text)) this.#problems.push(text);
-      return 'f32';
+      return { storage: 'f32' };
     };
     if (!found) return problem('missing');
     if (found.shape.length !== expected.length || found.shape.some((n, i) => n !== expected[i]))
       return problem(`found [${found.shape.join(', ')}]`);
-    return stored[found.dtype] ?? problem(`found dtype ${found.dtype}, which is none of weights`);
+    return storedAs(found.dtype) ?? problem(`found dtype ${found.dtype}, which is none of weights`);
   }
 
   #add(
