@@ -96,7 +96,8 @@ function readGemma3(json: Config): Gemma3Config {
       ? readRope(json, 'rope.local', common.headDim, { part: 'sliding_attention' })
       : ropeTable('rope.local', common.headDim, json.positive('rope_local_base_freq', 10_000), { type: 'default' }),
     headNorms: true,
-    scoreCap: json.optional('attn_logit_softcapping', 'positive'),
+    // The key attn_logit_softcapping is inherited; transformers computes nothing with it.
+    scoreCap: undefined,
     logitCap: json.optional('final_logit_softcapping', 'positive'),
   };
 }
