@@ -1,6 +1,7 @@
 /** Reads config.json: every value is unknown until it has been asked for by type and range. */
 import { ModelError } from '../errors.ts';
 import type { Activation } from '../plan/step.ts';
+import type { Sizes } from './index.ts';
 
 /** Sizes that no model reaches; beyond them a config is hostile or broken. */
 const MOST = 2 ** 24;
@@ -164,6 +165,25 @@ export function headSizes(
   const headDim = config.optional('head_dim', 'size', defaults.headDim) ?? dim / heads;
   if (headDim % 1) config.fail('num_attention_heads', `a divisor of hidden_size ${dim}`);
   return { heads, kvHeads, headDim };
+}
+
+export interface SizeDefaults extends HeadDefaults {
+  readonly contextLength: number;
+  readonly tied: boolean;
+}
+
+/** The sizes of a decoder by the names that most configs use; what absent keys stand for differs from model to model. */
+export function readSizes(config: Config, defaults: SizeDefaults): Sizes {
+  const dim = config.size('hidden_size');
+  return {
+    ...headSizes(config, dim, defaults),
+    dim,
+    layers: config.size('num_hidden_layers'),
+    ffn: config.size('intermediate_size'),
+    vocab: config.size('vocab_size'),
+    contextLength: config.size('max_position_embeddings', defaults.contextLength),
+    tied: config.flag('tie_word_embeddings', defaults.tied),
+  };
 }
 
 /** Per layer whether it sees only a window: from `layer_types`, else as `slides` says. */

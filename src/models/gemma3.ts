@@ -6,7 +6,7 @@
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
-import { type Config, headSizes, readActivation, readSliding } from './config.ts';
+import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import type { Architecture, Sizes } from './index.ts';
 import { readRope } from './rope.ts';
@@ -52,16 +52,10 @@ interface Weights extends Tables {
 }
 
 /** What both read alike. */
-function readCommon(json: Config) {
-  const [dim, layers] = [json.size('hidden_size'), json.size('num_hidden_layers')];
+function readCommon(json: Config, contextLength: number) {
   if (json.flag('use_bidirectional_attention', false)) json.fail('use_bidirectional_attention', 'false');
   return {
-    ...headSizes(json, dim, { kvHeads: 4, headDim: 256 }),
-    dim,
-    layers,
-    ffn: json.size('intermediate_size'),
-    vocab: json.size('vocab_size'),
-    tied: json.flag('tie_word_embeddings', true),
+    ...readSizes(json, { kvHeads: 4, headDim: 256, contextLength, tied: true }),
     epsilon: json.positive('rms_norm_eps', 1e-6),
     activation: readActivation(json, 'hidden_activation', 'gelu_pytorch_tanh'),
     window: json.optional('sliding_window', 'size', 4096),
@@ -71,10 +65,9 @@ function readCommon(json: Config) {
 }
 
 function readGemma2(json: Config): Gemma3Config {
-  const common = readCommon(json);
+  const common = readCommon(json, 8192);
   return {
     ...common,
-    contextLength: json.size('max_position_embeddings', 8192),
     sliding: readSliding(json, common.layers, (i) => i % 2 === 0),
     globalRope: readRope(json, 'rope', common.headDim),
     headNorms: false,
@@ -84,12 +77,11 @@ function readGemma2(json: Config): Gemma3Config {
 }
 
 function readGemma3(json: Config): Gemma3Config {
-  const common = readCommon(json);
+  const common = readCommon(json, 131072);
   const pattern = json.size('sliding_window_pattern', 6);
   const local = json.object('rope_parameters')?.object('sliding_attention');
   return {
     ...common,
-    contextLength: json.size('max_position_embeddings', 131072),
     sliding: readSliding(json, common.layers, (i) => (i + 1) % pattern !== 0),
     globalRope: readRope(json, 'rope.global', common.headDim, { base: 1e6, part: 'full_attention' }),
     localRope: local

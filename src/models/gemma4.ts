@@ -6,7 +6,7 @@
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Activation, CacheId, RopeId } from '../plan/step.ts';
-import { type Config, headSizes, readActivation, readSliding } from './config.ts';
+import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import type { Architecture, Sizes } from './index.ts';
 import { readRope } from './rope.ts';
@@ -88,11 +88,11 @@ function readKinds(json: Config, sliding: readonly boolean[], sizes: { headDim: 
 }
 
 function read(json: Config): Gemma4Config {
-  const [dim, layers] = [json.size('hidden_size'), json.size('num_hidden_layers')];
+  const sizes = readSizes(json, { kvHeads: 4, headDim: 256, contextLength: 131072, tied: true });
+  const { layers } = sizes;
   if (json.flag('enable_moe_block', false)) json.fail('enable_moe_block', 'false');
   if (json.has('per_layer_config')) json.fail('per_layer_config', 'absent');
   if (json.text('use_bidirectional_attention', '') === 'all') json.fail('use_bidirectional_attention', 'null');
-  const sizes = headSizes(json, dim, { kvHeads: 4, headDim: 256 });
   // The last layer always has full attention.
   const sliding = readSliding(json, layers, (i) => (i + 1) % 6 !== 0).map((is, i) => is && i < layers - 1);
   const firstShared = layers - json.count('num_kv_shared_layers', 0);
@@ -100,12 +100,6 @@ function read(json: Config): Gemma4Config {
     json.fail('num_kv_shared_layers', 'few enough that a layer of each kind is below');
   return {
     ...sizes,
-    dim,
-    layers,
-    ffn: json.size('intermediate_size'),
-    vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', 131072),
-    tied: json.flag('tie_word_embeddings', true),
     epsilon: json.positive('rms_norm_eps', 1e-6),
     activation: readActivation(json, 'hidden_activation', 'gelu_pytorch_tanh'),
     kinds: readKinds(json, sliding, sizes),

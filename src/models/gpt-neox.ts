@@ -1,6 +1,6 @@
 /** GPT-NeoX (arXiv:2204.06745): layer norms, q, k and v fused head by head, rope over a quarter of each head, parallel blocks. */
 import type { Norm } from '../plan/builder.ts';
-import { type Config, headSizes, readActivation } from './config.ts';
+import { type Config, readActivation, readSizes } from './config.ts';
 import { tables } from './decoder.ts';
 import {
   forward,
@@ -17,17 +17,10 @@ interface GptNeoXConfig extends LayerNormConfig {
 }
 
 function read(json: Config): GptNeoXConfig {
-  const dim = json.size('hidden_size');
-  const sizes = headSizes(json, dim);
+  const sizes = readSizes(json, { contextLength: 2048, tied: false });
   return {
     ...sizes,
     kvHeads: sizes.heads,
-    dim,
-    layers: json.size('num_hidden_layers'),
-    ffn: json.size('intermediate_size'),
-    vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', 2048),
-    tied: json.flag('tie_word_embeddings', false),
     epsilon: json.positive('layer_norm_eps', 1e-5),
     activation: readActivation(json, 'hidden_act', 'gelu'),
     parallel: json.flag('use_parallel_residual', true),

@@ -6,7 +6,7 @@
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
-import { type Config, type HeadDefaults, headSizes, readActivation } from './config.ts';
+import { type Config, readActivation, readSizes, type SizeDefaults } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import type { Architecture, Sizes } from './index.ts';
 import { type RopeDefaults, readRope } from './rope.ts';
@@ -55,25 +55,16 @@ interface Weights extends Tables {
 }
 
 /** What absent keys stand for; it differs from model to model. */
-export interface LlamaDefaults extends HeadDefaults {
-  readonly contextLength?: number;
+export interface LlamaDefaults extends Partial<SizeDefaults> {
   readonly epsilon?: number;
-  readonly tied?: boolean;
   readonly rope?: RopeDefaults;
 }
 
 export function readLlama(json: Config, defaults: LlamaDefaults = {}): LlamaConfig {
-  const dim = json.size('hidden_size');
-  const sizes = headSizes(json, dim, defaults);
+  const sizes = readSizes(json, { contextLength: 2048, tied: false, ...defaults });
   const attentionBias = json.flag('attention_bias', false);
   return {
     ...sizes,
-    dim,
-    layers: json.size('num_hidden_layers'),
-    ffn: json.size('intermediate_size'),
-    vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', defaults.contextLength ?? 2048),
-    tied: json.flag('tie_word_embeddings', defaults.tied ?? false),
     epsilon: json.positive('rms_norm_eps', defaults.epsilon ?? 1e-6),
     activation: readActivation(json, 'hidden_act', 'silu'),
     rope: readRope(json, 'rope', sizes.headDim, defaults.rope),

@@ -1,6 +1,6 @@
 /** Phi (arXiv:2309.05463): one layer norm in front of attention and ffn side by side, rope over half of each head, biases. */
 import type { Linear, Norm } from '../plan/builder.ts';
-import { type Config, headSizes, readActivation } from './config.ts';
+import { type Config, readActivation, readSizes } from './config.ts';
 import { tables } from './decoder.ts';
 import {
   forward,
@@ -17,16 +17,9 @@ interface PhiConfig extends LayerNormConfig {
 }
 
 function read(json: Config): PhiConfig {
-  const dim = json.size('hidden_size');
-  const sizes = headSizes(json, dim);
+  const sizes = readSizes(json, { contextLength: 2048, tied: false });
   return {
     ...sizes,
-    dim,
-    layers: json.size('num_hidden_layers'),
-    ffn: json.size('intermediate_size'),
-    vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', 2048),
-    tied: json.flag('tie_word_embeddings', false),
     epsilon: json.positive('layer_norm_eps', 1e-5),
     activation: readActivation(json, 'hidden_act', 'gelu_new'),
     parallel: true,

@@ -1,6 +1,6 @@
 /** StableLM (Stability AI 2024): layer norms, rope over a quarter of each head, gated silu; residuals in turns or parallel. */
 import type { Linear, Norm } from '../plan/builder.ts';
-import { type Config, headSizes, readActivation } from './config.ts';
+import { type Config, readActivation, readSizes } from './config.ts';
 import { tables } from './decoder.ts';
 import {
   forward,
@@ -17,18 +17,11 @@ interface StableLmConfig extends LayerNormConfig {
 }
 
 function read(json: Config): StableLmConfig {
-  const dim = json.size('hidden_size');
-  const sizes = headSizes(json, dim, { kvHeads: 32 });
+  const sizes = readSizes(json, { kvHeads: 32, contextLength: 4096, tied: false });
   // Its heads have a norm tensor each, which no published small model has.
   if (json.flag('qk_layernorm', false)) json.fail('qk_layernorm', 'false');
   return {
     ...sizes,
-    dim,
-    layers: json.size('num_hidden_layers'),
-    ffn: json.size('intermediate_size'),
-    vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', 4096),
-    tied: json.flag('tie_word_embeddings', false),
     epsilon: json.positive('layer_norm_eps', 1e-5),
     activation: readActivation(json, 'hidden_act', 'silu'),
     parallel: json.flag('use_parallel_residual', false),

@@ -1,6 +1,6 @@
 /** StarCoder 2 (arXiv:2402.19173): layer norms, grouped heads, rope, a window, biases, plain tanh gelu, tied head. */
 import type { Linear, Norm } from '../plan/builder.ts';
-import { type Config, headSizes, readActivation } from './config.ts';
+import { type Config, readActivation, readSizes } from './config.ts';
 import { tables } from './decoder.ts';
 import {
   forward,
@@ -17,16 +17,9 @@ interface StarCoder2Config extends LayerNormConfig {
 }
 
 function read(json: Config): StarCoder2Config {
-  const dim = json.size('hidden_size');
-  const sizes = headSizes(json, dim, { kvHeads: 2 });
+  const sizes = readSizes(json, { kvHeads: 2, contextLength: 4096, tied: true });
   return {
     ...sizes,
-    dim,
-    layers: json.size('num_hidden_layers'),
-    ffn: json.size('intermediate_size'),
-    vocab: json.size('vocab_size'),
-    contextLength: json.size('max_position_embeddings', 4096),
-    tied: json.flag('tie_word_embeddings', true),
     epsilon: json.positive('norm_epsilon', 1e-5),
     activation: readActivation(json, 'hidden_act', 'gelu_pytorch_tanh'),
     parallel: false,
