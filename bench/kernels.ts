@@ -26,9 +26,9 @@ import { quantizeRowsKernel, quantizeRowsRecord } from '../src/kernels/quantize-
 import { bitsOf } from '../src/kernels/record.ts';
 import { readKernel, readLines, readRecord } from '../src/kernels/roof.ts';
 import { renderTable } from '../src/profile/table.ts';
-import type { Storage } from '../src/quant/storage.ts';
+import { isBlockStorage, type Storage } from '../src/quant/storage.ts';
 
-const storages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+const storages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k'];
 const K = 768;
 const ROWS = 512;
 const PREFILL_OUT = 3072;
@@ -94,7 +94,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
         steps: stepsOf(storage, K),
         groups: groupsOf(outWidth),
         rows: rows === 1 ? one : many,
-        blockGroups: blockGroups(bytes),
+        blockGroups: blockGroups(stepsOf(storage, K) * families[index]!.tileStepBytes),
         add: 0,
       });
       return () => stage.run(products[index]!, words);
@@ -168,10 +168,10 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
   }
 }
 
-/** The tile of the same arithmetic: floats are widened to f32. q4_0 has none of its own. */
+/** The tile of the same arithmetic: floats are widened to f32. Codes of fewer bits have none of their own. */
 function tileRoof(roofs: Roofs, storage: Storage): number | null {
-  if (storage === 'q4_0') return null;
-  return storage === 'q8_0' ? roofs.q8.median : roofs.f32.median;
+  if (storage === 'q8_0') return roofs.q8.median;
+  return isBlockStorage(storage) ? null : roofs.f32.median;
 }
 
 /** `phase kernel` -> best wide rate of the prototype, in the unit of the results. */

@@ -3,7 +3,7 @@ import { closeSync, openSync, renameSync, writeSync } from 'node:fs';
 import { toF16 } from '../../src/quant/f16.ts';
 import { type Storage, storageBytes } from '../../src/quant/storage.ts';
 
-export type GgufStorage = Exclude<Storage, 'bf16'>;
+export type GgufStorage = Extract<Storage, 'f32' | 'f16' | 'q4_0' | 'q8_0'>;
 
 const tensorTypes: Record<GgufStorage, number> = { f32: 0, f16: 1, q4_0: 2, q8_0: 8 };
 const valueTypes = { u32: 4, i32: 5, f32: 6, string: 8, array: 9 } as const;

@@ -2,7 +2,7 @@
  * out[t] = table[index[t]] * scale, or out[t] += it: rows of a matrix in the layout of layout.ts, where a row is one lane
  * of its group, so that an embedding can be the output head as well.
  */
-import { type Storage, storageLayout } from '../quant/storage.ts';
+import { isBlockStorage, type Storage, storageLayout } from '../quant/storage.ts';
 import {
   add,
   and,
@@ -31,6 +31,7 @@ import {
   storeF32,
   subtract,
 } from '../wasm/assembler.ts';
+import { kRow } from './k-row.ts';
 import { BLOCK, LANES, type Q8Layout, stepBytes } from './layout.ts';
 import { eachRow, rowWise, strideOf } from './loops.ts';
 import { recordLayout } from './record.ts';
@@ -69,8 +70,8 @@ export function embedKernel(module: Module, { storage, q8, adds }: EmbedOptions)
   }
 
   /** The finite f16 at this row's place in the line: its bits in the place of f32's are 2^112 too small. */
-  function half(): F32 {
-    const shifted = and(shiftLeft(load16s(inLine(2)), constant(13)), constant(0x8fffffff));
+  function half(offset = 0): F32 {
+    const shifted = and(shiftLeft(load16s(inLine(2), offset), constant(13)), constant(0x8fffffff));
     return f32Multiply(f32FromBits(shifted), f32.constant(2 ** 112));
   }
 
@@ -102,7 +103,13 @@ export function embedKernel(module: Module, { storage, q8, adds }: EmbedOptions)
     return [blockScale.set(half()), ...pairs.flat()];
   }
 
-  const step = { f32: floats, f16: floats, bf16: floats, q8_0: q8Block, q4_0: q4Block }[storage]();
+  function step(): Statement[] {
+    if (storage === 'q8_0') return q8Block();
+    if (storage === 'q4_0') return q4Block();
+    if (isBlockStorage(storage)) return kRow(f, storage, { group: group.get, lane: lane.get, half, store });
+    return floats();
+  }
+
   const values = storageLayout[storage].block;
   return f.emit(
     stride.set(strideOf(width.get)),
@@ -122,7 +129,7 @@ export function embedKernel(module: Module, { storage, q8, adds }: EmbedOptions)
       ),
       out.set(add(word('out'), multiply(first.get, stride.get))),
       end.set(add(out.get, shiftLeft(width.get, constant(2)))),
-      repeat(out, 4 * values, end.get, ...step, group.set(add(group.get, constant(stepBytes(storage))))),
+      repeat(out, 4 * values, end.get, ...step(), group.set(add(group.get, constant(stepBytes(storage))))),
     ),
   );
 }

@@ -12,6 +12,9 @@
  *   q4_0, per block of 32 columns, 288 bytes:           | 16 f16 scales |
  *     4 lines of 16 x 4 bytes, line j, byte i           | low nibble k = 4j+i, high nibble k = 16+4j+i | ...
  *
+ *   q4_k, q5_k, q6_k, per super-block of 256 columns, 2304, 2816 or 3360 bytes: what the file has per row (q4_k.ts and
+ *     q6_k.ts of src/quant), cut into words of 4 bytes, or 2 for f16 scales, each beside the same word of the other rows
+ *
  * As many bytes as in the file, so that a product reads one sequential stream.
  */
 import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
@@ -75,11 +78,16 @@ export function interleave(storage: Storage, source: Uint8Array, rows: number, k
 }
 
 /** The pieces of one row's step, each of which is interleaved with the same piece of the other rows: [bytes, flip]. */
-function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): readonly (readonly [number, number])[] {
+export function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): readonly (readonly [number, number])[] {
   if (storage === 'q8_0') return [[2, 0], ...Array<[number, number]>(BLOCK / neighbours).fill([neighbours, flip])];
   if (storage === 'q4_0') return [[2, 0], ...Array<[number, number]>(4).fill([4, 0])];
+  if (storage === 'q4_k') return [[2, 0], [2, 0], ...words(12 + 128)];
+  if (storage === 'q5_k') return [[2, 0], [2, 0], ...words(12 + 32 + 128)];
+  if (storage === 'q6_k') return [...words(128 + 64 + 16), [2, 0]];
   return [[storageLayout[storage].bytes, 0]];
 }
+
+const words = (bytes: number): [number, number][] => Array<[number, number]>(bytes / 4).fill([4, 0]);
 
 /**
  * A row of quantized activations, what block products read. Per block of 32:

@@ -4,7 +4,8 @@
  *
  *   out[t][n] = (sum + bias[n]) + out[t][n]        bias and the old content where the record asks for them
  *
- * Sums go to the thread's scratch first: [tokens of the tile][groups of the block][16].
+ * Sums go to the thread's scratch first: [tokens of the tile][groups of the block][16]. Storages whose codes cost much to
+ * unpack have them unpacked there too, once for all rows, behind the sums.
  */
 import {
   add,
@@ -23,6 +24,7 @@ import {
   multiply,
   not,
   notEqual,
+  or,
   repeat,
   type Statement,
   smaller,
@@ -58,18 +60,39 @@ export const matmulRecord = recordLayout(
 const BLOCK_BYTES = 256 * 1024;
 const MOST_GROUPS = 64;
 
-/** Groups per cache block for groups of so many bytes. */
+/** Groups per cache block for groups of so many bytes, as tiles read them. */
 export const blockGroups = (groupBytes: number): number =>
   Math.max(1, Math.min(MOST_GROUPS, Math.floor(BLOCK_BYTES / groupBytes)));
 
-/** Scratch bytes that the step kernel needs. */
+/** Scratch bytes that sums need. */
 export const matmulScratch = (tokens: number): number => tokens * MOST_GROUPS * LANES * 4;
+
+/** Where unpacked weights lie in scratch, and how many bytes of them: groups that are wider are not unpacked. */
+const UNPACKED_AT = 32 * 1024;
+const UNPACKED_BYTES = 400 * 1024;
+
+/** How weights are read that tiles of several rows want unpacked. */
+export interface Unpacking {
+  /** The inner kernel for one row, on weights as they are stored. */
+  readonly direct: Func;
+  /** unpack(w, to, count): `count` steps of groups, each of which becomes `steps` steps and `bytes` bytes for tiles. */
+  readonly unpack: Func;
+  readonly steps: number;
+  readonly bytes: number;
+}
 
 /**
  * Exports the step kernel `matmul_NAME`. `tile` adds an inner kernel for a shape to the module: the machine's best tile,
- * and those of one and two tokens for what is left of the rows and for decoding.
+ * and those of one and two tokens for what is left of the rows and for decoding. With `unpacking` all of them read unpacked
+ * weights, and rows that are too few for that are done one by one.
  */
-export function matmulKernel(module: Module, name: string, best: TileShape, tile: (shape: TileShape) => Func): Func {
+export function matmulKernel(
+  module: Module,
+  name: string,
+  best: TileShape,
+  tile: (shape: TileShape) => Func,
+  unpacking?: Unpacking,
+): Func {
   const sizes = [best, { tokens: 2, lanes: best.lanes }, { tokens: 1, lanes: 16 as const }].filter(
     (shape, i, all) => all.findIndex((other) => other.tokens === shape.tokens) === i,
   );
@@ -98,42 +121,66 @@ export function matmulKernel(module: Module, name: string, best: TileShape, tile
     argument('add'),
   ];
   const [rows, end, group, count] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const [row, left, width] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [row, left, width, from] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const tileSteps = unpacking ? f.local('i32') : steps;
   const share = (n: I32): I32 => divideUnsigned(multiply(groups.get, n), threads.get);
   const lines = (n: I32): I32 => multiply(n, constant(LANES * 4));
   const biasHere = (): I32 => multiply(notEqual(bias.get, constant(0)), add(bias.get, lines(group.get)));
 
-  const run = (index: number): Statement[] => {
-    const { tokens, f: kernel } = tiles[index]!;
-    return [
-      call(
-        kernel,
-        add(x.get, multiply(row.get, xStride.get)),
-        xStride.get,
-        add(w.get, multiply(group.get, groupBytes.get)),
-        module.scratch,
-        width.get,
-        steps.get,
-        count.get,
-      ),
-      call(
-        finish,
-        module.scratch,
-        add(add(out.get, multiply(row.get, outStride.get)), lines(group.get)),
-        outStride.get,
-        biasHere(),
-        addOld.get,
-        constant(tokens),
-        count.get,
-      ),
-      left.set(subtract(left.get, constant(tokens))),
-      row.set(add(row.get, constant(tokens))),
-    ];
-  };
+  const run = ({ tokens, f: kernel }: { tokens: number; f: Func }, along = tileSteps): Statement[] => [
+    call(
+      kernel,
+      add(x.get, multiply(row.get, xStride.get)),
+      xStride.get,
+      from.get,
+      module.scratch,
+      width.get,
+      along.get,
+      count.get,
+    ),
+    call(
+      finish,
+      module.scratch,
+      add(add(out.get, multiply(row.get, outStride.get)), lines(group.get)),
+      outStride.get,
+      biasHere(),
+      addOld.get,
+      constant(tokens),
+      count.get,
+    ),
+    left.set(subtract(left.get, constant(tokens))),
+    row.set(add(row.get, constant(tokens))),
+  ];
   const largestFitting = (index: number): Statement[] =>
     index === tiles.length - 1
-      ? run(index)
-      : [when(not(lessUnsigned(left.get, constant(tiles[index]!.tokens))), run(index), largestFitting(index + 1))];
+      ? run(tiles[index]!)
+      : [
+          when(
+            not(lessUnsigned(left.get, constant(tiles[index]!.tokens))),
+            run(tiles[index]!),
+            largestFitting(index + 1),
+          ),
+        ];
+  const allRows = (body: readonly Statement[]): Statement[] => [
+    row.set(constant(0)),
+    left.set(rows.get),
+    doWhile(left.get, ...body),
+  ];
+  const product = (): Statement[] => {
+    if (!unpacking) return allRows(largestFitting(0));
+    const { direct, unpack, bytes } = unpacking;
+    const area = add(module.scratch, constant(UNPACKED_AT));
+    const all = multiply(steps.get, count.get);
+    const tooFew = lessUnsigned(rows.get, constant(best.tokens));
+    const tooWide = lessUnsigned(constant(UNPACKED_BYTES), multiply(all, constant(bytes)));
+    const unpacked = [
+      call(unpack, from.get, area, all),
+      from.set(area),
+      tileSteps.set(multiply(steps.get, constant(unpacking.steps))),
+      ...allRows(largestFitting(0)),
+    ];
+    return [when(or(tooFew, tooWide), allRows(run({ tokens: 1, f: direct }, steps)), unpacked)];
+  };
 
   return f.emit(
     rows.set(loadI32(matmulRecord.load(record, 'rows'))),
@@ -144,9 +191,8 @@ export function matmulKernel(module: Module, name: string, best: TileShape, tile
         lessUnsigned(group.get, end.get),
         count.set(smaller(block.get, subtract(end.get, group.get))),
         width.set(lines(count.get)),
-        row.set(constant(0)),
-        left.set(rows.get),
-        doWhile(left.get, ...largestFitting(0)),
+        from.set(add(w.get, multiply(group.get, groupBytes.get))),
+        ...product(),
         group.set(add(group.get, count.get)),
       ),
     ]),

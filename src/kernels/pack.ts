@@ -19,11 +19,9 @@ import {
   call,
   constant,
   copyBytes,
-  divideUnsigned,
   type Func,
   f32,
   fillBytes,
-  type I32,
   i32,
   type Local,
   lessUnsigned,
@@ -40,22 +38,21 @@ import {
 import { type SourceType, sourceBytes, widenedLoad } from './convert.ts';
 import { BLOCK, groupBytes, LANES, type Q8Layout, stepBytes } from './layout.ts';
 import { quantizeColumns, quantizeRows, ROW_COLUMNS } from './pack-blocks.ts';
+import { groupsOfThread, packRecord } from './pack-groups.ts';
 import { COLUMN_MULTIPLE, copyColumns, transposeRows } from './pack-lines.ts';
+import type { BlockTarget } from './quantizer.ts';
 import { bitsOf, recordLayout } from './record.ts';
+
+/** Storages that are made of single values here; the others are packed as files store them, see pack-stored.ts. */
+export type PackedStorage = SourceType | BlockTarget['storage'];
 
 export interface PackVariant {
   readonly source: SourceType;
   readonly order: 'rows' | 'columns';
-  readonly storage: Storage;
+  readonly storage: PackedStorage;
   /** For q8_0. */
   readonly q8: Q8Layout;
 }
-
-/**
- * source: address of the piece's first value; lineBytes: from one line of the file to the next; rows, columns: of the
- * piece; destination: where its first group begins, or the first column in there; groupBytes: from group to group.
- */
-export const packRecord = recordLayout('source', 'lineBytes', 'rows', 'columns', 'destination', 'groupBytes');
 
 /** Where a matrix lies in memory: the address of its first group, and its columns. */
 export interface PackedMatrix {
@@ -75,7 +72,7 @@ export interface Piece {
   readonly columns: number;
 }
 
-/** The arguments of a `packKernel`. @throws RangeError where a piece does not begin with a group, or cuts a block */
+/** The arguments of a `packKernel` or `packStoredKernel`. @throws RangeError where a piece does not begin with a group, or cuts a block */
 export function packWords(storage: Storage, matrix: PackedMatrix, piece: Piece): Int32Array {
   const { block } = storageLayout[storage];
   if (piece.firstRow % LANES || piece.firstColumn % block || piece.columns % block)
@@ -153,21 +150,6 @@ function boxPacker(module: Module, name: string, { source, order, storage, q8 }:
   if (storage === 'q8_0' || storage === 'q4_0')
     return (order === 'rows' ? quantizeRows : quantizeColumns)(module, name, source, { storage, q8 });
   return (order === 'rows' ? transposeRows : copyColumns)(module, name, source, storage);
-}
-
-/** A thread's share of the groups of `rows` rows: groups * thread / threads and on. */
-function groupsOfThread(f: Func, rows: I32, [thread, threads]: readonly [Local<'i32'>, Local<'i32'>]) {
-  const [group, first, end] = [f.local('i32'), f.local('i32'), f.local('i32')];
-  const groups = divideUnsigned(add(rows, constant(LANES - 1)), constant(LANES));
-  const boundary = (n: I32): I32 => divideUnsigned(multiply(groups, n), threads.get);
-  f.emit(first.set(boundary(thread.get)), end.set(boundary(add(thread.get, constant(1)))));
-  const whenAny = (...body: readonly Statement[]): Statement[] => [when(lessUnsigned(first.get, end.get), body)];
-  return {
-    group,
-    whenAny,
-    each: (...body: readonly Statement[]): Statement[] =>
-      whenAny(group.set(first.get), repeat(group, 1, end.get, ...body)),
-  };
 }
 
 /** Copies lines into a box of zeros, [lines, bytes per line], and moves `from` and `step` there. */

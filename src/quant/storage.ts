@@ -1,5 +1,9 @@
-/** How a weight is stored in memory. Names as in GGUF; block formats cover 32 neighbours along `in`. */
-export type Storage = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0';
+import { q4_kLayout, q5_kLayout } from './q4_k.ts';
+import { q6_kLayout } from './q6_k.ts';
+
+/** How a weight is stored in memory. Names as in GGUF; block formats cover 32 or 256 neighbours along `in`. */
+export type Storage = 'f32' | 'f16' | 'bf16' | BlockStorage;
+export type BlockStorage = 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
 
 /** Values per block and bytes per block of one row. Float formats have blocks of one value. */
 export const storageLayout: Readonly<Record<Storage, { readonly block: number; readonly bytes: number }>> = {
@@ -8,7 +12,13 @@ export const storageLayout: Readonly<Record<Storage, { readonly block: number; r
   bf16: { block: 1, bytes: 2 },
   q8_0: { block: 32, bytes: 34 },
   q4_0: { block: 32, bytes: 18 },
+  q4_k: q4_kLayout,
+  q5_k: q5_kLayout,
+  q6_k: q6_kLayout,
 };
+
+/** Whether products with such weights quantize their activations, see activations.ts. */
+export const isBlockStorage = (storage: Storage): storage is BlockStorage => storageLayout[storage].block > 1;
 
 /** Bytes of `count` values along a row; `count` must be a multiple of the block. */
 export function storageBytes(storage: Storage, count: number): number {

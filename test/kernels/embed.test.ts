@@ -4,31 +4,17 @@ import test from 'node:test';
 import { embedKernel, embedRecord } from '../../src/kernels/embed.ts';
 import { interleave, type Q8Layout } from '../../src/kernels/layout.ts';
 import { bitsOf } from '../../src/kernels/record.ts';
-import { dequantizeBF16, quantizeBF16 } from '../../src/quant/bf16.ts';
-import { dequantizeF16, quantizeF16 } from '../../src/quant/f16.ts';
-import { dequantizeQ4_0, quantizeQ4_0 } from '../../src/quant/q4_0.ts';
-import { dequantizeQ8_0, quantizeQ8_0 } from '../../src/quant/q8_0.ts';
+import { dequantize, quantize } from '../../src/quant/codec.ts';
 import type { Storage } from '../../src/quant/storage.ts';
 import { Arena, assertSameBits, randoms, rowStride, runSplit } from './support.ts';
 
 const ROWS = 37;
 
-const codecs: Readonly<
-  Record<Storage, readonly [(x: Float32Array) => Uint8Array, (bytes: Uint8Array) => Float32Array]>
-> = {
-  f32: [(x) => new Uint8Array(x.slice().buffer), (bytes) => new Float32Array(bytes.slice().buffer)],
-  f16: [quantizeF16, dequantizeF16],
-  bf16: [quantizeBF16, dequantizeBF16],
-  q8_0: [quantizeQ8_0, dequantizeQ8_0],
-  q4_0: [quantizeQ4_0, dequantizeQ4_0],
-};
-
 function check(storage: Storage, width: number, q8: Q8Layout, adds: boolean, scale: number, threads: number): void {
-  const [encode, decode] = codecs[storage];
   // From subnormal f16 to values near 1: the scales of blocks as well.
   const values = randoms(ROWS * width, width).map((x, i) => x * 2 ** -((i >> 5) % 24));
-  const file = encode(values);
-  const table = decode(file);
+  const file = quantize(storage, values);
+  const table = dequantize(storage, file);
   const indices = [0, 15, 16, 36, 7, 36, 31];
   const before = randoms(indices.length * width, 3);
   const arena = new Arena(1 << 21);
@@ -75,6 +61,7 @@ test('block tables in every order of bytes', () => {
       for (const flip of [0, 0x80] as const) check('q8_0', 96, { neighbours, flip }, adds, 1.5, 1);
     }
     check('q4_0', 96, plain, adds, Math.sqrt(288), 1);
+    for (const storage of ['q4_k', 'q5_k', 'q6_k'] as const) check(storage, 512, plain, adds, Math.sqrt(288), 1);
   }
 });
 
@@ -82,5 +69,6 @@ test('any split into threads', () => {
   for (const threads of [2, 3, 9]) {
     check('q8_0', 32, { neighbours: 2, flip: 0 }, true, 1, threads);
     check('f16', 40, plain, false, 1, threads);
+    check('q6_k', 256, plain, false, 1, threads);
   }
 });

@@ -4,6 +4,7 @@ import test from 'node:test';
 import type { SourceType } from '../../src/kernels/convert.ts';
 import { interleave, matrixBytes, padded, type Q8Layout } from '../../src/kernels/layout.ts';
 import {
+  type PackedStorage,
   type PackVariant,
   packKernel,
   packName,
@@ -11,13 +12,14 @@ import {
   packVectorWords,
   packWords,
 } from '../../src/kernels/pack.ts';
+import { packStoredKernel, packStoredName } from '../../src/kernels/pack-stored.ts';
 import { dequantize, quantize } from '../../src/quant/codec.ts';
-import { type Storage, storageLayout } from '../../src/quant/storage.ts';
+import { type BlockStorage, type Storage, storageBytes, storageLayout } from '../../src/quant/storage.ts';
 import { Arena, type Kernel, noise } from './support.ts';
 
 const sources: readonly SourceType[] = ['f32', 'f16', 'bf16'];
 const orders = ['rows', 'columns'] as const;
-const storages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+const storages: readonly PackedStorage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
 const pairs: Q8Layout = { neighbours: 2, flip: 0 };
 const layouts: readonly Q8Layout[] = [
   pairs,
@@ -241,6 +243,46 @@ test('vectors are widened, added to, and padded with zeros', () => {
     }
   }
 });
+
+for (const storage of ['q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k'] as const satisfies BlockStorage[]) {
+  for (const q8 of storage === 'q8_0' ? layouts : [pairs]) {
+    const name = packStoredName({ storage, q8 });
+    test(`${name}: a file's blocks in the layout, for odd shapes, slabs and thread splits`, () => {
+      const arena = new Arena(1 << 22);
+      const kernel = arena.compile((module) => packStoredKernel(module, { storage, q8 }))[name]!;
+      const { block } = storageLayout[storage];
+      for (const [rows, blocks, lines, threads] of [
+        [16, 1, 16, 1],
+        [1, 3, 16, 1],
+        [37, 2, 37, 2],
+        [70, 1, 32, 3],
+        [70, 2, 70, 7],
+      ] as const) {
+        const k = blocks * block;
+        const random = noise(rows);
+        const file = Uint8Array.from({ length: rows * storageBytes(storage, k) }, () => (random() + 1) * 128);
+        const room = matrixBytes(storage, rows, k);
+        const address = arena.take(room + 64);
+        const memory = new Uint8Array(arena.memory.buffer);
+        memory.fill(0xee, address, address + room + 64);
+        const lineBytes = storageBytes(storage, k);
+        for (let firstRow = 0; firstRow < rows; firstRow += lines) {
+          const count = Math.min(lines, rows - firstRow);
+          const slab = file.subarray(firstRow * lineBytes, (firstRow + count) * lineBytes);
+          // At the very end of the memory: reading on would trap.
+          const source = memory.length - slab.length;
+          memory.set(slab, source);
+          const piece = { source, lineBytes, firstRow, rows: count, firstColumn: 0, columns: k };
+          const record = arena.record(packWords(storage, { address, k }, piece));
+          for (let thread = threads - 1; thread >= 0; thread--) kernel(record, thread, threads);
+        }
+        const got = memory.slice(address, address + room);
+        assertSameBytes(got, interleave(storage, file, rows, k, q8), `${name} ${rows} ${blocks}`);
+        assert.ok(memory.subarray(address + room, address + room + 64).every((byte) => byte === 0xee));
+      }
+    });
+  }
+}
 
 test('a piece that does not begin with a group or cuts a block is refused', () => {
   const piece = { source: 0, lineBytes: 128, firstRow: 0, rows: 16, firstColumn: 0, columns: 64 };

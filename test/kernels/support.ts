@@ -10,7 +10,7 @@ const host = nodeHost();
 const MAXIMUM = 65536;
 
 /** Bytes of a thread's scratch area. */
-const SCRATCH = 1 << 18;
+const SCRATCH = 1 << 19;
 
 export class Arena {
   readonly memory: WebAssembly.Memory;

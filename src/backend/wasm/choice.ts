@@ -1,12 +1,13 @@
 /** What the kernels of one machine are made of. Every choice gives the same bits; only the speed differs. */
-import type { ActivationFormat, Q8Layout } from '../../kernels/layout.ts';
+import { type ActivationFormat, type Q8Layout, stepBytes } from '../../kernels/layout.ts';
 import { matmulKernel } from '../../kernels/matmul.ts';
-import { type BlockFormat, blockTile } from '../../kernels/matmul-block.ts';
+import { blockTile } from '../../kernels/matmul-block.ts';
 import { floatTile } from '../../kernels/matmul-float.ts';
+import { kMatmulKernel, unpackedStepBytes } from '../../kernels/matmul-k.ts';
 import { type Q4Dot, q4Format } from '../../kernels/q4.ts';
 import { q8Format } from '../../kernels/q8.ts';
 import type { TileShape } from '../../kernels/tile.ts';
-import type { Storage } from '../../quant/storage.ts';
+import { isBlockStorage, type Storage } from '../../quant/storage.ts';
 import type { Func, Module } from '../../wasm/assembler.ts';
 
 export interface Choice {
@@ -14,6 +15,7 @@ export interface Choice {
   readonly wide: boolean;
   /** How the integer products of q8_0 blocks are made, see kernels/q8.ts. */
   readonly q8: 'pairs' | 'quads';
+  /** And those of storages with codes of 4 to 6 bits, see kernels/q4.ts. */
   readonly q4: Q4Dot;
   /** How the machine's dot product takes the eighth bit of its 7-bit operand. */
   readonly eighthBit: 'unsigned' | 'signed';
@@ -28,29 +30,47 @@ export const q8Layout = ({ q8, eighthBit }: Choice): Q8Layout =>
 /** Names an activation format among those of one machine. */
 export const formatKey = ({ values }: ActivationFormat): string => values;
 
+/** Which products a storage needs. */
 export interface ProductFamily {
   /** The quantization that x needs first; undefined for float weights. */
   readonly activation: ActivationFormat | undefined;
+  /** Bytes that tiles read for one step (layout.ts) of a group. */
+  readonly tileStepBytes: number;
   emit(module: Module): Func;
 }
 
 /** Tiles that keep their sums in the registers of their width: measured in bench/kernels. */
 function tileShape(storage: Storage, { wide }: Choice): TileShape {
   if (!wide) return { tokens: 6, lanes: 8 };
-  return { tokens: storage === 'q8_0' || storage === 'q4_0' ? 4 : 5, lanes: 16 };
+  return { tokens: isBlockStorage(storage) ? 4 : 5, lanes: 16 };
 }
 
 export function productFamily(storage: Storage, choice: Choice): ProductFamily {
   const shape = tileShape(storage, choice);
-  if (storage !== 'q8_0' && storage !== 'q4_0') {
-    return {
-      activation: undefined,
-      emit: (m) => matmulKernel(m, storage, shape, (tile) => floatTile(m, storage, tile)),
-    };
+  const tileStepBytes = stepBytes(storage);
+  switch (storage) {
+    case 'q8_0':
+    case 'q4_0': {
+      const format = storage === 'q8_0' ? q8Format(q8Layout(choice)) : q4Format(choice.q4);
+      return {
+        activation: format.activation,
+        tileStepBytes,
+        emit: (m) => matmulKernel(m, storage, shape, (tile) => blockTile(m, format, tile)),
+      };
+    }
+    case 'q4_k':
+    case 'q5_k':
+    case 'q6_k':
+      return {
+        activation: { values: 'int8' },
+        tileStepBytes: unpackedStepBytes(storage),
+        emit: (m) => kMatmulKernel(m, storage, shape, choice.q4),
+      };
+    default:
+      return {
+        activation: undefined,
+        tileStepBytes,
+        emit: (m) => matmulKernel(m, storage, shape, (tile) => floatTile(m, storage, tile)),
+      };
   }
-  const format: BlockFormat = storage === 'q8_0' ? q8Format(q8Layout(choice)) : q4Format(choice.q4);
-  return {
-    activation: format.activation,
-    emit: (m) => matmulKernel(m, storage, shape, (tile) => blockTile(m, format, tile)),
-  };
 }

@@ -243,7 +243,7 @@ class Lowering {
       steps: stepsOf(storage, inputs),
       groups: groupsOf(outputs),
       rows: this.#rows(out),
-      blockGroups: blockGroups(bytes),
+      blockGroups: blockGroups(stepsOf(storage, inputs) * family.tileStepBytes),
       add: add ? 1 : 0,
     });
     const product: Part = {

@@ -1,0 +1,189 @@
+/**
+ * What the kernels for q4_k, q5_k and q6_k know of a super-block: the codes and scales of its eight blocks of 32 columns,
+ * for four rows at a time, out of the layout of layout.ts.
+ */
+import {
+  type Func,
+  f32,
+  hoistedConstant,
+  type I32,
+  i16,
+  i32,
+  type Statement,
+  type V128,
+  v,
+} from '../wasm/assembler.ts';
+import { widenedLoad } from './convert.ts';
+import { BLOCK, LANES, pairOf, stepBytes } from './layout.ts';
+
+export type KStorage = 'q4_k' | 'q5_k' | 'q6_k';
+
+/** Where a kernel reads: the super-block of a group at address `w`; column c stands for the rows lane + 4 c and on. */
+export interface KPlace {
+  readonly w: I32;
+  readonly lane: number;
+  readonly columns: number;
+}
+
+/** One block of 32 columns. Expressions may use locals that `scales` sets. */
+export interface KBlock {
+  readonly scales: readonly Statement[];
+  /** Codes of the columns 4 n .. 4 n + 3, one byte each, 0 .. 63. */
+  codes(n: number, c: number): V128;
+  /** f32. The block's sum is multiplied by it. */
+  scale(c: number): V128;
+  /** f32 minima, subtracted times the sum of the activations (q4_k, q5_k) ... */
+  minimum?(c: number): V128;
+  /** ... or integer scales of both halves of 16 columns, and what stands for the offset of the codes (q6_k). */
+  readonly halves?: {
+    /** Two equal i16 per lane. */
+    scale(half: number, c: number): V128;
+    /** i16 pairs that the two sums of the activations are multiplied by: where the integer sum starts. */
+    start(c: number): V128;
+  };
+}
+
+export interface KFormat {
+  readonly name: string;
+  /** Bytes of one step of a group, and the blocks of 32 columns it holds. */
+  readonly stepBytes: number;
+  readonly blocks: number;
+  /** Called once per function, for constants and locals. `begin` comes first in every step. */
+  at(f: Func, place: KPlace): { readonly begin: readonly Statement[]; block(n: number): KBlock };
+}
+
+const BLOCKS = 8;
+/** Bytes of a line of f16, and of one word per row. */
+const HALVES = 2 * LANES;
+const LINE = 4 * LANES;
+
+export function kFormat(storage: KStorage): KFormat {
+  return {
+    name: storage,
+    stepBytes: stepBytes(storage),
+    blocks: BLOCKS,
+    at: storage === 'q6_k' ? sixBits : (f, place) => withMinima(f, place, storage === 'q5_k'),
+  };
+}
+
+/** q4_k, q5_k: f16 d | f16 dmin | 3 words of scales | q5_k: 8 words of fifth bits | 32 words of codes. */
+function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): ReturnType<KFormat['at']> {
+  const load = (line: number, c: number): V128 => v.load(w, 2 * HALVES + line * LINE + lane * 4 + c * 16);
+  const widen = widenedLoad(f, 'f16');
+  const [d, dmin] = [f.array('v128', columns), f.array('v128', columns)];
+  const [scale, minimum] = [f.array('v128', columns), f.array('v128', columns)];
+  const [nibble, fifth] = [0x0f0f0f0f, 0x10101010].map((c) => hoistedConstant(f, c).get) as [V128, V128];
+  const [six, four, upper] = [63, 15, 0x30].map((c) => hoistedConstant(f, c).get) as [V128, V128, V128];
+  /** Integer n of the scales (k-scales.ts); `kind` 0: s, 1: m. */
+  const integer = (n: number, kind: 0 | 1, c: number): V128 =>
+    n < 4
+      ? v.and(shiftRight(load(kind, c), 8 * n), six)
+      : v.or(
+          v.and(shiftRight(load(2, c), 8 * (n - 4) + 4 * kind), four),
+          v.and(shiftRight(load(kind, c), 8 * (n - 4) + 2), upper),
+        );
+  const codesAt = five ? 11 : 3;
+  return {
+    begin: [
+      ...d.map((l, c) => l.set(widen(w, lane + 4 * c))),
+      ...dmin.map((l, c) => l.set(widen(w, LANES + lane + 4 * c))),
+    ],
+    block: (n) => ({
+      scales: [
+        ...scale.map((l, c) => l.set(f32.mul(f32.fromI32(integer(n, 0, c)), d[c]!.get))),
+        ...minimum.map((l, c) => l.set(f32.mul(f32.fromI32(integer(n, 1, c)), dmin[c]!.get))),
+      ],
+      codes(word, c) {
+        const bytes = load(codesAt + 8 * (n >> 1) + word, c);
+        const low = v.and(n & 1 ? i16.shrU(bytes, 4) : bytes, nibble);
+        return five ? v.or(low, v.and(moveBit(load(3 + word, c), n, 4), fifth)) : low;
+      },
+      scale: (c) => scale[c]!.get,
+      minimum: (c) => minimum[c]!.get,
+    }),
+  };
+}
+
+/** q6_k: 32 words of lower bits | 16 words of upper bits | 4 words of scales | f16 d. */
+function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at']> {
+  const load = (line: number, c: number): V128 => v.load(w, line * LINE + lane * 4 + c * 16);
+  const widen = widenedLoad(f, 'f16');
+  const d = f.array('v128', columns);
+  const scales = [f.array('v128', columns), f.array('v128', columns)] as const;
+  const [nibble, upper] = [0x0f0f0f0f, 0x30303030].map((c) => hoistedConstant(f, c).get) as [V128, V128];
+  const [lower, offset] = [0x0000ffff, pairOf(-32)].map((c) => hoistedConstant(f, c).get) as [V128, V128];
+  /** The two int8 scales of block n in both halves of each lane. */
+  const twice = (n: number, c: number): V128 => {
+    const word = (): V128 => load(48 + (n >> 1), c);
+    return n & 1
+      ? v.or(i32.shrU(word(), 16), v.andNot(word(), lower))
+      : v.or(i32.shl(word(), 16), v.and(word(), lower));
+  };
+  return {
+    begin: d.map((l, c) => l.set(widen(w, (52 * LINE) / 2 + lane + 4 * c))),
+    block: (n) => ({
+      scales: [
+        ...scales[1].map((l, c) => l.set(twice(n, c))),
+        ...scales[0].map((l, c) => l.set(i16.shrS(i16.shl(scales[1][c]!.get, 8), 8))),
+        ...scales[1].map((l) => l.set(i16.shrS(l.get, 8))),
+      ],
+      codes(word, c) {
+        const bytes = load(16 * (n >> 2) + 8 * (n & 1) + word, c);
+        const low = v.and(n & 2 ? i16.shrU(bytes, 4) : bytes, nibble);
+        return v.or(low, v.and(moveBit(load(32 + 8 * (n >> 2) + word, c), 2 * (n & 3), 4), upper));
+      },
+      scale: (c) => d[c]!.get,
+      halves: {
+        scale: (half, c) => scales[half]![c]!.get,
+        start: (c) => i16.mul(v.bitselect(scales[0][c]!.get, scales[1][c]!.get, lower), offset),
+      },
+    }),
+  };
+}
+
+const shiftRight = (value: V128, count: number): V128 => (count === 0 ? value : i32.shrU(value, count));
+
+/** Moves bit `from` of each byte to bit `to`; other bits are to be masked. 8-bit shifts do not pair, 16-bit shifts do. */
+const moveBit = (bytes: V128, from: number, to: number): V128 =>
+  from === to ? bytes : from < to ? i16.shl(bytes, to - from) : i16.shrU(bytes, from - to);
+
+/**
+ * A block as `unpack` of matmul-k.ts leaves it for tiles of rows: lines of LANES x 4 bytes, scale | minimum | 8 of codes,
+ * or scale | both integer scales | start | 8 of codes.
+ */
+export function unpackedFormat(storage: KStorage): KFormat {
+  const head = unpackedHead(storage);
+  return {
+    name: `${storage}_unpacked`,
+    stepBytes: unpackedBytes(storage),
+    blocks: 1,
+    at: (_f, { w, lane }) => {
+      const load = (line: number, c: number): V128 => v.load(w, line * LINE + lane * 4 + c * 16);
+      const block: KBlock = {
+        scales: [],
+        codes: (word, c) => load(head + word, c),
+        scale: (c) => load(0, c),
+        ...(storage === 'q6_k'
+          ? { halves: { scale: (half, c) => load(1 + half, c), start: (c) => load(3, c) } }
+          : { minimum: (c) => load(1, c) }),
+      };
+      return { begin: [], block: () => block };
+    },
+  };
+}
+
+/** What comes before the codes of an unpacked block. */
+const unpackedHead = (storage: KStorage): number => (storage === 'q6_k' ? 4 : 2);
+
+/** Bytes of an unpacked block of a group. */
+export const unpackedBytes = (storage: KStorage): number => (unpackedHead(storage) + BLOCK / 4) * LINE;
+
+/** The lines of an unpacked block, in order. */
+export function unpackedLines(block: KBlock): readonly ((c: number) => V128)[] {
+  const codes = Array.from({ length: BLOCK / 4 }, (_, word) => (c: number) => block.codes(word, c));
+  const { scale, minimum, halves } = block;
+  const scales = halves
+    ? [(c: number) => halves.scale(0, c), (c: number) => halves.scale(1, c), halves.start]
+    : [minimum!];
+  return [scale, ...scales, ...codes];
+}
