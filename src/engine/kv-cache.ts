@@ -16,9 +16,9 @@ export class KvCache {
     return this.#count - this.#free.length;
   }
 
-  /** @param span tokens that it will have at least */
-  sequence(span = 0): Sequence {
-    return new Sequence(this, span);
+  /** @param expected tokens that it will have at least */
+  sequence(expected = 0): Sequence {
+    return new Sequence(this, expected);
   }
 
   /** @throws OutOfMemoryError; nothing is taken then */
@@ -39,14 +39,16 @@ export class Sequence {
   readonly #cache: KvCache;
   #pages: number[] = [];
   #tokens: number[] = [];
-  /** Tokens that it will have at least, those to come included. */
-  span: number;
+  /** Tokens that it will have at least, as far as is known: models with LongRoPE rotate its first keys by it. */
+  expected: number;
+  /** The length that its keys have been rotated for. */
+  span = 0;
   /** Logits of the last row that wanted them; the next step of this sequence overwrites them. */
   logits = new Float32Array(0);
 
-  constructor(cache: KvCache, span: number) {
+  constructor(cache: KvCache, expected: number) {
     this.#cache = cache;
-    this.span = span;
+    this.expected = expected;
   }
 
   /** Positions computed so far. */
@@ -61,9 +63,13 @@ export class Sequence {
 
   /** Forgets what has been computed, to compute it anew in the same pages: the tokens. */
   rewind(): readonly number[] {
-    const tokens = this.#tokens;
-    this.#tokens = [];
-    return tokens;
+    return this.#tokens.splice(0);
+  }
+
+  /** Cuts off all positions from `length` on, and what has been expected. */
+  truncate(length: number): void {
+    this.#tokens.length = Math.min(length, this.#tokens.length);
+    this.expected = 0;
   }
 
   /** The page table with room for `positions` positions. @throws OutOfMemoryError */

@@ -4,7 +4,7 @@ import { LanewiseError, OptionError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import { describeWork } from '../plan/print.ts';
-import { ropeLimit } from '../plan/rope.ts';
+import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf } from '../profile/scopes.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -106,10 +106,10 @@ export class Model implements AsyncDisposable {
     return generateBatch(this, prompts, options);
   }
 
-  /** A sequence of its own in the cache. Release it. @param span tokens that it will have at least, as far as is known */
-  sequence(span = 0): Sequence {
+  /** A sequence of its own in the cache. Release it. @param expected tokens that it will have at least, as far as is known */
+  sequence(expected = 0): Sequence {
     this.#alive();
-    return this.#cache.sequence(span);
+    return this.#cache.sequence(expected);
   }
 
   /** Token ids of a prompt. @throws OptionError */
@@ -210,14 +210,15 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * LongRoPE has other frequencies for all tokens of a sequence above a limit: one that grows beyond it is computed anew,
-   * as if its length had been known from the start.
+   * LongRoPE has other frequencies for all tokens of a sequence above a limit: one that crosses it is computed anew, as if
+   * its length had been known from the start.
    */
   async #stretch({ sequence, tokens }: SequenceRows): Promise<void> {
-    const length = sequence.length + tokens.length;
-    const limit = ropeLimit(this.description.plan.ropes, sequence.span);
-    sequence.span = Math.max(sequence.span, length);
-    if (length <= limit) return;
+    const { ropes } = this.description.plan;
+    const span = Math.max(sequence.expected, sequence.length + tokens.length);
+    const crosses = ropeSet(ropes, span) !== ropeSet(ropes, sequence.span);
+    sequence.span = span;
+    if (!crosses) return;
     const before = sequence.rewind();
     for (let start = 0; start < before.length; start += this.maxRows) {
       const chunk = before.slice(start, start + this.maxRows);

@@ -122,9 +122,9 @@ function longRope(name: string, powers: Float32Array, s: Extract<RopeScaling, { 
   };
 }
 
-/** The length up to which the cached keys of a sequence of `length` tokens hold: beyond it they have other frequencies. */
-export const ropeLimit = (tables: readonly RopeTable[], length: number): number =>
-  Math.min(...tables.flatMap(({ long }) => (long && long.above >= length ? [long.above] : [])));
+/** Which frequencies a sequence of `length` tokens has: the number changes where some table goes over to its long ones. */
+export const ropeSet = (tables: readonly RopeTable[], length: number): number =>
+  tables.filter(({ long }) => long && length > long.above).length;
 
 /**
  * Fills `out` with the cos, then the sin, of every pair at `position`. [rotary]

@@ -42,12 +42,18 @@ test('the logits after the limit do not depend on how the sequence came there', 
   const [{ ids }] = (await readGolden('phi3-longrope')).inputs;
   await withModel({ threads: 2 }, async (model) => {
     const tokens = [...ids];
-    const last = async (chunks: readonly number[], span: number): Promise<Float32Array> => {
-      const sequence = model.sequence(span);
+    /** Logits after chunks of so many tokens; negative: as many are cut off. */
+    const last = async (chunks: readonly number[], expected: number): Promise<Float32Array> => {
+      const sequence = model.sequence(expected);
       const other = model.sequence();
       try {
         let [at, logits] = [0, new Float32Array(0)];
         for (const count of chunks) {
+          if (count < 0) {
+            at += count;
+            sequence.truncate(at);
+            continue;
+          }
           const part = { sequence, tokens: tokens.slice(at, at + count), wanted: true };
           at += count;
           // A short sequence in the same forwards keeps its own frequencies.
@@ -64,6 +70,9 @@ test('the logits after the limit do not depend on how the sequence came there', 
     assert.deepEqual(await last([LIMIT - 1, 9], 0), fresh);
     assert.deepEqual(await last([7, 7, 7, 7, 7, 5], 40), fresh);
     assert.deepEqual(await last([LIMIT, ...Array.from({ length: 8 }, () => 1)], 0), fresh);
+    assert.deepEqual(await last([40, -12, 7, 5], 0), fresh);
+    assert.deepEqual(await last([40, -20, 4], 0), await last([24], 24), 'cut back to a short one');
+    assert.deepEqual(await last([7, 7], 40), await last([14], 40), 'what is expected counts from the start');
     assert.notDeepEqual(await last([LIMIT], 0), await last([LIMIT], LIMIT + 1));
   });
 });

@@ -11,7 +11,7 @@ import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { type CheckpointTensor, openCheckpoint, readJson } from '../../src/formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
-import { ropeLimit } from '../../src/plan/rope.ts';
+import { ropeSet } from '../../src/plan/rope.ts';
 
 const goldenFolder = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
 
@@ -132,7 +132,8 @@ export class Runner {
     let at = 0;
     while (out.length < count) {
       // What the engine does when a sequence grows beyond a limit.
-      if (at + input.length > ropeLimit(this.model.plan.ropes, at))
+      const { ropes } = this.model.plan;
+      if (ropeSet(ropes, at + input.length) !== ropeSet(ropes, at))
         await this.run([...prompt, ...out].slice(0, at), 64, 0, at + input.length);
       const logits = (await this.run(input, 64, at)).get('logits')!.slice(-this.model.config.vocab);
       at += input.length;
