@@ -10,6 +10,7 @@ export * from './index.ts';
 
 /**
  * Loads a model from the address of its folder (the server must answer range requests) or from files that a person chose.
+ * It uses several threads when it is called in a worker of a page that is cross-origin isolated, otherwise one.
  * @throws FormatError, ModelError, OptionError, OutOfMemoryError
  */
 export function load(source: string | URL | readonly File[], options: LoadOptions = {}): Promise<Model> {

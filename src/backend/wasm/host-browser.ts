@@ -1,15 +1,49 @@
-/** The backend's surroundings in a browser: no flags, and one thread until workers are started there too. */
-import type { WasmHost } from './host.ts';
+/** The backend's surroundings in a browser: no flags for the compiler, threads where the page allows them. */
+import { BackendError } from '../../errors.ts';
+import type { Thread, WasmHost } from './host.ts';
+import type { ThreadSetup } from './thread.ts';
 
 export function browserHost(): WasmHost {
-  const reason = 'worker threads are not used in browsers yet';
+  const reason = whyNoThreads();
   return {
-    cores: 1,
-    threads: { possible: false, reason },
+    cores: reason === undefined ? navigator.hardwareConcurrency : 1,
+    threads: reason === undefined ? { possible: true } : { possible: false, reason },
     widens: false,
     compile: (bytes) => new WebAssembly.Module(bytes),
-    spawn() {
-      throw new Error(reason);
+    spawn,
+  };
+}
+
+function whyNoThreads(): string | undefined {
+  if (typeof document !== 'undefined') {
+    return 'the main thread of a page may not wait for other threads; load the model in a worker';
+  }
+  if (!globalThis.crossOriginIsolated) {
+    return 'the page is not isolated; serve it with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp';
+  }
+  return typeof Worker === 'undefined' ? 'this browser starts no workers from workers' : undefined;
+}
+
+function spawn(setup: ThreadSetup): Thread {
+  // In this form, and by the name it has when built, bundlers find the worker's file.
+  const worker = new Worker(new URL('./worker-browser.js', import.meta.url), {
+    type: 'module',
+    name: `lanewise ${setup.thread}`,
+  });
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.onmessage = () => resolve();
+    worker.onerror = ({ message, filename }) => {
+      const cause = message || `${filename || 'its script'} could not be loaded`;
+      reject(new BackendError('ThreadFailed', `thread ${setup.thread} did not start: ${cause}`));
+    };
+  });
+  worker.postMessage(setup);
+  return {
+    ready,
+    // Browsers do not tell when a worker ends; the barrier's patience does.
+    ended: new Promise(() => {}),
+    async terminate() {
+      worker.terminate();
     },
   };
 }

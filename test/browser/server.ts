@@ -1,0 +1,115 @@
+/** Serves the sources to a browser as they are, types stripped, to an isolated page; results come back by POST. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { stripTypeScriptTypes } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** A page of one script. What goes wrong before that runs is posted too. */
+const page = (script: string): string => `<!doctype html>
+<script>
+  const post = (error) => fetch('/result', { method: 'POST', body: JSON.stringify({ error: String(error) }) });
+  addEventListener('error', ({ message, target }) => post(message ?? target.src + ' could not be loaded'), true);
+  addEventListener('unhandledrejection', ({ reason }) => post(reason));
+</script>
+<script type="module" src="${script}"></script>`;
+
+type Conditions = string | { readonly [condition: string]: Conditions };
+
+const chosen = (target: Conditions | undefined): string | undefined =>
+  typeof target === 'object' ? chosen(target.browser ?? target.import ?? target.default) : target;
+
+/** The file that a bare name means in a browser; undefined for names that stand in comments only. */
+function resolve(name: string, importer: string): string | undefined {
+  const inside = importer.split(path.sep).lastIndexOf('node_modules');
+  const [scope, rest] = importer.split(path.sep).slice(inside + 1);
+  const owner = name.startsWith('#') ? (scope!.startsWith('@') ? `${scope}/${rest}` : scope!) : name;
+  const folder = path.join(root, 'node_modules', owner);
+  if (!existsSync(path.join(folder, 'package.json'))) return undefined;
+  const { imports, exports, module, main } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'));
+  const file = name.startsWith('#') ? chosen(imports?.[name]) : (chosen(exports?.['.'] ?? exports) ?? module ?? main);
+  return file === undefined ? undefined : path.join(folder, file);
+}
+
+/** Import maps do not reach workers: bare names become addresses here. */
+const withAddresses = (source: string, importer: string): string =>
+  source.replace(/(from\s*|import\s*\(?\s*)(['"])([#@\w][^'"]*)\2/g, (whole, keyword, quote, name) => {
+    const file = resolve(name, importer);
+    return file === undefined ? whole : `${keyword}${quote}/${path.relative(root, file)}${quote}`;
+  });
+
+async function script(file: string): Promise<string> {
+  // A worker is named by what it is called when built.
+  const source = await readFile(file, 'utf8').catch(() => readFile(file.replace(/\.js$/, '.ts'), 'utf8'));
+  const isTypeScript = !file.includes('node_modules');
+  return withAddresses(isTypeScript ? stripTypeScriptTypes(source) : source, file);
+}
+
+export interface BrowserServer {
+  readonly origin: string;
+  /** What the page posted. */
+  readonly result: Promise<unknown>;
+  close(): void;
+}
+
+/** @param entry script of the page @param isolated whether the page may share memory */
+export async function serveSources(entry: string, isolated: boolean): Promise<BrowserServer> {
+  let post: (value: unknown) => void = () => {};
+  const result = new Promise<unknown>((resolve) => {
+    post = resolve;
+  });
+  const headers = isolated
+    ? { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' }
+    : {};
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { pathname } = new URL(request.url!, 'http://localhost');
+    const send = (type: string, body: string | Uint8Array, status = 200, more: Record<string, string> = {}): void => {
+      response.writeHead(status, {
+        ...headers,
+        'content-type': type,
+        'cross-origin-resource-policy': 'same-origin',
+        ...more,
+      });
+      response.end(body);
+    };
+    if (request.method === 'POST') {
+      const pieces: Uint8Array[] = [];
+      for await (const piece of request) pieces.push(piece as Uint8Array);
+      send('text/plain', '');
+      post(JSON.parse(Buffer.concat(pieces).toString()));
+    } else if (pathname === '/') {
+      send('text/html', page(entry));
+    } else if (/\.[mc]?[jt]s$/.test(pathname)) {
+      send('text/javascript', await script(path.join(root, pathname)));
+    } else {
+      const bytes = await readFile(path.join(root, pathname));
+      const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
+      if (!range) return send('application/octet-stream', bytes);
+      const [start, end] = [Number(range[1]), Math.min(Number(range[2]), bytes.length - 1)];
+      send('application/octet-stream', bytes.subarray(start, end + 1), 206, {
+        'content-range': `bytes ${start}-${end}/${bytes.length}`,
+      });
+    }
+  };
+  const server: Server = createServer((request, response) => {
+    answer(request, response).catch(() => {
+      if (!response.headersSent) response.writeHead(404, headers);
+      response.end();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    origin: `http://localhost:${port}`,
+    result,
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
