@@ -169,7 +169,8 @@ async function fromSafeTensors(
         : choose(output.name, output.shape, sources[0]!.dtype);
       return { ...output, sources, ...choice };
     });
-    return { recipes, metadata: withTypes(metadata, options), warnings, close };
+    const all = [...written.warnings, ...warnings];
+    return { recipes, metadata: withTypes(metadata, options), warnings: all, close };
   } catch (error) {
     await close();
     throw error;

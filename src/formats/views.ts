@@ -29,10 +29,9 @@ export function viewTensor(
   tensor: CheckpointTensor,
   { shape, firstRow, rows }: TensorView,
 ): CheckpointTensor {
-  const count = shape.slice(0, -1).reduce((product, size) => product * size, 1);
-  const fileRows = tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1);
+  const fileRows = rowsOf(tensor.shape);
   const rowBytes = fileRows === 0 ? 0 : tensor.byteLength / fileRows;
-  const byteLength = count * rowBytes;
+  const byteLength = rowsOf(shape) * rowBytes;
   const base = firstRow * rowBytes;
   return {
     ...tensor,
@@ -51,6 +50,10 @@ export function viewTensor(
     },
   };
 }
+
+/** The values of a vector are rows too: a bias has one for each row of its matrix. */
+const rowsOf = (shape: readonly number[]): number =>
+  (shape.length > 1 ? shape.slice(0, -1) : shape).reduce((product, size) => product * size, 1);
 
 /** Reads each run of rows from its place. */
 async function readRuns(

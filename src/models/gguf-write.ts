@@ -34,6 +34,8 @@ export interface GgufModelToWrite {
   /** Without vocabulary and file type. */
   readonly metadata: GgufMetadata;
   readonly tensors: readonly GgufOutput[];
+  /** What llama.cpp makes of the file otherwise. */
+  readonly warnings: readonly string[];
 }
 
 export interface HubModel {
@@ -67,6 +69,15 @@ export function ggufFromHub(model: HubModel): GgufModelToWrite {
   throw new ModelError('NotWritable', `${description.modelType}: GGUF cannot say what this model is:`, problems);
 }
 
+/** Architectures whose windows llama.cpp knows. */
+const windowed = /^gemma[23]$/;
+
+function warningsOf(architecture: string, { config, plan }: ModelDescription): string[] {
+  const window = Math.min(...plan.caches.map(({ window }) => window ?? Number.POSITIVE_INFINITY));
+  if (windowed.test(architecture) || window >= config.contextLength) return [];
+  return [`llama.cpp has no windows for ${architecture}: beyond ${window} tokens it will compute something else`];
+}
+
 /** Old GPT-2 files leave the prefix out. */
 const nameInFile = (family: Family, name: string): { name: string; expert?: number } | undefined =>
   ggufName(family.names, name) ?? ggufName(family.names, `transformer.${name}`);
@@ -74,9 +85,10 @@ const nameInFile = (family: Family, name: string): { name: string; expert?: numb
 function write(
   architecture: string,
   family: Family,
-  { config: sizes, plan }: ModelDescription,
+  description: ModelDescription,
   { config, tensors, needed }: HubModel & { needed: ReadonlySet<string> },
 ): GgufModelToWrite {
+  const { config: sizes, plan } = description;
   const { heads, kvHeads, headDim } = sizes;
   const ropes = ropeOutputs(plan, config);
   const outputs = new Map<string, GgufOutput>();
@@ -96,7 +108,7 @@ function write(
     });
   }
   const metadata = settingsAsMetadata(architecture, family, sizes, config, plan);
-  return { metadata, tensors: [...outputs.values(), ...ropes] };
+  return { metadata, tensors: [...outputs.values(), ...ropes], warnings: warningsOf(architecture, description) };
 }
 
 function inverse(rows: RowOrder | undefined): RowOrder | undefined {

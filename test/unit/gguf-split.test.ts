@@ -106,5 +106,15 @@ test('views: some rows, single rows in another order, runs of rows in another or
     [4, 5, 0, 1, 2, 3, 10, 11, 6, 7, 8, 9],
   );
   assert.deepEqual(await viewed(view([4, 3], 4, { run: 1, order: [1, 0] })), [5, 4, 7, 6]);
+  const vector = { ...tensor, shape: [6], byteLength: 6 };
+  const bias = viewTensor('b', vector, {
+    source: 'w',
+    shape: [6],
+    firstRow: 0,
+    rows: { run: 1, order: [2, 5, 0, 1, 3, 4] },
+  });
+  const values = new Uint8Array(6);
+  await bias.readInto(0, values);
+  assert.deepEqual([...values], [0, 1, 0, 0, 1, 1], 'values of a vector are rows');
   await assert.rejects(view([4, 3], 8).readInto(0, new Uint8Array(13)), { code: 'OutOfTensor' });
 });

@@ -1,0 +1,90 @@
+/**
+ * Writes models as GGUF files and has llama.cpp (node-llama-cpp) read them: its greedy tokens must be those of this project,
+ * f32 files against the model they were made of, others against the file itself, and its ids of a text those of
+ * tokenizer.json. `node bench/peers/check-gguf.ts MODEL... [--to f32,q8_0]`. Where they part, the two tokens must be
+ * nearly equal here; llama.cpp quantizes activations in another way.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { load, type Model, quantizeModel, type WritableType } from '../../src/node.ts';
+
+const TOKENS = 16;
+/** Logits nearer than this are a tie, whose winner rounding decides; quantized activations round more. */
+const TIE = 1e-2;
+const QUANTIZED_TIE = 0.5;
+
+interface Answer {
+  readonly ids: number[];
+  readonly text: number[] | undefined;
+  readonly error?: string;
+}
+
+/** What llama.cpp makes of a file: the ids of a text, and the greedy continuation of token ids. */
+function askLlama(file: string, prompt: readonly number[], text: string): Promise<Answer> {
+  const script = new URL('./check-gguf-side.mjs', import.meta.url).pathname;
+  const args = [script, JSON.stringify({ modelPath: file, prompt, text, count: TOKENS })];
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    let out = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    child.on('error', reject);
+    child.on('close', (code) => {
+      const line = out.split('\n').findLast((part) => part.startsWith('{'));
+      resolve(line ? JSON.parse(line) : { ids: [], text: undefined, error: `exit ${code}` });
+    });
+  });
+}
+
+/** How much better the best token is here than the one that llama.cpp took, as logits. */
+async function gapAt(model: Model, ids: number[], other: number | undefined): Promise<number> {
+  if (other === undefined) return Number.POSITIVE_INFINITY;
+  const { values, shape } = (await model.forward(ids)).get('logits')!;
+  const last = values.subarray(values.length - shape[1]!);
+  return last.reduce((best, value) => Math.max(best, value)) - last[other]!;
+}
+
+const describe = (ours: readonly number[], theirs: readonly number[]): string =>
+  ours.join(' ') === theirs.join(' ') ? 'the same' : `other: ${ours.join(' ')} here, ${theirs.join(' ')} there`;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { to: { type: 'string', default: 'f32' }, text: { type: 'string', default: 'Once upon a time, 12 cats' } },
+});
+const folder = await mkdtemp(join(tmpdir(), 'lanewise-check-'));
+let failures = 0;
+try {
+  for (const input of positionals) {
+    for (const to of values.to.split(',') as WritableType[]) {
+      const file = join(folder, `${basename(input)}-${to}.gguf`);
+      const { warnings } = await quantizeModel(input, file, { to });
+      for (const warning of warnings) console.log(`${basename(input)}: ${warning}`);
+      await using model = await load(to === 'f32' ? input : file, { quantize: 'none' });
+      const { vocab } = model.description.config;
+      const prompt = Array.from({ length: 12 }, (_, i) => 3 + ((i * 37) % (vocab - 3)));
+      const ours = await model.generateBatch([{ tokenIds: prompt }], {
+        maxTokens: TOKENS,
+        temperature: 0,
+        ignoreEos: true,
+      });
+      const theirs = await askLlama(file, prompt, values.text);
+      const agree = [...ours[0]!.tokenIds, -1].findIndex((id, i) => id !== theirs.ids[i]);
+      const gap =
+        agree === TOKENS ? 0 : await gapAt(model, [...prompt, ...ours[0]!.tokenIds.slice(0, agree)], theirs.ids[agree]);
+      const ids = model.tokenizer?.encode(values.text, { addSpecial: false });
+      const read = ids === undefined || theirs.text === undefined ? 'not compared' : describe(ids, theirs.text);
+      const allowed = to === 'f32' ? TIE : QUANTIZED_TIE;
+      if (theirs.error !== undefined || !(gap <= allowed) || read.startsWith('other')) failures++;
+      console.log(
+        `${basename(input)} ${to}: ${theirs.error ?? `${agree} of ${TOKENS} tokens agree${agree < TOKENS ? ` (${gap.toFixed(4)} apart here)` : ''}, text ${read}`}`,
+      );
+    }
+  }
+} finally {
+  await rm(folder, { recursive: true });
+}
+process.exitCode = failures ? 1 : 0;

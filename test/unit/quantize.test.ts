@@ -1,0 +1,192 @@
+/** Models written as files of other types, and read again. */
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { after } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { openCheckpoint } from '../../src/formats/checkpoint.ts';
+import { openGguf } from '../../src/formats/gguf.ts';
+import { load, quantizeModel, type WritableType } from '../../src/node.ts';
+import { weightTypes } from '../../src/quant/ggml.ts';
+import { ggufVocabulary } from '../../src/tokenizer/gguf-vocabulary.ts';
+import { largestDifference } from '../models/support.ts';
+
+const golden = fileURLToPath(new URL('../golden', import.meta.url));
+const scratch = await mkdtemp(join(tmpdir(), 'lanewise-quantize-'));
+after(() => rm(scratch, { recursive: true }));
+
+async function bytesOf(file: string, name: string): Promise<{ dtype: string; bytes: Uint8Array }> {
+  const folder = nodeFolder(file.slice(0, file.lastIndexOf('/')));
+  const base = file.slice(file.lastIndexOf('/') + 1);
+  const checkpoint = await (base.endsWith('.gguf') ? openGguf(folder, base) : openCheckpoint(folder, base));
+  const tensor = checkpoint.tensors.get(name)!;
+  const bytes = new Uint8Array(tensor.byteLength);
+  await tensor.readInto(0, bytes);
+  await checkpoint.close();
+  return { dtype: tensor.dtype, bytes };
+}
+
+async function logitsOf(path: string): Promise<Float32Array> {
+  await using model = await load(path, { quantize: 'none', threads: 1 });
+  const ids = Array.from({ length: 40 }, (_, i) => (7 + i * 37) % model.description.config.vocab);
+  return (await model.forward(ids)).get('logits')!.values;
+}
+
+/** One of each way in which the two formats differ. */
+const models = {
+  'gpt2-tied-f32': 'no prefix, transposed matrices',
+  'gpt2-wide': 'transposed matrices',
+  'llama-bias': 'rotated rows of matrices and biases',
+  'llama-sharded': 'shards',
+  'llama-rope-linear': 'linear rope',
+  'llama-rope-yarn': 'yarn',
+  'llama3-rope-bf16': 'rope factors',
+  'mistral-window': 'a window',
+  gemma: 'norms of 1 + w',
+  'gpt-neox': 'fused heads with biases',
+  'falcon-40b': 'grouped fused heads, two norms',
+  'falcon-11b': 'grouped fused heads, one norm',
+  phi3: 'fused layers',
+  'phi3-longrope': 'long and short rope factors',
+  granite: 'multipliers',
+  stablelm: 'partial rotation',
+};
+
+for (const [name, what] of Object.entries(models)) {
+  test(`${name} (${what}): as f32 GGUF and back to SafeTensors it gives the same logits`, async () => {
+    const expected = await logitsOf(`${golden}/models/${name}`);
+    const file = join(scratch, `${name}.gguf`);
+    await quantizeModel(`${golden}/models/${name}`, file, { to: 'f32' });
+    const off = largestDifference(await logitsOf(file), expected);
+    assert.ok(off <= 1e-4, `GGUF is off by ${off}`);
+    const folder = await mkdtemp(join(scratch, 'back-'));
+    await quantizeModel(file, join(folder, 'model.safetensors'), { to: 'f32' });
+    const again = largestDifference(await logitsOf(folder), expected);
+    assert.ok(again <= 1e-4, `SafeTensors is off by ${again}`);
+  });
+}
+
+test('models that GGUF has no words for are refused with the difference', async () => {
+  for (const name of ['falcon-rw', 'gpt2-scale-inverse-f16', 'qwen2-window', 'gemma4']) {
+    const file = join(scratch, `${name}.gguf`);
+    await assert.rejects(quantizeModel(`${golden}/models/${name}`, file, { to: 'f32' }), { code: 'NotWritable' }, name);
+  }
+});
+
+for (const kind of ['q8_0', 'q4_0'] as const) {
+  test(`${kind}: the bytes that llama.cpp makes of the same model`, async () => {
+    const file = join(scratch, `bytes-${kind}.gguf`);
+    await quantizeModel(`${golden}/gguf/llama-256-f16.gguf`, file, { to: kind });
+    for (const name of ['token_embd.weight', 'blk.0.attn_q.weight', 'blk.1.ffn_down.weight', 'output_norm.weight']) {
+      assert.deepEqual(await bytesOf(file, name), await bytesOf(`${golden}/gguf/llama-256-${kind}.gguf`, name), name);
+    }
+  });
+}
+
+test('every type: blocks of that type, errors that fall with the bits, metadata kept', async () => {
+  const source = `${golden}/gguf/llama-256-f16.gguf`;
+  let before = 0;
+  for (const to of ['q4_0', 'q4_k', 'q5_k', 'q6_k', 'q8_0', 'bf16', 'f32'] satisfies WritableType[]) {
+    const file = join(scratch, `type-${to}.gguf`);
+    const { tensors } = await quantizeModel(source, file, { to, metrics: true });
+    const matrix = tensors.find(({ name }) => name === 'blk.0.ffn_up.weight')!;
+    const { dtype, bytes } = await bytesOf(file, 'blk.0.ffn_up.weight');
+    assert.equal(dtype, to.toUpperCase());
+    assert.equal(bytes.length, matrix.byteLength);
+    const { signalToNoise, meanSquaredError, maxAbsoluteError } = matrix.error()!;
+    assert.ok(signalToNoise > before, `${to}: ${signalToNoise} dB`);
+    assert.ok(maxAbsoluteError ** 2 >= meanSquaredError);
+    before = signalToNoise === Number.POSITIVE_INFINITY ? before : signalToNoise;
+    const [old, now] = await Promise.all([source, file].map(metadataOf));
+    for (const [key, value] of old!) if (key !== 'general.file_type') assert.deepEqual(now!.get(key), value, key);
+  }
+});
+
+async function metadataOf(file: string) {
+  const cut = file.lastIndexOf('/');
+  const checkpoint = await openGguf(nodeFolder(file.slice(0, cut)), file.slice(cut + 1));
+  await checkpoint.close();
+  return checkpoint.metadata;
+}
+
+test('a policy decides layer by layer, the rest becomes what is asked', async () => {
+  const file = join(scratch, 'policy.gguf');
+  const { tensors } = await quantizeModel(`${golden}/models/gpt2-wide`, file, {
+    to: 'f16',
+    policy: 'q8_0:min-dim=1024,attention=q4_0',
+  });
+  const types = new Map(tensors.map(({ name, dtype }) => [name, dtype]));
+  assert.equal(types.get('blk.0.attn_output.weight'), 'Q4_0');
+  assert.equal(types.get('blk.0.ffn_up.weight'), 'Q8_0');
+  assert.equal(types.get('token_embd.weight'), 'F16');
+  assert.equal(types.get('position_embd.weight'), 'F32');
+  assert.equal(types.get('blk.0.attn_output.bias'), 'F32');
+});
+
+test('rows that are not whole blocks get a type of smaller blocks', async () => {
+  const file = join(scratch, 'rows.gguf');
+  const { tensors } = await quantizeModel(`${golden}/models/llama-bias`, file, { to: 'q4_k' });
+  const kinds = new Set(tensors.filter(({ shape }) => shape.length === 2).map(({ dtype }) => dtype));
+  assert.ok(![...kinds].includes('Q4_K') && kinds.has('Q8_0'), [...kinds].join());
+  for (const { dtype, shape } of tensors)
+    assert.equal(shape.at(-1)! % weightTypes[dtype.toLowerCase() as 'q8_0'].block, 0);
+});
+
+test('what cannot be written is said before anything is written', async () => {
+  const source = `${golden}/models/gpt2-wide`;
+  const taken = join(scratch, 'taken.gguf');
+  await writeFile(taken, 'mine');
+  await assert.rejects(quantizeModel(source, taken, { to: 'f32' }), { code: 'InvalidOption' });
+  assert.equal(await readFile(taken, 'utf8'), 'mine');
+  await assert.rejects(quantizeModel(source, join(scratch, 'x.bin'), { to: 'f32' }), { code: 'InvalidOption' });
+  await assert.rejects(quantizeModel(source, join(scratch, 'x.safetensors'), { to: 'q8_0' }), {
+    code: 'InvalidOption',
+  });
+  await assert.rejects(quantizeModel(source, join(scratch, 'x.gguf'), { to: 'f32', policy: 'q9' }), {
+    code: 'InvalidOption',
+  });
+  await quantizeModel(source, taken, { to: 'f32', force: true });
+  assert.ok((await readFile(taken)).length > 1e6);
+});
+
+test('an abort leaves no file', async () => {
+  const folder = await mkdtemp(join(scratch, 'abort-'));
+  const stop = new AbortController();
+  const onProgress = (done: number): void => {
+    if (done > 1e5) stop.abort(new Error('enough'));
+  };
+  const options = { to: 'f32', signal: stop.signal, onProgress } as const;
+  await assert.rejects(quantizeModel(`${golden}/models/gpt2-wide`, join(folder, 'x.gguf'), options), /enough/);
+  assert.deepEqual(await readdir(folder), []);
+});
+
+test('vocabularies: those of the golden GGUF files come out of tokenizer.json', async () => {
+  for (const [tokenizer, file] of [
+    ['gpt2', 'gpt2-f32'],
+    ['llama2', 'llama-f32'],
+    ['gemma', 'gemma3-f32'],
+  ] as const) {
+    const metadata = await metadataOf(`${golden}/gguf/${file}.gguf`);
+    const value = (key: string): unknown => metadata.get(`tokenizer.ggml.${key}`)?.value;
+    const tokens = value('tokens') as string[];
+    const read = (name: string): Promise<string> => readFile(`${golden}/tokenizers/${tokenizer}/${name}`, 'utf8');
+    const vocabulary = ggufVocabulary(await read('tokenizer.json'), await read('tokenizer_config.json'), tokens.length);
+    assert.deepEqual(vocabulary.tokens, tokens);
+    assert.deepEqual(vocabulary.types, value('token_type'));
+    assert.deepEqual(vocabulary.scores, value('scores'));
+    assert.deepEqual(vocabulary.merges, value('merges'));
+    assert.equal(vocabulary.model, value('model'));
+    assert.equal(vocabulary.pre, value('pre'));
+    assert.equal(vocabulary.addBos, value('add_bos_token'));
+    assert.equal(vocabulary.addSpacePrefix, value('add_space_prefix'));
+    for (const role of ['bos', 'eos', 'unknown', 'padding']) {
+      assert.equal(vocabulary.ids[role], value(`${role}_token_id`), `${tokenizer} ${role}`);
+    }
+  }
+  const wordPiece = JSON.stringify({ model: { type: 'WordPiece', vocab: {} } });
+  assert.throws(() => ggufVocabulary(wordPiece, undefined, 10), { code: 'NotWritable' });
+  const beyond = JSON.stringify({ model: { type: 'BPE', vocab: { a: 10 }, merges: [] } });
+  assert.throws(() => ggufVocabulary(beyond, undefined, 10), { code: 'NotWritable' });
+});
