@@ -5,7 +5,7 @@ import { exp, log } from '../numbers.ts';
 import { SUMMARY_CHUNK } from '../plan/step.ts';
 import { Random } from './random.ts';
 import type { SamplingSettings } from './sampling-options.ts';
-import { Selection } from './selection.ts';
+import { floorOfLargest, MAX_FLOAT32, Selection } from './selection.ts';
 
 export interface TokenChoice {
   readonly id: number;
@@ -54,7 +54,7 @@ export class Sampler {
     const logNormalizer = known ? summary.logSumExp : logits[best]! + log(sumOfExponentials(logits, logits[best]!));
     const choice = (of: number): TokenChoice => ({ id: of, logprob: logits[of]! - logNormalizer });
     if (this.settings.logprobs === 0) return choice(id);
-    this.selection.load(logits);
+    this.selection.load(logits, floorOfLargest(logits, this.settings.logprobs));
     this.selection.keepLargest(this.settings.logprobs);
     const top = [...this.selection.ids()].sort((a, b) => logits[b]! - logits[a]! || a - b);
     return { ...choice(id), top: top.map(choice) };
@@ -72,7 +72,11 @@ export class Sampler {
     const first = adjusted === logits ? best : largest(adjusted);
     if (temperature === 0) return first;
     const selection = this.selection;
-    selection.load(adjusted);
+    // What the cuts would throw away is not looked at twice; min-p's floor is a little low, its cut exact.
+    const floorOfK = topK > 0 ? floorOfLargest(adjusted, topK) : Number.NEGATIVE_INFINITY;
+    const floorOfP = minP > 0 && topP === 1 ? temperature * (log(minP) - 1e-6) : Number.NEGATIVE_INFINITY;
+    const lowest = Math.max(floorOfP, temperature * NEGLIGIBLE);
+    selection.load(adjusted, Math.max(floorOfK, adjusted[first]! + lowest));
     if (topK > 0) selection.keepLargest(topK);
     selection.weigh(adjusted[first]!, temperature);
     if (topP < 1) selection.keepMass(topP);
@@ -101,7 +105,8 @@ export class Sampler {
   }
 }
 
-const MAX_FLOAT32 = 3.4028234663852886e38;
+/** ln 2^-53: a token so much less probable than the first one vanishes when doubles are added up. */
+const NEGLIGIBLE = -36.736800569677101;
 
 /** Index of the largest value, the lowest on a tie. */
 function largest(logits: Float32Array): number {

@@ -8,6 +8,22 @@ const DIGITS = [
   { shift: 0, mask: 0x3ff },
 ];
 
+export const MAX_FLOAT32 = 3.4028234663852886e38;
+
+/** Logits whose largest one stands for all of them in `floorOfLargest`. */
+const GROUP = 256;
+
+/** A logit that at least `count` tokens reach: the count-th largest of the maxima of groups. -Infinity where unknown. */
+export function floorOfLargest(logits: Float32Array, count: number): number {
+  const maxima = new Float32Array(Math.ceil(logits.length / GROUP)).fill(Number.NEGATIVE_INFINITY);
+  if (count > maxima.length) return Number.NEGATIVE_INFINITY;
+  for (let id = 0; id < logits.length; id++) {
+    const group = Math.trunc(id / GROUP);
+    if (logits[id]! > maxima[group]!) maxima[group] = logits[id]!;
+  }
+  return maxima.sort()[maxima.length - count]!;
+}
+
 /**
  * Token ids, ascending, with their logits. Every cut keeps a beginning of the order (logit falling, id rising), found as
  * a threshold by a radix search over the bits of the logits; nothing is sorted. Its arrays live as long as the sampler.
@@ -21,19 +37,22 @@ export class Selection {
   private weights = new Float64Array(0);
   private readonly masses = new Float64Array(2048);
 
-  /** Takes every token that is not masked. */
-  load(logits: Float32Array): void {
+  /** Takes every token that is not masked and whose logit is at least `floor`. */
+  load(logits: Float32Array, floor = Number.NEGATIVE_INFINITY): void {
     if (this.candidates.length < logits.length) {
       this.candidates = new Int32Array(logits.length);
       this.logits = new Float32Array(logits.length);
       this.logitBits = new Int32Array(this.logits.buffer);
       this.weights = new Float64Array(logits.length);
     }
+    const { candidates, logits: taken } = this;
+    const least = Math.max(floor, -MAX_FLOAT32);
     let count = 0;
     for (let id = 0; id < logits.length; id++) {
-      this.candidates[count] = id;
-      this.logits[count] = logits[id]! + 0; // -0 becomes 0: equal logits have equal bits
-      if (logits[id]! > -Infinity) count++;
+      const logit = logits[id]!;
+      if (!(logit >= least)) continue;
+      candidates[count] = id;
+      taken[count++] = logit + 0; // -0 becomes 0: equal logits have equal bits
     }
     this.count = count;
   }
