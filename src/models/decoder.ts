@@ -15,6 +15,8 @@ export function tables(
   { embedding = 'model.embed_tokens', output = 'lm_head', bias = false } = {},
 ): Tables {
   const shape = [c.vocab, c.dim] as const;
+  // What older files hold of rope.
+  m.ignore(/\.rotary_emb\.inv_freq$/);
   if (!c.tied) {
     return {
       embedding: m.matrix('embedding', 'embedding', `${embedding}.weight`, shape),

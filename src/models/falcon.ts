@@ -66,7 +66,6 @@ function read(json: Config): FalconConfig {
 }
 
 function weights(m: Manifest, c: FalconConfig): LayerNormWeights {
-  m.ignore(/\.rotary_emb\.inv_freq$/);
   const kv = c.kvHeads * c.headDim;
   const layer = (i: number): LayerNormLayer => {
     const [file, ours] = [`transformer.h.${i}`, `layers.${i}`];

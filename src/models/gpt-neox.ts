@@ -34,7 +34,7 @@ function read(json: Config): GptNeoXConfig {
 }
 
 function weights(m: Manifest, c: GptNeoXConfig): LayerNormWeights {
-  m.ignore(/\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/);
+  m.ignore(/\.attention\.(bias|masked_bias)$/);
   const layer = (i: number): LayerNormLayer => {
     const [file, ours] = [`gpt_neox.layers.${i}`, `layers.${i}`];
     const norm = (name: string, tensor: string): Norm =>

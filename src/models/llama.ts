@@ -82,7 +82,6 @@ export function readLlama(json: Config, defaults: LlamaDefaults = {}): LlamaConf
 }
 
 function weights(m: Manifest, c: LlamaConfig): Weights {
-  m.ignore(/\.rotary_emb\.inv_freq$/);
   const [attended, kv] = [c.heads * c.headDim, c.kvHeads * c.headDim];
   const layer = (i: number): Layer => {
     const [file, ours] = [`model.layers.${i}`, `layers.${i}`];

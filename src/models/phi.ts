@@ -29,7 +29,6 @@ function read(json: Config): PhiConfig {
 }
 
 function weights(m: Manifest, c: PhiConfig): LayerNormWeights {
-  m.ignore(/\.rotary_emb\.inv_freq$/);
   const [attended, kv] = [c.heads * c.headDim, c.kvHeads * c.headDim];
   const layer = (i: number): LayerNormLayer => {
     const [file, ours] = [`model.layers.${i}`, `layers.${i}`];

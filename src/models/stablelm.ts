@@ -31,7 +31,6 @@ function read(json: Config): StableLmConfig {
 }
 
 function weights(m: Manifest, c: StableLmConfig): LayerNormWeights {
-  m.ignore(/\.rotary_emb\.inv_freq$/);
   const [attended, kv] = [c.heads * c.headDim, c.kvHeads * c.headDim];
   const layer = (i: number): LayerNormLayer => {
     const [file, ours] = [`model.layers.${i}`, `layers.${i}`];
