@@ -37,7 +37,8 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
   let backend: Backend | undefined;
   try {
     const policy = parsePolicy(quantize);
-    const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden });
+    const { origin } = files;
+    const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden, origin });
     const contextLength = contextOf(description.config.contextLength, settings);
     const tokenizer = files.metadata ? undefined : await readTokenizer(folder);
     const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * description.config.vocab))));
@@ -83,7 +84,8 @@ export async function describe(
   const asked = quantize === undefined ? undefined : parsePolicy(quantize);
   const files = await openModel(folder, file);
   try {
-    return buildModel(files.config, files.tensors, { policy: asked ?? parsePolicy(files.defaultPolicy) });
+    const policy = asked ?? parsePolicy(files.defaultPolicy);
+    return buildModel(files.config, files.tensors, { policy, origin: files.origin });
   } finally {
     await files.close();
   }

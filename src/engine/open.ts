@@ -8,7 +8,7 @@ import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { viewTensor } from '../formats/views.ts';
 import { ggufModel, ropeTensors } from '../models/gguf.ts';
 import { defaultPolicy } from '../models/policy.ts';
-import type { TensorShape } from '../models/weights.ts';
+import type { ModelOrigin, TensorShape } from '../models/weights.ts';
 import { weightType } from '../quant/ggml.ts';
 
 /** Longest rope factors that are read: one per pair of a head. */
@@ -24,6 +24,8 @@ export interface OpenModel {
   tensor(name: string): TensorData;
   /** Names of the weight files. */
   readonly files: readonly string[];
+  /** For messages about a GGUF file. */
+  readonly origin?: ModelOrigin;
   /** Of a GGUF file; it may hold a vocabulary and a chat template. */
   readonly metadata?: GgufMetadata;
   /** The storage policy of models of this format: GGUF files are stored as somebody wanted them. */
@@ -74,6 +76,7 @@ async function openGgufModel(folder: FileFolder, file: string): Promise<OpenMode
         return tensorData(viewTensor(key, tensors.get(view.source)!, view));
       },
       files: checkpoint.files,
+      origin: model.origin,
       metadata,
       defaultPolicy: 'none',
       close: () => checkpoint.close(),

@@ -200,7 +200,7 @@ function differenceOf(plan: Plan, { metadata, tensors }: GgufModelToWrite): stri
   let read: Plan;
   try {
     const model = ggufModel({ name: 'the file', metadata, tensors: shapes, ropeFactors });
-    read = buildModel(model.config, model.tensors, { policy: parsePolicy('none') }).plan;
+    read = buildModel(model.config, model.tensors, { policy: parsePolicy('none'), origin: model.origin }).plan;
   } catch (error) {
     if (error instanceof ModelError) return error.message.replaceAll('\n', ' ');
     throw error;

@@ -5,8 +5,8 @@ import type { TensorView } from '../formats/views.ts';
 import { GgufConfig } from './gguf-config.ts';
 import { familyOf, ggufArchitectures } from './gguf-families.ts';
 import type { Family, GgufFacts, HeadCounts, Settings } from './gguf-family.ts';
-import { fillExpert, huggingFaceName } from './gguf-names.ts';
-import type { TensorShape } from './weights.ts';
+import { fillExpert, ggufName, huggingFaceName } from './gguf-names.ts';
+import type { ModelOrigin, TensorShape } from './weights.ts';
 
 export interface GgufTensors {
   /** For messages. */
@@ -21,6 +21,7 @@ export interface GgufModel {
   readonly config: Settings;
   /** By their names in Hugging Face; names that no table knows stay as they are. */
   readonly tensors: ReadonlyMap<string, TensorShape & { readonly view: TensorView }>;
+  readonly origin: ModelOrigin;
 }
 
 /** Most experts of a layer; a file may claim any number of empty ones. */
@@ -41,7 +42,8 @@ export function ggufModel(file: GgufTensors): GgufModel {
   }
   checkSizes(metadata, file.tensors.size);
   const config = readSettings(family, facts, file);
-  return { config, tensors: viewTensors(family, metadata, file) };
+  const origin = { file: file.name, nameOf: (tensor: string) => ggufName(family.names, tensor)?.name ?? tensor };
+  return { config, tensors: viewTensors(family, metadata, file), origin };
 }
 
 /** What no forward could do with, told in the file's own words. */

@@ -20,7 +20,7 @@ import { qwen2, qwen3 } from './qwen.ts';
 import { smollm3 } from './smollm3.ts';
 import { stablelm } from './stablelm.ts';
 import { starcoder2 } from './starcoder2.ts';
-import { Manifest, type TensorShape } from './weights.ts';
+import { Manifest, type ModelOrigin, type TensorShape } from './weights.ts';
 
 /** What every decoder has. */
 export interface Sizes {
@@ -83,6 +83,8 @@ export interface BuildModelOptions {
   readonly policy: StoragePolicy;
   /** Keep hidden states for inspection: taps hidden.0 .. hidden.L and final. */
   readonly taps?: boolean;
+  /** For messages, where it is not config.json: what says the settings, and its name of a tensor. */
+  readonly origin?: ModelOrigin;
 }
 
 /** @throws ModelError for an unknown model_type, a bad config, and all tensors that do not fit, named at once */
@@ -91,13 +93,14 @@ export function buildModel(
   tensors: ReadonlyMap<string, TensorShape>,
   options: BuildModelOptions,
 ): ModelDescription {
-  const json = new Config(config);
+  const file = options.origin?.file ?? 'config.json';
+  const json = new Config(config, file);
   const modelType = json.text('model_type', '');
   if (!Object.hasOwn(architectures, modelType)) {
     const found = modelType
       ? `model_type ${JSON.stringify(modelType.slice(0, 80))} is not known`
       : 'model_type is missing';
-    throw new ModelError('UnknownModelType', `config.json: ${found}; known are ${modelTypes.join(', ')}`);
+    throw new ModelError('UnknownModelType', `${file}: ${found}; known are ${modelTypes.join(', ')}`);
   }
   if (json.has('quantization_config')) json.fail('quantization_config', 'absent: take the weights before quantization');
   const architecture = architectures[modelType as keyof typeof architectures];
@@ -109,10 +112,10 @@ function build<C extends Sizes, W>(
   architecture: Architecture<C, W>,
   json: Config,
   tensors: ReadonlyMap<string, TensorShape>,
-  { policy, taps }: BuildModelOptions,
+  { policy, taps, origin }: BuildModelOptions,
 ): Pick<ModelDescription, 'config' | 'parameters' | 'plan'> {
   const config = architecture.read(json);
-  const manifest = new Manifest(tensors, policy);
+  const manifest = new Manifest(tensors, policy, origin);
   const weights = architecture.weights(manifest, config);
   const planned = manifest.finish();
   const builder = new PlanBuilder({ taps });

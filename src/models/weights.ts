@@ -19,6 +19,13 @@ export interface TensorShape {
   readonly transposed?: boolean;
 }
 
+/** A file that is not in Hugging Face's words. */
+export interface ModelOrigin {
+  readonly file: string;
+  /** Its name of a tensor. */
+  nameOf(tensor: string): string;
+}
+
 /** What a tensor of the file may stay as, with the reason where that is another type. */
 interface Stored {
   readonly storage: Storage;
@@ -58,13 +65,15 @@ interface Fused<Name extends string> {
 export class Manifest {
   readonly #tensors: ReadonlyMap<string, TensorShape>;
   readonly #policy: StoragePolicy;
+  readonly #origin: ModelOrigin | undefined;
   readonly #weights: PlannedWeight[] = [];
   readonly #used = new Set<string>();
   readonly #problems: string[] = [];
 
-  constructor(tensors: ReadonlyMap<string, TensorShape>, policy: StoragePolicy) {
+  constructor(tensors: ReadonlyMap<string, TensorShape>, policy: StoragePolicy, origin?: ModelOrigin) {
     this.#tensors = tensors;
     this.#policy = policy;
+    this.#origin = origin;
   }
 
   has(tensor: string): boolean {
@@ -175,11 +184,16 @@ export class Manifest {
   /** @throws ModelError naming every missing, misshapen and unknown tensor */
   finish(): readonly PlannedWeight[] {
     for (const [name, { shape }] of this.#tensors) {
-      if (!this.#used.has(name)) this.#problems.push(`${name}: not expected, found [${shape.join(', ')}]`);
+      if (!this.#used.has(name))
+        this.#problems.push(`${this.#nameOf(name)}: not expected, found [${shape.join(', ')}]`);
     }
     if (this.#problems.length) {
       const count = this.#problems.length === 1 ? 'a tensor does' : `${this.#problems.length} tensors do`;
-      throw new ModelError('TensorMismatch', `${count} not fit config.json:`, this.#problems);
+      throw new ModelError(
+        'TensorMismatch',
+        `${count} not fit ${this.#origin?.file ?? 'config.json'}:`,
+        this.#problems,
+      );
     }
     return this.#weights;
   }
@@ -189,13 +203,17 @@ export class Manifest {
     return instead !== undefined && decision.storage === storage ? { storage, reason: instead } : decision;
   }
 
+  #nameOf(tensor: string): string {
+    return this.#origin?.nameOf(tensor) ?? tensor;
+  }
+
   /** How the file stores the tensor; a problem is noted and answered with f32. */
   #find(tensor: string, expected: readonly number[]): Stored {
     this.#used.add(tensor);
     const found = this.#tensors.get(tensor);
     const wanted = `[${expected.join(', ')}]`;
     const problem = (what: string): Stored => {
-      const text = `${tensor}: expected ${wanted}, ${what}`;
+      const text = `${this.#nameOf(tensor)}: expected ${wanted}, ${what}`;
       if (!this.#problems.includes(text)) this.#problems.push(text);
       return { storage: 'f32' };
     };

@@ -3,12 +3,14 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
 import { ModelError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 import { openGguf } from '../../src/formats/gguf.ts';
 import type { GgufValue } from '../../src/formats/gguf-types.ts';
 import { ggufModel } from '../../src/models/gguf.ts';
+import { ggufArchitectures } from '../../src/models/gguf-families.ts';
 import { buildModel } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
 import { load } from '../../src/node.ts';
@@ -69,7 +71,7 @@ async function rebuilt(
     const [metadata, tensors] = [new Map(checkpoint.metadata), new Map(checkpoint.tensors)];
     change(metadata, tensors);
     const model = ggufModel({ name: file, metadata, tensors, ropeFactors: new Map() });
-    return buildModel(model.config, model.tensors, { policy: parsePolicy('none') });
+    return buildModel(model.config, model.tensors, { policy: parsePolicy('none'), origin: model.origin });
   } finally {
     await checkpoint.close();
   }
@@ -134,9 +136,56 @@ test('B17: all tensors that do not fit are named in one error', async () => {
   };
   await assert.rejects(rebuilt('llama-f32.gguf', change), (error) => {
     assert.ok(error instanceof ModelError);
-    assert.equal(error.problems.length, 3, error.message);
+    assert.match(error.message, /^3 tensors do not fit llama-f32\.gguf:/);
+    assert.deepEqual(error.problems, [
+      'blk.0.attn_q.weight: expected [64, 64], missing',
+      'blk.1.ffn_up.weight: expected [160, 64], found [160, 63]',
+      'blk.7.surprise: not expected, found [1]',
+    ]);
     return true;
   });
+});
+
+test('B20: no change of the metadata does more harm than an error', async () => {
+  const checkpoint = await openGguf(nodeFolder(folder), 'llama-f32.gguf');
+  await checkpoint.close();
+  const { metadata, tensors } = checkpoint;
+  const keys = [...metadata.keys()].filter((key) => !key.startsWith('tokenizer.ggml.t'));
+  const names = [...tensors.keys()];
+  const value: fc.Arbitrary<GgufValue> = fc.oneof(
+    fc.constantFrom(0, 1, 2, 3, 64, 2 ** 24, 2 ** 31).map(u32),
+    fc.double().map(f32),
+    fc.string().map((value): GgufValue => ({ type: 'string', value })),
+    fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n).map((value): GgufValue => ({ type: 'int64', value })),
+    fc.int32Array({ maxLength: 3 }).map((value): GgufValue => ({ type: 'array', of: 'int32', value })),
+  );
+  const shapes = fc.array(fc.constantFrom(0, 1, 63, 64, 480, 2 ** 40), { maxLength: 4 });
+  const changes = fc.record({
+    metadata: fc.array(fc.tuple(fc.constantFrom(...keys, 'llama.expert_count', 'llama.attention.key_length'), value), {
+      maxLength: 3,
+    }),
+    architecture: fc.option(fc.constantFrom(...ggufArchitectures), { nil: undefined }),
+    shape: fc.option(fc.tuple(fc.constantFrom(...names), shapes), { nil: undefined }),
+  });
+  let built = 0;
+  const property = fc.property(changes, ({ metadata: values, architecture, shape }) => {
+    const changed = new Map([...metadata, ...values]);
+    if (architecture) {
+      for (const [key, value] of metadata) changed.set(key.replace(/^llama\./, `${architecture}.`), value);
+      changed.set('general.architecture', { type: 'string', value: architecture });
+    }
+    const shaped = new Map<string, { dtype: string; shape: readonly number[] }>(tensors);
+    if (shape) shaped.set(shape[0], { dtype: 'F32', shape: shape[1] });
+    try {
+      const model = ggufModel({ name: 'x', metadata: changed, tensors: shaped, ropeFactors: new Map() });
+      buildModel(model.config, model.tensors, { policy: parsePolicy('none'), origin: model.origin });
+      built++;
+    } catch (error) {
+      assert.ok(error instanceof ModelError, `${error instanceof Error ? error.stack : error}`);
+    }
+  });
+  fc.assert(property, { numRuns: 2000 });
+  assert.ok(built > 0, 'some changes do no harm');
 });
 
 test('per-layer lists of one value, biases and rope scaling are read', async () => {
