@@ -55,7 +55,10 @@ export function convertTensor(recipe: Recipe, { metrics, onBytes, signal }: Conv
   const meter = metrics ? new ErrorMeter() : undefined;
 
   async function* converted({ quantize, dequantize }: WeightType): AsyncGenerator<Uint8Array> {
+    let first = 0;
     for await (const values of recipe.values ? [recipe.values] : valuesOf(recipe)) {
+      checkFinite(recipe, values, first);
+      first += values.length;
       // Writable types have one.
       const bytes = quantize!(values);
       meter?.add(values, dequantize(bytes));
@@ -82,6 +85,18 @@ export function convertTensor(recipe: Recipe, { metrics, onBytes, signal }: Conv
     data: { [Symbol.asyncIterator]: data },
     error: () => meter?.error,
   };
+}
+
+/** A scale of a block may be no number: everything that meets it would be none. */
+function checkFinite({ name, shape }: Recipe, values: Float32Array, first: number): void {
+  const bad = values.findIndex((value) => !Number.isFinite(value));
+  if (bad < 0) return;
+  const [at, width] = [first + bad, shape.at(-1) ?? 1];
+  const place = `row ${Math.floor(at / width)}, column ${at % width}`;
+  throw new ModelError(
+    'NotFinite',
+    `${name}: expected finite values, found ${values[bad]} in ${place}: get the file again`,
+  );
 }
 
 const bytesOf = ({ block, bytes }: WeightType, shape: readonly number[]): number => (countOf(shape) / block) * bytes;

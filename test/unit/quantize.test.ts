@@ -151,6 +151,21 @@ test('what cannot be written is said before anything is written', async () => {
   assert.ok((await readFile(taken)).length > 1e6);
 });
 
+test('B18: scales that are no numbers are found, with their place', async () => {
+  const file = join(scratch, 'damaged.gguf');
+  const bytes = await readFile(`${golden}/gguf/llama-256-q8_0.gguf`);
+  const checkpoint = await openGguf(nodeFolder(`${golden}/gguf`), 'llama-256-q8_0.gguf');
+  const { offset } = checkpoint.tensors.get('blk.1.ffn_up.weight')!;
+  await checkpoint.close();
+  // The scale of the third block of row 5: f16 infinity.
+  bytes.writeUInt16LE(0x7c00, offset + (5 * 8 + 2) * 34);
+  await writeFile(file, bytes);
+  await assert.rejects(quantizeModel(file, join(scratch, 'never.gguf'), { to: 'q4_0' }), {
+    code: 'NotFinite',
+    message: /^blk\.1\.ffn_up\.weight: .* row 5, column 64: /,
+  });
+});
+
 test('an abort leaves no file', async () => {
   const folder = await mkdtemp(join(scratch, 'abort-'));
   const stop = new AbortController();
