@@ -1,5 +1,6 @@
 /** What an engine needs from a backend: weights in, rows in, logits out. */
 import type { Plan, PlannedWeight } from '../plan/step.ts';
+import type { BlockStorage } from '../quant/storage.ts';
 
 /** Rows of one forward. Rows of one sequence are neighbours with rising positions, each one above what its cache holds. */
 export interface Batch {
@@ -31,13 +32,15 @@ export function sequenceLengths({ pages, positions, sequences, lengths }: Batch)
 /** Positions per page of the key/value cache. Attention adds up page by page, so this number is part of the results' bits. */
 export const PAGE = 64;
 
-/** Bytes of one tensor of a file, as the file stores them (row-major, little-endian). */
+/** The values of one tensor of a file, row-major, little-endian: as the file stores them, or as blocks stand for them. */
 export interface TensorData {
   readonly dtype: 'f32' | 'f16' | 'bf16';
   readonly shape: readonly number[];
   readonly byteLength: number;
   /** Fills `target` with the bytes from `start` (relative to the tensor). */
   readInto(start: number, target: Uint8Array): Promise<void>;
+  /** The file's own bytes, where they are blocks that weights may be stored in: rows are whole blocks. */
+  readonly blocks?: { readonly storage: BlockStorage; readInto(start: number, target: Uint8Array): Promise<void> };
 }
 
 export interface LoadTimes {

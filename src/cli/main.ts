@@ -11,7 +11,8 @@ import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
 import { isExpected, reportError } from './terminal.ts';
 
-const policyHelp = 'none, q8_0, q4_0, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024)';
+const policyHelp =
+  'none, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024)';
 
 async function program(finish: (code: number) => void): Promise<Command> {
   const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -56,6 +57,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
     .option('--timeout <seconds>', 'end with the text so far')
     .option('--ignore-eos', 'go on after an end token')
+    .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
     .option('--threads <n>', 'default: the cores there are')
     .option('--quantize <policy>', policyHelp)
     .option('--backend <name>', 'wasm or reference')

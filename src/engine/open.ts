@@ -10,6 +10,7 @@ import { ggufModel, ropeTensors } from '../models/gguf.ts';
 import { defaultPolicy } from '../models/policy.ts';
 import type { ModelOrigin, TensorShape } from '../models/weights.ts';
 import { weightType } from '../quant/ggml.ts';
+import { type BlockStorage, storageLayout } from '../quant/storage.ts';
 
 /** Longest rope factors that are read: one per pair of a head. */
 const MOST_FACTORS = 4096;
@@ -110,11 +111,13 @@ export function tensorData(tensor: CheckpointTensor): TensorData {
   if (name === 'f32' || name === 'f16' || name === 'bf16') return { ...tensor, dtype: name };
   // The weights manifest has refused every other type.
   const { block, bytes, dequantize } = weightType(name)!;
+  const storage = Object.hasOwn(storageLayout, name) ? (name as BlockStorage) : undefined;
   const step = DECODE_VALUES / block;
   return {
     dtype: 'f32',
     shape: tensor.shape,
     byteLength: (tensor.byteLength / bytes) * block * 4,
+    blocks: storage && { storage, readInto: (start, target) => tensor.readInto(start, target) },
     async readInto(start, target) {
       const blockBytes = block * 4;
       const last = Math.ceil((start + target.length) / blockBytes);

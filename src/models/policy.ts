@@ -3,6 +3,7 @@
  *
  *   none                          every weight as the file stores it
  *   q8_0, q4_0                    all linear layers
+ *   q4_k, q5_k, q6_k              the same, with scales searched for: seconds to minutes of loading, in one thread
  *   q8_0:min-dim=1024             a linear layer is left as it is where max(in, out) < 1024
  *   q8_0,ffn=q4_0,output=none     overrides by role: attention, ffn, output, embedding
  */
@@ -14,12 +15,13 @@ import { type Storage, storageLayout } from '../quant/storage.ts';
 export const defaultPolicy = 'q8_0:min-dim=1024';
 
 type Target = 'none' | Storage;
-const targets: readonly Target[] = ['none', 'f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+const bases = ['none', 'q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k'] as const;
+const targets: readonly Target[] = [...bases, 'f32', 'f16', 'bf16'];
 const overridable = ['attention', 'ffn', 'output', 'embedding'] as const;
 
 export interface StoragePolicy {
   readonly text: string;
-  readonly base: 'none' | 'q8_0' | 'q4_0';
+  readonly base: (typeof bases)[number];
   /** Layers with max(in, out) below stay as they are; 0: all are quantized. */
   readonly minDim: number;
   readonly overrides: ReadonlyMap<WeightRole, Target>;
@@ -28,13 +30,15 @@ export interface StoragePolicy {
 /** @throws OptionError */
 export function parsePolicy(text: string): StoragePolicy {
   const expected =
-    'none, q8_0, q8_0:min-dim=N, q4_0 or q4_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, output, embedding';
+    'none, q8_0, q4_0, q4_k, q5_k or q6_k, each but none also as q8_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, ' +
+    'output, embedding';
   const fail = (): never => {
     throw new OptionError('quantize', expected, text);
   };
   const [head, ...rest] = text.split(',');
-  const match = /^(none|q8_0|q4_0)(?::min-dim=(\d{1,9}))?$/.exec(head!) ?? fail();
-  if (match[1] === 'none' && match[2] !== undefined) fail();
+  const match = /^([a-z\d_]+)(?::min-dim=(\d{1,9}))?$/.exec(head!) ?? fail();
+  const base = bases.find((known) => known === match[1]) ?? fail();
+  if (base === 'none' && match[2] !== undefined) fail();
   const overrides = new Map<WeightRole, Target>();
   for (const part of rest) {
     const [role, target, ...more] = part.split('=');
@@ -43,7 +47,7 @@ export function parsePolicy(text: string): StoragePolicy {
     if (knownRole === undefined || knownTarget === undefined || more.length || overrides.has(knownRole)) fail();
     overrides.set(knownRole!, knownTarget!);
   }
-  return { text, base: match[1] as StoragePolicy['base'], minDim: Number(match[2] ?? 0), overrides };
+  return { text, base, minDim: Number(match[2] ?? 0), overrides };
 }
 
 export interface Decision {

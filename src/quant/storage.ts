@@ -17,6 +17,9 @@ export const storageLayout: Readonly<Record<Storage, { readonly block: number; r
   q6_k: q6_kLayout,
 };
 
+/** Those whose scales are searched for: no kernel quantizes to them. */
+export const kTypes: readonly Storage[] = ['q4_k', 'q5_k', 'q6_k'];
+
 /** Whether products with such weights quantize their activations, see activations.ts. */
 export const isBlockStorage = (storage: Storage): storage is BlockStorage => storageLayout[storage].block > 1;
 

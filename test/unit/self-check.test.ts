@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { portable } from '../../src/backend/wasm/choice.ts';
 import type { WasmHost } from '../../src/backend/wasm/host.ts';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { chooseKernels } from '../../src/backend/wasm/probe.ts';
+import { selfCheck } from '../../src/backend/wasm/self-check.ts';
 import { loadModel } from '../../src/engine/load.ts';
 import { embeddedModel, locate } from '../../src/node.ts';
+import { type Storage, storageLayout } from '../../src/quant/storage.ts';
 
 /** Breaks what `breaks` picks: kernels that do not compile stand for all that a machine can get wrong. */
 function brokenHost(breaks: (wide: boolean) => boolean): WasmHost {
@@ -17,6 +21,13 @@ function brokenHost(breaks: (wide: boolean) => boolean): WasmHost {
     },
   };
 }
+
+test('the machine kernels and the portable ones pass the check in every storage', async () => {
+  const host = nodeHost();
+  const storages = Object.keys(storageLayout) as Storage[];
+  for (const choice of [chooseKernels(host), portable, { ...portable, q4: 'quads' } as const])
+    assert.equal(await selfCheck({ host, choice }, storages), undefined, JSON.stringify(choice));
+});
 
 test('kernels that fail their check are replaced by the portable ones, with a warning', async (t) => {
   if (!nodeHost().widens) return t.skip('this engine has no wide code to break');

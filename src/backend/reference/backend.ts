@@ -3,6 +3,7 @@
 import { LanewiseError } from '../../errors.ts';
 import { type Plan, type PlannedWeight, sourceRow } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
+import { isBlockStorage } from '../../quant/storage.ts';
 import type {
   Backend,
   BackendOptions,
@@ -60,9 +61,11 @@ function hold({ shape, source, storage }: PlannedWeight, tensor: TensorData, byt
       values[r * columns + c] = file[source.transposed ? c * outputs + row : row * columns + c]! + source.plus;
     }
   }
+  // Blocks of the file are kept as they are.
+  const kept = tensor.blocks?.storage === storage && !source.transposed;
   return {
-    values: dequantize(storage, quantize(storage, values)),
-    quantized: storage === 'q8_0' || storage === 'q4_0',
+    values: kept ? values : dequantize(storage, quantize(storage, values)),
+    quantized: isBlockStorage(storage),
   };
 }
 

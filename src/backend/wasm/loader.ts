@@ -1,19 +1,28 @@
 /** Streams the weights: one slab at a time into staging memory, packed there by all threads. */
-import { packKernel, packName, packVectorKernel, packVectorWords, packWords } from '../../kernels/pack.ts';
+import {
+  type PackedStorage,
+  packKernel,
+  packName,
+  packVectorKernel,
+  packVectorWords,
+  packWords,
+} from '../../kernels/pack.ts';
+import { packStoredKernel, packStoredName } from '../../kernels/pack-stored.ts';
 import { RECORD_BYTES } from '../../kernels/record.ts';
 import { flags } from '../../kernels/walker.ts';
+import { isBlockStorage } from '../../quant/storage.ts';
 import type { BackendOptions, LoadTimes, TensorData } from '../backend.ts';
 import { type Choice, q8Layout } from './choice.ts';
 import type { KernelSet } from './kernel-set.ts';
 import type { Memory, MemoryMap } from './memory-map.ts';
 import type { PlanPart } from './parts.ts';
 import type { Pool } from './pool.ts';
+import { type SlabSource, slabSource, valueBytes } from './slab-sources.ts';
 import { planSlabs, type Slab, type SlabPart, slabBytes } from './slabs.ts';
 
 const STAGING_BYTES = 8 * 1024 * 1024;
 /** A slab is read in as many parts at once, so that the operating system copies with several threads. */
 const READS = 2;
-const bytesPerValue = { f32: 4, f16: 2, bf16: 2 } as const;
 
 interface PackStep {
   readonly kernel: number;
@@ -21,6 +30,7 @@ interface PackStep {
 }
 interface LoadStep {
   readonly slab: Slab;
+  readonly source: SlabSource;
   readonly packs: readonly PackStep[];
   /** Whether packing quantizes (else it only interleaves). */
   readonly quantizes: boolean;
@@ -46,16 +56,31 @@ export function planLoad(
     tensors.set(name, known);
     return known;
   };
+  const sources = new Map<string, SlabSource>();
+  const wanted = [...plan.weights.entries()]
+    .filter(([id, { shares }]) => weights.has(id) && shares === undefined)
+    .map(([index, weight]) => {
+      const source = slabSource(weight, index, find(weight.source.tensor));
+      sources.set(source.name, source);
+      return { index, weight: source.weight };
+    });
   const slabs = planSlabs(
-    [...plan.weights.entries()].filter(([id]) => weights.has(id)).map(([index, weight]) => ({ index, weight })),
-    (name) => find(name).shape,
-    (name) => bytesPerValue[find(name).dtype],
+    wanted,
+    (name) => sources.get(name)!.shape,
+    (name) => valueBytes(sources.get(name)!.type),
     STAGING_BYTES,
   );
   const pack = (slab: Slab, part: SlabPart): PackStep => {
     const weight = plan.weights[part.weight]!;
-    const source = find(slab.tensor).dtype;
+    const source = sources.get(slab.tensor)!.type;
     const address = map.weights[part.weight]!;
+    if (isBlockStorage(source)) {
+      const variant = { storage: source, q8: q8Layout(choice) };
+      const name = packStoredName(variant);
+      const kernel = kernels.index(name, name, (m) => packStoredKernel(m, variant));
+      const matrix = { address, k: weight.shape[1]! };
+      return { kernel, words: (staging) => packWords(source, matrix, { ...part, source: staging + part.offset }) };
+    }
     if (weight.shape.length === 1) {
       const kernel = kernels.index('pack vectors', source, (m) => packVectorKernel(m, source));
       const { plus } = weight.source;
@@ -67,7 +92,8 @@ export function planLoad(
     const variant = {
       source,
       order: weight.source.transposed ? 'columns' : 'rows',
-      storage: weight.storage,
+      // Only these are made of single values, see slab-sources.ts.
+      storage: weight.storage as PackedStorage,
       q8: q8Layout(choice),
     } as const;
     const name = packName(variant);
@@ -80,8 +106,11 @@ export function planLoad(
   };
   return slabs.map((slab) => ({
     slab,
+    source: sources.get(slab.tensor)!,
     packs: slab.parts.map((part) => pack(slab, part)),
-    quantizes: slab.parts.some(({ weight }) => ['q8_0', 'q4_0'].includes(plan.weights[weight]!.storage)),
+    quantizes:
+      !isBlockStorage(sources.get(slab.tensor)!.type) &&
+      slab.parts.some(({ weight }) => isBlockStorage(plan.weights[weight]!.storage)),
   }));
 }
 
@@ -91,7 +120,7 @@ export const loadBytes = (steps: readonly LoadStep[]): number =>
 /** Reads and packs a part. The place of its cache holds the slabs meanwhile. */
 export async function runLoad(
   steps: readonly LoadStep[],
-  { tensor, signal }: BackendOptions,
+  { signal }: BackendOptions,
   { index: memoryIndex, map }: LoadTarget,
   memory: Memory,
   pool: Pool,
@@ -101,10 +130,10 @@ export async function runLoad(
   // Kernels read whole vectors: the last ones may reach beyond a slab's end.
   memory.reserve('the staging area', map.cache + largest + 64);
   let [readMs, quantizeMs, packMs, bytesRead] = [0, 0, 0, 0];
-  for (const { slab, packs, quantizes } of steps) {
+  for (const { slab, source, packs, quantizes } of steps) {
     signal?.throwIfAborted();
     const start = performance.now();
-    await readSlab(tensor(slab.tensor), slab, map.cache, memory);
+    await readSlab(source, slab, map.cache, memory);
     const read = performance.now();
     for (const [index, { kernel, words }] of packs.entries()) {
       const last = index === packs.length - 1;
@@ -114,7 +143,8 @@ export async function runLoad(
     }
     await pool.run(memoryIndex, map.tape, packs.length);
     const packed = performance.now();
-    readMs += read - start;
+    if (source.quantizes) quantizeMs += read - start;
+    else readMs += read - start;
     if (quantizes) quantizeMs += packed - read;
     else packMs += packed - read;
     bytesRead += slabBytes(slab);
@@ -123,7 +153,7 @@ export async function runLoad(
   return { readMs, quantizeMs, packMs, bytesRead };
 }
 
-async function readSlab(source: TensorData, slab: Slab, address: number, memory: Memory): Promise<void> {
+async function readSlab(source: SlabSource, slab: Slab, address: number, memory: Memory): Promise<void> {
   const part = Math.ceil(slabBytes(slab) / READS / 4096) * 4096;
   const reads: Promise<void>[] = [];
   let to = address;

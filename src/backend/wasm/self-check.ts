@@ -1,15 +1,19 @@
 /** A toy plan through the kernels of a choice and through the reference: what a machine gets wrong must not reach a text. */
 import { PlanBuilder, type Weight } from '../../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
-import { type Storage, storageBytes } from '../../quant/storage.ts';
+import { dequantize, quantize } from '../../quant/codec.ts';
+import { type BlockStorage, kTypes, type Storage, storageBytes, storageLayout } from '../../quant/storage.ts';
 import { type Backend, type BackendOptions, PAGE, type TensorData } from '../backend.ts';
 import { createReferenceBackend } from '../reference/backend.ts';
 import { type BuildOptions, buildBackend } from './backend.ts';
 
-const DIM = 64;
 const HEADS = 2;
 const VOCAB = 48;
 const ROWS = 7;
+/** Columns of a matrix: at least a block. */
+const widthOf = (storage: Storage): number => Math.max(64, storageLayout[storage].block);
+/** Different rows of a matrix in blocks: quantizing all would take longer than the check. No multiple of a group's rows. */
+const PATTERN = 23;
 /** Quantized activations on the border between two values may round either way; broken kernels are off by far more. */
 const TOLERANCE = 0.02;
 
@@ -23,7 +27,7 @@ export async function selfCheck(
       plan: toyPlan(storage),
       maxRows: ROWS,
       maxWanted: ROWS,
-      tensor: noiseTensor,
+      tensor: (name) => noiseTensor(name, storage),
     };
     try {
       const expected = await logitsOf(await createReferenceBackend(backendOptions));
@@ -40,6 +44,7 @@ export async function selfCheck(
 
 /** Two layers' worth of every kind of step. */
 function toyPlan(storage: Storage): Plan {
+  const dim = widthOf(storage);
   const weights: PlannedWeight[] = [];
   const weight = (name: string, shape: readonly number[], stored: Storage = storage): Weight => {
     const source = { tensor: `${shape.join('x')}`, transposed: false, first: 0, plus: 0 };
@@ -49,56 +54,71 @@ function toyPlan(storage: Storage): Plan {
     return { id, shape };
   };
   const linear = (name: string, out: number) => ({
-    weight: weight(name, [out, DIM]),
+    weight: weight(name, [out, dim]),
     bias: weight(`${name}.bias`, [out], 'f32'),
   });
-  const norm = { weight: weight('norm', [DIM], 'f32'), bias: weight('norm.bias', [DIM], 'f32') };
+  const norm = { weight: weight('norm', [dim], 'f32'), bias: weight('norm.bias', [dim], 'f32') };
   const p = new PlanBuilder();
   const rope = p.rope({
     name: 'rope',
-    rotary: DIM / HEADS,
-    frequencies: new Float32Array(DIM / HEADS / 2).fill(0.3),
+    rotary: dim / HEADS,
+    frequencies: new Float32Array(dim / HEADS / 2).fill(0.3),
     magnitude: 1,
   });
-  const x = p.embedTokens(weight('embedding', [VOCAB, DIM]), 3);
+  const x = p.embedTokens(weight('embedding', [VOCAB, dim]), 3);
   const h = p.layerNorm(x, norm, 1e-5);
   const [q, k] = [
-    p.rotate(p.matmul(h, linear('q', DIM)), HEADS, rope),
-    p.rotate(p.matmul(h, linear('k', DIM)), HEADS, rope),
+    p.rotate(p.matmul(h, linear('q', dim)), HEADS, rope),
+    p.rotate(p.matmul(h, linear('k', dim)), HEADS, rope),
   ];
-  const cache = p.cache({ kvHeads: HEADS, headDim: DIM / HEADS, window: 5 });
-  p.addMatmul(x, p.attention(q, k, p.matmul(h, linear('v', DIM)), cache, HEADS, 0.2), linear('o', DIM));
+  const cache = p.cache({ kvHeads: HEADS, headDim: dim / HEADS, window: 5 });
+  p.addMatmul(x, p.attention(q, k, p.matmul(h, linear('v', dim)), cache, HEADS, 0.2), linear('o', dim));
   const inner = p.rmsNorm(x, norm, 1e-5);
   p.add(
     x,
     p.activate(
       'silu',
-      p.matmul(inner, linear('gate', DIM)),
-      p.activate('gelu_tanh', p.matmul(inner, linear('up', DIM))),
+      p.matmul(inner, linear('gate', dim)),
+      p.activate('gelu_tanh', p.matmul(inner, linear('up', dim))),
     ),
   );
   p.add(x, p.activate('gelu', x));
   return p.finish(p.matmul(p.wantedRows(x), linear('output', VOCAB)), weights);
 }
 
-/** Values that depend on the shape only. */
-function noiseTensor(name: string): TensorData {
+/** Values that depend on the shape and storage only. Storages that no kernel quantizes to are given as blocks. */
+function noiseTensor(name: string, storage: Storage): TensorData {
   const shape = name.split('x').map(Number);
+  const count = shape.reduce((a, b) => a * b);
+  const isBlocks = shape.length === 2 && kTypes.includes(storage);
   let state = shape.reduce((a, b) => a * 31 + b, 7);
-  const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => {
+  const noise = Float32Array.from({ length: isBlocks ? Math.min(count, PATTERN * shape[1]!) : count }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state / 2 ** 31 - 1;
   });
-  const bytes = new Uint8Array(values.buffer);
+  const pattern = isBlocks ? quantize(storage, noise) : undefined;
+  const values = pattern ? dequantize(storage, pattern) : noise;
+  const bytes = repeated(new Uint8Array(values.buffer), count * 4);
   return {
     dtype: 'f32',
     shape,
     byteLength: bytes.length,
-    async readInto(start, target) {
-      target.set(bytes.subarray(start, start + target.length));
+    readInto: readerOf(bytes),
+    blocks: pattern && {
+      storage: storage as BlockStorage,
+      readInto: readerOf(repeated(pattern, storageBytes(storage, count))),
     },
   };
 }
+
+/** The bytes over and over. */
+const repeated = (bytes: Uint8Array, length: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => bytes[i % bytes.length]!);
+
+const readerOf =
+  (bytes: Uint8Array): TensorData['readInto'] =>
+  async (start, target) =>
+    target.set(bytes.subarray(start, start + target.length));
 
 async function logitsOf(backend: Backend): Promise<Float32Array> {
   backend.ensurePages(Math.ceil(ROWS / PAGE));
