@@ -83,12 +83,12 @@ async function lanewiseModel(shape: ShapeName, storage: GgufStorage): Promise<st
   return folder;
 }
 
-function peerModel(shape: ShapeName, storage: GgufStorage): string {
+async function peerModel(shape: ShapeName, storage: GgufStorage): Promise<string> {
   const file = path.join(cache, `${shape}-${storage}.gguf`);
   if (existsSync(file)) return file;
   console.error(`writing ${file}`);
   mkdirSync(cache, { recursive: true });
-  makeGguf(shape, storage, file);
+  await makeGguf(shape, storage, file);
   return file;
 }
 
@@ -124,7 +124,7 @@ async function compare(shape: ShapeName, storage: GgufStorage, settings: Setting
   const { repeat, ...common } = settings;
   const quantized = storage === 'q8_0' || storage === 'q4_0';
   const folder = await lanewiseModel(shape, storage);
-  const gguf = peerModel(shape, storage);
+  const gguf = await peerModel(shape, storage);
   const turns: Turn[][] = [[], []];
   const sides: Side[] = [];
   try {

@@ -1,133 +1,68 @@
-/** Writes GGUF version 3: metadata, then tensors of random weights. Only what the peers' models need. */
-import { closeSync, openSync, renameSync, writeSync } from 'node:fs';
+/** GGUF files of random weights, for the peers: metadata as it comes, tensors made while they are written. */
+import { writeGguf } from '../../src/formats/adapters/node.ts';
+import type { GgmlType, GgufValue } from '../../src/formats/gguf-types.ts';
 import { toF16 } from '../../src/quant/f16.ts';
-import { type Storage, storageBytes } from '../../src/quant/storage.ts';
+import { storageBytes, storageLayout } from '../../src/quant/storage.ts';
 
-export type GgufStorage = Extract<Storage, 'f32' | 'f16' | 'q4_0' | 'q8_0'>;
+export type GgufStorage = 'f32' | 'f16' | 'q8_0' | 'q4_0';
 
-const tensorTypes: Record<GgufStorage, number> = { f32: 0, f16: 1, q4_0: 2, q8_0: 8 };
-const valueTypes = { u32: 4, i32: 5, f32: 6, string: 8, array: 9 } as const;
-const ALIGN = 32;
 const DEVIATION = 0.02;
 /** Half the width of a uniform distribution of that deviation. */
 const REACH = DEVIATION * Math.sqrt(3);
 
-class Bytes {
-  readonly #parts: Uint8Array[] = [];
-  length = 0;
-
-  #number(size: number, set: (view: DataView) => void): this {
-    const part = new Uint8Array(size);
-    set(new DataView(part.buffer));
-    return this.raw(part);
-  }
-  raw(part: Uint8Array): this {
-    this.#parts.push(part);
-    this.length += part.length;
-    return this;
-  }
-  u32(value: number): this {
-    return this.#number(4, (view) => view.setUint32(0, value, true));
-  }
-  u64(value: number): this {
-    return this.#number(8, (view) => view.setBigUint64(0, BigInt(value), true));
-  }
-  f32(value: number): this {
-    return this.#number(4, (view) => view.setFloat32(0, value, true));
-  }
-  text(value: string): this {
-    const bytes = new TextEncoder().encode(value);
-    return this.u64(bytes.length).raw(bytes);
-  }
-  finish(): Uint8Array {
-    return Buffer.concat(this.#parts);
-  }
-}
-
 interface Tensor {
   readonly name: string;
-  /** Innermost first, as GGUF has them. */
-  readonly dims: readonly number[];
+  /** Outermost first. */
+  readonly shape: readonly number[];
   readonly storage: GgufStorage;
   /** Mean of the random values; block formats have 0. */
   readonly mean: number;
 }
 
 export class GgufWriter {
-  readonly #metadata = new Bytes();
+  readonly #metadata = new Map<string, GgufValue>();
   readonly #tensors: Tensor[] = [];
-  #keys = 0;
 
   u32(key: string, value: number): void {
-    this.#key(key, valueTypes.u32).u32(value);
+    this.#metadata.set(key, { type: 'uint32', value });
   }
   f32(key: string, value: number): void {
-    this.#key(key, valueTypes.f32).f32(value);
+    this.#metadata.set(key, { type: 'float32', value });
   }
   string(key: string, value: string): void {
-    this.#key(key, valueTypes.string).text(value);
+    this.#metadata.set(key, { type: 'string', value });
   }
-  strings(key: string, values: readonly string[]): void {
-    const bytes = this.#array(key, valueTypes.string, values.length);
-    for (const value of values) bytes.text(value);
+  strings(key: string, value: readonly string[]): void {
+    this.#metadata.set(key, { type: 'array', of: 'string', value });
   }
   i32s(key: string, values: readonly number[]): void {
-    const bytes = this.#array(key, valueTypes.i32, values.length);
-    for (const value of values) bytes.u32(value);
+    this.#metadata.set(key, { type: 'array', of: 'int32', value: Int32Array.from(values) });
   }
   f32s(key: string, values: readonly number[]): void {
-    const bytes = this.#array(key, valueTypes.f32, values.length);
-    for (const value of values) bytes.f32(value);
+    this.#metadata.set(key, { type: 'array', of: 'float32', value: Float32Array.from(values) });
   }
 
   /** A linear layer [out, in] of random weights around 0. */
   matrix(name: string, input: number, output: number, storage: GgufStorage): void {
-    this.#tensors.push({ name, dims: [input, output], storage, mean: 0 });
+    this.#tensors.push({ name, shape: [output, input], storage, mean: 0 });
   }
-  /** An f32 vector or table around `mean`. */
+  /** An f32 vector or table around `mean`; innermost size first. */
   floats(name: string, dims: readonly number[], mean: number): void {
-    this.#tensors.push({ name, dims, storage: 'f32', mean });
+    this.#tensors.push({ name, shape: [...dims].reverse(), storage: 'f32', mean });
   }
 
   /** The file appears under its name when it is complete. */
-  write(path: string): void {
-    const header = new Bytes().raw(new TextEncoder().encode('GGUF')).u32(3);
-    header.u64(this.#tensors.length).u64(this.#keys).raw(this.#metadata.finish());
-    let offset = 0;
-    for (const { name, dims, storage } of this.#tensors) {
-      header.text(name).u32(dims.length);
-      for (const dim of dims) header.u64(dim);
-      header.u32(tensorTypes[storage]).u64(offset);
-      offset += aligned(bytesOf({ dims, storage }));
-    }
-    header.raw(new Uint8Array(aligned(header.length) - header.length));
-    const part = `${path}.part`;
-    const file = openSync(part, 'w');
-    try {
-      writeSync(file, header.finish());
-      const random = uniforms(12345);
-      for (const tensor of this.#tensors) for (const piece of randomPieces(tensor, random)) writeSync(file, piece);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(part, path);
-  }
-
-  #key(key: string, type: number): Bytes {
-    this.#keys++;
-    return this.#metadata.text(key).u32(type);
-  }
-  #array(key: string, type: number, length: number): Bytes {
-    return this.#key(key, valueTypes.array).u32(type).u64(length);
+  async write(path: string): Promise<void> {
+    const random = uniforms(12345);
+    const tensors = this.#tensors.map((tensor) => ({
+      name: tensor.name,
+      dtype: tensor.storage.toUpperCase() as GgmlType,
+      shape: tensor.shape,
+      data: randomPieces(tensor, random),
+    }));
+    await writeGguf(path, tensors, this.#metadata);
   }
 }
-
-const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
-const bytesOf = ({ dims, storage }: Pick<Tensor, 'dims' | 'storage'>): number =>
-  storageBytes(
-    storage,
-    dims.reduce((product, dim) => product * dim),
-  );
 
 /** Uniform 32-bit integers, signed: a linear congruential generator with its weak low bits mixed. */
 function uniforms(seed: number): () => number {
@@ -138,16 +73,18 @@ function uniforms(seed: number): () => number {
   };
 }
 
-/** The bytes of a tensor with its padding, some megabytes at a time. */
+/** The bytes of a tensor, some megabytes at a time. */
 function* randomPieces(tensor: Tensor, random: () => number): Generator<Uint8Array> {
-  const total = bytesOf(tensor);
-  const unit = { f32: 4, f16: 2, q8_0: 34, q4_0: 18 }[tensor.storage];
+  const { shape, storage } = tensor;
+  const total = storageBytes(
+    storage,
+    shape.reduce((product, size) => product * size),
+  );
+  const unit = storageLayout[storage].bytes;
   const most = Math.floor(2 ** 22 / unit) * unit;
   for (let done = 0; done < total; done += most) {
-    const length = Math.min(most, total - done);
-    const last = done + length === total;
-    const piece = new Uint8Array(last ? length + aligned(total) - total : length);
-    fill(piece.subarray(0, length), tensor, random);
+    const piece = new Uint8Array(Math.min(most, total - done));
+    fill(piece, tensor, random);
     yield piece;
   }
 }

@@ -154,12 +154,12 @@ function sentencePieceVocabulary(file: GgufWriter, vocab: number): void {
   file.u32('tokenizer.ggml.eos_token_id', 2);
 }
 
-export function makeGguf(shape: ShapeName, storage: GgufStorage, path: string): void {
+export async function makeGguf(shape: ShapeName, storage: GgufStorage, path: string): Promise<void> {
   const file = new GgufWriter();
   const config = shapeConfig(shape);
   if (config.model_type === 'gpt2') gpt2(config, storage, file);
   else decoder(config, storage, file);
-  file.write(path);
+  await file.write(path);
 }
 
 if (import.meta.main) {
@@ -168,5 +168,5 @@ if (import.meta.main) {
     console.error(`usage: node bench/peers/make-gguf.ts ${shapeNames.join('|')} f32|f16|q8_0|q4_0 OUT.gguf`);
     process.exit(2);
   }
-  makeGguf(shape, storage as GgufStorage, path);
+  await makeGguf(shape, storage as GgufStorage, path);
 }
