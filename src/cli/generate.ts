@@ -28,6 +28,7 @@ export interface GenerateFlags {
   contextLength?: string;
   timeout?: string;
   ignoreEos?: boolean;
+  speculate?: string;
   threads?: string;
   quantize?: string;
   backend?: string;
@@ -47,6 +48,7 @@ const numbers = [
   'frequencyPenalty',
   'seed',
   'timeout',
+  'speculate',
 ] as const;
 
 /** The exit code. */
@@ -201,12 +203,15 @@ export function reportTimings({ timings, usage }: GenerateResult, most = Number.
     .slice(0, most)
     .flatMap(({ prefill, phases }, index) => (phases ? [{ step: index + 1, prefill, phases }] : []));
   say(renderStepTable(rows));
-  const decoded = timings.steps.length - 1;
+  const steps = timings.steps.length - 1;
+  const decoded = usage.completionTokens - 1;
   const rate = (count: number, ms: number): string =>
     ms > 0 ? `${((count / ms) * 1000).toFixed(1)} tokens/s` : 'none';
   say(
-    `prefill ${usage.promptTokens} tokens: ${rate(usage.promptTokens, timings.prefillMs)}; decode ${decoded} steps: ${rate(decoded, timings.decodeMs)}`,
+    `prefill ${usage.promptTokens} tokens: ${rate(usage.promptTokens, timings.prefillMs)}; decode ${steps} steps: ${rate(decoded, timings.decodeMs)}`,
   );
+  if (usage.draftTokens !== undefined)
+    say(`${usage.acceptedDraftTokens} of ${usage.draftTokens} tokens guessed ahead were right`);
 }
 
 function jsonOf(model: Model, result: GenerateResult): object {
@@ -217,7 +222,12 @@ function jsonOf(model: Model, result: GenerateResult): object {
     token_ids: result.tokenIds,
     text: result.text,
     finish_reason: result.finishReason,
-    usage: { prompt_tokens: result.usage.promptTokens, completion_tokens: result.usage.completionTokens },
+    usage: {
+      prompt_tokens: result.usage.promptTokens,
+      completion_tokens: result.usage.completionTokens,
+      draft_tokens: result.usage.draftTokens,
+      accepted_draft_tokens: result.usage.acceptedDraftTokens,
+    },
     timings: {
       prefill_ms: totals.prefillMs,
       decode_ms: totals.decodeMs,

@@ -1,10 +1,12 @@
 /** From a prompt to events: prefill in chunks, then a token per step, until something ends it. */
+
 import { OptionError } from '../errors.ts';
 import { logDecodeStep, logPrefill } from '../profile/log.ts';
 import type { Phases } from '../profile/scopes.ts';
 import type { IncrementalDecoder } from '../tokenizer/tokenizer.ts';
 import { type GenerateOptions, type GenerateSettings, validateGenerate } from './generation-options.ts';
 import type { Sequence } from './kv-cache.ts';
+import { PromptLookup } from './lookup.ts';
 import { checkLength, type Model, type Prompt, type StepLogits } from './model.ts';
 import { Sampler, type TokenChoice } from './sampler.ts';
 import { StopMatcher } from './stop.ts';
@@ -12,6 +14,15 @@ import { StopMatcher } from './stop.ts';
 /** stop: an end token or a stop string; length: max tokens or the context; timeout: the text so far. */
 export type FinishReason = 'stop' | 'length' | 'timeout';
 
+export interface Usage {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  /** Tokens guessed ahead, and those of them that were right; only where `speculate` asked for it. */
+  readonly draftTokens?: number;
+  readonly acceptedDraftTokens?: number;
+}
+
+/** One forward. */
 export interface StepTiming {
   readonly prefill: boolean;
   readonly ms: number;
@@ -25,7 +36,7 @@ export interface GenerateResult {
   /** Generated ids; an end token that ended the text is not among them. */
   readonly tokenIds: readonly number[];
   readonly text: string;
-  readonly usage: { readonly promptTokens: number; readonly completionTokens: number };
+  readonly usage: Usage;
   readonly seed: number;
   readonly timings: { readonly prefillMs: number; readonly decodeMs: number; readonly steps: readonly StepTiming[] };
 }
@@ -59,6 +70,7 @@ class Run {
   readonly #sampler: Sampler;
   readonly #decoder: IncrementalDecoder | undefined;
   readonly #stops: StopMatcher;
+  readonly #lookup: PromptLookup;
   readonly #deadline: number;
 
   constructor(model: Model, prompt: Prompt, settings: GenerateSettings, start: number) {
@@ -71,6 +83,7 @@ class Run {
     this.#sampler = new Sampler(settings, this.promptIds);
     this.#decoder = model.tokenizer?.incremental({ skipSpecial: !settings.ignoreEos });
     this.#stops = new StopMatcher(settings.stop);
+    this.#lookup = new PromptLookup(settings.speculate);
     this.#deadline = start + settings.timeout * 1000;
     this.sequence = model.sequence(this.promptIds.length);
     if (settings.maxTokens === 0) this.finishReason = 'length';
@@ -80,6 +93,35 @@ class Run {
   next(most: number): number[] {
     if (this.prefilled < this.promptIds.length) return this.promptIds.slice(this.prefilled, this.prefilled + most);
     return [this.tokenIds.at(-1)!];
+  }
+
+  /** Tokens guessed to follow the next one, which a forward can check beside it. */
+  draft(): readonly number[] {
+    if (this.settings.speculate === 0 || this.tokenIds.length === 0) return [];
+    const left = Math.min(
+      this.settings.maxTokens - this.tokenIds.length,
+      this.#model.contextLength - this.promptIds.length - this.tokenIds.length,
+      this.#model.maxSequences,
+      this.#model.steadyRows(this.sequence),
+    );
+    return this.#lookup.propose([...this.promptIds, ...this.tokenIds], left - 1);
+  }
+
+  /**
+   * Takes the tokens that the rows' logits choose, as long as the next row's token was guessed rightly; the others' places
+   * in the cache are given back.
+   */
+  *takeAll(rows: readonly StepLogits[], draft: readonly number[], ms: number, prefill: boolean) {
+    const before = this.sequence.length;
+    let taken = 0;
+    for (const [i, row] of rows.entries()) {
+      const event = this.take(row, i === 0 ? ms : 0, prefill);
+      taken = i + 1;
+      if (event) yield event;
+      if (this.finishReason !== undefined || event?.id !== draft[i]) break;
+    }
+    this.#lookup.judge(draft.length, taken - 1);
+    if (taken < rows.length) this.sequence.truncate(before - (rows.length - taken));
   }
 
   get wantsLogits(): boolean {
@@ -95,7 +137,7 @@ class Run {
     const start = performance.now();
     const { id, logprob, top } = this.#sampler.sample(logits, summary);
     if (!prefill) logDecodeStep(this.tokenIds.length, ms, performance.now() - start);
-    this.steps.push({ prefill, ms, phases: this.#model.lastPhases });
+    if (ms > 0) this.steps.push({ prefill, ms, phases: this.#model.lastPhases });
     if (!this.settings.ignoreEos && this.#model.eosTokenIds.has(id)) {
       this.finishReason = 'stop';
       return undefined;
@@ -134,7 +176,14 @@ class Run {
       promptTokenIds: this.promptIds,
       tokenIds: this.tokenIds,
       text: this.text,
-      usage: { promptTokens: this.promptIds.length, completionTokens: this.tokenIds.length },
+      usage: {
+        promptTokens: this.promptIds.length,
+        completionTokens: this.tokenIds.length,
+        ...(this.settings.speculate > 0 && {
+          draftTokens: this.#lookup.proposed,
+          acceptedDraftTokens: this.#lookup.accepted,
+        }),
+      },
       seed: this.settings.seed,
       timings: { prefillMs: ms(true), decodeMs: ms(false), steps: this.steps },
     };
@@ -162,18 +211,19 @@ export async function* generate(
       const tokens = run.next(model.maxRows);
       const prefill = run.prefilled < run.promptIds.length;
       if (prefill) run.prefilled += tokens.length;
+      const draft = run.draft();
+      const wanted = draft.length > 0 ? 'all' : run.wantsLogits;
       const start = performance.now();
-      const [logits] = await model.step([{ sequence: run.sequence, tokens, wanted: run.wantsLogits }]);
+      const rows = await model.step([{ sequence: run.sequence, tokens: [...tokens, ...draft], wanted }]);
       const ms = performance.now() - start;
       settings.signal?.throwIfAborted();
       if (prefill) {
         prefillMs += ms;
         yield { type: 'prefill', done: run.prefilled, total: run.promptIds.length };
       }
-      if (logits) {
+      if (rows.length > 0) {
         if (prefill) logPrefill(run.promptIds.length, prefillMs);
-        const event = run.take(logits, prefill ? prefillMs : ms, prefill);
-        if (event) yield event;
+        yield* run.takeAll(rows, draft, prefill ? prefillMs : ms, prefill);
       }
       run.checkTime();
       // Forwards block: let timers, signals and streams have their turn.

@@ -18,6 +18,11 @@ export interface GenerateOptions extends SamplingOptions {
   stop?: string | readonly string[];
   /** Go on after an end token. */
   ignoreEos?: boolean;
+  /**
+   * Most tokens that are guessed ahead from the text so far and checked in one forward; 0 (default): none. The result is
+   * the same to the bit; texts that repeat parts of their prompt come faster.
+   */
+  speculate?: number;
   /** Ends the generation when aborted. */
   signal?: AbortSignal;
 }
@@ -28,6 +33,7 @@ export interface GenerateSettings extends SamplingSettings {
   readonly timeout: number;
   readonly stop: readonly string[];
   readonly ignoreEos: boolean;
+  readonly speculate: number;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -37,6 +43,7 @@ const KNOWN: Record<keyof GenerateOptions, true> = {
   timeout: true,
   stop: true,
   ignoreEos: true,
+  speculate: true,
   signal: true,
   temperature: true,
   topK: true,
@@ -51,6 +58,7 @@ const KNOWN: Record<keyof GenerateOptions, true> = {
 };
 
 const DEFAULT_MAX_TOKENS = 256;
+const MAX_SPECULATE = 32;
 
 /** @throws OptionError naming the option and what it accepts */
 export function validateGenerate(
@@ -78,6 +86,7 @@ export function validateGenerate(
       : Number.POSITIVE_INFINITY,
     stop: readStops(read.value('stop'), read.name('stop')),
     ignoreEos,
+    speculate: read.integer('speculate', 0, 0, MAX_SPECULATE, `an integer from 0 to ${MAX_SPECULATE}`),
     signal,
   };
 }

@@ -26,8 +26,8 @@ export interface StepLogits {
 export interface SequenceRows {
   readonly sequence: Sequence;
   readonly tokens: readonly number[];
-  /** Whether the logits of the last row are wanted. */
-  readonly wanted: boolean;
+  /** Whether the logits of the last row are wanted, or of every row. */
+  readonly wanted: boolean | 'all';
 }
 
 export interface ModelParts {
@@ -84,6 +84,16 @@ export class Model implements AsyncDisposable {
     return this.#backend.maxWanted;
   }
 
+  /** Rows by which a sequence can grow and be cut back: not across the limit of LongRoPE, where all keys change. */
+  steadyRows(sequence: Sequence): number {
+    const { ropes } = this.description.plan;
+    const now = ropeSet(ropes, Math.max(sequence.span, sequence.length + 1));
+    const steady = (rows: number): boolean => ropeSet(ropes, sequence.length + rows) === now;
+    let rows = this.maxRows;
+    while (rows > 1 && !steady(rows)) rows--;
+    return rows;
+  }
+
   /** Bytes in memory. */
   memory(): ReturnType<Backend['memory']> {
     return this.#backend.memory();
@@ -127,7 +137,8 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * One forward over rows of several sequences, at most `maxRows` in all. Logits of the wanted ones, in order, valid until
+   * One forward over rows of several sequences, at most `maxRows` in all, of which at most `maxSequences` are wanted. Logits
+   * of the wanted ones, in order, valid until
    * the next step of their sequence. Forwards of one model run one after the other, whoever asks.
    */
   step(parts: readonly SequenceRows[]): Promise<StepLogits[]> {
@@ -156,7 +167,7 @@ export class Model implements AsyncDisposable {
       for (let start = 0; start < ids.length; start += chunk) {
         const tokens = ids.slice(start, start + chunk);
         await this.#exclusive(async () => {
-          await this.#run([{ sequence, tokens, wanted: true }], true);
+          await this.#run([{ sequence, tokens, wanted: 'all' }]);
           for (const [i] of tokens.entries())
             out.get('logits')!.values.set(this.#backend.logits(i), (start + i) * config.vocab);
           for (const name of taps) out.get(name)!.values.set(this.#backend.tap(name), start * config.dim);
@@ -192,21 +203,24 @@ export class Model implements AsyncDisposable {
   }
 
   async #forward(parts: readonly SequenceRows[]): Promise<StepLogits[]> {
-    await this.#run(parts, false);
-    return parts
-      .filter(({ wanted }) => wanted)
-      .map(({ sequence }, i) => {
-        const logits = this.#backend.logits(i);
-        if (sequence.logits.length !== logits.length) sequence.logits = new Float32Array(logits.length);
-        sequence.logits.set(logits);
-        return { logits: sequence.logits, summary: this.#backend.summary(i) };
+    await this.#run(parts);
+    const { vocab } = this.description.config;
+    let row = 0;
+    return parts.flatMap(({ sequence, tokens, wanted }) => {
+      const count = wanted === 'all' ? tokens.length : wanted ? 1 : 0;
+      if (sequence.logits.length < count * vocab) sequence.logits = new Float32Array(count * vocab);
+      return Array.from({ length: count }, (_, i) => {
+        const logits = sequence.logits.subarray(i * vocab, (i + 1) * vocab);
+        logits.set(this.#backend.logits(row));
+        return { logits, summary: this.#backend.summary(row++) };
       });
+    });
   }
 
-  async #run(parts: readonly SequenceRows[], all: boolean): Promise<void> {
+  async #run(parts: readonly SequenceRows[]): Promise<void> {
     this.#alive();
     for (const part of parts) await this.#stretch(part);
-    await this.#evaluate(parts, all);
+    await this.#evaluate(parts);
   }
 
   /**
@@ -222,21 +236,21 @@ export class Model implements AsyncDisposable {
     const before = sequence.rewind();
     for (let start = 0; start < before.length; start += this.maxRows) {
       const chunk = before.slice(start, start + this.maxRows);
-      await this.#evaluate([{ sequence, tokens: chunk, wanted: false }], false);
+      await this.#evaluate([{ sequence, tokens: chunk, wanted: false }]);
     }
   }
 
-  async #evaluate(parts: readonly SequenceRows[], all: boolean): Promise<void> {
+  async #evaluate(parts: readonly SequenceRows[]): Promise<void> {
     const tokens: number[] = [];
     const positions: number[] = [];
     const sequences: number[] = [];
     const wanted: number[] = [];
-    const pages = parts.map(({ sequence, tokens: added, wanted: last }, index) => {
+    const pages = parts.map(({ sequence, tokens: added, wanted: which }, index) => {
       for (const [i, id] of added.entries()) {
         tokens.push(id);
         positions.push(sequence.length + i);
         sequences.push(index);
-        if (all || (last && i === added.length - 1)) wanted.push(tokens.length - 1);
+        if (which === 'all' || (which && i === added.length - 1)) wanted.push(tokens.length - 1);
       }
       return sequence.reserve(sequence.length + added.length);
     });
