@@ -11,7 +11,6 @@ import { ggufFromHub } from '../models/gguf-write.ts';
 import { decide, parsePolicy, type StoragePolicy } from '../models/policy.ts';
 import type { WeightRole } from '../plan/step.ts';
 import { weightType, weightTypes } from '../quant/ggml.ts';
-import type { Storage } from '../quant/storage.ts';
 import { type GgufVocabulary, ggufVocabulary } from '../tokenizer/gguf-vocabulary.ts';
 import type { Recipe, WritableType } from './convert.ts';
 import { findGguf, readFactors } from './open.ts';
@@ -80,7 +79,7 @@ function chooseStorage(
   }
   const inputs = shape.at(-1)!;
   const role = roleOf(name);
-  const asked = policy && role && decide(policy, role, [shape.at(-2)!, inputs], to as Storage);
+  const asked = policy && role && decide(policy, role, [shape.at(-2)!, inputs], to);
   const wanted = asked ?? { storage: to, reason: `all matrices ${to}` };
   const { block } = weightTypes[wanted.storage];
   if (inputs % block === 0) return { to: wanted.storage, reason: wanted.reason };

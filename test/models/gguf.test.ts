@@ -36,10 +36,15 @@ const norm = (values: Float32Array): number => Math.sqrt(values.reduce((sum, val
 const relativeDifference = (actual: Float32Array, expected: Float32Array): number =>
   norm(actual.map((value, i) => value - expected[i]!)) / norm(expected);
 
-async function logitsOf(file: string, ids: number[], backend: 'wasm' | 'reference'): Promise<Float32Array> {
-  await using model = await load(`${folder}/${file}`, { backend, threads: 2 });
+type BackendName = 'wasm' | 'reference';
+
+async function logitsOf(file: string, ids: number[], backend: BackendName, quantize?: string): Promise<Float32Array> {
+  await using model = await load(`${folder}/${file}`, { backend, threads: 2, quantize });
   return (await model.forward(ids)).get('logits')!.values;
 }
+
+/** Every weight as the f32 values that the file stands for. */
+const widen = 'none,attention=f32,ffn=f32,output=f32,embedding=f32';
 
 /** Weights in blocks quantize activations too: llama.cpp is off by 2e-2 for the same reason. */
 const quantizedTolerance = 4e-2;
@@ -56,6 +61,8 @@ for (const file of files) {
       } else {
         const off = relativeDifference(actual, logits);
         assert.ok(off <= quantizedTolerance, `off by ${off}`);
+        const widened = largestDifference(await logitsOf(file, ids, backend, widen), logits);
+        assert.ok(widened <= 2e-4, `widened: off by ${widened}`);
       }
     });
   }
