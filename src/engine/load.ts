@@ -60,7 +60,7 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
     const eosTokenIds = [...description.eosTokenIds, ...eosOf(generation)];
     const close = (): Promise<void> => files.close();
     return new Model({
-      name: folder.name,
+      name: files.metadata ? `${folder.name}/${files.files[0]}` : folder.name,
       description,
       backend,
       tokenizer,

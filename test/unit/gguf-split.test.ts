@@ -1,7 +1,14 @@
 /** GGUF models in parts (B17), and views that show a file's rows in another order. */
 import assert from 'node:assert/strict';
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'node:test';
 import { FormatError } from '../../src/errors.ts';
+import { fetchFolder } from '../../src/formats/adapters/fetch.ts';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { memoryFolder, memorySource } from '../../src/formats/bytes.ts';
 import { type CheckpointTensor, checkpointTensor } from '../../src/formats/checkpoint.ts';
 import { firstPart, openGguf } from '../../src/formats/gguf.ts';
@@ -66,6 +73,53 @@ test('B17: parts that are missing or belong to another model', async () => {
   await assert.rejects(openGguf(folder({}), 'm-00001-of-00000.gguf'), { code: 'InvalidSplit' });
   await assert.rejects(openGguf(folder({}), 'm.gguf'), { code: 'NoCheckpoint' });
   await assert.rejects(openGguf(folder({ 'm.gguf': part(0, 'a') }), 'm.gguf'), { code: 'InvalidSplit' });
+});
+
+test('B19: tensors beyond 4 GiB of a file on disk', async () => {
+  const scratch = await mkdtemp(join(tmpdir(), 'lanewise-sparse-'));
+  try {
+    const size = 2 ** 31 + 5;
+    const tensors = ['a', 'b', 'c'].map((name) => ({ name, dtype: 'I8' as const, shape: [size] }));
+    const header = encodeGgufHeader(tensors, new Map());
+    const file = await open(join(scratch, 'm.gguf'), 'w');
+    await file.truncate(header.fileBytes);
+    await file.write(header.bytes, 0, header.bytes.length, 0);
+    const last = header.tensors[2]!;
+    await file.write(Uint8Array.of(1, 2, 3), 0, 3, last.offset + size - 3);
+    await file.close();
+    const model = await openGguf(nodeFolder(scratch), 'm.gguf');
+    const bytes = new Uint8Array(4);
+    await model.tensors.get('c')!.readInto(size - 4, bytes);
+    assert.deepEqual([...bytes], [0, 1, 2, 3]);
+    await model.close();
+  } finally {
+    await rm(scratch, { recursive: true });
+  }
+});
+
+test('a model behind an address is read by ranges', async () => {
+  const bytes = part(undefined, 'a');
+  const ranges: string[] = [];
+  const server = createServer((request, response) => {
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '')!;
+    ranges.push(request.url!);
+    const piece = bytes.subarray(Number(from), Number(to) + 1);
+    response.writeHead(206, { 'content-range': `bytes ${from}-${Number(from) + piece.length - 1}/${bytes.length}` });
+    response.end(piece);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const { port } = server.address() as AddressInfo;
+    const model = await openGguf(fetchFolder(`http://127.0.0.1:${port}/models`), 'm.gguf');
+    const found = new Uint8Array(4);
+    await model.tensors.get('a')!.readInto(0, found);
+    assert.deepEqual([...found], [9, 9, 9, 9]);
+    assert.ok(ranges.length <= 4 && ranges.every((url) => url === '/models/m.gguf'), `${ranges}`);
+    await model.close();
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
 });
 
 /** A tensor [rows, 3] whose bytes are its row's number. */
