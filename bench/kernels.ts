@@ -127,7 +127,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
       other(
         'norm rms',
         norm,
-        normRecord.words({ ...rowWise, weight: vector, bias: 0, groups: 1, eps: bitsOf(1e-5) }),
+        normRecord.words({ ...rowWise, weight: vector, bias: 0, groups: 1, weightStep: 0, eps: bitsOf(1e-5) }),
         K * 4,
       ),
       other('gelu_tanh', gelu, activateRecord.words({ ...rowWise, up: 0 }), K * 4),

@@ -140,7 +140,7 @@ const tail = `## Settings
 
 Both styles of config are read: \`rope_theta\` with \`rope_scaling\`, and \`rope_parameters\`; a number or a list of end tokens.
 An absent key has the default of transformers. What is not supported is refused by name, with what was found and what is
-known: other rope types (\`dynamic\`), other activations, \`quantization_config\`, \`qk_layernorm\` of StableLM,
+known: other rope types (\`dynamic\`), other activations, \`quantization_config\`,
 \`enable_moe_block\` of Gemma 4. Towers for images and sound are not read.
 
 Tensors that hold several layers (fused q/k/v, gate/up) count, and are quantized, as the layers they hold.

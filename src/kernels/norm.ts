@@ -36,10 +36,10 @@ import { computeLine, eachRow, line, rowWise, span, storeLine, strideOf, sumLane
 import { recordLayout } from './record.ts';
 
 /**
- * x, out: rows of `width`; weight, bias (where the variant has them): [width / groups] f32; rows: address of the row count; eps: bits of
- * an f32.
+ * x, out: rows of `width`; weight, bias (where the variant has them): [width / groups] f32; weightStep: bytes from the weight
+ * of a group to that of the next, 0 where they share it; rows: address of the row count; eps: bits of an f32.
  */
-export const normRecord = recordLayout('x', 'out', 'weight', 'bias', 'rows', 'width', 'groups', 'eps');
+export const normRecord = recordLayout('x', 'out', 'weight', 'bias', 'rows', 'width', 'groups', 'weightStep', 'eps');
 
 export interface NormVariant {
   readonly kind: 'rms' | 'layer';
@@ -130,7 +130,7 @@ export function normKernel(module: Module, variant: NormVariant): Func {
         ...average(square, squareSingle),
         inverse.set(f32Div(f32.constant(1), f32Sqrt(f32Add(rest.get, eps.get)))),
         inverses.set(f32.splat(inverse.get)),
-        w.set(weight.get),
+        w.set(add(weight.get, multiply(group.get, kernel.word('weightStep')))),
         b.set(bias.get),
         ...span(
           f,

@@ -14,12 +14,12 @@ import type { Manifest } from './weights.ts';
 
 interface StableLmConfig extends LayerNormConfig {
   readonly qkvBias: boolean;
+  /** Norms over the heads of q and k, each head with a tensor of its own. */
+  readonly headNorms: boolean;
 }
 
 function read(json: Config): StableLmConfig {
   const sizes = readSizes(json, { kvHeads: 32, contextLength: 4096, tied: false });
-  // Its heads have a norm tensor each, which no published small model has.
-  if (json.flag('qk_layernorm', false)) json.fail('qk_layernorm', 'false');
   return {
     ...sizes,
     epsilon: json.positive('layer_norm_eps', 1e-5),
@@ -27,6 +27,7 @@ function read(json: Config): StableLmConfig {
     parallel: json.flag('use_parallel_residual', false),
     rope: readRope(json, 'rope', sizes.headDim, { rotated: 0.25 }),
     qkvBias: json.flag('use_qkv_bias', false),
+    headNorms: json.flag('qk_layernorm', false),
   };
 }
 
@@ -40,11 +41,19 @@ function weights(m: Manifest, c: StableLmConfig): LayerNormWeights {
       m.linear(`${ours}.attention.${name}`, 'attention', `${file}.self_attn.${name}_proj`, shape, bias);
     const ffn = (name: string, shape: readonly [number, number]): Linear =>
       m.linear(`${ours}.ffn.${name}`, 'ffn', `${file}.mlp.${name}_proj`, shape, false);
+    const headNorm = (name: string, tensor: string, heads: number): Norm => {
+      const tensors = Array.from({ length: heads }, (_, h) => `${file}.self_attn.${tensor}.norms.${h}.weight`);
+      return { weight: m.joined(`${ours}.attention.${name}`, 'norm', tensors, heads * c.headDim) };
+    };
     return {
       attentionNorm: norm('attention.norm', 'input_layernorm'),
       q: attention('q', [attended, c.dim], c.qkvBias),
       k: attention('k', [kv, c.dim], c.qkvBias),
       v: attention('v', [kv, c.dim], c.qkvBias),
+      ...(c.headNorms && {
+        qNorm: headNorm('q_norm', 'q_layernorm', c.heads),
+        kNorm: headNorm('k_norm', 'k_layernorm', c.kvHeads),
+      }),
       o: attention('o', [c.dim, attended], false),
       ...(!c.parallel && { ffnNorm: norm('ffn.norm', 'post_attention_layernorm') }),
       gate: ffn('gate', [c.ffn, c.dim]),

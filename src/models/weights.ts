@@ -52,14 +52,13 @@ interface Slice extends Pick<WeightSource, 'first' | 'runs'> {
 }
 
 /** A tensor that holds several linear layers. */
-interface Fused<Name extends string> {
+interface Fused<Name extends string> extends Pick<MatrixOptions, 'transposed'> {
   readonly inputs: number;
   readonly bias: boolean;
   /** Rows of each layer, in the tensor's order. */
   readonly rows: Readonly<Record<Name, number>>;
   /** The tensor has so many parts (heads), each with its share of every layer's rows; default 1. */
   readonly parts?: number;
-  readonly transposed?: boolean;
 }
 
 export class Manifest {
@@ -109,6 +108,16 @@ export class Manifest {
     const { slice } = options;
     const plus = (options.plus ?? 0) - (this.#tensors.get(tensor)?.plus ?? 0);
     const source = { tensor, transposed: false, first: slice?.first ?? 0, runs: slice?.runs, plus };
+    return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
+  }
+
+  /** A vector that lies in several tensors, as many values in each. */
+  joined(name: string, role: WeightRole, tensors: readonly string[], length: number): Weight {
+    const [first, ...following] = tensors as [string, ...string[]];
+    for (const tensor of tensors) this.#find(tensor, [length / tensors.length]);
+    if (new Set(tensors.map((tensor) => this.#tensors.get(tensor)?.dtype)).size > 1)
+      this.#problems.push(`${first}: expected one dtype for all ${tensors.length}`);
+    const source = { tensor: first, transposed: false, first: 0, plus: 0, following };
     return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
   }
 

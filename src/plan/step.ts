@@ -39,6 +39,8 @@ export interface WeightSource {
   readonly first: number;
   /** The rows are `rows` of every `stride`, for tensors that go from layer to layer head by head; else neighbours. */
   readonly runs?: { readonly rows: number; readonly stride: number };
+  /** Tensors whose values follow, as many from each: a vector that the file has head by head. */
+  readonly following?: readonly string[];
   /** Added to every value in f32 at load: 1 for Gemma's (1 + w) norms. */
   readonly plus: number;
 }
@@ -83,8 +85,8 @@ export type Step = { readonly scope: string } & (
     }
   | {
       /**
-       * Normalises each of `groups` equal parts of a row (1: the whole row; heads: q/k norm) and multiplies by `weight`
-       * (length width / groups), where there is one. rms: x / sqrt(mean(x^2) + eps) * w. layer: (x - mean) / sqrt(var +
+       * Normalises each of `groups` equal parts of a row (1: the whole row; heads: q/k norm) and multiplies by `weight`,
+       * where there is one (length width / groups, or width: each part has its own). rms: x / sqrt(mean(x^2) + eps) * w. layer: (x - mean) / sqrt(var +
        * eps) * w + b.
        */
       readonly op: 'norm';

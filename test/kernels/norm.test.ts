@@ -9,12 +9,14 @@ interface Case extends NormVariant {
   readonly width: number;
   readonly groups: number;
   readonly eps: number;
+  /** Each group has its own weight. */
+  readonly own?: boolean;
 }
 
 /** Row-major result, and for each value the magnitude that rounding errors scale with. */
 function definition(c: Case, x: Float32Array, weight: Float32Array, bias: Float32Array) {
   const { kind, rows, width, groups, eps } = c;
-  const w = c.weighted ? weight : weight.map(() => 1);
+  const wOf = (at: number): number => (c.weighted ? weight[c.own ? at % width : at % (width / groups)]! : 1);
   const b = c.biased ? bias : bias.map(() => 0);
   const n = width / groups;
   const [out, size] = [new Float64Array(x.length), new Float64Array(x.length)];
@@ -24,8 +26,8 @@ function definition(c: Case, x: Float32Array, weight: Float32Array, bias: Float3
     const inverse = 1 / Math.sqrt(group.reduce((sum, value) => sum + (value - mean) ** 2, 0) / n + Math.fround(eps));
     const largest = Math.max(...group.map(Math.abs));
     group.forEach((value, i) => {
-      out[start + i] = (value - mean) * inverse * w[i]! + b[i]!;
-      size[start + i] = largest * inverse * Math.abs(w[i]!) + Math.abs(b[i]!);
+      out[start + i] = (value - mean) * inverse * wOf(start + i) + b[i]!;
+      size[start + i] = largest * inverse * Math.abs(wOf(start + i)) + Math.abs(b[i]!);
     });
   }
   return { out, size };
@@ -37,7 +39,7 @@ function run(c: Case, x: Float32Array, w: Float32Array, b: Float32Array, threads
   const n = c.width / c.groups;
   const out = arena.take(c.rows * rowStride(c.width) * 4);
   const vector = (values: Float32Array): number =>
-    arena.putF32(Float32Array.from({ length: rowStride(n) }, (_, i) => values[i] ?? 0));
+    arena.putF32(Float32Array.from({ length: rowStride(values.length) }, (_, i) => values[i] ?? 0));
   const record = arena.record(
     normRecord.words({
       x: arena.putRows(x, c.width),
@@ -47,6 +49,7 @@ function run(c: Case, x: Float32Array, w: Float32Array, b: Float32Array, threads
       rows: arena.putI32([c.rows]),
       width: c.width,
       groups: c.groups,
+      weightStep: c.own ? 4 * n : 0,
       eps: bitsOf(c.eps),
     }),
   );
@@ -57,7 +60,7 @@ function run(c: Case, x: Float32Array, w: Float32Array, b: Float32Array, threads
 const variants: readonly NormVariant[] = (['rms', 'layer'] as const).flatMap((kind) =>
   [true, false].flatMap((weighted) => [true, false].map((biased) => ({ kind, weighted, biased }))),
 );
-const [rms, layer] = [variants[1]!, variants[4]!];
+const [rms, layer, layerUnbiased] = [variants[1]!, variants[4]!, variants[5]!];
 
 test('rms and layer norm at odd widths and with groups', () => {
   for (const variant of variants) {
@@ -83,6 +86,19 @@ test('rms and layer norm at odd widths and with groups', () => {
       const roundings = n / 16 + 24;
       assertClose(run(c, x, w, b), out, (i) => roundings * 2 ** -24 * size[i]!, `${normName(c)} ${width} in ${groups}`);
     }
+  }
+});
+
+test('groups with weights of their own', () => {
+  for (const [width, groups] of [
+    [60, 3],
+    [128, 8],
+    [33, 3],
+  ] as const) {
+    const c: Case = { ...layerUnbiased, rows: 4, width, groups, eps: 1e-5, own: true };
+    const [x, w, b] = [randoms(4 * width, 5, 4), randoms(width, 6), randoms(width, 7)];
+    const { out, size } = definition(c, x, w, b);
+    assertClose(run(c, x, w, b, 2), out, (i) => (width / groups / 16 + 24) * 2 ** -24 * size[i]!, `${width} ${groups}`);
   }
 });
 

@@ -121,7 +121,6 @@ const refusals: readonly [string, Json, RegExp][] = [
     /long_factor must be .* 6/,
   ],
   ['phi', { partial_rotary_factor: 1.5 }, /partial_rotary_factor must be at most 1, found 1.5/],
-  ['stablelm', { qk_layernorm: true }, /qk_layernorm must be false, found true/],
   ['gemma', { use_bidirectional_attention: true }, /use_bidirectional_attention must be false/],
   ['gemma2', { final_logit_softcapping: -1 }, /final_logit_softcapping must be a number above 0, found -1/],
   ['gemma4', { enable_moe_block: true }, /enable_moe_block must be false/],

@@ -4,15 +4,16 @@ import { LanewiseError } from '../../errors.ts';
 import { type Plan, type PlannedWeight, sourceRow } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
 import { isBlockStorage } from '../../quant/storage.ts';
-import type {
-  Backend,
-  BackendOptions,
-  Batch,
-  LoadTimes,
-  LogitsSummary,
-  StepTime,
-  TensorData,
-  Timing,
+import {
+  type Backend,
+  type BackendOptions,
+  type Batch,
+  joinTensors,
+  type LoadTimes,
+  type LogitsSummary,
+  type StepTime,
+  type TensorData,
+  type Timing,
 } from '../backend.ts';
 import { combineSummary } from '../summary.ts';
 import { KvPages } from './kv-pages.ts';
@@ -22,6 +23,7 @@ export async function createReferenceBackend(options: BackendOptions): Promise<B
   const { plan, onProgress, signal } = options;
   const start = performance.now();
   const weights: HeldWeight[] = [];
+  const tensors = joinTensors(options);
   const total = plan.weights.reduce((sum, { bytes }) => sum + bytes, 0);
   let [done, bytesRead] = [0, 0];
   for (const weight of plan.weights) {
@@ -30,7 +32,7 @@ export async function createReferenceBackend(options: BackendOptions): Promise<B
       weights.push(weights[weight.shares]!);
       continue;
     }
-    const tensor = options.tensor(weight.source.tensor);
+    const tensor = tensors(weight.source.tensor);
     weights.push(hold(weight, tensor, await readAll(tensor)));
     bytesRead += tensor.byteLength;
     onProgress?.(weight, (done += weight.bytes), total);

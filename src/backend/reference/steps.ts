@@ -113,11 +113,13 @@ function norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>, state: 
   for (const [t, row] of rowsOf(state, x).entries()) {
     const n = row.length / groups;
     for (let start = 0; start < row.length; start += n) {
+      const own = w?.length === row.length ? start : 0;
       const part = row.subarray(start, start + n);
       const mean = kind === 'layer' ? part.reduce((sum, value) => sum + value, 0) / n : 0;
       const meanSquare = part.reduce((sum, value) => sum + (value - mean) ** 2, 0) / n;
       const inverse = 1 / Math.sqrt(meanSquare + eps);
-      for (let i = 0; i < n; i++) results[t]![start + i] = (part[i]! - mean) * inverse * (w?.[i] ?? 1) + (b?.[i] ?? 0);
+      for (let i = 0; i < n; i++)
+        results[t]![start + i] = (part[i]! - mean) * inverse * (w?.[own + i] ?? 1) + (b?.[i] ?? 0);
     }
   }
 }

@@ -10,6 +10,7 @@ import {
   type Backend,
   type BackendOptions,
   type Batch,
+  joinTensors,
   type LoadTimes,
   type LogitsSummary,
   PAGE,
@@ -71,7 +72,8 @@ interface Walk extends Segment {
 }
 
 /** Compiles the plan, starts the threads and loads the weights. */
-export async function buildBackend(options: BuildOptions): Promise<WasmBackend> {
+export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
+  const options = { ...given, tensor: joinTensors(given) };
   const { plan, host, threads, choice, contextLength = PAGE, onProgress } = options;
   const kernels = new KernelSet();
   const { parts, segments } = splitPlan(plan, {

@@ -209,6 +209,7 @@ class Lowering {
   }
 
   #norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>): Part {
+    const ownWeights = groups > 1 && weight !== undefined && this.#weight(weight).shape[0] === this.#width(x);
     const variant = { kind, weighted: weight !== undefined, biased: bias !== undefined };
     const kernel = this.#kernels.index('norm', normName(variant), (m) => normKernel(m, variant));
     const words = normRecord.words({
@@ -219,6 +220,7 @@ class Lowering {
       rows: this.#rows(out),
       width: this.#width(x),
       groups,
+      weightStep: ownWeights ? (4 * this.#width(x)) / groups : 0,
       eps: bitsOf(eps),
     });
     return this.#rowWise(out, kernel, words, [x]);
