@@ -14,7 +14,7 @@ import {
   v,
 } from '../wasm/assembler.ts';
 import { widenedLoad } from './convert.ts';
-import { BLOCK, LANES, pairOf, stepBytes } from './layout.ts';
+import { BLOCK, LANES, pairOf, placesOf, stepBytes } from './layout.ts';
 
 export type KStorage = 'q4_k' | 'q5_k' | 'q6_k';
 
@@ -53,9 +53,10 @@ export interface KFormat {
 }
 
 const BLOCKS = 8;
-/** Bytes of a line of f16, and of one word per row. */
-const HALVES = 2 * LANES;
+/** Bytes of one word per row. */
 const LINE = 4 * LANES;
+/** f16 per line. */
+const HALF = 2;
 
 export function kFormat(storage: KStorage): KFormat {
   return {
@@ -66,9 +67,10 @@ export function kFormat(storage: KStorage): KFormat {
   };
 }
 
-/** q4_k, q5_k: f16 d | f16 dmin | 3 words of scales | q5_k: 8 words of fifth bits | 32 words of codes. */
+/** See src/quant/q4_k.ts for what byte of a row's super-block is what. */
 function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): ReturnType<KFormat['at']> {
-  const load = (line: number, c: number): V128 => v.load(w, 2 * HALVES + line * LINE + lane * 4 + c * 16);
+  const placeOf = placesOf(five ? 'q5_k' : 'q4_k');
+  const load = (at: number, c: number): V128 => v.load(w, placeOf(at) + lane * 4 + c * 16);
   const widen = widenedLoad(f, 'f16');
   const [d, dmin] = [f.array('v128', columns), f.array('v128', columns)];
   const [scale, minimum] = [f.array('v128', columns), f.array('v128', columns)];
@@ -77,16 +79,16 @@ function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): Retur
   /** Integer n of the scales (k-scales.ts); `kind` 0: s, 1: m. */
   const integer = (n: number, kind: 0 | 1, c: number): V128 =>
     n < 4
-      ? v.and(shiftRight(load(kind, c), 8 * n), six)
+      ? v.and(shiftRight(load(4 + 4 * kind, c), 8 * n), six)
       : v.or(
-          v.and(shiftRight(load(2, c), 8 * (n - 4) + 4 * kind), four),
-          v.and(shiftRight(load(kind, c), 8 * (n - 4) + 2), upper),
+          v.and(shiftRight(load(12, c), 8 * (n - 4) + 4 * kind), four),
+          v.and(shiftRight(load(4 + 4 * kind, c), 8 * (n - 4) + 2), upper),
         );
-  const codesAt = five ? 11 : 3;
+  const codesAt = five ? 48 : 16;
   return {
     begin: [
-      ...d.map((l, c) => l.set(widen(w, lane + 4 * c))),
-      ...dmin.map((l, c) => l.set(widen(w, LANES + lane + 4 * c))),
+      ...d.map((l, c) => l.set(widen(w, placeOf(0) / HALF + lane + 4 * c))),
+      ...dmin.map((l, c) => l.set(widen(w, placeOf(2) / HALF + lane + 4 * c))),
     ],
     block: (n) => ({
       scales: [
@@ -94,9 +96,9 @@ function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): Retur
         ...minimum.map((l, c) => l.set(f32.mul(f32.fromI32(integer(n, 1, c)), dmin[c]!.get))),
       ],
       codes(word, c) {
-        const bytes = load(codesAt + 8 * (n >> 1) + word, c);
+        const bytes = load(codesAt + 32 * (n >> 1) + 4 * word, c);
         const low = v.and(n & 1 ? i16.shrU(bytes, 4) : bytes, nibble);
-        return five ? v.or(low, v.and(moveBit(load(3 + word, c), n, 4), fifth)) : low;
+        return five ? v.or(low, v.and(moveBit(load(16 + 4 * word, c), n, 4), fifth)) : low;
       },
       scale: (c) => scale[c]!.get,
       minimum: (c) => minimum[c]!.get,
@@ -104,9 +106,10 @@ function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): Retur
   };
 }
 
-/** q6_k: 32 words of lower bits | 16 words of upper bits | 4 words of scales | f16 d. */
+/** See src/quant/q6_k.ts for what byte of a row's super-block is what. */
 function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at']> {
-  const load = (line: number, c: number): V128 => v.load(w, line * LINE + lane * 4 + c * 16);
+  const placeOf = placesOf('q6_k');
+  const load = (at: number, c: number): V128 => v.load(w, placeOf(at) + lane * 4 + c * 16);
   const widen = widenedLoad(f, 'f16');
   const d = f.array('v128', columns);
   const scales = [f.array('v128', columns), f.array('v128', columns)] as const;
@@ -114,13 +117,13 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
   const [lower, offset] = [0x0000ffff, pairOf(-32)].map((c) => hoistedConstant(f, c).get) as [V128, V128];
   /** The two int8 scales of block n in both halves of each lane. */
   const twice = (n: number, c: number): V128 => {
-    const word = (): V128 => load(48 + (n >> 1), c);
+    const word = (): V128 => load(192 + 4 * (n >> 1), c);
     return n & 1
       ? v.or(i32.shrU(word(), 16), v.andNot(word(), lower))
       : v.or(i32.shl(word(), 16), v.and(word(), lower));
   };
   return {
-    begin: d.map((l, c) => l.set(widen(w, (52 * LINE) / 2 + lane + 4 * c))),
+    begin: d.map((l, c) => l.set(widen(w, placeOf(208) / HALF + lane + 4 * c))),
     block: (n) => ({
       scales: [
         ...scales[1].map((l, c) => l.set(twice(n, c))),
@@ -128,9 +131,9 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
         ...scales[1].map((l) => l.set(i16.shrS(l.get, 8))),
       ],
       codes(word, c) {
-        const bytes = load(16 * (n >> 2) + 8 * (n & 1) + word, c);
+        const bytes = load(64 * (n >> 2) + 32 * (n & 1) + 4 * word, c);
         const low = v.and(n & 2 ? i16.shrU(bytes, 4) : bytes, nibble);
-        return v.or(low, v.and(moveBit(load(32 + 8 * (n >> 2) + word, c), 2 * (n & 3), 4), upper));
+        return v.or(low, v.and(moveBit(load(128 + 32 * (n >> 2) + 4 * word, c), 2 * (n & 3), 4), upper));
       },
       scale: (c) => d[c]!.get,
       halves: {

@@ -19,17 +19,16 @@ import {
   subtract,
 } from '../wasm/assembler.ts';
 import type { KStorage } from './k-formats.ts';
-import { LANES } from './layout.ts';
+import { placesOf } from './layout.ts';
 
 const SUPER = 256;
-const LINE = 4 * LANES;
 
 export interface KRow {
   /** Address of the super-block of the group. */
   readonly group: I32;
   readonly lane: I32;
-  /** The f16 of this row in the line of them at an offset from the group. */
-  half(offset: number): F32;
+  /** The f16 of this row in the line of them at a place in the super-block. */
+  half(place: number): F32;
   /** What to do with value i of the row. */
   store(value: F32, i: number): Statement;
 }
@@ -41,21 +40,22 @@ export const kRow = (f: Func, storage: KStorage, row: KRow): Statement[] =>
 function withMinima(f: Func, { group, lane, half, store }: KRow, five: boolean): Statement[] {
   const [words, d, dmin] = [f.local('i32'), f.local('f32'), f.local('f32')];
   const [scale, minimum] = [f.local('f32'), f.local('f32')];
-  /** Byte i of the row, counted from its scales on. */
-  const byte = (i: number): I32 => load8u(words.get, LINE + (i >> 2) * LINE + (i & 3));
+  const placeOf = placesOf(five ? 'q5_k' : 'q4_k');
+  /** Byte `at` of what the file has for the row. */
+  const byte = (at: number): I32 => load8u(words.get, placeOf(at & ~3) + (at & 3));
   const integer = (n: number, kind: 0 | 1): I32 =>
     n < 4
-      ? and(byte(n + 4 * kind), constant(63))
-      : or(bits(byte(n + 4), 4 * kind, 15), shiftLeft(bits(byte(n - 4 + 4 * kind), 6, 3), constant(4)));
+      ? and(byte(4 + n + 4 * kind), constant(63))
+      : or(bits(byte(8 + n), 4 * kind, 15), shiftLeft(bits(byte(n + 4 * kind), 6, 3), constant(4)));
   const value = (i: number): I32 => {
     const [n, j] = [i >> 5, i & 31];
-    const low = bits(byte((five ? 44 : 12) + 32 * (n >> 1) + j), 4 * (n & 1), 15);
-    return five ? or(low, shiftLeft(bits(byte(12 + j), n, 1), constant(4))) : low;
+    const low = bits(byte((five ? 48 : 16) + 32 * (n >> 1) + j), 4 * (n & 1), 15);
+    return five ? or(low, shiftLeft(bits(byte(16 + j), n, 1), constant(4))) : low;
   };
   return [
     words.set(add(group, multiply(lane, constant(4)))),
-    d.set(half(0)),
-    dmin.set(half(2 * LANES)),
+    d.set(half(placeOf(0))),
+    dmin.set(half(placeOf(2))),
     ...Array.from({ length: SUPER / 32 }, (_, n) => [
       scale.set(f32Multiply(f32FromI32(integer(n, 0)), d.get)),
       minimum.set(f32Multiply(f32FromI32(integer(n, 1)), dmin.get)),
@@ -68,7 +68,8 @@ function withMinima(f: Func, { group, lane, half, store }: KRow, five: boolean):
 
 function sixBits(f: Func, { group, lane, half, store }: KRow): Statement[] {
   const [words, d, scale] = [f.local('i32'), f.local('f32'), f.local('f32')];
-  const place = (i: number): number => (i >> 2) * LINE + (i & 3);
+  const placeOf = placesOf('q6_k');
+  const place = (at: number): number => placeOf(at & ~3) + (at & 3);
   const value = (i: number): I32 => {
     const [h, quarter, j] = [i >> 7, (i >> 5) & 3, i & 31];
     const low = bits(load8u(words.get, place(64 * h + 32 * (quarter & 1) + j)), 4 * (quarter >> 1), 15);
@@ -77,7 +78,7 @@ function sixBits(f: Func, { group, lane, half, store }: KRow): Statement[] {
   };
   return [
     words.set(add(group, multiply(lane, constant(4)))),
-    d.set(half(place(208))),
+    d.set(half(placeOf(208))),
     ...Array.from({ length: SUPER / 16 }, (_, n) => [
       scale.set(f32Multiply(f32FromI32(load8s(words.get, place(192 + n))), d.get)),
       ...Array.from({ length: 16 }, (_, j) => store(f32Multiply(f32FromI32(value(16 * n + j)), scale.get), 16 * n + j)),

@@ -13,9 +13,11 @@
  *     4 lines of 16 x 4 bytes, line j, byte i           | low nibble k = 4j+i, high nibble k = 16+4j+i | ...
  *
  *   q4_k, q5_k, q6_k, per super-block of 256 columns, 2304, 2816 or 3360 bytes: what the file has per row (q4_k.ts and
- *     q6_k.ts of src/quant), cut into words of 4 bytes, or 2 for f16 scales, each beside the same word of the other rows
+ *     q6_k.ts of src/quant), cut into words of 4 bytes, or 2 for f16 scales, each beside the same word of the other rows,
+ *     in the order in which a product first needs them:
+ *       scales first; a word of codes, then the word with the upper bits of its columns where no word before had them
  *
- * As many bytes as in the file, so that a product reads one sequential stream.
+ * As many bytes as in the file, and a product reads one sequential stream.
  */
 import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
 
@@ -65,10 +67,8 @@ export function interleave(storage: Storage, source: Uint8Array, rows: number, k
     for (let step = 0; step < steps; step++) {
       const from = (row * steps + step) * bytes;
       let to = (group + step) * stepBytes(storage);
-      let taken = 0;
-      for (const [length, flip] of pieces) {
-        for (let i = 0; i < length; i++) out[to + (row % LANES) * length + i] = source[from + taken + i]! ^ flip;
-        taken += length;
+      for (const { at, length, flip } of pieces) {
+        for (let i = 0; i < length; i++) out[to + (row % LANES) * length + i] = source[from + at + i]! ^ flip;
         to += LANES * length;
       }
     }
@@ -77,17 +77,64 @@ export function interleave(storage: Storage, source: Uint8Array, rows: number, k
   return out;
 }
 
-/** The pieces of one row's step, each of which is interleaved with the same piece of the other rows: [bytes, flip]. */
-export function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): readonly (readonly [number, number])[] {
-  if (storage === 'q8_0') return [[2, 0], ...Array<[number, number]>(BLOCK / neighbours).fill([neighbours, flip])];
-  if (storage === 'q4_0') return [[2, 0], ...Array<[number, number]>(4).fill([4, 0])];
-  if (storage === 'q4_k') return [[2, 0], [2, 0], ...words(12 + 128)];
-  if (storage === 'q5_k') return [[2, 0], [2, 0], ...words(12 + 32 + 128)];
-  if (storage === 'q6_k') return [...words(128 + 64 + 16), [2, 0]];
-  return [[storageLayout[storage].bytes, 0]];
+/** A piece of one row's block in a file, which is interleaved with the same piece of the other rows. */
+export interface Piece {
+  /** First byte in the block. */
+  readonly at: number;
+  readonly length: number;
+  readonly flip: 0 | 0x80;
 }
 
-const words = (bytes: number): [number, number][] => Array<[number, number]>(bytes / 4).fill([4, 0]);
+/** The pieces of one row's step, in the order of the layout. */
+export function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): readonly Piece[] {
+  switch (storage) {
+    case 'q8_0':
+      return [half(0), ...pieces(2, BLOCK, neighbours, flip)];
+    case 'q4_0':
+      return [half(0), ...pieces(2, BLOCK / 2, 4)];
+    case 'q4_k':
+      return [half(0), half(2), ...pieces(4, 12 + 128, 4)];
+    case 'q5_k':
+      return [
+        half(0),
+        half(2),
+        ...pieces(4, 12, 4),
+        ...inTurns(pieces(48, 32, 4), pieces(16, 32, 4)),
+        ...pieces(80, 96, 4),
+      ];
+    case 'q6_k':
+      return [
+        half(208),
+        ...pieces(192, 16, 4),
+        ...[0, 1].flatMap((h) => [
+          ...inTurns(pieces(64 * h, 32, 4), pieces(128 + 32 * h, 32, 4)),
+          ...pieces(64 * h + 32, 32, 4),
+        ]),
+      ];
+    default:
+      return [{ at: 0, length: storageLayout[storage].bytes, flip: 0 }];
+  }
+}
+
+const half = (at: number): Piece => ({ at, length: 2, flip: 0 });
+const pieces = (at: number, bytes: number, length: number, flip: Piece['flip'] = 0): Piece[] =>
+  Array.from({ length: bytes / length }, (_, n) => ({ at: at + n * length, length, flip }));
+const inTurns = (a: readonly Piece[], b: readonly Piece[]): Piece[] => a.flatMap((piece, n) => [piece, b[n]!]);
+
+/** Where the piece that begins with byte `at` of a row's block lies in a step of a group; for storages without flips. */
+export function placesOf(storage: Storage): (at: number) => number {
+  const places = new Map<number, number>();
+  let place = 0;
+  for (const { at, length } of piecesOf(storage, { neighbours: 4, flip: 0 })) {
+    places.set(at, place);
+    place += LANES * length;
+  }
+  return (at) => {
+    const found = places.get(at);
+    if (found === undefined) throw new RangeError(`no piece of ${storage} begins with byte ${at}`);
+    return found;
+  };
+}
 
 /**
  * A row of quantized activations, what block products read. Per block of 32:

@@ -48,15 +48,14 @@ export function packStoredKernel(module: Module, variant: StoredVariant): Func {
   const [end, wide, narrow] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const { group, each } = groupsOfThread(f, packRecord.load(record, 'rows'), share);
 
-  let [taken, placed] = [0, 0];
-  const moves = piecesOf(storage, q8).map(([length, flip]): Statement => {
-    const [offset, line] = [taken, placed];
-    taken += length;
+  let placed = 0;
+  const moves = piecesOf(storage, q8).map(({ at, length, flip }): Statement => {
+    const line = placed;
     placed += LANES * length;
     const flipped = (value: I32): I32 => (flip ? xor(value, constant(0x01010101 * flip)) : value);
     return length === 4
-      ? storeI32(wide.get, flipped(loadI32(from.get, offset)), line)
-      : store16(narrow.get, flipped(load16u(from.get, offset)), line);
+      ? storeI32(wide.get, flipped(loadI32(from.get, at)), line)
+      : store16(narrow.get, flipped(load16u(from.get, at)), line);
   });
   return f.emit(
     lineBytes.set(packRecord.load(record, 'lineBytes')),

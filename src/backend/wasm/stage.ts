@@ -3,11 +3,10 @@ import { RECORD_BYTES } from '../../kernels/record.ts';
 import { flags } from '../../kernels/walker.ts';
 import type { WasmHost } from './host.ts';
 import type { KernelSet } from './kernel-set.ts';
-import { Allocator, MEMORY_LIMIT, Memory, WASM_PAGE } from './memory-map.ts';
+import { Allocator, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from './memory-map.ts';
 import { Pool } from './pool.ts';
 
 const TAPE = 4096;
-const SCRATCH_BYTES = 256 * 1024;
 
 export interface StageOptions {
   readonly threads: number;
