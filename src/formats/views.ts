@@ -31,7 +31,8 @@ export function viewTensor(
 ): CheckpointTensor {
   const fileRows = rowsOf(tensor.shape);
   const rowBytes = fileRows === 0 ? 0 : tensor.byteLength / fileRows;
-  const byteLength = rowsOf(shape) * rowBytes;
+  const share = countOf(shape) / countOf(tensor.shape);
+  const byteLength = Number.isNaN(share) ? 0 : tensor.byteLength * share;
   const base = firstRow * rowBytes;
   return {
     ...tensor,
@@ -51,9 +52,10 @@ export function viewTensor(
   };
 }
 
+const countOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
+
 /** The values of a vector are rows too: a bias has one for each row of its matrix. */
-const rowsOf = (shape: readonly number[]): number =>
-  (shape.length > 1 ? shape.slice(0, -1) : shape).reduce((product, size) => product * size, 1);
+const rowsOf = (shape: readonly number[]): number => countOf(shape.length > 1 ? shape.slice(0, -1) : shape);
 
 /** Reads each run of rows from its place. */
 async function readRuns(

@@ -32,6 +32,7 @@ import {
   phi2Names,
   phi3Names,
   qwen3MoeNames,
+  stablelmNames,
   starcoder2Names,
 } from './gguf-names.ts';
 
@@ -134,7 +135,7 @@ const families: Readonly<Record<string, Family>> = {
   olmo2: { ...qwen2, modelType: 'olmo2', names: olmo2Names },
   stablelm: {
     modelType: 'stablelm',
-    names: llamaNames,
+    names: stablelmNames,
     fields: [
       ...sizes,
       layerNorm('layer_norm_eps'),

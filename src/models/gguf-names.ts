@@ -1,6 +1,6 @@
 /**
  * Tensor names of GGUF and of Hugging Face, both without `.weight` and `.bias`. N stands for the layer's number; E for an
- * expert's: GGUF has all experts of a layer in one tensor [experts, out, in].
+ * expert's or head's: GGUF has all experts of a layer in one tensor [experts, out, in].
  */
 
 export type TensorNames = Readonly<Record<string, string>>;
@@ -32,6 +32,13 @@ const preNorms: TensorNames = {
 };
 
 export const llamaNames: TensorNames = { ...head, ...preNorms, ...attention, ...gated };
+
+/** Norms of q and k are vectors per head. */
+export const stablelmNames: TensorNames = {
+  ...llamaNames,
+  'blk.N.attn_q_norm': 'model.layers.N.self_attn.q_layernorm.norms.E',
+  'blk.N.attn_k_norm': 'model.layers.N.self_attn.k_layernorm.norms.E',
+};
 
 export const mixtralNames: TensorNames = {
   ...head,
@@ -186,7 +193,7 @@ export function ggufName(names: TensorNames, name: string): { name: string; expe
   const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(name) ?? [];
   if (stem === undefined) return undefined;
   for (const [gguf, pattern] of Object.entries(names)) {
-    const parts = pattern.split(/(?<=\.)[NE](?=\.)/);
+    const parts = pattern.split(/(?<=\.)[NE](?=\.|$)/);
     const match = new RegExp(`^${parts.map((part) => part.replaceAll('.', '\\.')).join('(\\d+)')}$`).exec(stem);
     if (!match) continue;
     const target = `${match[1] === undefined ? gguf : gguf.replace('.N.', `.${match[1]}.`)}.${suffix}`;

@@ -49,7 +49,9 @@ export interface HubModel {
  */
 export function ggufFromHub(model: HubModel): GgufModelToWrite {
   const description = buildModel(model.config, model.tensors, { policy: parsePolicy('none') });
-  const needed = new Set(description.plan.weights.map(({ source }) => source.tensor));
+  const needed = new Set(
+    description.plan.weights.flatMap(({ source }) => [source.tensor, ...(source.following ?? [])]),
+  );
   const candidates = familiesOf(description.modelType);
   if (candidates.length === 0) {
     throw new ModelError('NotWritable', `models of type ${description.modelType} cannot be written as GGUF`);

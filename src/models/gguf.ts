@@ -24,7 +24,7 @@ export interface GgufModel {
   readonly origin: ModelOrigin;
 }
 
-/** Most experts of a layer; a file may claim any number of empty ones. */
+/** Most experts or heads of a layer; a file may claim any number of empty ones. */
 const MOST_EXPERTS = 4096;
 
 /** Tensors that are settings: factors on rope frequencies. */
@@ -121,8 +121,9 @@ function viewTensors(family: Family, metadata: GgufConfig, { tensors }: GgufTens
       add(name, shape, 0);
       continue;
     }
-    const [experts = 0, ...matrix] = shape;
-    for (let e = 0; e < Math.min(experts, MOST_EXPERTS); e++) add(fillExpert(name, e), matrix, e * (matrix[0] ?? 0));
+    const [experts = 0, ...own] = shape;
+    const ownRows = own.length > 1 ? own[0]! : 1;
+    for (let e = 0; e < Math.min(experts, MOST_EXPERTS); e++) add(fillExpert(name, e), own, e * ownRows);
   }
   return views;
 }

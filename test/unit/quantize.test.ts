@@ -52,6 +52,8 @@ const models = {
   'phi3-longrope': 'long and short rope factors',
   granite: 'multipliers',
   stablelm: 'partial rotation',
+  'stablelm-parallel': 'no second norm',
+  'stablelm-head-norms': 'norms per head',
 };
 
 for (const [name, what] of Object.entries(models)) {
