@@ -145,6 +145,9 @@ known: other rope types (\`dynamic\`), other activations, \`quantization_config\
 
 Tensors that hold several layers (fused q/k/v, gate/up) count, and are quantized, as the layers they hold.
 
+Gemma 4's table of layer inputs is larger than one memory where it stays as it is (E2B: 4.7 GB): ask for
+\`--quantize q8_0:min-dim=1024,embedding=q8_0\` or \`embedding=q4_0\`.
+
 ## Windows and caches
 
 A window of W lets a token see W keys, itself included. Windows limit what is computed; the cache keeps all keys.
