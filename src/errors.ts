@@ -60,6 +60,9 @@ export class OutOfMemoryError extends LanewiseError {
   }
 }
 
+/** A download, or a cache of downloads, that is not as it should be. */
+export class HubError extends LanewiseError {}
+
 /** A thread or kernel that failed. */
 export class BackendError extends LanewiseError {}
 
@@ -71,4 +74,11 @@ function describe(value: unknown): string {
     return String(value);
   if (Array.isArray(value)) return 'an array';
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}
+
+/** A tokenizer, or a vocabulary of a model file, that cannot be used. */
+export class TokenizerError extends ModelError {
+  constructor(where: string, what: string) {
+    super('InvalidTokenizer', `${where}: ${what}`);
+  }
 }

@@ -30,7 +30,7 @@ export const rules: Rules = {
   rooms: {
     formats: { imports: [] },
     quant: { imports: [] },
-    tokenizer: { imports: [], packages: ['@huggingface/tokenizers'] },
+    tokenizer: { imports: [] },
     chat: { imports: ['tokenizer'], packages: ['@huggingface/jinja'] },
     profile: { imports: [], packages: ['@logtape/logtape'] },
     wasm: { imports: [] },

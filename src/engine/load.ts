@@ -101,11 +101,7 @@ function contextOf(most: number, { contextLength = Math.min(most, DEFAULT_CONTEX
 async function readTokenizer(folder: FileFolder): Promise<Tokenizer | undefined> {
   const tokenizerJson = await readText(folder, 'tokenizer.json');
   if (tokenizerJson === undefined) return undefined;
-  return loadTokenizer({
-    tokenizerJson,
-    tokenizerConfig: await readText(folder, 'tokenizer_config.json'),
-    name: folder.name,
-  });
+  return loadTokenizer({ tokenizerJson, name: folder.name });
 }
 
 /** End tokens of generation_config.json: a number or a list. */

@@ -1,139 +1,164 @@
-/** Tokenizers of tokenizer.json, by @huggingface/tokenizers. */
-import { Tokenizer as Library } from '@huggingface/tokenizers';
-import { ModelError, OptionError } from '../errors.ts';
-import type { DecodeOptions, EncodeOptions, IncrementalDecoder, Tokenizer } from './tokenizer.ts';
-
-/** Longer texts are refused before they are tokenized. */
-export const MAX_TEXT_BYTES = 32 * 2 ** 20;
+/** Tokenizers of tokenizer.json. */
+import { TokenizerError } from '../errors.ts';
+import type { AddedToken } from './added-tokens.ts';
+import { Bpe } from './bpe.ts';
+import { toByteAlphabet } from './byte-level.ts';
+import { readDecoder } from './decoders.ts';
+import { readFrame } from './frame.ts';
+import type { TokenModel } from './model.ts';
+import { readNormalizer } from './normalizers.ts';
+import { Pipeline } from './pipeline.ts';
+import { readWords } from './pretokenizers.ts';
+import { Settings } from './settings.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { Unigram } from './unigram.ts';
+import { byteTokens, Vocabulary } from './vocabulary.ts';
+import { WordLevel, WordPiece } from './words.ts';
 
 export interface TokenizerFiles {
   /** Text of tokenizer.json. */
   readonly tokenizerJson: string;
-  /** Text of tokenizer_config.json, where there is one. */
-  readonly tokenizerConfig?: string;
   /** For messages. */
   readonly name: string;
 }
 
-/** @throws ModelError InvalidTokenizer */
-export function loadTokenizer({ tokenizerJson, tokenizerConfig, name }: TokenizerFiles): Tokenizer {
-  const json = parse(tokenizerJson, `${name}/tokenizer.json`);
-  const config = tokenizerConfig === undefined ? {} : parse(tokenizerConfig, `${name}/tokenizer_config.json`);
-  try {
-    return new JsonTokenizer(new Library(json, config), specialIdsOf(json));
-  } catch (error) {
-    if (error instanceof ModelError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new ModelError('InvalidTokenizer', `${name}/tokenizer.json: not a tokenizer that can be used: ${reason}`);
-  }
-}
-
-function parse(text: string, file: string): object {
+/** @throws TokenizerError */
+export function loadTokenizer({ tokenizerJson, name }: TokenizerFiles): Tokenizer {
+  const file = `${name}/tokenizer.json`;
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = JSON.parse(tokenizerJson);
   } catch (error) {
-    throw new ModelError('InvalidTokenizer', `${file}: invalid JSON: ${(error as Error).message}`);
+    throw new TokenizerError(file, `invalid JSON: ${(error as Error).message}`);
   }
-  if (typeof json !== 'object' || json === null)
-    throw new ModelError('InvalidTokenizer', `${file}: expected an object`);
-  return json;
+  const settings = new Settings(json, file);
+  checkTruncation(settings.optional('truncation'));
+  const model = settings.object('model');
+  const kind = kindOf(model);
+  const vocabulary = readVocabulary(model, kind);
+  const added = readAdded(settings, vocabulary);
+  vocabulary.check();
+  const { words, spellsBytes } = readWords(settings.optional('pre_tokenizer'));
+  return new Pipeline({
+    kind,
+    vocabulary,
+    added,
+    normalize: readNormalizer(settings.optional('normalizer')),
+    words,
+    model: readModel(model, kind, vocabulary, specialWords(added), spellsBytes),
+    frame: readFrame(settings.optional('post_processor'), vocabulary),
+    decoder: readDecoder(settings.optional('decoder')),
+  });
 }
 
-function specialIdsOf(json: { added_tokens?: unknown }): number[] {
-  const added = Array.isArray(json.added_tokens) ? json.added_tokens : [];
-  return added
-    .filter((token) => token?.special === true && Number.isInteger(token.id))
-    .map((token) => token.id as number)
-    .sort((a, b) => a - b);
+/** We cut no texts; a file that asks for nonsense is refused all the same. */
+function checkTruncation(truncation: Settings | undefined): void {
+  if (!truncation) return;
+  const length = truncation.integer('max_length', 0, 2 ** 53);
+  const stride = truncation.integer('stride', 0, 2 ** 53, 0);
+  if (stride >= length && stride > 0) truncation.fail('stride', `less than max_length ${length}`);
 }
 
-class JsonTokenizer implements Tokenizer {
-  readonly vocabSize: number;
-  readonly specialIds: readonly number[];
-  readonly #library: Library;
-  readonly #special: ReadonlySet<number>;
+const kinds = ['BPE', 'Unigram', 'WordPiece', 'WordLevel'] as const;
+type Kind = (typeof kinds)[number];
 
-  constructor(library: Library, specialIds: readonly number[]) {
-    this.#library = library;
-    this.specialIds = specialIds;
-    this.#special = new Set(specialIds);
-    let largest = -1;
-    for (const id of library.get_vocab().values()) largest = Math.max(largest, id);
-    this.vocabSize = largest + 1;
-  }
+/** Old files do not say it. */
+function kindOf(model: Settings): Kind {
+  if (model.has('type')) return model.oneOf('type', kinds);
+  if (model.has('merges')) return 'BPE';
+  if (Array.isArray(model.get('vocab'))) return 'Unigram';
+  return model.has('continuing_subword_prefix') ? 'WordPiece' : 'WordLevel';
+}
 
-  encode(text: string, { addSpecial = true }: EncodeOptions = {}): number[] {
-    const half = text.search(/\p{Surrogate}/u);
-    if (half >= 0)
-      throw new OptionError(
-        'text',
-        `well-formed Unicode (half of a surrogate pair at ${half})`,
-        text.slice(half, half + 8),
+function readVocabulary(model: Settings, kind: Kind): Vocabulary {
+  const vocabulary = new Vocabulary(`${model.where}.vocab`);
+  if (kind === 'Unigram') {
+    for (const [id, piece] of model.list('vocab').entries()) vocabulary.add((piece as unknown[] | undefined)?.[0], id);
+  } else for (const [token, id] of model.object('vocab').entries()) vocabulary.add(token, id);
+  return vocabulary;
+}
+
+/** Tokens that the model's vocabulary has keep its id. */
+function readAdded(settings: Settings, vocabulary: Vocabulary): AddedToken[] {
+  return settings.objects('added_tokens', []).map((token) => {
+    const content = token.string('content');
+    const known = vocabulary.id(content);
+    if (known === undefined) vocabulary.add(content, token.get('id'));
+    const special = token.flag('special', false);
+    return {
+      id: known ?? token.integer('id', 0, 2 ** 31),
+      content,
+      special,
+      singleWord: token.flag('single_word', false),
+      leftStrip: token.flag('lstrip', false),
+      rightStrip: token.flag('rstrip', false),
+      normalized: token.flag('normalized', !special),
+    };
+  });
+}
+
+/** Ids that the model never makes out of text. A control token of one character would take that character from all texts. */
+export function specialWords(added: readonly AddedToken[]): ReadonlySet<number> {
+  return new Set(added.filter(({ special, content }) => special && [...content].length > 1).map(({ id }) => id));
+}
+
+function readModel(
+  model: Settings,
+  kind: Kind,
+  vocabulary: Vocabulary,
+  special: ReadonlySet<number>,
+  spellsBytes: boolean,
+): TokenModel {
+  const spell = spellsBytes ? toByteAlphabet : undefined;
+  switch (kind) {
+    case 'BPE':
+      return new Bpe({
+        vocabulary,
+        merges: model.list('merges'),
+        special,
+        unknown: model.has('unk_token') ? vocabulary.id(model.string('unk_token')) : undefined,
+        fuseUnknown: model.flag('fuse_unk', false),
+        byteFallback: model.flag('byte_fallback', false),
+        ignoreMerges: model.flag('ignore_merges', false),
+        prefix: model.string('continuing_subword_prefix', ''),
+        suffix: model.string('end_of_word_suffix', ''),
+        spell,
+        where: model.where,
+      });
+    case 'Unigram':
+      return spelled(readUnigram(model, vocabulary, special), spell);
+    case 'WordPiece':
+      return spelled(
+        new WordPiece({
+          vocabulary,
+          special,
+          unknown: vocabulary.required(model.string('unk_token', '[UNK]'), 'unk_token'),
+          prefix: model.string('continuing_subword_prefix', '##'),
+          longestWord: model.integer('max_input_chars_per_word', 0, 2 ** 31, 100),
+        }),
+        spell,
       );
-    if (text.length * 3 > MAX_TEXT_BYTES && new TextEncoder().encode(text).length > MAX_TEXT_BYTES) {
-      throw new OptionError('text', `at most ${MAX_TEXT_BYTES} bytes`, `${text.length} characters`);
-    }
-    return text === '' && !addSpecial ? [] : this.#library.encode(text, { add_special_tokens: addSpecial }).ids;
-  }
-
-  decode(ids: Iterable<number>, { skipSpecial = false }: DecodeOptions = {}): string {
-    const known = [...ids].filter((id) => this.token(id) !== undefined && !(skipSpecial && this.#special.has(id)));
-    // The library refuses an empty list.
-    return known.length ? this.#library.decode(known, { clean_up_tokenization_spaces: false }) : '';
-  }
-
-  incremental(options: DecodeOptions = {}): IncrementalDecoder {
-    return new Window((ids) => this.decode(ids, options));
-  }
-
-  token(id: number): string | undefined {
-    return this.#library.id_to_token(id);
-  }
-
-  id(token: string): number | undefined {
-    return this.#library.token_to_id(token);
+    case 'WordLevel':
+      return spelled(new WordLevel(vocabulary, special, vocabulary.id(model.string('unk_token', '<unk>'))), spell);
   }
 }
 
-/** Tokens behind the last one shown that are decoded again: what a decoder may still look back at. */
-const LOOK_BACK = 6;
-/** A character has at most four bytes, each maybe a token of its own. */
-const LONGEST_CHARACTER = 4;
+function spelled(model: TokenModel, spell: ((word: string) => string) | undefined): TokenModel {
+  return spell ? { encode: (piece, out) => model.encode(spell(piece), out) } : model;
+}
 
-/**
- * Decodes a window of recent ids twice, with and without the new ones, and shows the difference: the cost of a token does
- * not depend on the length of the text. Text that ends within a character waits for the rest of it.
- */
-class Window implements IncrementalDecoder {
-  readonly #decode: (ids: readonly number[]) => string;
-  /** Ids whose text has been shown, then those still waiting. */
-  #shown: number[] = [];
-  #waiting: number[] = [];
-
-  constructor(decode: (ids: readonly number[]) => string) {
-    this.#decode = decode;
-  }
-
-  push(id: number): string {
-    this.#waiting.push(id);
-    const text = this.#difference();
-    if (text.endsWith('\ufffd') && this.#waiting.length < LONGEST_CHARACTER) return '';
-    return this.#show(text);
-  }
-
-  end(): string {
-    return this.#waiting.length ? this.#show(this.#difference()) : '';
-  }
-
-  #difference(): string {
-    const before = this.#decode(this.#shown);
-    return this.#decode([...this.#shown, ...this.#waiting]).slice(before.length);
-  }
-
-  #show(text: string): string {
-    this.#shown = [...this.#shown, ...this.#waiting].slice(-LOOK_BACK);
-    this.#waiting = [];
-    return text;
-  }
+function readUnigram(model: Settings, vocabulary: Vocabulary, special: ReadonlySet<number>): Unigram {
+  let minScore = Number.POSITIVE_INFINITY;
+  const pieces = model.list('vocab').map((piece, id): [string, number, number] => {
+    const [text, score] = piece as [string, unknown];
+    if (typeof score !== 'number') model.fail('vocab', `pairs of a text and a score at [${id}]`);
+    minScore = Math.min(minScore, score);
+    return [text, score, id];
+  });
+  return new Unigram({
+    pieces: pieces.filter(([, , id]) => !special.has(id)),
+    minScore,
+    unknown: model.has('unk_id') ? model.integer('unk_id', 0, pieces.length - 1) : undefined,
+    bytes: model.flag('byte_fallback', false) ? byteTokens(vocabulary) : undefined,
+  });
 }

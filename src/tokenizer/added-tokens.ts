@@ -1,0 +1,83 @@
+/** Tokens that are found in the text before anything else happens to it: control tokens and words added later. */
+import { whitespace, wordCharacter } from './char-set.ts';
+import { startOfCharacter } from './pattern-syntax.ts';
+import { Trie } from './trie.ts';
+
+export interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  /** A control token: text is only taken for one where the caller says so. */
+  readonly special: boolean;
+  /** Not within a word. */
+  readonly singleWord: boolean;
+  /** Takes the white space before and behind it. */
+  readonly leftStrip: boolean;
+  readonly rightStrip: boolean;
+  /** Looked for in the normalized text. */
+  readonly normalized: boolean;
+}
+
+/** Whether control tokens may be found from `start` to `end`. */
+export type Allowed = (start: number, end: number) => boolean;
+
+export class AddedTokens {
+  readonly #tokens: readonly AddedToken[];
+  readonly #trie = new Trie();
+  /** 1 for code units that a token begins with. */
+  readonly #begins = new Uint8Array(2 ** 16);
+
+  /** @param spelling what to look for */
+  constructor(tokens: readonly AddedToken[], spelling: (token: AddedToken) => string = (token) => token.content) {
+    this.#tokens = tokens;
+    for (const [i, token] of tokens.entries()) {
+      const text = spelling(token);
+      if (text === '') continue;
+      this.#trie.add(text, i);
+      this.#begins[text.charCodeAt(0)] = 1;
+    }
+  }
+
+  /** Cuts a text: the longest token at the first place where there is one, and so on. */
+  split(
+    text: string,
+    allowed: Allowed,
+    plain: (start: number, end: number) => void,
+    found: (id: number) => void,
+  ): void {
+    let done = 0;
+    for (let at = 0; at < text.length; ) {
+      const match = this.#begins[text.charCodeAt(at)] ? this.#longest(text, at, allowed) : undefined;
+      if (!match) {
+        at++;
+        continue;
+      }
+      let [start, end] = [at, match.end];
+      if (match.token.leftStrip) while (start > done && whitespace.at(text, start - 1)) start--;
+      if (match.token.rightStrip) while (whitespace.at(text, end)) end++;
+      if (start > done) plain(done, start);
+      found(match.token.id);
+      done = end;
+      at = end;
+    }
+    if (done < text.length) plain(done, text.length);
+  }
+
+  #longest(text: string, start: number, allowed: Allowed): { token: AddedToken; end: number } | undefined {
+    let longest: { token: AddedToken; end: number } | undefined;
+    let node = 0;
+    for (let at = start; at < text.length; ) {
+      node = this.#trie.child(node, text.charCodeAt(at++));
+      if (node < 0) break;
+      const token = this.#tokens[this.#trie.value(node)];
+      if (!token || (token.special && !allowed(start, at))) continue;
+      if (token.singleWord && !standsAlone(text, start, at)) continue;
+      longest = { token, end: at };
+    }
+    return longest;
+  }
+}
+
+function standsAlone(text: string, start: number, end: number): boolean {
+  const before = start > 0 && wordCharacter.at(text, startOfCharacter(text, start)) > 0;
+  return !before && !wordCharacter.at(text, end);
+}

@@ -1,0 +1,167 @@
+/** Byte pair encoding as tokenizer.json means it: the characters of a word merge by rank. */
+import { TokenizerError } from '../errors.ts';
+import { type MergeRules, mergeAll } from './merge.ts';
+import { type TokenModel, WordMemory } from './model.ts';
+import { PairTable } from './pair-table.ts';
+import { byteTokens, type Vocabulary } from './vocabulary.ts';
+
+export interface BpeOptions {
+  readonly vocabulary: Vocabulary;
+  /** In order of rank: "left right", or a pair. */
+  readonly merges: readonly unknown[];
+  /** Ids that no text may become by merging or by being looked up. */
+  readonly special: ReadonlySet<number>;
+  readonly unknown?: number;
+  readonly fuseUnknown?: boolean;
+  readonly byteFallback?: boolean;
+  /** Words that are tokens are not merged. */
+  readonly ignoreMerges?: boolean;
+  /** Of characters that do not begin a word, that end a word. */
+  readonly prefix?: string;
+  readonly suffix?: string;
+  /** Spells a word in the vocabulary's alphabet. */
+  readonly spell?: (word: string) => string;
+  /** For messages. */
+  readonly where: string;
+}
+
+const encoder = new TextEncoder();
+const SPACE = '▁';
+
+export class Bpe implements TokenModel, MergeRules {
+  readonly #options: BpeOptions;
+  readonly #pairs: PairTable;
+  /** By rank. */
+  readonly #results: Int32Array;
+  readonly #bytes: Int32Array | undefined;
+  readonly #characters = new Map<string, number>();
+  readonly #memory = new WordMemory();
+  readonly #encodeWord = (word: string, out: number[]): void => this.#encode(word, out);
+  /** Characters that a token has in front of a ▁: elsewhere a ▁ begins a word of its own. Undefined: no ▁ here. */
+  readonly #beforeSpace: ReadonlySet<string> | undefined;
+  #symbols = new Int32Array(256);
+
+  /** @throws TokenizerError for merges of or to tokens that are not there */
+  constructor(options: BpeOptions) {
+    this.#options = options;
+    const { vocabulary, merges, special, prefix = '', where } = options;
+    this.#pairs = new PairTable(merges.length);
+    this.#results = new Int32Array(merges.length);
+    for (let rank = 0; rank < merges.length; rank++) {
+      const [left, right] = parts(merges[rank], `${where}.merges[${rank}]`);
+      const joined = left + (prefix !== '' && right.startsWith(prefix) ? right.slice(prefix.length) : right);
+      const ids = [left, right, joined].map((token) => vocabulary.required(token, `merges[${rank}]`));
+      if (special.has(ids[2]!)) continue;
+      this.#pairs.set(ids[0]!, ids[1]!, rank);
+      this.#results[rank] = ids[2]!;
+    }
+    this.#bytes = options.byteFallback ? byteTokens(vocabulary) : undefined;
+    if (options.spell === undefined && vocabulary.id(SPACE) !== undefined) this.#beforeSpace = beforeSpace(vocabulary);
+  }
+
+  rank(left: number, right: number): number {
+    return this.#pairs.rank(left, right);
+  }
+
+  result(rank: number): number {
+    return this.#results[rank]!;
+  }
+
+  encode(piece: string, out: number[]): void {
+    const whole = this.#whole(piece);
+    if (whole !== undefined) {
+      out.push(whole);
+      return;
+    }
+    if (!this.#beforeSpace) {
+      this.#memory.encode(piece, out, this.#encodeWord);
+      return;
+    }
+    // Merges never cross such a place, so that words can be remembered.
+    let start = 0;
+    for (let at = piece.indexOf(SPACE, 1); at > 0; at = piece.indexOf(SPACE, at + 1)) {
+      if (this.#beforeSpace.has(piece[at - 1]!)) continue;
+      this.#memory.encode(piece.slice(start, at), out, this.#encodeWord);
+      start = at;
+    }
+    this.#memory.encode(piece.slice(start), out, this.#encodeWord);
+  }
+
+  #whole(piece: string): number | undefined {
+    const { ignoreMerges, spell, vocabulary, special } = this.#options;
+    // Spelled words are looked up when they are first seen.
+    if (!ignoreMerges || spell) return undefined;
+    const id = vocabulary.id(piece);
+    return id === undefined || special.has(id) ? undefined : id;
+  }
+
+  #encode(piece: string, out: number[]): void {
+    const { spell, ignoreMerges, vocabulary, special } = this.#options;
+    const word = spell ? spell(piece) : piece;
+    const whole = ignoreMerges ? vocabulary.id(word) : undefined;
+    if (whole !== undefined && !special.has(whole)) {
+      out.push(whole);
+      return;
+    }
+    const characters = this.#lookUp(word);
+    const count = mergeAll(this.#symbols, characters, this);
+    for (let i = 0; i < count; i++) out.push(this.#symbols[i]!);
+    if (this.#symbols.length > 2 ** 16) this.#symbols = new Int32Array(256);
+  }
+
+  /** Puts the ids of the characters into #symbols; their number. */
+  #lookUp(word: string): number {
+    const { prefix = '', suffix = '', unknown, fuseUnknown } = this.#options;
+    let count = 0;
+    let lastUnknown = false;
+    for (let start = 0; start < word.length; ) {
+      const end = start + (word.codePointAt(start)! > 0xffff ? 2 : 1);
+      let character = word.slice(start, end);
+      if (start > 0) character = prefix + character;
+      if (end === word.length) character += suffix;
+      const id = this.#character(character);
+      if (id >= 0) count = this.#push(count, id);
+      else if (this.#bytes) for (const byte of encoder.encode(character)) count = this.#push(count, this.#bytes[byte]!);
+      else if (unknown !== undefined && !(fuseUnknown && lastUnknown)) count = this.#push(count, unknown);
+      lastUnknown = id < 0 && !this.#bytes;
+      start = end;
+    }
+    return count;
+  }
+
+  #push(count: number, id: number): number {
+    if (count === this.#symbols.length) {
+      const grown = new Int32Array(2 * count);
+      grown.set(this.#symbols);
+      this.#symbols = grown;
+    }
+    this.#symbols[count] = id;
+    return count + 1;
+  }
+
+  /** -1 where no token is this character. */
+  #character(character: string): number {
+    const known = this.#characters.get(character);
+    if (known !== undefined) return known;
+    const id = this.#options.vocabulary.id(character) ?? -1;
+    const found = this.#options.special.has(id) ? -1 : id;
+    this.#characters.set(character, found);
+    return found;
+  }
+}
+
+function parts(merge: unknown, where: string): [left: string, right: string] {
+  const pair = typeof merge === 'string' ? merge.split(' ') : merge;
+  if (Array.isArray(pair) && pair.length === 2 && typeof pair[0] === 'string' && typeof pair[1] === 'string') {
+    return pair as [string, string];
+  }
+  throw new TokenizerError(where, 'expected two tokens');
+}
+
+export function beforeSpace(vocabulary: Vocabulary): ReadonlySet<string> {
+  const found = new Set<string>();
+  for (const [token] of vocabulary.entries()) {
+    for (let at = token.indexOf(SPACE, 1); at > 0; at = token.indexOf(SPACE, at + 1)) found.add(token[at - 1]!);
+  }
+  return found;
+}

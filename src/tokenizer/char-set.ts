@@ -1,0 +1,50 @@
+/** Sets of Unicode characters that are asked about very often. */
+
+const PAGE = 256;
+
+/**
+ * A set given by a predicate, which is asked once per page of 256 code points: scripts come in pages, so a text touches few.
+ */
+export class CharSet {
+  readonly #has: (character: string) => boolean;
+  readonly #pages: (Uint8Array | undefined)[] = new Array(0x110000 / PAGE);
+  readonly #ascii: Uint8Array;
+
+  constructor(has: (character: string) => boolean) {
+    this.#has = has;
+    this.#ascii = this.#page(0);
+  }
+
+  /** @param source a class of JavaScript's `v` syntax, such as `[\p{L}\p{M}]` */
+  static of(source: string, ignoreCase = false): CharSet {
+    const pattern = new RegExp(`^${source}$`, ignoreCase ? 'iv' : 'v');
+    return new CharSet((character) => pattern.test(character));
+  }
+
+  has(codePoint: number): boolean {
+    const page = this.#pages[codePoint >> 8] ?? this.#page(codePoint >> 8);
+    return page[codePoint & (PAGE - 1)] === 1;
+  }
+
+  /** Code units of the character at `index` of `text` if it belongs to the set, otherwise 0. */
+  at(text: string, index: number): number {
+    const unit = text.charCodeAt(index);
+    if (unit < PAGE) return this.#ascii[unit]!;
+    // Beyond the end the unit is NaN.
+    if (!(unit >= PAGE)) return 0;
+    if ((unit & 0xfc00) === 0xd800) return this.has(text.codePointAt(index)!) ? 2 : 0;
+    return this.has(unit) ? 1 : 0;
+  }
+
+  #page(index: number): Uint8Array {
+    const page = Uint8Array.from({ length: PAGE }, (_, i) =>
+      this.#has(String.fromCodePoint(index * PAGE + i)) ? 1 : 0,
+    );
+    this.#pages[index] = page;
+    return page;
+  }
+}
+
+export const whitespace = CharSet.of('\\p{White_Space}');
+/** What Rust and Oniguruma call a character of a word. */
+export const wordCharacter = CharSet.of('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]');

@@ -1,0 +1,121 @@
+/**
+ * SentencePiece's precompiled character map: a double array (darts-clone) of UTF-8 byte sequences, and what each is
+ * replaced by. Layout: u32 length of the array in bytes, the array of u32 units, texts that end in a zero byte.
+ */
+import { TokenizerError } from '../errors.ts';
+
+const encoder = new TextEncoder();
+/** HF normalizes a grapheme as a whole only below this many bytes. */
+const LONG_GRAPHEME = 6;
+
+export class CharsMap {
+  readonly #units: Uint32Array;
+  readonly #texts: Uint8Array;
+  readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+
+  /** @throws TokenizerError */
+  constructor(bytes: Uint8Array, where: string) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const length = bytes.length < 4 ? -1 : view.getUint32(0, true);
+    if (length < 4 || length % 4 !== 0 || 4 + length > bytes.length) {
+      throw new TokenizerError(where, `expected a character map, found ${bytes.length} bytes that are none`);
+    }
+    this.#units = Uint32Array.from({ length: length / 4 }, (_, i) => view.getUint32(4 + 4 * i, true));
+    this.#texts = bytes.slice(4 + length);
+    if (this.#texts.at(-1) !== 0) throw new TokenizerError(where, 'expected texts that end in a zero byte');
+  }
+
+  /** The prefixes of `bytes` from `start` on that have a replacement: length in bytes and replacement. Shortest first. */
+  *#prefixes(bytes: Uint8Array, start: number): Generator<{ length: number; text: string }> {
+    const units = this.#units;
+    let unit = units[0]!;
+    // Every offset a unit names is checked: undefined compares unequal.
+    let position = offsetOf(unit);
+    for (let i = start; i < bytes.length && bytes[i] !== 0; i++) {
+      position ^= bytes[i]!;
+      unit = units[position] ?? 0;
+      if ((unit & 0x800000ff) !== bytes[i]) return;
+      position ^= offsetOf(unit);
+      if ((unit >>> 8) & 1) {
+        const text = this.#textAt((units[position] ?? 0) & 0x7fffffff);
+        if (text !== undefined) yield { length: i + 1 - start, text };
+      }
+    }
+  }
+
+  #textAt(start: number): string | undefined {
+    if (start >= this.#texts.length) return undefined;
+    return this.#decoder.decode(this.#texts.subarray(start, this.#texts.indexOf(0, start)));
+  }
+
+  /** As SentencePiece does it: the longest prefix is replaced, then the next. */
+  replaceLongest(text: string): string {
+    const bytes = encoder.encode(text);
+    let out = '';
+    let plain = 0;
+    for (let at = 0; at < bytes.length; ) {
+      let longest: { length: number; text: string } | undefined;
+      for (const prefix of this.#prefixes(bytes, at)) longest = prefix;
+      if (!longest) {
+        do at++;
+        while ((bytes[at]! & 0xc0) === 0x80);
+        continue;
+      }
+      out += this.#decoder.decode(bytes.subarray(plain, at)) + longest.text;
+      at += longest.length;
+      plain = at;
+    }
+    return out + this.#decoder.decode(bytes.subarray(plain));
+  }
+
+  /** Replacement for the shortest prefix of `text`. */
+  #first(text: string): string | undefined {
+    for (const prefix of this.#prefixes(encoder.encode(text), 0)) return prefix.text;
+    return undefined;
+  }
+
+  /** As tokenizer.json means it: each grapheme is replaced as a whole if it can be, otherwise each of its characters. */
+  replaceGraphemes(text: string): string {
+    let out = '';
+    // A grapheme never goes on behind a line feed, and lines of ASCII are frequent.
+    for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
+      out += /^[\0-\x7f]*$/.test(line) ? this.#replaceAscii(line) : this.#replaceSegments(line);
+    }
+    return out;
+  }
+
+  #replaceSegments(line: string): string {
+    let out = '';
+    for (const { segment } of graphemes.segment(line)) out += this.#replaceGrapheme(segment);
+    return out;
+  }
+
+  #replaceGrapheme(grapheme: string): string {
+    const whole = encoder.encode(grapheme).length < LONG_GRAPHEME ? this.#first(grapheme) : undefined;
+    if (whole !== undefined) return whole;
+    let out = '';
+    for (const character of grapheme) out += this.#first(character) ?? character;
+    return out;
+  }
+
+  /** Every character is a grapheme, but for CR LF at the end. */
+  #replaceAscii(line: string): string {
+    if (line.endsWith('\r\n')) return this.#replaceAscii(line.slice(0, -2)) + this.#replaceGrapheme('\r\n');
+    this.#ascii ??= Array.from({ length: 128 }, (_, unit) => this.#replaceGrapheme(String.fromCharCode(unit)));
+    const map = this.#ascii;
+    let out = '';
+    let plain = 0;
+    for (let i = 0; i < line.length; i++) {
+      const replacement = map[line.charCodeAt(i)]!;
+      if (replacement.length === 1 && replacement.charCodeAt(0) === line.charCodeAt(i)) continue;
+      out += line.slice(plain, i) + replacement;
+      plain = i + 1;
+    }
+    return out + line.slice(plain);
+  }
+  #ascii: string[] | undefined;
+}
+
+const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+
+const offsetOf = (unit: number): number => (unit >>> 10) << ((unit & 0x200) >>> 6);

@@ -1,0 +1,254 @@
+/**
+ * From tokens back to text: the decoders of tokenizer.json as steps through which tokens flow. All at once and one by one
+ * are the same, and a step holds back only what the next token may still change.
+ */
+import { bytesOfToken } from './byte-level.ts';
+import { readReplace } from './normalizers.ts';
+import type { Settings } from './settings.ts';
+
+/** One run of a step. */
+export interface DecoderRun {
+  push(tokens: readonly string[]): readonly string[];
+  /** What was held back. */
+  end(): readonly string[];
+}
+
+export interface DecoderStep {
+  /** Its output is one long token, which comes in parts. */
+  readonly fuses: boolean;
+  /** @param fused its input is one long token, which comes in parts */
+  start(fused: boolean): DecoderRun;
+}
+
+/** @throws TokenizerError */
+export function readDecoder(settings: Settings | undefined): DecoderStep {
+  if (settings === undefined) return betweenSpaces;
+  const type = settings.string('type');
+  const read = Object.hasOwn(readers, type) ? readers[type]! : settings.fail('type', 'a known decoder');
+  return read(settings);
+}
+
+const readers: Readonly<Record<string, (settings: Settings) => DecoderStep>> = {
+  Sequence: (settings) => decodeInTurn(settings.objects('decoders').map(readDecoder)),
+  ByteLevel: () => byteLevelDecoder,
+  ByteFallback: () => byteFallbackDecoder,
+  Fuse: () => fuse,
+  Replace: (settings) => eachToken(readReplace(settings), isCharacter(settings)),
+  Strip: (settings) =>
+    stripDecoder(
+      settings.string('content', ' '),
+      settings.integer('start', 0, 2 ** 31),
+      settings.integer('stop', 0, 2 ** 31),
+    ),
+  Metaspace(settings) {
+    const prepends = settings.has('prepend_scheme')
+      ? settings.oneOf('prepend_scheme', ['always', 'first', 'never']) !== 'never'
+      : settings.flag('add_prefix_space', true);
+    return metaspaceDecoder(settings.string('replacement', '▁'), prepends);
+  },
+  WordPiece: (settings) => wordPieceDecoder(settings.string('prefix', '##'), settings.flag('cleanup', true)),
+  BPEDecoder: (settings) => suffixDecoder(settings.string('suffix', '</w>')),
+  CTC: (settings) =>
+    ctcDecoder(
+      settings.string('pad_token', '<pad>'),
+      settings.string('word_delimiter_token', '|'),
+      settings.flag('cleanup', true),
+    ),
+};
+
+const isCharacter = (settings: Settings): boolean =>
+  [...(settings.object('pattern').get('String')?.toString() ?? '')].length === 1;
+
+/** Steps one behind the other. */
+export function decodeInTurn(steps: readonly DecoderStep[]): DecoderStep {
+  return {
+    fuses: steps.some((step) => step.fuses),
+    start(fused) {
+      let isFused = fused;
+      const runs = steps.map((step) => {
+        const run = step.start(isFused);
+        isFused ||= step.fuses;
+        return run;
+      });
+      const through = (tokens: readonly string[], from: number): readonly string[] =>
+        runs.slice(from).reduce((all, run) => run.push(all), tokens);
+      return {
+        push: (tokens) => through(tokens, 0),
+        end: () => runs.flatMap((run, i) => through(run.end(), i + 1)),
+      };
+    },
+  };
+}
+
+/** A step that holds nothing back. `first`: no token came before. */
+function direct(
+  each: (token: string, first: boolean) => string,
+  { parts = false }: { parts?: boolean } = {},
+): DecoderStep {
+  return {
+    fuses: false,
+    start(fused) {
+      let first = true;
+      const run: DecoderRun = {
+        push: (tokens) =>
+          tokens.map((token) => {
+            const text = each(token, first);
+            first = false;
+            return text;
+          }),
+        end: () => [],
+      };
+      return fused && !parts ? collected(run) : run;
+    },
+  };
+}
+
+/** Waits for the whole of a token that comes in parts. */
+function collected(run: DecoderRun): DecoderRun {
+  let all = '';
+  return {
+    push(tokens) {
+      all += tokens.join('');
+      return [];
+    },
+    end: () => [...run.push([all]), ...run.end()],
+  };
+}
+
+/** @param parts parts of a token may be given one by one */
+export const eachToken = (change: (token: string) => string, parts: boolean): DecoderStep => direct(change, { parts });
+
+const betweenSpaces = direct((token, first) => (first ? token : ` ${token}`));
+
+export const fuse: DecoderStep = {
+  fuses: true,
+  start: () => ({ push: (tokens) => tokens, end: () => [] }),
+};
+
+const newDecoder = (): TextDecoder => new TextDecoder('utf-8', { ignoreBOM: true });
+
+export const byteLevelDecoder: DecoderStep = {
+  fuses: true,
+  start() {
+    const decoder = newDecoder();
+    return {
+      push: (tokens) => tokens.map((token) => decoder.decode(bytesOfToken(token), { stream: true })),
+      end: () => [decoder.decode()],
+    };
+  },
+};
+
+/** Tokens `<0x00>` to `<0xFF>` in a row are UTF-8; other tokens are themselves. */
+export const byteFallbackDecoder: DecoderStep = {
+  fuses: false,
+  start() {
+    const decoder = newDecoder();
+    let open = false;
+    return {
+      push: (tokens) =>
+        tokens.flatMap((token) => {
+          const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
+          const bytes = byte ? Uint8Array.of(Number.parseInt(byte[1]!, 16)) : undefined;
+          // A token that is no byte ends a character that is not whole.
+          const text = bytes || open ? decoder.decode(bytes, { stream: bytes !== undefined }) : '';
+          open = bytes !== undefined;
+          return bytes ? [text] : text ? [text, token] : [token];
+        }),
+      end: () => (open ? [decoder.decode()] : []),
+    };
+  },
+};
+
+/** The marks of the first token are those that were put in front of the text. */
+export function metaspaceDecoder(mark: string, prepends: boolean): DecoderStep {
+  return direct((token, first) => token.replaceAll(mark, first && prepends ? '' : ' '));
+}
+
+export function wordPieceDecoder(prefix: string, cleanup: boolean): DecoderStep {
+  return direct((token, first) => {
+    const goesOn = prefix !== '' && token.startsWith(prefix);
+    const text = first ? token : goesOn ? token.slice(prefix.length) : ` ${token}`;
+    return cleanup ? cleanUp(text) : text;
+  });
+}
+
+/** Takes back spaces that word pieces have before English punctuation and contractions. */
+const cleanUp = (text: string): string =>
+  text
+    .replaceAll(' .', '.')
+    .replaceAll(' ?', '?')
+    .replaceAll(' !', '!')
+    .replaceAll(' ,', ',')
+    .replaceAll(" ' ", "'")
+    .replaceAll(" n't", "n't")
+    .replaceAll(" 'm", "'m")
+    .replaceAll(' do not', " don't")
+    .replaceAll(" 's", "'s")
+    .replaceAll(" 've", "'ve")
+    .replaceAll(" 're", "'re");
+
+/** The end of a word is a space, but not at the end of the text: the last token waits. */
+function suffixDecoder(suffix: string): DecoderStep {
+  return {
+    fuses: false,
+    start() {
+      let last: string | undefined;
+      return {
+        push: (tokens) =>
+          tokens.flatMap((token) => {
+            const before = last;
+            last = token;
+            return before === undefined ? [] : [before.replaceAll(suffix, ' ')];
+          }),
+        end: () => (last === undefined ? [] : [last.replaceAll(suffix, '')]),
+      };
+    },
+  };
+}
+
+/** Takes at most `start` times `content` from the beginning of each token, and `stop` times from its end. */
+export function stripDecoder(content: string, start: number, stop: number): DecoderStep {
+  const strip = (token: string): string => {
+    let [from, to] = [0, token.length];
+    for (let i = 0; i < start && content !== '' && token.startsWith(content, from); i++) from += content.length;
+    for (let i = 0; i < stop && content !== '' && to > from && token.endsWith(content); i++) {
+      if (!token.slice(from, to).endsWith(content)) break;
+      to -= content.length;
+    }
+    return token.slice(from, to);
+  };
+  const whole = eachToken(strip, false);
+  return {
+    fuses: false,
+    start(fused) {
+      if (!fused || stop > 0 || content.length !== 1) return whole.start(fused);
+      let left = start;
+      return {
+        push: (tokens) =>
+          tokens.map((token) => {
+            let from = 0;
+            while (left > 0 && from < token.length && token[from] === content) {
+              from++;
+              left--;
+            }
+            if (from < token.length) left = 0;
+            return token.slice(from);
+          }),
+        end: () => [],
+      };
+    },
+  };
+}
+
+/** Connectionist temporal classification: equal tokens in a row are one, padding is nothing. */
+function ctcDecoder(padding: string, delimiter: string, cleanup: boolean): DecoderStep {
+  let last: string | undefined;
+  const step = direct((token, first) => {
+    const repeated = !first && token === last;
+    last = token;
+    if (repeated) return '';
+    const text = token.replaceAll(padding, '');
+    return cleanup ? cleanUp(text).replaceAll(delimiter, ' ') : text;
+  });
+  return step;
+}

@@ -1,0 +1,33 @@
+/** What turns pieces of text into ids. */
+
+export interface TokenModel {
+  /** Appends the ids of `piece`, which is not empty. */
+  encode(piece: string, out: number[]): void;
+}
+
+/** Words longer than this are not remembered: the engine would keep the text alive that they are cut from. */
+const LONGEST_REMEMBERED = 12;
+const MOST_REMEMBERED = 2 ** 16;
+
+/** Remembers the ids of short words. */
+export class WordMemory {
+  #words = new Map<string, number | readonly number[]>();
+
+  /** Appends the ids of `word`, found by `encode` where they are not known. */
+  encode(word: string, out: number[], encode: (word: string, out: number[]) => void): void {
+    if (word.length > LONGEST_REMEMBERED) {
+      encode(word, out);
+      return;
+    }
+    const known = this.#words.get(word);
+    if (typeof known === 'number') out.push(known);
+    else if (known !== undefined) for (let i = 0; i < known.length; i++) out.push(known[i]!);
+    else {
+      const ids: number[] = [];
+      encode(word, ids);
+      if (this.#words.size === MOST_REMEMBERED) this.#words.clear();
+      this.#words.set(word, ids.length === 1 ? ids[0]! : ids);
+      for (const id of ids) out.push(id);
+    }
+  }
+}

@@ -1,0 +1,79 @@
+/** Models whose pieces are words: WordPiece takes the longest token again and again, WordLevel knows whole words only. */
+import type { TokenModel } from './model.ts';
+import { WordMemory } from './model.ts';
+import type { Vocabulary } from './vocabulary.ts';
+
+export interface WordPieceOptions {
+  readonly vocabulary: Vocabulary;
+  readonly special: ReadonlySet<number>;
+  readonly unknown: number;
+  /** Of tokens that begin a word, and of those that go on with it. */
+  readonly firstPrefix?: string;
+  readonly prefix: string;
+  /** In characters; longer words are unknown. */
+  readonly longestWord: number;
+}
+
+export class WordPiece implements TokenModel {
+  readonly #options: WordPieceOptions;
+  readonly #longestToken: number;
+  readonly #memory = new WordMemory();
+  readonly #encodeWord = (word: string, out: number[]): void => this.#encode(word, out);
+
+  constructor(options: WordPieceOptions) {
+    this.#options = options;
+    let longest = 1;
+    for (const [token] of options.vocabulary.entries()) longest = Math.max(longest, token.length);
+    this.#longestToken = longest;
+  }
+
+  encode(piece: string, out: number[]): void {
+    this.#memory.encode(piece, out, this.#encodeWord);
+  }
+
+  #encode(word: string, out: number[]): void {
+    const { unknown, longestWord } = this.#options;
+    const before = out.length;
+    const tooLong = word.length > longestWord && [...word].length > longestWord;
+    for (let start = 0; start < word.length; ) {
+      const end = tooLong ? start : this.#longest(word, start, out);
+      if (end === start) {
+        out.length = before;
+        out.push(unknown);
+        return;
+      }
+      start = end;
+    }
+  }
+
+  /** Appends the longest token at `start`; where it ends, or `start` if there is none. */
+  #longest(word: string, start: number, out: number[]): number {
+    const { vocabulary, special, prefix, firstPrefix = '' } = this.#options;
+    const before = start > 0 ? prefix : firstPrefix;
+    for (let end = Math.min(word.length, start + this.#longestToken); end > start; end--) {
+      const id = vocabulary.id(before + word.slice(start, end));
+      if (id === undefined || special.has(id)) continue;
+      out.push(id);
+      return end;
+    }
+    return start;
+  }
+}
+
+export class WordLevel implements TokenModel {
+  readonly #vocabulary: Vocabulary;
+  readonly #special: ReadonlySet<number>;
+  readonly #unknown: number | undefined;
+
+  constructor(vocabulary: Vocabulary, special: ReadonlySet<number>, unknown: number | undefined) {
+    this.#vocabulary = vocabulary;
+    this.#special = special;
+    this.#unknown = unknown;
+  }
+
+  encode(piece: string, out: number[]): void {
+    const id = this.#vocabulary.id(piece);
+    if (id !== undefined && !this.#special.has(id)) out.push(id);
+    else if (this.#unknown !== undefined) out.push(this.#unknown);
+  }
+}
