@@ -12,7 +12,7 @@ import { quantizeCommand, writableTypes } from './quantize.ts';
 import { isExpected, reportError } from './terminal.ts';
 
 const policyHelp =
-  'none, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024)';
+  'none, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of GGUF files none)';
 
 async function program(finish: (code: number) => void): Promise<Command> {
   const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {
