@@ -28,7 +28,9 @@ export interface KPlace {
 /** One block of 32 columns. Expressions may use locals that `scales` sets. */
 export interface KBlock {
   readonly scales: readonly Statement[];
-  /** Codes of the columns 4 n .. 4 n + 3, one byte each, 0 .. 63. */
+  /** So many words of codes times activations fit int16, two products at a time. */
+  readonly depth: 2 | 4 | 8;
+  /** Codes of the columns 4 n .. 4 n + 3, one byte each. */
   codes(n: number, c: number): V128;
   /** f32. The block's sum is multiplied by it. */
   scale(c: number): V128;
@@ -95,6 +97,7 @@ function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): Retur
         ...scale.map((l, c) => l.set(f32.mul(f32.fromI32(integer(n, 0, c)), d[c]!.get))),
         ...minimum.map((l, c) => l.set(f32.mul(f32.fromI32(integer(n, 1, c)), dmin[c]!.get))),
       ],
+      depth: five ? 4 : 8,
       codes(word, c) {
         const bytes = load(codesAt + 32 * (n >> 1) + 4 * word, c);
         const low = v.and(n & 1 ? i16.shrU(bytes, 4) : bytes, nibble);
@@ -130,6 +133,7 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
         ...scales[0].map((l, c) => l.set(i16.shrS(i16.shl(scales[1][c]!.get, 8), 8))),
         ...scales[1].map((l) => l.set(i16.shrS(l.get, 8))),
       ],
+      depth: 2,
       codes(word, c) {
         const bytes = load(64 * (n >> 2) + 32 * (n & 1) + 4 * word, c);
         const low = v.and(n & 2 ? i16.shrU(bytes, 4) : bytes, nibble);
@@ -164,6 +168,7 @@ export function unpackedFormat(storage: KStorage): KFormat {
       const load = (line: number, c: number): V128 => v.load(w, line * LINE + lane * 4 + c * 16);
       const block: KBlock = {
         scales: [],
+        depth: 2,
         codes: (word, c) => load(head + word, c),
         scale: (c) => load(0, c),
         ...(storage === 'q6_k'

@@ -153,7 +153,7 @@ function kTile(module: Module, format: KFormat, dot: Q4Dot, { tokens, lanes }: T
 type Splat = (offset: number) => V128;
 
 /**
- * The integer sums of one block. 'pairs' adds the products of two words in int16, 4 * 63 * 127 at most, and lets the
+ * The integer sums of one block. 'pairs' adds the products of `depth` words in int16 and lets the
  * multiplication that widens them apply the scales of halves; the others sum 32 bits and multiply each half once.
  */
 function integerSums(f: Func, dot: Q4Dot, sums: readonly (readonly Local<'v128'>[])[], columns: number) {
@@ -167,22 +167,29 @@ function integerSums(f: Func, dot: Q4Dot, sums: readonly (readonly Local<'v128'>
         : row.map((s) => s.set(i32.constant(0))),
     );
 
-  if (dot === 'pairs')
-    return (block: KBlock, xs: readonly Splat[]): Statement[] => [
-      ...start(block, xs),
-      ...[0, 2, 4, 6].flatMap((n) => [
+  if (dot === 'pairs') {
+    const parts = sums.map(() => f.array('v128', columns));
+    return (block: KBlock, xs: readonly Splat[]): Statement[] => {
+      // A tile has no registers for sums of more words.
+      const depth = sums.length === 1 ? block.depth : 2;
+      const twoWords = (n: number): Statement[] => [
         ...first.map((l, c) => l.set(block.codes(n, c))),
         ...second.map((l, c) => l.set(block.codes(n + 1, c))),
         ...sums.flatMap((row, t) => [
           a.set(xs[t]!(8 + 4 * n)),
           b.set(xs[t]!(12 + 4 * n)),
           ...row.map((s, c) => {
+            const part = parts[t]![c]!;
             const products = i16.add(i16.relaxedDot(a.get, first[c]!.get), i16.relaxedDot(b.get, second[c]!.get));
-            return s.set(i32.add(s.get, i32.dotI16(products, block.halves?.scale(n >> 2, c) ?? ones.get)));
+            const sum = n % depth ? i16.add(part.get, products) : products;
+            if ((n + 2) % depth) return part.set(sum);
+            return s.set(i32.add(s.get, i32.dotI16(sum, block.halves?.scale(n >> 2, c) ?? ones.get)));
           }),
         ]),
-      ]),
-    ];
+      ];
+      return [...start(block, xs), ...[0, 2, 4, 6].flatMap(twoWords)];
+    };
+  }
 
   // Widened activations: the low halves of their int16 lanes, then the high ones.
   const even = (bytes: V128): V128 => i16.shrS(i16.shl(bytes, 8), 8);

@@ -38,6 +38,11 @@ export const flags = {
   wanted: 4,
   /** The last step in a row with one scope: a clock that reads scopes is read after it. */
   scopeEnd: 16,
+  /**
+   * Left out, with its barriers, when the i32 whose address is the record's last word is 0: an expert without rows. Such
+   * steps come in runs that begin after a barrier and end with one.
+   */
+  skipsEmpty: 32,
   /** A barrier follows also when every thread did all of it. */
   barrierAlways: 8,
 } as const;
@@ -55,6 +60,7 @@ export function walker(module: Module, controlAddress: number, patience?: number
   const [tape, steps, thread] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
   const [threads, spins] = [f.param('i32', 3), f.param('i32', 4)];
   const [step, word, count, waits] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const present = f.local('i32');
   const setting = (offset: number) => loadI32(constant(controlAddress + offset));
   const flag = (bit: number) => and(word.get, constant(bit));
   const run = (share: I32, shares: I32) => callIndirect(loadI32(tape.get), tape.get, share, shares);
@@ -64,18 +70,22 @@ export function walker(module: Module, controlAddress: number, patience?: number
       1,
       steps.get,
       word.set(loadI32(tape.get, 4)),
+      present.set(constant(1)),
+      when(flag(flags.skipsEmpty), [present.set(loadI32(loadI32(tape.get, RECORD_BYTES - 4)))]),
       count.set(setting(control.rows)),
       when(flag(flags.wanted), [count.set(setting(control.wanted))]),
-      when(
-        and(
-          notEqual(flag(flags.replicable), constant(0)),
-          not(lessUnsigned(setting(control.replicateLimit), count.get)),
+      when(present.get, [
+        when(
+          and(
+            notEqual(flag(flags.replicable), constant(0)),
+            not(lessUnsigned(setting(control.replicateLimit), count.get)),
+          ),
+          [run(constant(0), constant(1)), waits.set(flag(flags.barrierAlways))],
+          [run(thread.get, threads.get), waits.set(flag(flags.barrier | flags.barrierAlways))],
         ),
-        [run(constant(0), constant(1)), waits.set(flag(flags.barrierAlways))],
-        [run(thread.get, threads.get), waits.set(flag(flags.barrier | flags.barrierAlways))],
-      ),
-      when(and(notEqual(waits.get, constant(0)), lessUnsigned(constant(1), threads.get)), [
-        when(call<'i32'>(meet, threads.get, spins.get), [returns(constant(1))]),
+        when(and(notEqual(waits.get, constant(0)), lessUnsigned(constant(1), threads.get)), [
+          when(call<'i32'>(meet, threads.get, spins.get), [returns(constant(1))]),
+        ]),
       ]),
       when(setting(control.timing), [
         when(

@@ -270,6 +270,11 @@ for (const variant of blockVariants()) {
   });
 }
 
+test('K rows that are too wide to be unpacked in scratch have the same bits', () => {
+  const variant = blockVariants().find(({ storage, shape }) => storage === 'q5_k' && shape.tokens === 4)!;
+  check(variant, 5, 17, 20_736);
+});
+
 test('f16 weights are widened exactly, subnormal ones and large activations included', () => {
   const arena = new Arena();
   const exports = arena.compile((module) =>
