@@ -5,7 +5,15 @@ export type { GenerateOptions } from './engine/generation-options.ts';
 export { loadModel, type ModelSource } from './engine/load.ts';
 export type { Model, Prompt } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
-export { BackendError, FormatError, LanewiseError, ModelError, OptionError, OutOfMemoryError } from './errors.ts';
+export {
+  BackendError,
+  FormatError,
+  HubError,
+  LanewiseError,
+  ModelError,
+  OptionError,
+  OutOfMemoryError,
+} from './errors.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
 export { printPlan } from './plan/print.ts';

@@ -24,7 +24,7 @@ export async function openGguf(folder: FileFolder, file: string): Promise<GgufCh
   const opened: ByteSource[] = [];
   const close = async () => void (await Promise.all(opened.map((source) => source.close())));
   try {
-    const names = partNames(folder, file);
+    const names = partNames(file, folder.name);
     const tensors = new Map<string, CheckpointTensor>();
     let metadata: GgufMetadata = new Map();
     for (const [index, name] of names.entries()) {
@@ -57,13 +57,14 @@ export function firstPart(name: string): string {
   return name.replace(PART, '$1-00001-of-$3.gguf');
 }
 
-function partNames(folder: FileFolder, name: string): string[] {
+/** The files of a model of which one is `name`. @param place for messages @throws FormatError InvalidSplit */
+export function partNames(name: string, place = ''): string[] {
   const [, stem, , total] = PART.exec(name) ?? [];
   if (stem === undefined || total === undefined) return [name];
   const count = Number(total);
   if (count < 1 || count > MOST_PARTS) {
     const what = `expected 1 to ${MOST_PARTS} parts, the name says ${count}`;
-    throw new FormatError('InvalidSplit', `${folder.name}/${name}`, what);
+    throw new FormatError('InvalidSplit', `${place}/${name}`, what);
   }
   return Array.from({ length: count }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${total}.gguf`);
 }

@@ -1,0 +1,174 @@
+/**
+ * The cache of Python's huggingface_hub: `models--ORG--NAME/{blobs,refs,snapshots}`. A blob is named by its hash, a snapshot
+ * is a folder of links to blobs, a ref is a file with the commit of a branch.
+ */
+import { randomUUID } from 'node:crypto';
+import {
+  copyFile,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
+import { dirname, join, relative, sep } from 'node:path';
+import { HubError } from '../errors.ts';
+import { isCommit } from './names.ts';
+
+const PREFIX = 'models--';
+
+/** The places of one repository. */
+export interface RepositoryCache {
+  readonly root: string;
+  readonly blobs: string;
+  snapshot(commit: string): string;
+  ref(revision: string): string;
+}
+
+export function repositoryCache(cache: string, repository: string): RepositoryCache {
+  const root = join(cache, PREFIX + repository.replace('/', '--'));
+  return {
+    root,
+    blobs: join(root, 'blobs'),
+    snapshot: (commit) => join(root, 'snapshots', commit),
+    ref: (revision) => join(root, 'refs', ...revision.split('/')),
+  };
+}
+
+/** The commit that a revision stood for when it was last fetched. */
+export async function cachedCommit(places: RepositoryCache, revision: string): Promise<string | undefined> {
+  if (isCommit(revision)) return (await exists(places.snapshot(revision))) ? revision : undefined;
+  const text = await readFile(places.ref(revision), 'utf8').catch(() => '');
+  return isCommit(text.trim()) ? text.trim() : undefined;
+}
+
+/** Files of a snapshot that lead somewhere, as paths with slashes, sorted. */
+export async function snapshotFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch(() => []);
+  const files: string[] = [];
+  for (const entry of entries) {
+    const path = join(entry.parentPath, entry.name);
+    if ((await stat(path).catch(() => undefined))?.isFile()) files.push(relative(folder, path).split(sep).join('/'));
+  }
+  return files.sort();
+}
+
+export const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
+
+/** Notes what a revision stands for: others see the old commit or the new one. */
+export async function writeRef(places: RepositoryCache, revision: string, commit: string): Promise<void> {
+  const path = places.ref(revision);
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = `${path}.${randomUUID()}`;
+  await writeFile(temporary, commit, { flag: 'wx' });
+  await rename(temporary, path);
+}
+
+/** How a link is made; a seam for file systems that have none. */
+export type MakeLink = (target: string, path: string) => Promise<void>;
+
+/**
+ * Shows a blob under a file's name: by a relative link, or a copy where there are no links. Whatever has the name already
+ * is replaced, never written through.
+ */
+export async function linkBlob(
+  places: RepositoryCache,
+  { commit, path, hash }: { commit: string; path: string; hash: string },
+  makeLink: MakeLink = symlink,
+): Promise<void> {
+  const folder = places.snapshot(commit);
+  const name = join(folder, ...path.split('/'));
+  await mkdir(dirname(name), { recursive: true });
+  const inside = relative(await realpath(folder), await realpath(dirname(name)));
+  if (inside.split(sep)[0] === '..') {
+    throw new HubError(
+      'UnsafeCache',
+      `${dirname(name)}: expected a folder of the cache, found a link out of it; remove it`,
+    );
+  }
+  const blob = join(places.blobs, hash);
+  const temporary = `${name}.${randomUUID()}`;
+  try {
+    await makeLink(relative(dirname(name), blob), temporary);
+  } catch {
+    await copyFile(blob, temporary);
+  }
+  await rename(temporary, name).catch(async (error: unknown) => {
+    await rm(temporary, { force: true });
+    throw error;
+  });
+}
+
+/** A blob that is there and whole, as far as its size tells. A link in its place is none of ours and goes. */
+export async function hasBlob(places: RepositoryCache, hash: string, size: number): Promise<boolean> {
+  const path = join(places.blobs, hash);
+  const status = await lstat(path).catch(() => undefined);
+  if (status?.isSymbolicLink()) await unlink(path);
+  return status?.isFile() === true && status.size === size;
+}
+
+export interface CachedModel {
+  readonly repository: string;
+  readonly folder: string;
+  readonly snapshots: readonly {
+    readonly commit: string;
+    readonly refs: readonly string[];
+    readonly files: readonly string[];
+  }[];
+  /** Of all blobs, those of unfinished downloads too. */
+  readonly bytes: number;
+}
+
+/** All models of a cache, sorted. */
+export async function listModels(cache: string): Promise<CachedModel[]> {
+  const names = await readdir(cache).catch(() => [] as string[]);
+  const models = names
+    .filter((name) => name.startsWith(PREFIX))
+    .map((name) => name.slice(PREFIX.length).replace('--', '/'));
+  return Promise.all(models.sort().map((repository) => describeModel(cache, repository)));
+}
+
+async function describeModel(cache: string, repository: string): Promise<CachedModel> {
+  const places = repositoryCache(cache, repository);
+  const refs = new Map<string, string>();
+  for (const ref of await snapshotFiles(join(places.root, 'refs')))
+    refs.set(ref, (await readFile(places.ref(ref), 'utf8')).trim());
+  const commits = (await readdir(join(places.root, 'snapshots')).catch(() => [] as string[])).filter(isCommit);
+  let bytes = 0;
+  for (const blob of await readdir(places.blobs).catch(() => [] as string[])) {
+    bytes += (await lstat(join(places.blobs, blob)).catch(() => undefined))?.size ?? 0;
+  }
+  const snapshots = commits.map(async (commit) => ({
+    commit,
+    refs: [...refs].flatMap(([ref, to]) => (to === commit ? [ref] : [])),
+    files: await snapshotFiles(places.snapshot(commit)),
+  }));
+  return { repository, folder: places.root, snapshots: await Promise.all(snapshots), bytes };
+}
+
+/** Removes a model from the cache. @returns bytes that are free now @throws HubError NotCached */
+export async function removeModel(cache: string, repository: string): Promise<number> {
+  const { root } = repositoryCache(cache, repository);
+  const status = await lstat(root).catch(() => undefined);
+  if (!status) throw notCached(cache, repository);
+  if (status.isSymbolicLink()) {
+    await unlink(root);
+    return 0;
+  }
+  const { bytes } = await describeModel(cache, repository);
+  await rm(root, { recursive: true });
+  return bytes;
+}
+
+export function notCached(cache: string, repository: string): HubError {
+  return new HubError(
+    'NotCached',
+    `${repository}: expected in the cache ${cache}, found nothing; \`lanewise list\` shows what is there`,
+  );
+}

@@ -1,0 +1,260 @@
+/** Models from the hub into the cache. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HubError } from '../errors.ts';
+import {
+  cachedCommit,
+  exists,
+  hasBlob,
+  linkBlob,
+  type MakeLink,
+  notCached,
+  type RepositoryCache,
+  repositoryCache,
+  writeRef,
+} from './cache.ts';
+import { type Connection, impostor, patiently, readBody, request } from './http.ts';
+import { checkPath, checkRepository, checkRevision, isCommit, isHash, matchesGlob, quote } from './names.ts';
+import { type HubSettings, hubSettings } from './settings.ts';
+import { type Disk, fetchBlob } from './transfer.ts';
+
+export interface DownloadOptions {
+  /** A branch, tag or commit. Default main. */
+  readonly revision?: string;
+  /** Take only what one of these globs matches. */
+  readonly include?: readonly string[];
+  readonly exclude?: readonly string[];
+  /** Bytes that have come, of those that have to. */
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+  /** Default: those of the environment. */
+  readonly settings?: HubSettings;
+  /** How patient and how greedy to be. */
+  readonly transport?: Partial<Transport>;
+}
+
+export interface Transport {
+  readonly attempts: number;
+  readonly delayMs: number;
+  readonly stallMs: number;
+  /** Bytes of one range request. */
+  readonly partBytes: number;
+  /** Range requests, or small files, at once. */
+  readonly parallel: number;
+  readonly disk: Disk | undefined;
+  readonly makeLink: MakeLink | undefined;
+}
+
+const defaults: Transport = {
+  attempts: 5,
+  delayMs: 500,
+  stallMs: 30_000,
+  partBytes: 8 * 2 ** 20,
+  parallel: 8,
+  disk: undefined,
+  makeLink: undefined,
+};
+
+/** A file of a repository at one commit. */
+export interface RemoteFile {
+  readonly path: string;
+  /** Bytes, where the hub says so. */
+  readonly size: number | undefined;
+}
+
+export interface Download {
+  /** The snapshot's folder. */
+  readonly folder: string;
+  readonly commit: string;
+  /** What was asked for, as paths in the folder. */
+  readonly files: readonly string[];
+  /** Bytes that came over the network. */
+  readonly fetched: number;
+}
+
+const INFO_LIMIT = 64 * 2 ** 20;
+const MOST_FILES = 100_000;
+
+/** One repository at one commit, and the way to its files. */
+export class Repository {
+  readonly id: string;
+  readonly settings: HubSettings;
+  readonly places: RepositoryCache;
+  readonly #connection: Connection;
+  readonly #transport: Transport;
+  readonly #onProgress: ((done: number, total: number) => void) | undefined;
+  #done = 0;
+  #total = 0;
+
+  constructor(id: string, settings: HubSettings, { transport, onProgress, signal }: DownloadOptions) {
+    this.id = checkRepository(id);
+    this.settings = settings;
+    this.places = repositoryCache(settings.cache, id);
+    this.#transport = { ...defaults, ...transport };
+    this.#connection = { settings, signal, ...this.#transport };
+    this.#onProgress = onProgress;
+  }
+
+  /** What a revision is now. @throws HubError */
+  async describe(revision: string): Promise<{ commit: string; files: RemoteFile[] }> {
+    const address = `${this.settings.endpoint}/api/models/${this.id}/revision/${encodeURIComponent(checkRevision(revision))}?blobs=true`;
+    const bytes = await patiently(this.#connection, async () =>
+      readBody(await request(this.#connection, address, { headers: { accept: 'application/json' } }), INFO_LIMIT),
+    );
+    const { sha, siblings } = parseInfo(bytes, address);
+    if (!isCommit(sha)) throw invalid(this.id, 'a commit of 40 hexadecimal digits', sha);
+    if (isCommit(revision) && revision !== sha) throw invalid(this.id, `the commit ${revision}`, sha);
+    if (!Array.isArray(siblings) || siblings.length > MOST_FILES) throw invalid(this.id, 'a list of files', siblings);
+    const files = siblings.map((entry: { rfilename?: unknown; size?: unknown } | null) => ({
+      path: checkPath(this.id, entry?.rfilename),
+      size: Number.isSafeInteger(entry?.size) ? (entry?.size as number) : undefined,
+    }));
+    return { commit: sha, files };
+  }
+
+  address(commit: string, path: string): string {
+    const name = path.split('/').map(encodeURIComponent).join('/');
+    return `${this.settings.endpoint}/${this.id}/resolve/${commit}/${name}`;
+  }
+
+  /** Brings files into the snapshot: small ones side by side, large ones one after the other in parallel ranges. */
+  async fetch(commit: string, files: readonly RemoteFile[]): Promise<void> {
+    const missing: RemoteFile[] = [];
+    for (const file of files) if (!(await exists(join(this.places.snapshot(commit), file.path)))) missing.push(file);
+    for (const { size } of missing) this.#total += size ?? 0;
+    const isLarge = ({ size }: RemoteFile): boolean => (size ?? 0) > this.#transport.partBytes;
+    const small = missing.filter((file) => !isLarge(file));
+    const lanes = Array.from({ length: Math.min(this.#transport.parallel, small.length) }, async () => {
+      for (let file = small.shift(); file; file = small.shift()) await this.#fetchFile(commit, file, 1);
+    });
+    await settleAll(lanes);
+    for (const file of missing.filter(isLarge)) await this.#fetchFile(commit, file, this.#transport.parallel);
+  }
+
+  get fetched(): number {
+    return this.#done;
+  }
+
+  async #fetchFile(commit: string, file: RemoteFile, parallel: number): Promise<void> {
+    const { places } = this;
+    const { disk, makeLink, partBytes } = this.#transport;
+    const { hash, size } = await this.#inspect(commit, file.path);
+    this.#total += size - (file.size ?? 0);
+    if (await hasBlob(places, hash, size)) this.#total -= size;
+    else {
+      await fetchBlob({
+        connection: this.#connection,
+        url: new URL(this.address(commit, file.path)),
+        name: `${this.id}/${file.path}`,
+        hash,
+        size,
+        blobs: places.blobs,
+        partBytes,
+        parallel,
+        onBytes: (count) => {
+          this.#done += count;
+          this.#onProgress?.(this.#done, Math.max(this.#total, this.#done));
+        },
+        disk,
+      });
+    }
+    await linkBlob(places, { commit, path: file.path, hash }, makeLink);
+  }
+
+  /** Hash and size of a file, which the first answer tells, before a redirect to where the bytes are. */
+  async #inspect(commit: string, path: string): Promise<{ hash: string; size: number }> {
+    const name = `${this.id}/${path}`;
+    const { response } = await patiently(this.#connection, async () => {
+      const reply = await request(this.#connection, this.address(commit, path), { method: 'HEAD', stay: true });
+      await reply.cancel();
+      return reply;
+    });
+    const { headers } = response;
+    const hash = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '')
+      .replace(/^W\//, '')
+      .replace(/^"(.*)"$/, '$1');
+    if (!isHash(hash)) {
+      const page = headers.get('content-type')?.includes('text/html')
+        ? 'received an HTML page'
+        : `found ${quote(hash)}`;
+      throw new HubError('InvalidEtag', `${name}: expected a sha1 or sha256 as etag, ${page}; check HF_ENDPOINT`);
+    }
+    const found = headers.get('x-repo-commit');
+    if (found !== null && found !== commit) {
+      throw new HubError('CommitMismatch', `${name}: expected the commit ${commit}, found ${quote(found)}; try again`);
+    }
+    const length = headers.get('x-linked-size') ?? headers.get('content-length') ?? '';
+    if (!/^\d{1,15}$/.test(length))
+      throw new HubError('SizeMismatch', `${name}: expected a size, found ${quote(length)}`);
+    return { hash, size: Number(length) };
+  }
+}
+
+/** Waits for all, then fails with the first error. */
+async function settleAll(work: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
+}
+
+function parseInfo(bytes: Buffer, address: string): { sha?: unknown; siblings?: unknown } {
+  try {
+    const json: unknown = JSON.parse(bytes.toString('utf8'));
+    if (typeof json === 'object' && json !== null) return json;
+  } catch {
+    // Told below.
+  }
+  const what = impostor(bytes) ?? 'something else';
+  throw new HubError(
+    'NotTheFile',
+    `${new URL(address).host}: expected a model's description in JSON, received ${what}; check HF_ENDPOINT`,
+  );
+}
+
+function invalid(id: string, expected: string, found: unknown): HubError {
+  return new HubError('InvalidAnswer', `${id}: expected ${expected}, found ${quote(String(found))}; check HF_ENDPOINT`);
+}
+
+/**
+ * Brings the files of a model into the cache: those that `choose` names, or all that the globs leave. One commit is
+ * pinned at the start. Offline, what the cache has is the answer.
+ * @throws HubError
+ */
+export async function download(
+  id: string,
+  options: DownloadOptions = {},
+  choose?: (files: readonly RemoteFile[], read: (path: string) => Promise<string>) => Promise<readonly RemoteFile[]>,
+): Promise<Download> {
+  const settings = options.settings ?? (await hubSettings());
+  const repository = new Repository(id, settings, options);
+  const { places } = repository;
+  const revision = checkRevision(options.revision ?? 'main');
+  if (settings.offline) {
+    const commit = await cachedCommit(places, revision);
+    if (commit === undefined) throw offline(settings, id);
+    return { folder: places.snapshot(commit), commit, files: [], fetched: 0 };
+  }
+  const { commit, files } = await repository.describe(revision);
+  const folder = places.snapshot(commit);
+  const read = async (path: string): Promise<string> => {
+    await repository.fetch(
+      commit,
+      files.filter((file) => file.path === path),
+    );
+    return readFile(join(folder, path), 'utf8');
+  };
+  const chosen = choose ? await choose(files, read) : files.filter(({ path }) => isWanted(path, options));
+  if (chosen.length === 0)
+    throw new HubError('NothingToDownload', `${id}: expected files that --include and --exclude leave, found none`);
+  await repository.fetch(commit, chosen);
+  if (!isCommit(revision)) await writeRef(places, revision, commit);
+  return { folder, commit, files: chosen.map(({ path }) => path), fetched: repository.fetched };
+}
+
+function isWanted(path: string, { include, exclude }: DownloadOptions): boolean {
+  const some = (globs: readonly string[]): boolean => globs.some((glob) => matchesGlob(glob, path));
+  return (!include?.length || some(include)) && !(exclude?.length && some(exclude));
+}
+
+export function offline(settings: HubSettings, id: string): HubError {
+  const { message } = notCached(settings.cache, id);
+  return new HubError('Offline', `${message} (HF_HUB_OFFLINE is set: nothing is fetched)`);
+}
