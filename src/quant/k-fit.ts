@@ -14,36 +14,53 @@ export interface Line {
 /** Candidates: the number of steps in the values' span, from below `most` to above it. */
 const CANDIDATES = 21;
 const STEP = 0.1;
+const candidate = (most: number, n: number): number => most + STEP * (n - (CANDIDATES - 1) / 2);
+
+/** Most values of one fit, and what is the same for all its candidates: distances from the least value, weights. */
+const MOST_VALUES = 32;
+const distances = new Float64Array(MOST_VALUES);
+const weights = new Float64Array(MOST_VALUES);
+const weighted = new Float64Array(MOST_VALUES);
 
 /**
  * scale * q - minimum near the values, for codes q = 0 .. most. Large values weigh more.
- * @param values `count` of them from `start` on
+ * @param values `count` of them from `start` on, at most 32
  */
 export function fitLine(values: Float32Array, start: number, count: number, most: number): Line {
   let [least, largest, squares] = [0, 0, 0];
   for (let i = start; i < start + count; i++) {
-    least = Math.min(least, values[i]!);
-    largest = Math.max(largest, values[i]!);
-    squares += values[i]! ** 2;
+    const x = values[i]!;
+    if (x < least) least = x;
+    if (x > largest) largest = x;
+    squares += x * x;
   }
   if (largest === least) return { scale: 0, minimum: 0 };
   const typical = Math.sqrt(squares / count);
+  // Sums of weights w: w, w x, w x^2.
+  let [sw, sx, sxx] = [0, 0, 0];
+  for (let i = 0; i < count; i++) {
+    const x = values[start + i]!;
+    const w = typical + Math.abs(x);
+    distances[i] = x - least;
+    weights[i] = w;
+    weighted[i] = w * x;
+    sw += w;
+    sx += w * x;
+    sxx += w * x * x;
+  }
   let best: Line = { scale: (largest - least) / most, minimum: -least };
   let bestError = Number.POSITIVE_INFINITY;
   for (let n = 0; n < CANDIDATES; n++) {
-    const inverse = (most + STEP * (n - (CANDIDATES - 1) / 2)) / (largest - least);
-    // Sums of weights w: w, w x, w q, w q^2, w q x, w x^2.
-    let [sw, sx, sq, sqq, sqx, sxx] = [0, 0, 0, 0, 0, 0];
-    for (let i = start; i < start + count; i++) {
-      const x = values[i]!;
-      const q = clamp(Math.round(inverse * (x - least)), 0, most);
-      const w = typical + Math.abs(x);
-      sw += w;
-      sx += w * x;
-      sq += w * q;
-      sqq += w * q * q;
-      sqx += w * q * x;
-      sxx += w * x * x;
+    const inverse = candidate(most, n) / (largest - least);
+    // And w q, w q^2, w q x.
+    let [sq, sqq, sqx] = [0, 0, 0];
+    for (let i = 0; i < count; i++) {
+      const steps = (inverse * distances[i]! + 0.5) | 0;
+      const q = steps > most ? most : steps;
+      const wq = weights[i]! * q;
+      sq += wq;
+      sqq += wq * q;
+      sqx += weighted[i]! * q;
     }
     const determinant = sw * sqq - sq * sq;
     if (!(determinant > 0)) continue;
@@ -57,20 +74,29 @@ export function fitLine(values: Float32Array, start: number, count: number, most
   return best;
 }
 
-/** A scale of either sign such that scale * q is near the values, for codes q = -half .. half - 1. Squares are weights. */
+/**
+ * A scale of either sign such that scale * q is near the values, for codes q = -half .. half - 1. Squares are weights.
+ * @param values `count` of them from `start` on, at most 32
+ */
 export function fitScale(values: Float32Array, start: number, count: number, half: number): number {
   let extreme = 0;
   for (let i = start; i < start + count; i++) if (Math.abs(values[i]!) > Math.abs(extreme)) extreme = values[i]!;
   if (extreme === 0) return 0;
+  for (let i = 0; i < count; i++) {
+    const x = values[start + i]!;
+    weights[i] = x * x;
+    weighted[i] = x * x * x;
+  }
   let [best, most] = [extreme / -half, 0];
   for (let n = 0; n < CANDIDATES; n++) {
-    const inverse = -(half + STEP * (n - (CANDIDATES - 1) / 2)) / extreme;
+    const inverse = -candidate(half, n) / extreme;
     let [sqx, sqq] = [0, 0];
-    for (let i = start; i < start + count; i++) {
-      const x = values[i]!;
-      const q = clamp(Math.round(inverse * x), -half, half - 1);
-      sqx += x * x * q * x;
-      sqq += x * x * q * q;
+    for (let i = 0; i < count; i++) {
+      // Truncation rounds what is positive, so all is moved by half + 0.5.
+      const steps = ((inverse * values[start + i]! + half + 0.5) | 0) - half;
+      const q = steps >= half ? half - 1 : steps;
+      sqx += weighted[i]! * q;
+      sqq += weights[i]! * q * q;
     }
     // The error is a constant minus sqx^2 / sqq.
     if (sqq > 0 && sqx * sqx > most * sqq) [best, most] = [sqx / sqq, (sqx * sqx) / sqq];
