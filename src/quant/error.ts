@@ -7,6 +7,28 @@ export interface QuantizationError {
   readonly signalToNoise: number;
 }
 
+/** Sums over some of a tensor's values. */
+export interface ErrorSums {
+  readonly count: number;
+  readonly signal: number;
+  readonly noise: number;
+  readonly largest: number;
+}
+
+/** @throws RangeError when the lengths differ */
+export function errorSums(expected: Float32Array, actual: Float32Array): ErrorSums {
+  if (expected.length !== actual.length)
+    throw new RangeError(`expected two arrays of one length, got ${expected.length} and ${actual.length} values`);
+  let [signal, noise, largest] = [0, 0, 0];
+  for (let i = 0; i < expected.length; i++) {
+    const error = actual[i]! - expected[i]!;
+    signal += expected[i]! ** 2;
+    noise += error ** 2;
+    largest = Math.max(largest, Math.abs(error));
+  }
+  return { count: expected.length, signal, noise, largest };
+}
+
 /** Adds up errors over pieces of a tensor. */
 export class ErrorMeter {
   #count = 0;
@@ -14,17 +36,11 @@ export class ErrorMeter {
   #noise = 0;
   #largest = 0;
 
-  /** @throws RangeError when the lengths differ */
-  add(expected: Float32Array, actual: Float32Array): void {
-    if (expected.length !== actual.length)
-      throw new RangeError(`expected two arrays of one length, got ${expected.length} and ${actual.length} values`);
-    for (let i = 0; i < expected.length; i++) {
-      const error = actual[i]! - expected[i]!;
-      this.#signal += expected[i]! ** 2;
-      this.#noise += error ** 2;
-      this.#largest = Math.max(this.#largest, Math.abs(error));
-    }
-    this.#count += expected.length;
+  add({ count, signal, noise, largest }: ErrorSums): void {
+    this.#count += count;
+    this.#signal += signal;
+    this.#noise += noise;
+    this.#largest = Math.max(this.#largest, largest);
   }
 
   /** Of all pieces; nothing has no error. */
@@ -41,6 +57,6 @@ export class ErrorMeter {
 export function quantizationError(expected: Float32Array, actual: Float32Array): QuantizationError {
   if (expected.length === 0) throw new RangeError('expected at least one value');
   const meter = new ErrorMeter();
-  meter.add(expected, actual);
+  meter.add(errorSums(expected, actual));
   return meter.error;
 }

@@ -56,7 +56,7 @@ export function fitLine(values: Float32Array, start: number, count: number, most
     let [sq, sqq, sqx] = [0, 0, 0];
     for (let i = 0; i < count; i++) {
       const steps = (inverse * distances[i]! + 0.5) | 0;
-      const q = steps > most ? most : steps;
+      const q = Math.min(most, steps);
       const wq = weights[i]! * q;
       sq += wq;
       sqq += wq * q;
@@ -94,7 +94,7 @@ export function fitScale(values: Float32Array, start: number, count: number, hal
     for (let i = 0; i < count; i++) {
       // Truncation rounds what is positive, so all is moved by half + 0.5.
       const steps = ((inverse * values[start + i]! + half + 0.5) | 0) - half;
-      const q = steps >= half ? half - 1 : steps;
+      const q = Math.min(half - 1, steps);
       sqx += weighted[i]! * q;
       sqq += weights[i]! * q * q;
     }

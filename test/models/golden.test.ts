@@ -49,7 +49,15 @@ for (const name of cases) {
   }
 }
 
-for (const policy of ['none', 'q8_0', 'q4_0', 'q8_0:min-dim=1024', 'q8_0,attention=q4_0,output=f16,embedding=bf16']) {
+for (const policy of [
+  'none',
+  'q8_0',
+  'q4_0',
+  'q8_0:min-dim=1024',
+  'q8_0,attention=q4_0,output=f16,embedding=bf16',
+  'q4_k',
+  'q6_k,attention=q5_k,embedding=q4_k',
+]) {
   test(`bits do not depend on threads or instructions, and quantization stays close to the reference: ${policy}`, async () => {
     const { inputs } = await readGolden('gpt2-wide');
     const run = async (make: MakeBackend): Promise<Float32Array> => {
