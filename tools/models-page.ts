@@ -27,8 +27,10 @@ const families: readonly Family[] = [
     special: 'grouped heads; rope: linear, llama3, yarn, longrope; biases',
   },
   { name: 'Mistral', types: ['mistral'], special: 'Llama with a sliding window' },
+  { name: 'Mixtral', types: ['mixtral'], special: 'Mistral with experts: a row goes to two of eight' },
   { name: 'Qwen 2 and 2.5', types: ['qwen2'], special: 'biases on q, k, v; window from layer max_window_layers on' },
   { name: 'Qwen 3', types: ['qwen3'], special: 'norms over the heads of q and k; head_dim of its own' },
+  { name: 'Qwen 3 MoE', types: ['qwen3_moe'], special: 'Qwen 3 with experts in most layers' },
   { name: 'SmolLM 3', types: ['smollm3'], special: 'layers without rope' },
   {
     name: 'Granite 3',

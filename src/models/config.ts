@@ -82,6 +82,15 @@ export class Config {
     return (value as unknown[]).map(Boolean);
   }
 
+  /** A list of integers of at least 0; empty where it is absent. */
+  counts(key: string): number[] {
+    if (!this.has(key)) return [];
+    const value = this.#values[key];
+    if (!(Array.isArray(value) && value.every((item) => Number.isInteger(item) && item >= 0)))
+      this.fail(key, 'a list of integers of at least 0');
+    return value as number[];
+  }
+
   flag(key: string, fallback: boolean): boolean {
     if (!this.has(key)) return fallback;
     const value = this.#values[key];

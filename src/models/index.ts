@@ -1,4 +1,5 @@
 /** The architectures, and the way from config.json and tensor shapes to a plan. */
+
 import { ModelError } from '../errors.ts';
 import { PlanBuilder, type Rows } from '../plan/builder.ts';
 import type { Plan } from '../plan/step.ts';
@@ -12,11 +13,13 @@ import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
+import { mixtral } from './mixtral.ts';
 import { olmo2 } from './olmo2.ts';
 import { phi } from './phi.ts';
 import { phi3 } from './phi3.ts';
 import type { StoragePolicy } from './policy.ts';
 import { qwen2, qwen3 } from './qwen.ts';
+import { qwen3Moe } from './qwen3-moe.ts';
 import { smollm3 } from './smollm3.ts';
 import { stablelm } from './stablelm.ts';
 import { starcoder2 } from './starcoder2.ts';
@@ -50,8 +53,10 @@ const architectures = {
   gpt2,
   llama,
   mistral,
+  mixtral,
   qwen2,
   qwen3,
+  qwen3_moe: qwen3Moe,
   smollm3,
   granite,
   phi3,

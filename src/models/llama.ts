@@ -1,9 +1,10 @@
 /**
  * Llama (Touvron et al. 2023) and what differs from it by settings only: grouped heads, rope with scaling, rms norms in
  * front, gated silu. Settings of others: windows (Mistral, Qwen), norms over the heads of q and k (Qwen 3), layers without
- * rope (SmolLM 3), multipliers (Granite), (1 + w) norms and a scaled embedding (Gemma), fused tensors (Phi-3).
+ * rope (SmolLM 3), multipliers (Granite), (1 + w) norms and a scaled embedding (Gemma), fused tensors (Phi-3), experts
+ * (Mixtral, Qwen 3 MoE).
  */
-import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
+import type { Experts, Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
 import { type Config, readActivation, readSizes, type SizeDefaults } from './config.ts';
@@ -33,6 +34,27 @@ export interface LlamaConfig extends Sizes {
   readonly logitScale: number;
   /** The file has q, k and v in one tensor, gate and up in another. */
   readonly fused: boolean;
+  /** The experts of layer i; undefined: one feed-forward part for all rows. */
+  readonly experts: (layer: number) => ExpertSettings | undefined;
+}
+
+/** A mixture of experts in place of a feed-forward part. */
+export interface ExpertSettings {
+  readonly count: number;
+  /** How many of them a row goes to. */
+  readonly top: number;
+  /** Whether their shares add up to 1. */
+  readonly normalize: boolean;
+  readonly ffn: number;
+  /** Name of the part in the file, and of an expert's matrices below `PART.experts.N`. */
+  readonly part: string;
+  readonly names: { readonly gate: string; readonly up: string; readonly down: string };
+}
+
+interface Ffn {
+  readonly gate: Linear;
+  readonly up: Linear;
+  readonly down: Linear;
 }
 
 interface Layer {
@@ -44,9 +66,7 @@ interface Layer {
   readonly kNorm?: Norm;
   readonly o: Linear;
   readonly ffnNorm: Norm;
-  readonly gate: Linear;
-  readonly up: Linear;
-  readonly down: Linear;
+  readonly ffn: Ffn | { readonly router: Linear; readonly experts: Experts };
 }
 
 interface Weights extends Tables {
@@ -78,7 +98,25 @@ export function readLlama(json: Config, defaults: LlamaDefaults = {}): LlamaConf
     residualScale: 1,
     logitScale: 1,
     fused: false,
+    experts: () => undefined,
   };
+}
+
+/** The router and all experts of a layer. */
+function expertWeights(m: Manifest, c: LlamaConfig, i: number, e: ExpertSettings) {
+  const file = `model.layers.${i}.${e.part}`;
+  const expert = (n: number): Ffn => {
+    const linear = (of: keyof Ffn, shape: readonly [number, number]): Linear =>
+      m.linear(`layers.${i}.ffn.${n}.${of}`, 'ffn', `${file}.experts.${n}.${e.names[of]}`, shape, false);
+    return {
+      gate: linear('gate', [e.ffn, c.dim]),
+      up: linear('up', [e.ffn, c.dim]),
+      down: linear('down', [c.dim, e.ffn]),
+    };
+  };
+  const router = { weight: m.matrix(`layers.${i}.ffn.router`, 'router', `${file}.gate.weight`, [e.count, c.dim]) };
+  const each = Array.from({ length: e.count }, (_, n) => expert(n));
+  return { router, experts: { each, top: e.top, normalize: e.normalize, kind: c.activation } };
 }
 
 function weights(m: Manifest, c: LlamaConfig): Weights {
@@ -102,13 +140,15 @@ function weights(m: Manifest, c: LlamaConfig): Weights {
           k: attention('k', [kv, c.dim], c.biases.qkv),
           v: attention('v', [kv, c.dim], c.biases.qkv),
         };
-    const inner = c.fused
-      ? m.fused(`${ours}.ffn`, 'ffn', `${file}.mlp.gate_up_proj`, {
-          inputs: c.dim,
-          bias: c.biases.ffn,
-          rows: { gate: c.ffn, up: c.ffn },
-        })
-      : { gate: ffn('gate', [c.ffn, c.dim]), up: ffn('up', [c.ffn, c.dim]) };
+    const gateUp = () =>
+      c.fused
+        ? m.fused(`${ours}.ffn`, 'ffn', `${file}.mlp.gate_up_proj`, {
+            inputs: c.dim,
+            bias: c.biases.ffn,
+            rows: { gate: c.ffn, up: c.ffn },
+          })
+        : { gate: ffn('gate', [c.ffn, c.dim]), up: ffn('up', [c.ffn, c.dim]) };
+    const experts = c.experts(i);
     return {
       attentionNorm: norm('attention.norm', 'input_layernorm'),
       ...qkv,
@@ -118,8 +158,7 @@ function weights(m: Manifest, c: LlamaConfig): Weights {
       }),
       o: attention('o', [c.dim, attended], c.biases.o),
       ffnNorm: norm('ffn.norm', 'post_attention_layernorm'),
-      ...inner,
-      down: ffn('down', [c.dim, c.ffn]),
+      ffn: experts ? expertWeights(m, c, i, experts) : { ...gateUp(), down: ffn('down', [c.dim, c.ffn]) },
     };
   };
   return {
@@ -143,7 +182,8 @@ function block(p: PlanBuilder, c: LlamaConfig, l: Layer, x: Rows, index: number,
   });
   p.scope('ffn', () => {
     const h = p.rmsNorm(x, l.ffnNorm, c.epsilon); // [T, dim]
-    addBlock(p, c, x, p.activate(c.activation, p.matmul(h, l.gate), p.matmul(h, l.up)), l.down);
+    if ('experts' in l.ffn) return p.addExperts(x, h, p.matmul(h, l.ffn.router), l.ffn.experts);
+    addBlock(p, c, x, p.activate(c.activation, p.matmul(h, l.ffn.gate), p.matmul(h, l.ffn.up)), l.ffn.down);
   });
 }
 

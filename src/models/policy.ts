@@ -63,6 +63,7 @@ export function decide(
   stored: Storage,
 ): Decision {
   const override = policy.overrides.get(role);
+  if (role === 'router') return { storage: stored, reason: 'chooses experts: as exact as the file has it' };
   if (override === undefined && (role === 'embedding' || role === 'position'))
     return { storage: stored, reason: 'a table, not a linear layer' };
   const target = override ?? policy.base;

@@ -38,6 +38,15 @@ export interface ScoreOptions {
   /** Slopes, one per head. */
   readonly alibi?: readonly number[];
 }
+/** The experts of a layer, without biases. */
+export interface Experts {
+  readonly each: readonly { readonly gate: Linear; readonly up: Linear; readonly down: Linear }[];
+  /** How many of them a row goes to. */
+  readonly top: number;
+  /** Whether their shares add up to 1. */
+  readonly normalize: boolean;
+  readonly kind: Activation;
+}
 /** `Omit` that keeps the union's cases apart. */
 type Unscoped<S> = S extends unknown ? Omit<S, 'scope'> : never;
 
@@ -136,6 +145,23 @@ export class PlanBuilder {
     const out = this.#like('attended', q);
     this.#step({ op: 'attention', q: q.id, cache, heads, scale, ...options, out: out.id });
     return out;
+  }
+
+  /** into += what the experts that `router` [T, experts] chooses make of x. */
+  addExperts(into: Rows, x: Rows, router: Rows, experts: Experts): void {
+    const { top, normalize, kind } = experts;
+    const ids = (of: 'gate' | 'up' | 'down'): WeightId[] => experts.each.map((expert) => expert[of].weight.id);
+    const ffn = experts.each[0]!.gate.weight.shape[0]!;
+    const work = {
+      choice: this.#buffer('choice', 2 * top).id,
+      gathered: this.#buffer('gathered', x.width).id,
+      gate: this.#buffer('gate', ffn).id,
+      up: this.#buffer('up', ffn).id,
+      activated: this.#buffer('activated', ffn).id,
+      result: this.#buffer('result', into.width).id,
+    };
+    const weights = { gate: ids('gate'), up: ids('up'), down: ids('down') };
+    this.#step({ op: 'experts', x: x.id, router: router.id, top, normalize, kind, ...weights, work, out: into.id });
   }
 
   activate(kind: Activation, x: Rows, up?: Rows): Rows {

@@ -24,6 +24,8 @@ export function buffersOf(step: Step): BufferId[] {
       return [step.k, step.v];
     case 'attention':
       return [step.q, step.out];
+    case 'experts':
+      return [step.x, step.router, ...Object.values(step.work), step.out];
     case 'activate':
       return step.up === undefined ? [step.x, step.out] : [step.x, step.up, step.out];
     default:
@@ -33,6 +35,7 @@ export function buffersOf(step: Step): BufferId[] {
 
 /** Weights that a step reads: the one it is about first. */
 export function weightsOf(step: Step): WeightId[] {
+  if (step.op === 'experts') return [...step.gate, ...step.up, ...step.down];
   const weights = step.op === 'embed' ? [step.table] : [];
   if ('weight' in step && step.weight !== undefined) weights.push(step.weight);
   if ('bias' in step && step.bias !== undefined) weights.push(step.bias);
@@ -41,11 +44,15 @@ export function weightsOf(step: Step): WeightId[] {
 
 /** Bytes of matrices and cached keys and values that a forward of one row at `position` reads. */
 export function decodeBytes(plan: Plan, position: number): number {
+  const matrixBytes = (id: WeightId): number => {
+    const [outputs, inputs] = plan.weights[id]!.shape as [number, number];
+    return outputs * storageBytes(plan.weights[plan.weights[id]!.shares ?? id]!.storage, inputs);
+  };
   return plan.steps.reduce((sum, step) => {
-    if (step.op === 'matmul') {
-      const [outputs, inputs] = plan.weights[step.weight]!.shape as [number, number];
-      const { storage } = plan.weights[plan.weights[step.weight]!.shares ?? step.weight]!;
-      return sum + outputs * storageBytes(storage, inputs);
+    if (step.op === 'matmul') return sum + matrixBytes(step.weight);
+    if (step.op === 'experts') {
+      // Experts of one layer have equal sizes.
+      return weightsOf(step).reduce((all, id) => all + matrixBytes(id), 0) * (step.top / step.gate.length) + sum;
     }
     if (step.op !== 'attention') return sum;
     const { kvHeads, headDim, window = position } = plan.caches[step.cache]!;

@@ -65,6 +65,14 @@ function describe(plan: Plan, step: Step, all: string, wanted: string): { text: 
         text: `${step.kind} ${buffer(step.x)}${step.up === undefined ? '' : ` * ${buffer(step.up)}`} -> ${buffer(step.out)}`,
         bytes: 0,
       };
+    case 'experts': {
+      const { name, shape: dims } = plan.weights[step.gate[0]!]!;
+      const { storage } = held(step.gate[0]!);
+      const experts = `${step.top} of ${step.gate.length} experts by ${buffer(step.router)}`;
+      const text = `${experts}: ${storage} [${shape(step.x)}]x[${dims.join('x')}] ${name} ... ${step.kind} +> ${buffer(step.out)}`;
+      const bytes = [...step.gate, ...step.up, ...step.down].reduce((sum, id) => sum + weightBytes(id), 0);
+      return { text, bytes: (bytes * step.top) / step.gate.length };
+    }
     case 'add':
       return {
         text: `${buffer(step.x)}${step.scale === 1 ? '' : ` * ${step.scale}`} +> ${buffer(step.out)}`,

@@ -28,7 +28,7 @@ export interface KvCacheSpec {
 }
 
 /** What a weight is to the model; storage policies decide by it. */
-export type WeightRole = 'embedding' | 'position' | 'attention' | 'ffn' | 'output' | 'norm' | 'bias';
+export type WeightRole = 'embedding' | 'position' | 'attention' | 'ffn' | 'router' | 'output' | 'norm' | 'bias';
 
 /** Where the bytes of a weight come from: a whole tensor, or rows `first .. first + shape[0]` of its logical [out, in] form. */
 export interface WeightSource {
@@ -72,6 +72,18 @@ export const SUMMARY_CHUNK = 1024;
 
 export type Activation = 'gelu' | 'gelu_tanh' | 'silu' | 'relu';
 
+/** Where rows are while experts work on them. */
+export interface ExpertBuffers {
+  /** Numbers and shares of a row's experts. [2 * top] */
+  readonly choice: BufferId;
+  /** The rows of one expert. [dim], [ffn], [ffn], [ffn], [dim] */
+  readonly gathered: BufferId;
+  readonly gate: BufferId;
+  readonly up: BufferId;
+  readonly activated: BufferId;
+  readonly result: BufferId;
+}
+
 /** `out` and inputs are buffers with equal row counts unless said otherwise. */
 export type Step = { readonly scope: string } & (
   | {
@@ -105,6 +117,26 @@ export type Step = { readonly scope: string } & (
       readonly weight: WeightId;
       readonly bias?: WeightId;
       readonly add: boolean;
+      readonly out: BufferId;
+    }
+  | {
+      /**
+       * Mixture of experts: out[t] += sum, in rising order of the experts' numbers, of share * down(f(gate(x[t])) * up(x[t]))
+       * over the `top` experts of largest logit router[t][e], the lowest number first where they are equal. Their shares are
+       * the softmax over all experts or, normalized, over the chosen ones.
+       */
+      readonly op: 'experts';
+      readonly x: BufferId;
+      /** [experts] */
+      readonly router: BufferId;
+      readonly top: number;
+      readonly normalize: boolean;
+      readonly kind: Activation;
+      /** One matrix per expert. */
+      readonly gate: readonly WeightId[];
+      readonly up: readonly WeightId[];
+      readonly down: readonly WeightId[];
+      readonly work: ExpertBuffers;
       readonly out: BufferId;
     }
   | {

@@ -115,6 +115,20 @@ test('a step is divided, or replicated when few rows make that cheaper', () => {
   }
 });
 
+test('a step for rows that are not there is left out, with its barrier', () => {
+  const { memory, words, at } = prepare([
+    ['log', flags.skipsEmpty | flags.barrier],
+    ['log', flags.skipsEmpty],
+  ]);
+  const [none, some] = [WRONG + 64, WRONG + 128];
+  words[some / 4] = 2;
+  words[(TAPE + RECORD_BYTES) / 4 - 1] = none;
+  words[(TAPE + 2 * RECORD_BYTES) / 4 - 1] = some;
+  // Alone among two: a barrier would never be passed.
+  assert.equal(instantiate({ memory, module, kernels: KERNELS }, () => {})(TAPE, 2, 1, 2, 0), 0);
+  assert.deepEqual([words[SLOTS / 4], at(control.arrivals)], [1, 0]);
+});
+
 test('marks come from thread 0, after each step or each scope', () => {
   assert.equal(walkAlone(0, { timing: timings.steps }, 0, 2).marks, 1);
   assert.equal(walkAlone(0, { timing: timings.steps }, 1, 2).marks, 0);

@@ -1,4 +1,5 @@
 /** Golden models through a backend: hidden states, logits and greedy continuations, the prompt in chunks of any size. */
+
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { type Backend, type BackendOptions, PAGE, type TensorData } from '../../src/backend/backend.ts';
@@ -11,7 +12,9 @@ import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { type CheckpointTensor, openCheckpoint, readJson } from '../../src/formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
+import { weightsOf } from '../../src/plan/memory.ts';
 import { ropeSet } from '../../src/plan/rope.ts';
+import type { Step } from '../../src/plan/step.ts';
 
 const goldenFolder = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
 
@@ -64,11 +67,13 @@ export const wasm =
   (options) =>
     buildBackend({ ...options, host: nodeHost(), threads, choice, allThreads: true });
 
-/** As many memories as the largest weight allows. */
+/** As many memories as the step with the most weights allows. */
 export const wasmInParts =
   (threads: number, choice: Choice): MakeBackend =>
   (options) => {
-    const largest = options.plan.weights.reduce((most, weight) => Math.max(most, heldBytes(weight)), 0);
+    const { steps, weights } = options.plan;
+    const bytes = (step: Step): number => weightsOf(step).reduce((sum, id) => sum + heldBytes(weights[id]!), 0);
+    const largest = steps.reduce((most, step) => Math.max(most, bytes(step)), 0);
     const caches = options.plan.caches.map(cachePageBytes);
     const memoryBytes = largest * 1.3 + Math.max(0, ...caches) + 4096;
     return buildBackend({ ...options, host: nodeHost(), threads, choice, memoryBytes, allThreads: true });

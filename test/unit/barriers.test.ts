@@ -50,6 +50,15 @@ test('a fence always waits', () => {
   assert.deepEqual(barriers[0], { divided: true, replicated: true });
 });
 
+test('steps that may be left out wait before their run and after it, whatever they touch', () => {
+  const free = (run?: number): TapeStep => ({ ...step([], [access(`${run}`, 100 * (run ?? 9), 'rows')]), run });
+  const barriers = placeBarriers([free(), free(0), free(0), free(1), free(), free()]);
+  assert.deepEqual(
+    barriers.map((b) => b.divided),
+    [true, false, true, true, false, true],
+  );
+});
+
 /**
  * Runs a tape on simulated threads that may each be anywhere between two barriers and reports two touches of one byte
  * by different threads, one of them a write of something else, without a barrier between them.

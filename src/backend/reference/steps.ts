@@ -35,6 +35,7 @@ const meanings: { readonly [Op in Step['op']]: (step: Case<Op>, state: State) =>
   embed,
   norm,
   matmul,
+  experts,
   rope,
   appendKv,
   attention,
@@ -125,18 +126,46 @@ function norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>, state: 
 }
 
 function matmul({ x, weight, bias, add, out }: Case<'matmul'>, state: State): void {
-  const { values, quantized } = state.weights[weight]!;
   const b = bias === undefined ? undefined : state.weights[bias]!.values;
   const results = rowsOf(state, out);
-  for (const [t, plain] of rowsOf(state, x).entries()) {
-    const row = quantized ? dequantizeActivations(quantizeActivations(plain)) : plain;
+  for (const [t, row] of rowsOf(state, x).entries()) {
     const result = results[t]!;
-    for (let n = 0; n < result.length; n++) {
-      let sum = 0;
-      for (let k = 0, at = n * row.length; k < row.length; k++) sum += row[k]! * values[at + k]!;
-      result[n] = sum + (b?.[n] ?? 0) + (add ? result[n]! : 0);
+    const sums = product(row, state.weights[weight]!);
+    for (let n = 0; n < result.length; n++) result[n] = sums[n]! + (b?.[n] ?? 0) + (add ? result[n]! : 0);
+  }
+}
+
+/** Sums over k of row[k] * w[n][k], in f64. */
+function product(plain: Float32Array, { values, quantized }: HeldWeight): Float64Array {
+  const row = quantized ? dequantizeActivations(quantizeActivations(plain)) : plain;
+  return Float64Array.from({ length: values.length / row.length }, (_, n) =>
+    dot(row, 0, values, n * row.length, row.length),
+  );
+}
+
+function experts(step: Case<'experts'>, state: State): void {
+  const [logits, results] = [rowsOf(state, step.router), rowsOf(state, step.out)];
+  for (const [t, row] of rowsOf(state, step.x).entries()) {
+    for (const { expert, share } of chooseExperts(logits[t]!, step.top, step.normalize)) {
+      const weight = (of: 'gate' | 'up' | 'down'): HeldWeight => state.weights[step[of][expert]!]!;
+      const [gate, up] = [product(row, weight('gate')), product(row, weight('up'))];
+      const inner = Float32Array.from(
+        gate,
+        (x, n) => Math.fround(functions[step.kind](Math.fround(x))) * Math.fround(up[n]!),
+      );
+      const down = product(inner, weight('down'));
+      for (let n = 0; n < down.length; n++) results[t]![n]! += Math.fround(down[n]!) * share;
     }
   }
+}
+
+/** By rising number of the expert. */
+function chooseExperts(logits: Float32Array, top: number, normalize: boolean): { expert: number; share: number }[] {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const weights = Array.from(logits, (logit) => exp(logit - largest));
+  const chosen = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b).slice(0, top);
+  const total = (normalize ? chosen.map((expert) => weights[expert]!) : weights).reduce((a, b) => a + b);
+  return chosen.sort((a, b) => a - b).map((expert) => ({ expert, share: weights[expert]! / total }));
 }
 
 function rope({ x, heads, headDim, table, out }: Case<'rope'>, state: State): void {

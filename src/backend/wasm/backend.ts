@@ -3,7 +3,7 @@
 import { LanewiseError, OutOfMemoryError } from '../../errors.ts';
 import { control, timings } from '../../kernels/barrier.ts';
 import { activationStride } from '../../kernels/layout.ts';
-import { rowBytes } from '../../plan/memory.ts';
+import { rowBytes, weightsOf } from '../../plan/memory.ts';
 import { type RopeTable, ropeRow } from '../../plan/rope.ts';
 import type { BufferId, Plan } from '../../plan/step.ts';
 import {
@@ -130,14 +130,15 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
 function quantizedBytes({ plan, choice, maxRows, maxWanted }: BuildOptions, { steps }: PlanPart): Map<string, number> {
   const most = new Map<string, number>();
   for (const step of steps) {
-    if (step.op !== 'matmul') continue;
-    const weight = plan.weights[step.weight]!;
-    const held = weight.shares === undefined ? weight : plan.weights[weight.shares]!;
-    const { activation } = productFamily(held.storage, choice);
-    if (!activation) continue;
+    if (step.op !== 'matmul' && step.op !== 'experts') continue;
     const rows = plan.buffers[step.x]!.rows === 'wanted' ? maxWanted : maxRows;
-    const bytes = rows * activationStride(activation, plan.buffers[step.x]!.width);
-    most.set(formatKey(activation), Math.max(bytes, most.get(formatKey(activation)) ?? 0));
+    for (const id of weightsOf(step)) {
+      const { shape, shares } = plan.weights[id]!;
+      const { activation } = productFamily(plan.weights[shares ?? id]!.storage, choice);
+      if (!activation || shape.length === 1) continue;
+      const bytes = rows * activationStride(activation, shape[1]!);
+      most.set(formatKey(activation), Math.max(bytes, most.get(formatKey(activation)) ?? 0));
+    }
   }
   return most;
 }

@@ -24,6 +24,8 @@ export interface TapeStep {
   readonly replicable: boolean;
   /** A barrier before it in any case: from here on another row count decides between divided and replicated. */
   readonly fence: boolean;
+  /** Steps of one number are left out together, with the barriers between and after them. */
+  readonly run?: number;
 }
 
 export interface Barriers {
@@ -63,7 +65,9 @@ function place(steps: readonly TapeStep[], replicate: boolean): boolean[] {
       ...step.reads.map((access) => ({ access, write: false, replicated })),
       ...step.writes.map((access) => ({ access, write: true, replicated })),
     ];
-    if (step.fence || accesses.some((now) => pending.some((before) => conflicts(before, now)))) {
+    // What may be left out waits for what was before, and makes those after it wait itself.
+    const apart = index > 0 && step.run !== steps[index - 1]!.run;
+    if (step.fence || apart || accesses.some((now) => pending.some((before) => conflicts(before, now)))) {
       if (index > 0) after[index - 1] = true;
       pending = [];
     }

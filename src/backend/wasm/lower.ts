@@ -1,7 +1,7 @@
 /** Turns the steps of a plan into records of the tape: kernels, arguments, and what each step reads and writes. */
+
 import { activateKernel, activateRecord } from '../../kernels/activate.ts';
 import { attentionKernel, attentionName, attentionRecord } from '../../kernels/attention.ts';
-import { control } from '../../kernels/barrier.ts';
 import {
   addKernel,
   addRecord,
@@ -18,31 +18,19 @@ import {
 } from '../../kernels/elementwise.ts';
 import { embedKernel, embedRecord } from '../../kernels/embed.ts';
 import { appendKvKernel, appendKvRecord } from '../../kernels/kv.ts';
-import { type ActivationFormat, activationStride, groupBytes, groupsOf, stepsOf } from '../../kernels/layout.ts';
+import { activationStride, groupBytes, groupsOf, stepsOf } from '../../kernels/layout.ts';
 import { blockGroups, matmulRecord } from '../../kernels/matmul.ts';
 import { normKernel, normName, normRecord } from '../../kernels/norm.ts';
-import { quantizeRowsKernel, quantizeRowsRecord } from '../../kernels/quantize-rows.ts';
 import { bitsOf, RECORD_BYTES } from '../../kernels/record.ts';
 import { ropeKernel, ropeRecord } from '../../kernels/rope.ts';
 import { summarizeKernel, summarizeRecord } from '../../kernels/summarize.ts';
 import { flags } from '../../kernels/walker.ts';
 import { rowBytes } from '../../plan/memory.ts';
-import { type BufferId, type Plan, type Step, SUMMARY_CHUNK, type WeightId } from '../../plan/step.ts';
-import type { Storage } from '../../quant/storage.ts';
-import { type Access, placeBarriers, type TapeStep } from './barriers.ts';
-import { type Choice, formatKey, productFamily, q8Layout } from './choice.ts';
-import type { KernelSet } from './kernel-set.ts';
-import type { MemoryMap } from './memory-map.ts';
-import { controlAddress } from './thread.ts';
-
-/** One record to be, and what the barriers need to know about it. */
-interface Lowered extends TapeStep {
-  /** Index into the plan's steps; a product and the quantization in front of it share one. */
-  readonly step: number;
-  readonly kernel: number;
-  readonly words: Int32Array;
-  readonly wanted: boolean;
-}
+import { type Step, SUMMARY_CHUNK } from '../../plan/step.ts';
+import { type Access, placeBarriers } from './barriers.ts';
+import { productFamily, q8Layout } from './choice.ts';
+import { type Case, countAt, Ground, type Lowered, type LowerOptions, type Part } from './ground.ts';
+import { lowerExperts } from './lower-experts.ts';
 
 export interface Tape {
   /** Records of 64 bytes. */
@@ -51,19 +39,6 @@ export interface Tape {
   readonly stepOf: readonly number[];
   /** The records that end a scope. */
   readonly scopeEnds: readonly number[];
-}
-
-type Case<Op extends Step['op']> = Extract<Step, { op: Op }>;
-type Part = Omit<Lowered, 'step'>;
-
-/** Addresses of the words that hold the forward's row counts. */
-const countAt = { rows: controlAddress + control.rows, wanted: controlAddress + control.wanted } as const;
-
-export interface LowerOptions {
-  readonly plan: Plan;
-  readonly map: MemoryMap;
-  readonly choice: Choice;
-  readonly kernels: KernelSet;
 }
 
 /** The tape of a plan. Adds the kernels it needs to `kernels`. */
@@ -82,32 +57,18 @@ export function lower(options: LowerOptions): Tape {
       (replicated ? flags.barrierAlways : 0) |
       (step.replicable ? flags.replicable : 0) |
       (step.wanted ? flags.wanted : 0) |
-      (ends.has(index) ? flags.scopeEnd : 0);
+      (ends.has(index) ? flags.scopeEnd : 0) |
+      (step.expert ? flags.skipsEmpty : 0);
     words.set([step.kernel, flag, ...step.words], (index * RECORD_BYTES) / 4);
+    if (step.expert) words[((index + 1) * RECORD_BYTES) / 4 - 1] = step.expert.countAt;
   });
   return { words, stepOf: steps.map((step) => step.step), scopeEnds };
 }
 
-class Lowering {
-  readonly #plan: Plan;
-  readonly #map: MemoryMap;
-  readonly #choice: Choice;
-  readonly #kernels: KernelSet;
-  /** What the quantized rows of each format hold at this point: a buffer and the step that wrote it. */
-  readonly #quantized = new Map<string, { readonly x: BufferId; readonly version: number }>();
-  /** Times each buffer has been written so far. */
-  readonly #versions = new Map<BufferId, number>();
-
-  constructor({ plan, map, choice, kernels }: LowerOptions) {
-    this.#plan = plan;
-    this.#map = map;
-    this.#choice = choice;
-    this.#kernels = kernels;
-  }
-
+class Lowering extends Ground {
   step(step: Step, index: number): Lowered[] {
     const lowered = this.#lower(step).map((part) => ({ ...part, step: index }));
-    if ('out' in step) this.#versions.set(step.out, (this.#versions.get(step.out) ?? 0) + 1);
+    if ('out' in step) this.wrote(step.out);
     return lowered;
   }
 
@@ -118,7 +79,9 @@ class Lowering {
       case 'norm':
         return [this.#norm(step)];
       case 'matmul':
-        return this.#matmul(step);
+        return this.matmul(step);
+      case 'experts':
+        return lowerExperts(this, step);
       case 'rope':
         return [this.#rope(step)];
       case 'appendKv':
@@ -126,7 +89,7 @@ class Lowering {
       case 'attention':
         return [this.#attention(step)];
       case 'activate':
-        return [this.#activate(step)];
+        return [this.activate(step)];
       case 'add':
         return [this.#add(step)];
       case 'scale':
@@ -144,176 +107,101 @@ class Lowering {
     }
   }
 
-  // Where things are -------------------------------------------------------------------------
-
-  #at(buffer: BufferId): number {
-    return this.#map.buffers[buffer]!;
-  }
-  #width(buffer: BufferId): number {
-    return this.#plan.buffers[buffer]!.width;
-  }
-  /** Address of the row count of a buffer. */
-  #rows(buffer: BufferId): number {
-    return this.#isWanted(buffer) ? countAt.wanted : countAt.rows;
-  }
-  #isWanted(buffer: BufferId): boolean {
-    return this.#plan.buffers[buffer]!.rows === 'wanted';
-  }
-  #access(buffer: BufferId, pattern: Access['pattern']): Access {
-    const start = this.#at(buffer);
-    const rows = this.#isWanted(buffer) ? this.#map.maxWanted : this.#map.maxRows;
-    return { buffer: `rows ${buffer}`, start, end: start + rows * rowBytes(this.#width(buffer)), pattern };
-  }
-  #weight(id: WeightId): { readonly storage: Storage; readonly at: number; readonly shape: readonly number[] } {
-    const { shares, shape } = this.#plan.weights[id]!;
-    const held = shares ?? id;
-    return { storage: this.#plan.weights[held]!.storage, at: this.#map.weights[held]!, shape };
-  }
-  /** Address of a vector, 0 for none. */
-  #vector(id: WeightId | undefined): number {
-    return id === undefined ? 0 : this.#weight(id).at;
-  }
   #cache(id: number, pattern: Access['pattern']): Access {
     // A negative range of its own per cache: pages lie beyond everything else and only these two steps touch them.
     return { buffer: `cache ${id}`, start: -1 - id, end: -id, pattern };
   }
-  /** A row-wise step: threads take rows, or do it all when rows are few. */
-  #rowWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[], inPlace = false): Part {
-    return {
-      kernel,
-      words,
-      wanted: this.#isWanted(out),
-      replicable: !inPlace,
-      fence: false,
-      reads: reads.map((x) => this.#access(x, 'rows')),
-      writes: [this.#access(out, 'rows')],
-    };
-  }
-
-  // One case per step ------------------------------------------------------------------------
-
   #embed({ table, index, scale, add, out }: Case<'embed'>): Part {
-    const { storage, at, shape } = this.#weight(table);
-    const kernel = this.#kernels.index('embed', `${storage} ${add}`, (m) =>
-      embedKernel(m, { storage, q8: q8Layout(this.#choice), adds: add }),
+    const { storage, at, shape } = this.weight(table);
+    const kernel = this.kernels.index('embed', `${storage} ${add}`, (m) =>
+      embedKernel(m, { storage, q8: q8Layout(this.choice), adds: add }),
     );
     const words = embedRecord.words({
       table: at,
-      out: this.#at(out),
-      rows: this.#rows(out),
-      indices: index === 'token' ? this.#map.tokens : this.#map.positions,
+      out: this.at(out),
+      rows: this.rows(out),
+      indices: index === 'token' ? this.map.tokens : this.map.positions,
       width: shape[1]!,
       scale: bitsOf(scale),
     });
-    return this.#rowWise(out, kernel, words, add ? [out] : [], add);
+    return this.rowWise(out, kernel, words, add ? [out] : [], add);
   }
 
   #norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>): Part {
-    const ownWeights = groups > 1 && weight !== undefined && this.#weight(weight).shape[0] === this.#width(x);
+    const ownWeights = groups > 1 && weight !== undefined && this.weight(weight).shape[0] === this.width(x);
     const variant = { kind, weighted: weight !== undefined, biased: bias !== undefined };
-    const kernel = this.#kernels.index('norm', normName(variant), (m) => normKernel(m, variant));
+    const kernel = this.kernels.index('norm', normName(variant), (m) => normKernel(m, variant));
     const words = normRecord.words({
-      x: this.#at(x),
-      out: this.#at(out),
-      weight: this.#vector(weight),
-      bias: this.#vector(bias),
-      rows: this.#rows(out),
-      width: this.#width(x),
+      x: this.at(x),
+      out: this.at(out),
+      weight: this.vector(weight),
+      bias: this.vector(bias),
+      rows: this.rows(out),
+      width: this.width(x),
       groups,
-      weightStep: ownWeights ? (4 * this.#width(x)) / groups : 0,
+      weightStep: ownWeights ? (4 * this.width(x)) / groups : 0,
       eps: bitsOf(eps),
     });
-    return this.#rowWise(out, kernel, words, [x]);
+    return this.rowWise(out, kernel, words, [x]);
   }
 
-  #matmul({ x, weight, bias, add, out }: Case<'matmul'>): Part[] {
-    const { storage, at, shape } = this.#weight(weight);
+  matmul({ x, weight, bias, add, out }: Case<'matmul'>): Part[] {
+    const { storage, at, shape } = this.weight(weight);
     const [outputs, inputs] = shape as [number, number];
-    const family = productFamily(storage, this.#choice);
+    const family = productFamily(storage, this.choice);
     const format = family.activation;
-    const quantize = format ? this.#quantize(x, format) : undefined;
-    const kernel = this.#kernels.index(`matmul_${storage}`, 'matmul', (m) => family.emit(m));
+    const quantize = format ? this.quantize(x, format) : undefined;
+    const kernel = this.kernels.index(`matmul_${storage}`, 'matmul', (m) => family.emit(m));
     const bytes = groupBytes(storage, inputs);
     const words = matmulRecord.words({
-      x: quantize ? quantize.at : this.#at(x),
+      x: quantize ? quantize.at : this.at(x),
       xStride: format ? activationStride(format, inputs) : rowBytes(inputs),
       w: at,
       groupBytes: bytes,
-      bias: this.#vector(bias),
-      out: this.#at(out),
+      bias: this.vector(bias),
+      out: this.at(out),
       outStride: rowBytes(outputs),
       steps: stepsOf(storage, inputs),
       groups: groupsOf(outputs),
-      rows: this.#rows(out),
+      rows: this.rows(out),
       blockGroups: blockGroups(stepsOf(storage, inputs) * family.tileStepBytes),
       add: add ? 1 : 0,
     });
     const product: Part = {
       kernel,
       words,
-      wanted: this.#isWanted(out),
+      wanted: this.isWanted(out),
       replicable: false,
       fence: false,
-      reads: [quantize ? { ...quantize.access, pattern: 'any' } : this.#access(x, 'any')],
-      writes: [this.#access(out, 'any')],
+      reads: [quantize ? { ...quantize.access, pattern: 'any' } : this.access(x, 'any')],
+      writes: [this.access(out, 'any')],
     };
     return quantize?.part ? [quantize.part, product] : [product];
   }
 
-  /** The quantized rows of x, with the step that makes them unless an earlier product's are still there. */
-  #quantize(x: BufferId, format: ActivationFormat): { at: number; access: Access; part?: Part } {
-    const key = formatKey(format);
-    const at = this.#map.quantized.get(key)!;
-    const width = this.#width(x);
-    const stride = activationStride(format, width);
-    const version = this.#versions.get(x) ?? 0;
-    const rows = this.#isWanted(x) ? this.#map.maxWanted : this.#map.maxRows;
-    const access: Access = {
-      buffer: `quantized ${key} of ${width}`,
-      start: at,
-      end: at + rows * stride,
-      pattern: 'rows',
-    };
-    const held = this.#quantized.get(key);
-    if (held?.x === x && held.version === version) return { at, access };
-    this.#quantized.set(key, { x, version });
-    const kernel = this.#kernels.index('quantize', key, (m) => quantizeRowsKernel(m, format));
-    const words = quantizeRowsRecord.words({ x: this.#at(x), out: at, outStride: stride, rows: this.#rows(x), width });
-    const part: Part = {
-      kernel,
-      words,
-      wanted: this.#isWanted(x),
-      replicable: true,
-      fence: false,
-      reads: [this.#access(x, 'rows')],
-      writes: [access],
-    };
-    return { at, access, part };
-  }
-
   #appendKv({ cache, k, v }: Case<'appendKv'>): Part {
-    const { kvHeads, headDim } = this.#plan.caches[cache]!;
-    const kernel = this.#kernels.index('rows', 'append_kv', appendKvKernel);
-    const words = appendKvRecord.words({ ...this.#pages(cache), k: this.#at(k), v: this.#at(v), kvHeads, headDim });
+    const { kvHeads, headDim } = this.plan.caches[cache]!;
+    const kernel = this.kernels.index('rows', 'append_kv', appendKvKernel);
+    const words = appendKvRecord.words({ ...this.#pages(cache), k: this.at(k), v: this.at(v), kvHeads, headDim });
     return {
       kernel,
       words,
       wanted: false,
       replicable: true,
       fence: false,
-      reads: [this.#access(k, 'rows'), this.#access(v, 'rows')],
+      reads: [this.access(k, 'rows'), this.access(v, 'rows')],
       writes: [this.#cache(cache, 'rows')],
     };
   }
 
   #attention({ q, cache, heads, scale, cap, alibi, out }: Case<'attention'>): Part {
-    const { kvHeads, headDim, window = 0 } = this.#plan.caches[cache]!;
-    const shape = { headDim, wide: this.#choice.wide, cap, alibi };
-    const kernel = this.#kernels.index(attentionName(shape), 'attention', (m) => attentionKernel(m, shape));
+    const { kvHeads, headDim, window = 0 } = this.plan.caches[cache]!;
+    const shape = { headDim, wide: this.choice.wide, cap, alibi };
+    const kernel = this.kernels.index(attentionName(shape), 'attention', (m) => attentionKernel(m, shape));
     const words = attentionRecord.words({
       ...this.#pages(cache),
-      q: this.#at(q),
-      out: this.#at(out),
+      q: this.at(q),
+      out: this.at(out),
       heads,
       kvHeads,
       window,
@@ -325,134 +213,134 @@ class Lowering {
       wanted: false,
       replicable: false,
       fence: false,
-      reads: [this.#access(q, 'any'), this.#cache(cache, 'any')],
-      writes: [this.#access(out, 'any')],
+      reads: [this.access(q, 'any'), this.#cache(cache, 'any')],
+      writes: [this.access(out, 'any')],
     };
   }
 
   /** The arguments by which a kernel finds each row's pages. */
   #pages(cache: number) {
-    const { sequences, positions, tables, cache: pages, cacheOffsets, pageStride } = this.#map;
+    const { sequences, positions, tables, cache: pages, cacheOffsets, pageStride } = this.map;
     return { rows: countAt.rows, sequences, positions, tables, pageBase: pages + cacheOffsets[cache]!, pageStride };
   }
 
   #rope({ x, heads, headDim, table, out }: Case<'rope'>): Part {
-    const kernel = this.#kernels.index('rope', 'rope', ropeKernel);
-    const { rotary } = this.#plan.ropes[table]!;
+    const kernel = this.kernels.index('rope', 'rope', ropeKernel);
+    const { rotary } = this.plan.ropes[table]!;
     const words = ropeRecord.words({
-      x: this.#at(x),
-      out: this.#at(out),
-      rows: this.#rows(out),
-      positions: this.#map.rowNumbers,
-      table: this.#map.ropes[table]!,
+      x: this.at(x),
+      out: this.at(out),
+      rows: this.rows(out),
+      positions: this.map.rowNumbers,
+      table: this.map.ropes[table]!,
       tableStride: rotary * 4,
       heads,
       headDim,
       rotary,
     });
-    return this.#rowWise(out, kernel, words, [x]);
+    return this.rowWise(out, kernel, words, [x]);
   }
 
-  #activate({ kind, x, up, out }: Case<'activate'>): Part {
+  activate({ kind, x, up, out }: Case<'activate'>): Part {
     const gated = up !== undefined;
-    const kernel = this.#kernels.index('activate', `${kind} ${gated}`, (m) => activateKernel(m, kind, gated));
+    const kernel = this.kernels.index('activate', `${kind} ${gated}`, (m) => activateKernel(m, kind, gated));
     const words = activateRecord.words({
-      x: this.#at(x),
-      up: gated ? this.#at(up) : 0,
-      out: this.#at(out),
-      rows: this.#rows(out),
-      width: this.#width(out),
+      x: this.at(x),
+      up: gated ? this.at(up) : 0,
+      out: this.at(out),
+      rows: this.rows(out),
+      width: this.width(out),
     });
-    return this.#rowWise(out, kernel, words, gated ? [x, up] : [x]);
+    return this.rowWise(out, kernel, words, gated ? [x, up] : [x]);
   }
 
   #add({ x, scale, out }: Case<'add'>): Part {
-    const kernel = this.#kernels.index('rows', 'add', addKernel);
+    const kernel = this.kernels.index('rows', 'add', addKernel);
     const words = addRecord.words({
-      x: this.#at(x),
-      out: this.#at(out),
-      rows: this.#rows(out),
-      width: this.#width(out),
+      x: this.at(x),
+      out: this.at(out),
+      rows: this.rows(out),
+      width: this.width(out),
       scale: bitsOf(scale),
     });
-    return this.#rowWise(out, kernel, words, [x, out], true);
+    return this.rowWise(out, kernel, words, [x, out], true);
   }
 
   #scale({ factor, weight, out }: Case<'scale'>): Part {
     const from = weight === undefined ? 'record' : 'memory';
-    const kernel = this.#kernels.index('rows', `scale ${from}`, (m) => scaleKernel(m, from));
+    const kernel = this.kernels.index('rows', `scale ${from}`, (m) => scaleKernel(m, from));
     const words = scaleRecord.words({
-      out: this.#at(out),
-      rows: this.#rows(out),
-      width: this.#width(out),
-      factor: weight === undefined ? bitsOf(factor) : this.#vector(weight),
+      out: this.at(out),
+      rows: this.rows(out),
+      width: this.width(out),
+      factor: weight === undefined ? bitsOf(factor) : this.vector(weight),
     });
-    return this.#rowWise(out, kernel, words, [out], true);
+    return this.rowWise(out, kernel, words, [out], true);
   }
 
   #cap({ cap, out }: Case<'cap'>): Part {
-    const kernel = this.#kernels.index('rows', 'cap', capKernel);
+    const kernel = this.kernels.index('rows', 'cap', capKernel);
     const words = capRecord.words({
-      out: this.#at(out),
-      rows: this.#rows(out),
-      width: this.#width(out),
+      out: this.at(out),
+      rows: this.rows(out),
+      width: this.width(out),
       cap: bitsOf(cap),
     });
-    return this.#rowWise(out, kernel, words, [out], true);
+    return this.rowWise(out, kernel, words, [out], true);
   }
 
   #columns({ x, first, out }: Case<'columns'>): Part {
-    const kernel = this.#kernels.index('rows', 'columns', columnsKernel);
+    const kernel = this.kernels.index('rows', 'columns', columnsKernel);
     const words = columnsRecord.words({
-      x: this.#at(x) + 4 * first,
-      xWidth: this.#width(x),
-      out: this.#at(out),
-      rows: this.#rows(out),
-      width: this.#width(out),
+      x: this.at(x) + 4 * first,
+      xWidth: this.width(x),
+      out: this.at(out),
+      rows: this.rows(out),
+      width: this.width(out),
     });
-    return this.#rowWise(out, kernel, words, [x]);
+    return this.rowWise(out, kernel, words, [x]);
   }
 
   #select({ x, out }: Case<'select'>): Part {
-    const kernel = this.#kernels.index('rows', 'select', selectKernel);
+    const kernel = this.kernels.index('rows', 'select', selectKernel);
     const words = selectRecord.words({
-      x: this.#at(x),
-      out: this.#at(out),
-      indices: this.#map.wanted,
-      rows: this.#rows(out),
-      width: this.#width(out),
+      x: this.at(x),
+      out: this.at(out),
+      indices: this.map.wanted,
+      rows: this.rows(out),
+      width: this.width(out),
     });
     // From here on the number of wanted rows decides who does what.
-    return { ...this.#rowWise(out, kernel, words, []), reads: [this.#access(x, 'any')], fence: true };
+    return { ...this.rowWise(out, kernel, words, []), reads: [this.access(x, 'any')], fence: true };
   }
 
   #summarize({ x, out }: Case<'summarize'>): Part {
-    const kernel = this.#kernels.index('summarize', 'summarize', (m) => summarizeKernel(m, SUMMARY_CHUNK));
+    const kernel = this.kernels.index('summarize', 'summarize', (m) => summarizeKernel(m, SUMMARY_CHUNK));
     const words = summarizeRecord.words({
-      x: this.#at(x),
-      out: this.#at(out),
-      rows: this.#rows(out),
-      width: this.#width(x),
+      x: this.at(x),
+      out: this.at(out),
+      rows: this.rows(out),
+      width: this.width(x),
     });
     return {
       kernel,
       words,
-      wanted: this.#isWanted(out),
+      wanted: this.isWanted(out),
       replicable: false,
       fence: false,
-      reads: [this.#access(x, 'any')],
-      writes: [this.#access(out, 'any')],
+      reads: [this.access(x, 'any')],
+      writes: [this.access(out, 'any')],
     };
   }
 
   #tap({ x, out }: Case<'tap'>): Part {
-    const kernel = this.#kernels.index('rows', 'copy', copyKernel);
+    const kernel = this.kernels.index('rows', 'copy', copyKernel);
     const words = copyRecord.words({
-      x: this.#at(x),
-      out: this.#at(out),
-      rows: this.#rows(out),
-      width: this.#width(out),
+      x: this.at(x),
+      out: this.at(out),
+      rows: this.rows(out),
+      width: this.width(out),
     });
-    return this.#rowWise(out, kernel, words, [x]);
+    return this.rowWise(out, kernel, words, [x]);
   }
 }

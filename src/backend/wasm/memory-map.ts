@@ -10,7 +10,7 @@ import { pageBytes } from '../../kernels/kv.ts';
 import { matrixBytes, padded } from '../../kernels/layout.ts';
 import { RECORD_BYTES } from '../../kernels/record.ts';
 import { layoutBuffers } from '../../plan/memory.ts';
-import type { KvCacheSpec, Plan, PlannedWeight } from '../../plan/step.ts';
+import type { KvCacheSpec, Plan, PlannedWeight, Step } from '../../plan/step.ts';
 import type { PlanPart } from './parts.ts';
 
 export const WASM_PAGE = 65536;
@@ -108,6 +108,8 @@ export interface MemoryMap {
   /** Cos and sin of each row's position, per rope table. */
   readonly ropes: readonly number[];
   readonly scratch: number;
+  /** i32 per expert: its number of rows. Then, maxRows for each expert, i32 numbers of these rows and f32 shares. */
+  readonly experts: { readonly counts: number; readonly lists: number; readonly shares: number };
   /** Row buffers of the plan. */
   readonly buffers: readonly number[];
   /** Quantized rows per activation format. */
@@ -132,8 +134,10 @@ export interface MapOptions {
 
 /** @throws OutOfMemoryError when the weights do not fit 32-bit addresses */
 export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBytes }: MapOptions): MemoryMap {
-  // A product may take two records; packing takes at most one for each weight.
-  const tapeBytes = (2 * part.steps.length + part.weights.size) * RECORD_BYTES;
+  // Packing takes at most one record for each weight.
+  const records = part.steps.reduce((sum, step) => sum + mostRecords(step), part.weights.size);
+  const tapeBytes = records * RECORD_BYTES;
+  const experts = part.steps.reduce((most, step) => Math.max(most, step.op === 'experts' ? step.gate.length : 0), 0);
   const room = new Allocator(FIRST_REGION);
   const perRow = (what: string): number => room.take(what, maxRows * 4);
   const head = {
@@ -149,6 +153,11 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     tape: room.take('the tape', tapeBytes),
     ropes: plan.ropes.map(({ rotary }) => room.take('rope rows', maxRows * rotary * 4)),
     scratch: room.take('scratch', threads * SCRATCH_BYTES),
+    experts: {
+      counts: room.take('expert counts', experts * 4),
+      lists: room.take('expert rows', experts * maxRows * 4),
+      shares: room.take('expert shares', experts * maxRows * 4),
+    },
   };
   const layout = layoutBuffers({ ...plan, steps: part.steps }, maxRows, maxWanted, part.crossing);
   const rows = room.take('row buffers', layout.byteLength);
@@ -173,6 +182,13 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     cacheOffsets,
     pageStride,
   };
+}
+
+/** Most records of the tape that a step becomes. */
+function mostRecords(step: Step): number {
+  if (step.op !== 'experts') return 2;
+  // Rows gathered, three products with quantized rows in front of them, the activation, the way back.
+  return 2 + 9 * step.gate.length;
 }
 
 /** Bytes of one page of a cache. */
