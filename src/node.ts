@@ -6,7 +6,14 @@ import { q8Layout } from './backend/wasm/choice.ts';
 import { nodeHost } from './backend/wasm/host-node.ts';
 import { chooseKernels } from './backend/wasm/probe.ts';
 import { measureRoofs, type Roofs } from './backend/wasm/roof.ts';
-import { type ConvertedTensor, convertTensor, type WritableType } from './engine/convert.ts';
+import {
+  type ConvertedTensor,
+  convertedBytes,
+  convertTensor,
+  inlineConverter,
+  type WritableType,
+} from './engine/convert.ts';
+import { ThreadedConverter } from './engine/convert-node.ts';
 import { describe, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
@@ -62,6 +69,9 @@ export interface QuantizeReport {
   readonly warnings: readonly string[];
 }
 
+/** Smaller files are written before threads would have started. */
+const WORTH_THREADS = 32e6;
+
 /**
  * Writes a model as one .gguf or .safetensors file. The file appears under its name when it is whole and on disk. Beside a
  * .safetensors file, a config.json is written where there is none.
@@ -77,11 +87,13 @@ export async function quantizeModel(input: string, output: string, options: Quan
     throw new OptionError('output', 'a new file (or force it)', output);
   const { folder, file } = await locate(input);
   const model = await planQuantization(folder, file, { to, policy, format });
+  const threads = new ThreadedConverter();
   try {
-    let [done, total] = [0, 0];
+    let done = 0;
+    const total = model.recipes.reduce((sum, recipe) => sum + convertedBytes(recipe), 0);
     const onBytes = (count: number): void => onProgress?.((done += count), total);
-    const tensors = model.recipes.map((recipe) => convertTensor(recipe, { metrics, onBytes, signal }));
-    total = tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const converter = total > WORTH_THREADS ? threads : inlineConverter;
+    const tensors = model.recipes.map((recipe) => convertTensor(recipe, { converter, metrics, onBytes, signal }));
     if (format === 'gguf') await writeGguf(output, tensors as GgufTensorToWrite[], model.metadata);
     else {
       await writeSafeTensors(output, tensors as TensorToWrite[], { format: 'pt' });
@@ -92,6 +104,7 @@ export async function quantizeModel(input: string, output: string, options: Quan
     }
     return { tensors, warnings: model.warnings };
   } finally {
+    await threads.close();
     await model.close();
   }
 }

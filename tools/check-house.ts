@@ -49,6 +49,8 @@ export const rules: Rules = {
     'formats/adapters/node.ts',
     'backend/wasm/host-node.ts',
     'backend/wasm/worker-node.ts',
+    'engine/convert-node.ts',
+    'engine/convert-worker-node.ts',
     'node.ts',
     'hub/',
     'cli/',

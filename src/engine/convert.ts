@@ -3,12 +3,12 @@ import { ModelError } from '../errors.ts';
 import type { CheckpointTensor } from '../formats/checkpoint.ts';
 import { ErrorMeter, type QuantizationError } from '../quant/error.ts';
 import { type WeightType, weightType, weightTypes } from '../quant/ggml.ts';
+import { type ConvertedPiece, convertPiece, type Piece, type WritableType } from './convert-piece.ts';
+
+export type { WritableType } from './convert-piece.ts';
 
 /** Values in memory at once, as far as rows allow. */
 const PIECE_VALUES = 2 ** 20;
-
-/** Types that values can be changed to. */
-export type WritableType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
 
 /** What a tensor is to become, and of what. */
 export interface Recipe {
@@ -41,35 +41,35 @@ export interface ConvertedTensor {
   error(): QuantizationError | undefined;
 }
 
+/** Changes pieces, `width` of them at the same time. */
+export interface Converter {
+  readonly width: number;
+  convert(piece: Piece): Promise<ConvertedPiece>;
+}
+
+/** On this thread. */
+export const inlineConverter: Converter = { width: 1, convert: async (piece) => convertPiece(piece) };
+
 export interface ConvertSettings {
+  readonly converter: Converter;
   readonly metrics: boolean;
   /** Called with the bytes of each piece that was taken. */
   readonly onBytes?: (count: number) => void;
   readonly signal?: AbortSignal;
 }
 
-export function convertTensor(recipe: Recipe, { metrics, onBytes, signal }: ConvertSettings): ConvertedTensor {
-  const { name, shape, sources, transposed, plus, to, reason } = recipe;
-  const from = sources[0]?.dtype ?? 'F32';
-  const changes = to !== undefined && (to !== from.toLowerCase() || transposed || plus !== 0 || sources.length === 0);
-  const meter = metrics ? new ErrorMeter() : undefined;
+export function convertTensor(recipe: Recipe, settings: ConvertSettings): ConvertedTensor {
+  const { name, shape, sources, reason } = recipe;
+  const { onBytes, signal } = settings;
+  const from = typeOf(recipe);
+  const changes = changesOf(recipe);
+  const meter = settings.metrics ? new ErrorMeter() : undefined;
 
-  async function* converted({ quantize, dequantize }: WeightType): AsyncGenerator<Uint8Array> {
-    let first = 0;
-    for await (const values of recipe.values ? [recipe.values] : valuesOf(recipe)) {
-      checkFinite(recipe, values, first);
-      first += values.length;
-      // Writable types have one.
-      const bytes = quantize!(values);
-      meter?.add(values, dequantize(bytes));
-      yield bytes;
-    }
-  }
   async function* unchanged(): AsyncGenerator<Uint8Array> {
-    for (const source of sources) yield* pieces(source);
+    for (const source of sources) yield* bytesOf(source);
   }
   async function* data(): AsyncGenerator<Uint8Array> {
-    for await (const bytes of changes ? converted(weightTypes[to]) : unchanged()) {
+    for await (const bytes of changes ? converted(recipe, changes, settings, meter) : unchanged()) {
       signal?.throwIfAborted();
       yield bytes;
       onBytes?.(bytes.length);
@@ -77,33 +77,72 @@ export function convertTensor(recipe: Recipe, { metrics, onBytes, signal }: Conv
   }
   return {
     name,
-    dtype: changes ? to.toUpperCase() : from,
+    dtype: changes?.toUpperCase() ?? from,
     shape,
     from,
     reason,
-    byteLength: changes ? bytesOf(weightTypes[to], shape) : sources.reduce((sum, source) => sum + source.byteLength, 0),
+    byteLength: convertedBytes(recipe),
     data: { [Symbol.asyncIterator]: data },
     error: () => meter?.error,
   };
 }
 
-/** A scale of a block may be no number: everything that meets it would be none. */
-function checkFinite({ name, shape }: Recipe, values: Float32Array, first: number): void {
-  const bad = values.findIndex((value) => !Number.isFinite(value));
-  if (bad < 0) return;
-  const [at, width] = [first + bad, shape.at(-1) ?? 1];
-  const place = `row ${Math.floor(at / width)}, column ${at % width}`;
-  throw new ModelError(
-    'NotFinite',
-    `${name}: expected finite values, found ${values[bad]} in ${place}: get the file again`,
-  );
+const typeOf = ({ sources }: Recipe): string => sources[0]?.dtype ?? 'F32';
+
+/** The type that the values are changed to; undefined where the bytes stay. */
+function changesOf(recipe: Recipe): WritableType | undefined {
+  const { to, sources, transposed, plus } = recipe;
+  const stays = to === typeOf(recipe).toLowerCase() && !transposed && plus === 0 && sources.length > 0;
+  return stays ? undefined : to;
 }
 
-const bytesOf = ({ block, bytes }: WeightType, shape: readonly number[]): number => (countOf(shape) / block) * bytes;
+/** Bytes that the tensor will have. */
+export function convertedBytes(recipe: Recipe): number {
+  const to = changesOf(recipe);
+  if (to === undefined) return recipe.sources.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const { block, bytes } = weightTypes[to];
+  return (countOf(recipe.shape) / block) * bytes;
+}
+
+/** Pieces are read ahead of those that are being changed, and come out in their order. */
+async function* converted(
+  recipe: Recipe,
+  to: WritableType,
+  { converter, metrics }: ConvertSettings,
+  meter: ErrorMeter | undefined,
+): AsyncGenerator<Uint8Array> {
+  const ahead: Promise<ConvertedPiece>[] = [];
+  let first = 0;
+  const take = async (): Promise<Uint8Array> => {
+    const { bytes, count, notFinite, error } = await ahead.shift()!;
+    if (notFinite) throw notFiniteError(recipe, first + notFinite.at, notFinite.value);
+    first += count;
+    if (error) meter?.add(error);
+    return bytes;
+  };
+  for await (const piece of piecesOf(recipe)) {
+    const change = converter.convert({ ...piece, to, metrics });
+    // Who stops reading does not want to hear of the rest.
+    change.catch(() => undefined);
+    ahead.push(change);
+    if (ahead.length > converter.width) yield await take();
+  }
+  while (ahead.length > 0) yield await take();
+}
+
+/** A scale of a block may be no number: everything that meets it would be none. */
+function notFiniteError({ name, shape }: Recipe, at: number, value: number): ModelError {
+  const width = shape.at(-1) ?? 1;
+  const place = `row ${Math.floor(at / width)}, column ${at % width}`;
+  return new ModelError('NotFinite', `${name}: expected finite values, found ${value} in ${place}: get the file again`);
+}
+
 const countOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
+const f32Bytes = (values: Float32Array): Uint8Array =>
+  new Uint8Array(values.buffer.slice(values.byteOffset, values.byteOffset + values.byteLength) as ArrayBuffer);
 
 /** The bytes of a tensor, whole rows at a time. */
-async function* pieces(tensor: CheckpointTensor): AsyncGenerator<Uint8Array> {
+async function* bytesOf(tensor: CheckpointTensor): AsyncGenerator<Uint8Array> {
   const rowLength = tensor.shape.at(-1) ?? 1;
   const rows = rowLength === 0 ? 0 : countOf(tensor.shape) / rowLength;
   if (rows === 0) return;
@@ -116,31 +155,26 @@ async function* pieces(tensor: CheckpointTensor): AsyncGenerator<Uint8Array> {
   }
 }
 
-async function* valuesOf({ sources, transposed, plus }: Recipe): AsyncGenerator<Float32Array> {
+async function* piecesOf({ sources, transposed, plus, values }: Recipe): AsyncGenerator<Omit<Piece, 'to' | 'metrics'>> {
+  if (values) yield { from: 'f32', bytes: f32Bytes(values), plus: 0 };
   for (const source of sources) {
     const type = weightType(source.dtype);
     if (type === undefined) {
       const what = `${source.name}: values of type ${source.dtype} cannot be changed to another type`;
       throw new ModelError('NotConvertible', what);
     }
-    if (transposed) {
-      yield transpose(await wholeTensor(source, type), source.shape as [number, number]);
-      continue;
-    }
-    for await (const bytes of pieces(source)) {
-      const values = type.dequantize(bytes);
-      yield plus === 0 ? values : values.map((value) => value + plus);
-    }
+    const from = source.dtype.toLowerCase() as Piece['from'];
+    if (transposed) yield { from: 'f32', bytes: f32Bytes(await transposedValues(source, type)), plus };
+    else for await (const bytes of bytesOf(source)) yield { from, bytes, plus };
   }
 }
 
-async function wholeTensor(tensor: CheckpointTensor, { dequantize }: WeightType): Promise<Float32Array> {
+/** A whole matrix, turned. */
+async function transposedValues(tensor: CheckpointTensor, { dequantize }: WeightType): Promise<Float32Array> {
   const bytes = new Uint8Array(tensor.byteLength);
   await tensor.readInto(0, bytes);
-  return dequantize(bytes);
-}
-
-function transpose(values: Float32Array, [rows, columns]: readonly [number, number]): Float32Array {
+  const values = dequantize(bytes);
+  const [rows, columns] = tensor.shape as [number, number];
   const out = new Float32Array(values.length);
   for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = values[r * columns + c]!;
   return out;

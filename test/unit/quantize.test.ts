@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { ThreadedConverter } from '../../src/engine/convert-node.ts';
+import { convertPiece, type Piece } from '../../src/engine/convert-piece.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 import { openGguf } from '../../src/formats/gguf.ts';
@@ -166,6 +168,26 @@ test('B18: scales that are no numbers are found, with their place', async () => 
     code: 'NotFinite',
     message: /^blk\.1\.ffn_up\.weight: .* row 5, column 64: /,
   });
+});
+
+test('threads convert as one thread does, and their errors arrive', async () => {
+  const threads = new ThreadedConverter();
+  try {
+    const pieces = Array.from({ length: 12 }, (_, i): Piece => {
+      const values = Float32Array.from({ length: 512 }, (_, k) => Math.sin(i * 512 + k));
+      return { from: 'f32', to: 'q4_k', bytes: new Uint8Array(values.buffer), plus: 0.5, metrics: true };
+    });
+    const copies = pieces.map((piece) => ({ ...piece, bytes: piece.bytes.slice() }));
+    const converted = await Promise.all(copies.map((piece) => threads.convert(piece)));
+    for (const [i, piece] of pieces.entries()) assert.deepEqual(converted[i], convertPiece(piece), `piece ${i}`);
+    for (let i = 0; i < 2 * threads.width; i++) {
+      const bad = { ...pieces[0]!, bytes: new Uint8Array(4), from: 'nothing' as 'f32' };
+      await assert.rejects(threads.convert(bad), { code: 'ThreadFailed' });
+    }
+    assert.equal((await threads.convert({ ...pieces[0]!, bytes: new Uint8Array(1024) })).count, 256);
+  } finally {
+    await threads.close();
+  }
 });
 
 test('an abort leaves no file', async () => {

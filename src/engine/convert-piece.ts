@@ -1,0 +1,36 @@
+/** A piece of a tensor from one type to another: what every thread of a conversion does. */
+import { type ErrorSums, errorSums } from '../quant/error.ts';
+import { type WeightTypeName, weightTypes } from '../quant/ggml.ts';
+
+/** Types that values can be changed to. */
+export type WritableType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
+
+export interface Piece {
+  readonly from: WeightTypeName;
+  readonly to: WritableType;
+  /** Whole rows. */
+  readonly bytes: Uint8Array;
+  /** Added to every value. */
+  readonly plus: number;
+  readonly metrics: boolean;
+}
+
+export interface ConvertedPiece {
+  readonly bytes: Uint8Array;
+  /** Values of the piece. */
+  readonly count: number;
+  /** The first value that is no finite number; there are no bytes then. */
+  readonly notFinite?: { readonly at: number; readonly value: number };
+  readonly error?: ErrorSums;
+}
+
+export function convertPiece({ from, to, bytes, plus, metrics }: Piece): ConvertedPiece {
+  const read = weightTypes[from].dequantize(bytes);
+  const values = plus === 0 ? read : read.map((value) => value + plus);
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  if (at >= 0) return { bytes: new Uint8Array(0), count: values.length, notFinite: { at, value: values[at]! } };
+  const { quantize, dequantize } = weightTypes[to];
+  // Writable types have one.
+  const out = quantize!(values);
+  return { bytes: out, count: values.length, error: metrics ? errorSums(values, dequantize(out)) : undefined };
+}
