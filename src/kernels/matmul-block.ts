@@ -10,8 +10,6 @@
  * scale carries that factor.
  */
 import {
-  add,
-  constant,
   type Func,
   f32,
   hoistedConstant,
@@ -19,14 +17,11 @@ import {
   i32,
   type Local,
   type Module,
-  multiply,
-  repeat,
   type Statement,
-  type V128,
   v,
 } from '../wasm/assembler.ts';
 import { type ActivationFormat, activationBlockBytes, LANES } from './layout.ts';
-import { type TileShape, tileFunc } from './tile.ts';
+import { blockTileFunc, type TileShape } from './tile.ts';
 
 /** What a format sees while it emits the integer sums of one block. */
 export interface BlockContext {
@@ -37,7 +32,7 @@ export interface BlockContext {
   readonly w: I32;
   readonly quants: number;
   readonly lane: number;
-  /** Address of a token's block: its correction is at 4, its values begin at 8. */
+  /** Address of a token's block: its sums are at 4, its values begin at 8. */
   x(token: number): I32;
 }
 
@@ -53,92 +48,21 @@ export interface BlockFormat {
 const HALF_MASK = 0x8fffffff;
 
 /** Adds `matmul_NAME_TOKENS` to the module. */
-export function blockTile(module: Module, format: BlockFormat, { tokens, lanes }: TileShape): Func {
-  const { f, x, xStride, w, out, outStride, steps, groups } = tileFunc(module, `matmul_${format.name}_${tokens}`);
-  const columns = lanes / 4;
-  const table = (): Local<'v128'>[][] => Array.from({ length: tokens }, () => f.array('v128', columns));
-  const sums = table();
-  // One token leaves room for its totals in registers; a tile keeps them in `out`, which is in the first-level cache.
-  const totals = tokens === 1 ? table() : undefined;
-  const [weights, results] = [f.array('v128', columns), f.array('v128', columns)];
-  const activation = f.local('v128');
-  const [group, step, block] = [f.local('i32'), f.local('i32'), f.local('i32')];
-  const [pointers, outs] = [f.array('i32', tokens), f.array('i32', tokens)];
-  const halfMask = hoistedConstant(f, HALF_MASK);
-  const integers = format.integers(f);
-  const blockBytes = LANES * format.bytes;
-
-  const onePass = (pass: number): Statement[] => {
-    const lane = pass * lanes;
-    const at = (c: number): number => (lane + c * 4) * 4;
-    const store = (t: number, values: readonly V128[]): Statement[] =>
-      values.map((value, c) => v.store(outs[t]!.get, value, at(c)));
-    // All columns of a token are computed before the first store: a store between them keeps V8 from pairing them.
-    const scaled = (row: readonly Local<'v128'>[], t: number): Statement[] => [
-      activation.set(v.load32splat(pointers[t]!.get)),
-      ...row.map((s, c) => {
-        const before = totals ? totals[t]![c]!.get : v.load(outs[t]!.get, at(c));
-        return (totals ? totals[t]! : results)[c]!.set(
-          f32.madd(f32.fromI32(s.get), f32.mul(weights[c]!.get, activation.get), before),
-        );
-      }),
-      ...(totals
-        ? []
-        : store(
-            t,
-            results.map((r) => r.get),
-          )),
+export function blockTile(module: Module, format: BlockFormat, shape: TileShape): Func {
+  const steps = { stepBytes: LANES * format.bytes, xBytes: activationBlockBytes(format.activation) };
+  return blockTileFunc(module, `matmul_${format.name}_${shape.tokens}`, shape, steps, (f, columns) => {
+    const sums = Array.from({ length: shape.tokens }, () => f.array('v128', columns));
+    const weights = f.array('v128', columns);
+    const activation = f.local('v128');
+    const halfMask = hoistedConstant(f, HALF_MASK);
+    const integers = format.integers(f);
+    return ({ w, lane, x, accumulate }) => [
+      ...integers({ sums, weights, activation, w, quants: LANES * 2, lane, x }),
+      ...weights.map((l, c) => l.set(v.and(i32.shl(v.load16x4s(w, lane * 2 + c * 8), 13), halfMask.get))),
+      ...sums.flatMap((row, t) => [
+        activation.set(v.load32splat(x(t))),
+        ...accumulate(t, (c) => f32.mul(f32.fromI32(row[c]!.get), f32.mul(weights[c]!.get, activation.get))),
+      ]),
     ];
-    const zero = f32.splatConstant(0);
-    const context: BlockContext = {
-      sums,
-      weights,
-      activation,
-      w: block.get,
-      quants: LANES * 2,
-      lane,
-      x: (t) => pointers[t]!.get,
-    };
-    return [
-      block.set(w.get),
-      ...pointers.map((p, t) => p.set(add(x.get, multiply(xStride.get, constant(t))))),
-      ...(totals
-        ? totals.flat().map((s) => s.set(zero))
-        : outs.flatMap((_, t) =>
-            store(
-              t,
-              weights.map(() => zero),
-            ),
-          )),
-      step.set(constant(0)),
-      repeat(
-        step,
-        1,
-        steps.get,
-        ...integers(context),
-        ...weights.map((l, c) => l.set(v.and(i32.shl(v.load16x4s(block.get, lane * 2 + c * 8), 13), halfMask.get))),
-        ...sums.flatMap(scaled),
-        block.set(add(block.get, constant(blockBytes))),
-        ...pointers.map((p) => p.set(add(p.get, constant(activationBlockBytes(format.activation))))),
-      ),
-      ...(totals
-        ? store(
-            0,
-            totals[0]!.map((s) => s.get),
-          )
-        : []),
-    ];
-  };
-  return f.emit(
-    ...outs.map((p, t) => p.set(add(out.get, multiply(outStride.get, constant(t))))),
-    group.set(constant(0)),
-    repeat(
-      group,
-      1,
-      groups.get,
-      ...Array.from({ length: LANES / lanes }, (_, pass) => onePass(pass)).flat(),
-      w.set(block.get),
-      ...outs.map((p) => p.set(add(p.get, constant(LANES * 4)))),
-    ),
-  );
+  });
 }

@@ -19,7 +19,6 @@ import {
   i32,
   type Local,
   type Module,
-  multiply,
   repeat,
   type Statement,
   type V128,
@@ -38,7 +37,7 @@ import { activationBlockBytes, LANES, pairOf } from './layout.ts';
 import { matmulKernel } from './matmul.ts';
 import type { Q4Dot } from './q4.ts';
 import { bitsOf } from './record.ts';
-import { type TileShape, tileFunc } from './tile.ts';
+import { blockTileFunc, type TileShape } from './tile.ts';
 
 const ACTIVATION_BYTES = activationBlockBytes({ values: 'int8' });
 
@@ -57,96 +56,38 @@ export function kMatmulKernel(module: Module, storage: KStorage, best: TileShape
 }
 
 /** Adds `matmul_NAME_TOKENS` to the module. */
-function kTile(module: Module, format: KFormat, dot: Q4Dot, { tokens, lanes }: TileShape): Func {
-  const { f, x, xStride, w, out, outStride, steps, groups } = tileFunc(module, `matmul_${format.name}_${tokens}`);
-  const columns = lanes / 4;
-  const table = (): Local<'v128'>[][] => Array.from({ length: tokens }, () => f.array('v128', columns));
-  const sums = table();
-  // One token leaves room for its totals in registers; a tile keeps them in `out`, which is in the first-level cache.
-  const totals = tokens === 1 ? table() : undefined;
-  const results = f.array('v128', columns);
-  const [activation, total] = [f.local('v128'), f.local('v128')];
-  const [group, step, place] = [f.local('i32'), f.local('i32'), f.local('i32')];
-  const [pointers, outs] = [f.array('i32', tokens), f.array('i32', tokens)];
-  const ones = hoistedConstant(f, pairOf(1));
-  const rescale = hoistedConstant(f, bitsOf(2 ** -112));
-  const integers = integerSums(f, dot, sums, columns);
-
-  const onePass = (pass: number): Statement[] => {
-    const lane = pass * lanes;
-    const at = (c: number): number => (lane + c * 4) * 4;
-    const store = (t: number, values: readonly V128[]): Statement[] =>
-      values.map((value, c) => v.store(outs[t]!.get, value, at(c)));
-    const parts = format.at(f, { w: place.get, lane, columns });
-    const scaled = (block: KBlock, n: number) => (row: readonly Local<'v128'>[], t: number) => {
-      const offset = n * ACTIVATION_BYTES;
-      const before = (c: number): V128 => (totals ? totals[t]![c]!.get : v.load(outs[t]!.get, at(c)));
-      const weighted = (c: number): V128 => f32.mul(f32.fromI32(row[c]!.get), block.scale(c));
-      const value = (c: number): V128 =>
-        block.minimum ? f32.sub(weighted(c), f32.mul(total.get, block.minimum(c))) : weighted(c);
-      return [
-        activation.set(f32.mul(v.load32splat(pointers[t]!.get, offset), rescale.get)),
-        ...(block.minimum
-          ? [total.set(f32.fromI32(i32.dotI16(v.load32splat(pointers[t]!.get, offset + 4), ones.get)))]
-          : []),
-        ...row.map((_, c) =>
-          (totals ? totals[t]! : results)[c]!.set(f32.add(before(c), f32.mul(value(c), activation.get))),
-        ),
-        ...(totals
-          ? []
-          : store(
-              t,
-              results.map((r) => r.get),
-            )),
-      ];
+function kTile(module: Module, format: KFormat, dot: Q4Dot, shape: TileShape): Func {
+  const { name, blocks, stepBytes } = format;
+  const steps = { stepBytes, xBytes: blocks * ACTIVATION_BYTES };
+  return blockTileFunc(module, `matmul_${name}_${shape.tokens}`, shape, steps, (f, columns) => {
+    const sums = Array.from({ length: shape.tokens }, () => f.array('v128', columns));
+    const [activation, total] = [f.local('v128'), f.local('v128')];
+    const ones = hoistedConstant(f, pairOf(1));
+    const rescale = hoistedConstant(f, bitsOf(2 ** -112));
+    const integers = integerSums(f, dot, sums, columns);
+    return ({ w, lane, x, accumulate }) => {
+      const parts = format.at(f, { w, lane, columns });
+      const oneBlock = (n: number): Statement[] => {
+        const block = parts.block(n);
+        const splats = sums.map((_, t) => (offset: number) => v.load32splat(x(t), n * ACTIVATION_BYTES + offset));
+        const weighted = (t: number, c: number): V128 => f32.mul(f32.fromI32(sums[t]![c]!.get), block.scale(c));
+        const { minimum } = block;
+        return [
+          ...block.scales,
+          ...integers(block, splats),
+          ...splats.flatMap((splat, t) => [
+            activation.set(f32.mul(splat(0), rescale.get)),
+            ...(minimum ? [total.set(f32.fromI32(i32.dotI16(splat(4), ones.get)))] : []),
+            ...accumulate(t, (c) => {
+              const sum = weighted(t, c);
+              return f32.mul(minimum ? f32.sub(sum, f32.mul(total.get, minimum(c))) : sum, activation.get);
+            }),
+          ]),
+        ];
+      };
+      return [...parts.begin, ...Array.from({ length: blocks }, (_, n) => oneBlock(n)).flat()];
     };
-    const oneBlock = (n: number): Statement[] => {
-      const block = parts.block(n);
-      const xs = pointers.map((p) => (offset: number) => v.load32splat(p.get, n * ACTIVATION_BYTES + offset));
-      return [...block.scales, ...integers(block, xs), ...sums.flatMap(scaled(block, n))];
-    };
-    const zero = f32.splatConstant(0);
-    return [
-      place.set(w.get),
-      ...pointers.map((p, t) => p.set(add(x.get, multiply(xStride.get, constant(t))))),
-      ...(totals
-        ? totals.flat().map((s) => s.set(zero))
-        : outs.flatMap((_, t) =>
-            store(
-              t,
-              results.map(() => zero),
-            ),
-          )),
-      step.set(constant(0)),
-      repeat(
-        step,
-        1,
-        steps.get,
-        ...parts.begin,
-        ...Array.from({ length: format.blocks }, (_, n) => oneBlock(n)).flat(),
-        place.set(add(place.get, constant(format.stepBytes))),
-        ...pointers.map((p) => p.set(add(p.get, constant(format.blocks * ACTIVATION_BYTES)))),
-      ),
-      ...(totals
-        ? store(
-            0,
-            totals[0]!.map((s) => s.get),
-          )
-        : []),
-    ];
-  };
-  return f.emit(
-    ...outs.map((p, t) => p.set(add(out.get, multiply(outStride.get, constant(t))))),
-    group.set(constant(0)),
-    repeat(
-      group,
-      1,
-      groups.get,
-      ...Array.from({ length: LANES / lanes }, (_, pass) => onePass(pass)).flat(),
-      w.set(place.get),
-      ...outs.map((p) => p.set(add(p.get, constant(LANES * 4)))),
-    ),
-  );
+  });
 }
 
 /** Loads 32 bits of a token's block at an offset into all lanes. */
