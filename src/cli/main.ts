@@ -7,6 +7,7 @@ import { benchCommand } from './bench.ts';
 import { demoCommand } from './demo.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
+import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hub.ts';
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
 import { isExpected, reportError } from './terminal.ts';
@@ -28,11 +29,8 @@ async function program(finish: (code: number) => void): Promise<Command> {
       .configureOutput({ writeErr: () => {} })
       .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
   const modelArgument =
-    'folder, .gguf file, .safetensors file beside its config.json, or nothing for the embedded model';
-  const safetensors = [
-    '--safetensors <id-or-path>',
-    'instead of MODEL: a path, or an id of the Hugging Face cache',
-  ] as const;
+    'folder, .gguf or .safetensors file, id of the hub (org/name, org/name:file.gguf); default: the embedded model';
+  const safetensors = ['--safetensors <id-or-path>', 'instead of MODEL: a path, or an id of the hub'] as const;
 
   command('generate', 'Continue a prompt. Only the text goes to stdout.', [
     'lanewise generate --prompt "Once upon a time" --max-tokens 60 --temperature 0',
@@ -97,7 +95,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     'lanewise quantize model.gguf small.gguf --to q8_0 --policy q4_0,output=q8_0',
     'lanewise quantize model.gguf out/model.safetensors --to f16',
   ])
-    .argument('<input>', 'folder, .safetensors or .gguf file, or an id of the Hugging Face cache')
+    .argument('<input>', 'folder, .safetensors or .gguf file, or an id of the hub')
     .argument('<output>', 'a name that ends in .gguf or .safetensors')
     .requiredOption('--to <type>', `type of the matrices: ${writableTypes.join(', ')}`)
     .option('--policy <policy>', 'for linear layers, as --quantize elsewhere; what it leaves alone becomes --to')
@@ -119,6 +117,38 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--threads <n>', 'default: the cores there are')
     .option('--json', 'one JSON array')
     .action(async (model, flags) => finish(await benchCommand(model, flags)));
+
+  command(
+    'download',
+    'Fetch a model from the hub into the cache that Python shares; goes on where it was interrupted.',
+    [
+      'lanewise download HuggingFaceTB/SmolLM2-135M-Instruct',
+      "lanewise download openai-community/gpt2 --include '*.json' model.safetensors",
+      'lanewise download org/model-GGUF:model-q4_k_m.gguf',
+    ],
+  )
+    .argument('<id>', 'organisation/name, or organisation/name:file.gguf')
+    .option('--revision <name>', 'a branch, tag or commit (default: main)')
+    .option('--include <globs...>', 'only these files')
+    .option('--exclude <globs...>', 'not these files')
+    .option('--json', 'one JSON object')
+    .action(async (id, flags) => finish(await downloadCommand(id, flags)));
+
+  command('list', 'Models in the cache.', ['lanewise list', 'lanewise list --json'])
+    .option('--json', 'one JSON array')
+    .action(async (flags) => finish(await listCommand(flags)));
+
+  command('remove', 'Remove models from the cache.', ['lanewise remove openai-community/gpt2'])
+    .argument('<id...>', 'organisation/name')
+    .action(async (ids) => finish(await removeCommand(ids)));
+
+  command('verify', 'Read models of the cache again and compare their hashes. Exit code 1 if one is wrong.', [
+    'lanewise verify',
+    'lanewise verify openai-community/gpt2 --json',
+  ])
+    .argument('[id...]', 'default: all')
+    .option('--json', 'a JSON object per file')
+    .action(async (ids, flags) => finish(await verifyCommand(ids, flags)));
 
   command('demo', 'The embedded model tells a short story.', ['lanewise demo']).action(async () =>
     finish(await demoCommand()),
@@ -158,7 +188,7 @@ function exitCodeOf(error: unknown): number {
   }
   if (!isExpected(error)) throw error;
   reportError(error);
-  return 1;
+  return error instanceof Error && 'code' in error && error.code === 'Interrupted' ? 130 : 1;
 }
 
 await main();

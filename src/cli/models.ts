@@ -1,35 +1,23 @@
 /** Which model a command line means, and how a model introduces itself. */
-import { readFile, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { stat } from 'node:fs/promises';
 import type { Model } from '../engine/model.ts';
+import { parseHubId } from '../hub/names.ts';
 import { embeddedModel, type ModelDescription } from '../node.ts';
 import type { StoredLayer } from '../profile/storage-table.ts';
+import { fetchModel } from './hub.ts';
 import { UsageError } from './terminal.ts';
 
-/** @param positional MODEL @param safetensors value of --safetensors: a path, or an id of the Hugging Face cache */
+/**
+ * A model of the hub is fetched if the cache does not have it.
+ * @param positional MODEL @param safetensors value of --safetensors: either a path or an id of the hub
+ */
 export async function modelPath(positional: string | undefined, safetensors: string | undefined): Promise<string> {
   if (positional !== undefined && safetensors !== undefined)
     throw new UsageError('give MODEL or --safetensors, not both');
   const given = positional ?? safetensors;
   if (given === undefined) return embeddedModel;
-  if (await stat(given).catch(() => undefined)) return given;
-  if (!/^[\w.-]+\/[\w.-]+$/.test(given)) return given;
-  return cachedModel(given);
-}
-
-/** The snapshot of `main` in the cache that Python's huggingface_hub keeps. */
-async function cachedModel(id: string): Promise<string> {
-  const { HF_HUB_CACHE, HF_HOME } = process.env;
-  const cache = HF_HUB_CACHE ?? join(HF_HOME ?? join(homedir(), '.cache', 'huggingface'), 'hub');
-  const folder = join(cache, `models--${id.replace('/', '--')}`);
-  const revision = await readFile(join(folder, 'refs', 'main'), 'utf8').catch(() => undefined);
-  if (revision === undefined || !/^[0-9a-f]{40}\s*$/.test(revision)) {
-    throw new UsageError(
-      `${id} is neither a path nor in the cache ${cache}; fetch it with \`hf download ${id}\` or give a folder`,
-    );
-  }
-  return join(folder, 'snapshots', revision.trim());
+  const id = (await stat(given).catch(() => undefined)) ? undefined : parseHubId(given);
+  return id ? fetchModel(id) : given;
 }
 
 export const isQuantized = (storage: string): boolean => storage.startsWith('q');

@@ -93,13 +93,13 @@ test('mistakes are one line on stderr and exit code 1', async () => {
     [['generate', '--prompt', 'x', '--quantize', 'q3'], /--quantize must be none, q8_0/],
     [['generate', 'nowhere', '--prompt', 'x'], /nowhere: expected a model folder/],
     [['generate', 'a', '--safetensors', 'b', '--prompt', 'x'], /give MODEL or --safetensors, not both/],
-    [['generate', '--safetensors', 'nobody/nothing', '--prompt', 'x'], /neither a path nor in the cache/],
+    [['generate', '--safetensors', 'nobody/nothing', '--prompt', 'x'], /expected in the cache/],
     [['generate', '--frobnicate'], /unknown option/],
     [['generate'], /no prompt/],
     [['frobnicate'], /unknown command/],
   ];
   for (const [args, message] of mistakes) {
-    const { code, out, err } = await lanewise(args, { env: { HF_HUB_CACHE: '/nonexistent' } });
+    const { code, out, err } = await lanewise(args, { env: { HF_HUB_CACHE: '/nonexistent', HF_HUB_OFFLINE: '1' } });
     assert.deepEqual([code, out], [1, ''], args.join(' '));
     assert.match(err, /^error: [^\n]*\n$/, args.join(' '));
     assert.match(err, message);

@@ -1,0 +1,115 @@
+/** `lanewise download | list | remove | verify`: the cache of models from the hub. */
+import { listModels, removeModel } from '../hub/cache.ts';
+import { download } from '../hub/download.ts';
+import { hubModel } from '../hub/model.ts';
+import { type HubId, parseHubId } from '../hub/names.ts';
+import { hubSettings } from '../hub/settings.ts';
+import { verifyModel } from '../hub/verify.ts';
+import { createProgress } from '../profile/progress.ts';
+import { renderTable } from '../profile/table.ts';
+import { formatBytes } from '../profile/units.ts';
+import { print, say } from './terminal.ts';
+
+export interface DownloadFlags {
+  revision?: string;
+  include?: string[];
+  exclude?: string[];
+  json?: boolean;
+}
+
+/** Runs work that shows a progress line and ends at Ctrl-C with what has come so far. */
+async function interruptible<T>(
+  label: string,
+  work: (options: { signal: AbortSignal; onProgress: (done: number, total: number) => void }) => Promise<T>,
+): Promise<T> {
+  const interrupt = new AbortController();
+  const stop = (): void =>
+    interrupt.abort(Object.assign(new Error('interrupted; run it again to go on'), { code: 'Interrupted' }));
+  const progress = createProgress(process.stderr, label);
+  process.once('SIGINT', stop);
+  try {
+    return await work({ signal: interrupt.signal, onProgress: (done, total) => progress.update(done, total) });
+  } finally {
+    process.removeListener('SIGINT', stop);
+    progress.end();
+  }
+}
+
+export async function downloadCommand(text: string, flags: DownloadFlags): Promise<number> {
+  const id = parseHubId(text);
+  const { revision, include, exclude } = flags;
+  const start = performance.now();
+  const { folder, commit, files, fetched } = await interruptible('download', (options) =>
+    download(id?.repository ?? text, {
+      ...options,
+      revision,
+      include: id?.file === undefined ? include : [id.file],
+      exclude,
+    }),
+  );
+  const seconds = (performance.now() - start) / 1000;
+  if (flags.json) await print(`${JSON.stringify({ folder, commit, files, bytes: fetched })}\n`);
+  else await print(`${folder}\n`);
+  const rate = fetched > 0 ? ` in ${seconds.toFixed(1)} s (${formatBytes(Math.round(fetched / seconds))}/s)` : '';
+  say(`${files.length} files at commit ${commit.slice(0, 12)}, ${formatBytes(fetched)} fetched${rate}`);
+  return 0;
+}
+
+/** Path of a model of the hub, fetched if the cache does not have it. */
+export async function fetchModel(id: HubId): Promise<string> {
+  return interruptible('download', (options) => hubModel(id, options));
+}
+
+export async function listCommand({ json }: { json?: boolean }): Promise<number> {
+  const { cache } = await hubSettings();
+  const models = await listModels(cache);
+  if (json) {
+    await print(`${JSON.stringify(models)}\n`);
+    return 0;
+  }
+  if (models.length === 0) {
+    say(`no models in ${cache}; \`lanewise download ID\` fetches one`);
+    return 0;
+  }
+  const rows = models.flatMap(({ repository, snapshots, bytes }) =>
+    snapshots.map(({ commit, refs, files }, index) => [
+      index === 0 ? repository : '',
+      refs.join(', '),
+      commit.slice(0, 12),
+      `${files.length}`,
+      index === 0 ? formatBytes(bytes) : '',
+    ]),
+  );
+  const columns = [
+    { title: 'Model' },
+    { title: 'Revision' },
+    { title: 'Commit' },
+    { title: 'Files', align: 'right' },
+    { title: 'Size', align: 'right' },
+  ] as const;
+  await print(renderTable(columns, rows));
+  say(`${formatBytes(models.reduce((sum, { bytes }) => sum + bytes, 0))} in ${cache}`);
+  return 0;
+}
+
+export async function removeCommand(ids: readonly string[]): Promise<number> {
+  const { cache } = await hubSettings();
+  for (const id of ids) say(`removed ${id}: ${formatBytes(await removeModel(cache, id))} are free again`);
+  return 0;
+}
+
+/** Exit code 1 where a file is not what it should be. */
+export async function verifyCommand(ids: readonly string[], { json }: { json?: boolean }): Promise<number> {
+  const { cache } = await hubSettings();
+  const repositories = ids.length > 0 ? ids : (await listModels(cache)).map(({ repository }) => repository);
+  let code = 0;
+  for (const repository of repositories) {
+    for await (const { file, status, what } of verifyModel(cache, repository)) {
+      if (status === 'FAIL') code = 1;
+      await print(
+        json ? `${JSON.stringify({ repository, file, status, what })}\n` : `${status} ${repository}/${file}: ${what}\n`,
+      );
+    }
+  }
+  return code;
+}
