@@ -5,14 +5,13 @@ import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
 import { OptionError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { readJson, readText } from '../formats/checkpoint.ts';
+import { readJson } from '../formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
-import { loadTokenizer } from '../tokenizer/load.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Model } from './model.ts';
 import { openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
+import { tokenizerBeside } from './tokenizer.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
 const MAX_ROWS = 128;
@@ -40,7 +39,7 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
     const { origin } = files;
     const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden, origin });
     const contextLength = contextOf(description.config.contextLength, settings);
-    const tokenizer = files.metadata ? undefined : await readTokenizer(folder);
+    const tokenizer = await tokenizerBeside(folder, files.metadata);
     const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * description.config.vocab))));
     const { onProgress, onWarning, signal, threads } = settings;
     const backendOptions: BackendOptions = {
@@ -95,13 +94,6 @@ function contextOf(most: number, { contextLength = Math.min(most, DEFAULT_CONTEX
   if (contextLength > most)
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;
-}
-
-/** Undefined where the folder has none: such models take token ids. */
-async function readTokenizer(folder: FileFolder): Promise<Tokenizer | undefined> {
-  const tokenizerJson = await readText(folder, 'tokenizer.json');
-  if (tokenizerJson === undefined) return undefined;
-  return loadTokenizer({ tokenizerJson, name: folder.name });
 }
 
 /** End tokens of generation_config.json: a number or a list. */

@@ -17,6 +17,11 @@ export interface AddedToken {
   readonly normalized: boolean;
 }
 
+/** Ids that the model never makes out of text. A control token of one character would take that character from all texts. */
+export function specialWords(added: readonly AddedToken[]): ReadonlySet<number> {
+  return new Set(added.filter(({ special, content }) => special && [...content].length > 1).map(({ id }) => id));
+}
+
 /** Whether control tokens may be found from `start` to `end`. */
 export type Allowed = (start: number, end: number) => boolean;
 

@@ -3,6 +3,7 @@ import { TokenizerError } from '../errors.ts';
 import { type MergeRules, mergeAll } from './merge.ts';
 import { type TokenModel, WordMemory } from './model.ts';
 import { PairTable } from './pair-table.ts';
+import { SPACE_MARK, WordCutter } from './spaces.ts';
 import { byteTokens, type Vocabulary } from './vocabulary.ts';
 
 export interface BpeOptions {
@@ -16,6 +17,8 @@ export interface BpeOptions {
   readonly byteFallback?: boolean;
   /** Words that are tokens are not merged. */
   readonly ignoreMerges?: boolean;
+  /** The same, for some words. */
+  readonly isToken?: (word: string) => boolean;
   /** Of characters that do not begin a word, that end a word. */
   readonly prefix?: string;
   readonly suffix?: string;
@@ -26,7 +29,6 @@ export interface BpeOptions {
 }
 
 const encoder = new TextEncoder();
-const SPACE = '▁';
 
 export class Bpe implements TokenModel, MergeRules {
   readonly #options: BpeOptions;
@@ -37,8 +39,8 @@ export class Bpe implements TokenModel, MergeRules {
   readonly #characters = new Map<string, number>();
   readonly #memory = new WordMemory();
   readonly #encodeWord = (word: string, out: number[]): void => this.#encode(word, out);
-  /** Characters that a token has in front of a ▁: elsewhere a ▁ begins a word of its own. Undefined: no ▁ here. */
-  readonly #beforeSpace: ReadonlySet<string> | undefined;
+  /** Where spaces are marked. */
+  readonly #cutter: WordCutter | undefined;
   #symbols = new Int32Array(256);
 
   /** @throws TokenizerError for merges of or to tokens that are not there */
@@ -56,7 +58,7 @@ export class Bpe implements TokenModel, MergeRules {
       this.#results[rank] = ids[2]!;
     }
     this.#bytes = options.byteFallback ? byteTokens(vocabulary) : undefined;
-    if (options.spell === undefined && vocabulary.id(SPACE) !== undefined) this.#beforeSpace = beforeSpace(vocabulary);
+    if (!options.spell && vocabulary.id(SPACE_MARK) !== undefined) this.#cutter = new WordCutter(vocabulary);
   }
 
   rank(left: number, right: number): number {
@@ -73,24 +75,17 @@ export class Bpe implements TokenModel, MergeRules {
       out.push(whole);
       return;
     }
-    if (!this.#beforeSpace) {
+    if (!this.#cutter) {
       this.#memory.encode(piece, out, this.#encodeWord);
       return;
     }
-    // Merges never cross such a place, so that words can be remembered.
-    let start = 0;
-    for (let at = piece.indexOf(SPACE, 1); at > 0; at = piece.indexOf(SPACE, at + 1)) {
-      if (this.#beforeSpace.has(piece[at - 1]!)) continue;
-      this.#memory.encode(piece.slice(start, at), out, this.#encodeWord);
-      start = at;
-    }
-    this.#memory.encode(piece.slice(start), out, this.#encodeWord);
+    this.#cutter.forEach(piece, (word) => this.#memory.encode(word, out, this.#encodeWord));
   }
 
   #whole(piece: string): number | undefined {
-    const { ignoreMerges, spell, vocabulary, special } = this.#options;
+    const { ignoreMerges, isToken, spell, vocabulary, special } = this.#options;
     // Spelled words are looked up when they are first seen.
-    if (!ignoreMerges || spell) return undefined;
+    if (spell || !(ignoreMerges || isToken?.(piece))) return undefined;
     const id = vocabulary.id(piece);
     return id === undefined || special.has(id) ? undefined : id;
   }
@@ -156,12 +151,4 @@ function parts(merge: unknown, where: string): [left: string, right: string] {
     return pair as [string, string];
   }
   throw new TokenizerError(where, 'expected two tokens');
-}
-
-export function beforeSpace(vocabulary: Vocabulary): ReadonlySet<string> {
-  const found = new Set<string>();
-  for (const [token] of vocabulary.entries()) {
-    for (let at = token.indexOf(SPACE, 1); at > 0; at = token.indexOf(SPACE, at + 1)) found.add(token[at - 1]!);
-  }
-  return found;
 }

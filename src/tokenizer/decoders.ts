@@ -5,6 +5,7 @@
 import { bytesOfToken } from './byte-level.ts';
 import { readReplace } from './normalizers.ts';
 import type { Settings } from './settings.ts';
+import { SPACE_MARK } from './spaces.ts';
 
 /** One run of a step. */
 export interface DecoderRun {
@@ -172,6 +173,11 @@ export function wordPieceDecoder(prefix: string, cleanup: boolean): DecoderStep 
   });
 }
 
+/** Word pieces of GGUF files: a mark begins each word. */
+export const spacedWordDecoder: DecoderStep = direct((token, first) =>
+  cleanUp(token.startsWith(SPACE_MARK) ? (first ? '' : ' ') + token.slice(1) : token),
+);
+
 /** Takes back spaces that word pieces have before English punctuation and contractions. */
 const cleanUp = (text: string): string =>
   text
@@ -252,3 +258,12 @@ function ctcDecoder(padding: string, delimiter: string, cleanup: boolean): Decod
   });
   return step;
 }
+
+/** @param spaces to take from the beginning of a text */
+export const sentencePieceDecoder = (spaces: number): DecoderStep =>
+  decodeInTurn([
+    eachToken((token) => token.replaceAll(SPACE_MARK, ' '), true),
+    byteFallbackDecoder,
+    fuse,
+    stripDecoder(' ', spaces, 0),
+  ]);

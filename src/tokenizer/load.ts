@@ -1,6 +1,6 @@
 /** Tokenizers of tokenizer.json. */
 import { TokenizerError } from '../errors.ts';
-import type { AddedToken } from './added-tokens.ts';
+import { type AddedToken, specialWords } from './added-tokens.ts';
 import { Bpe } from './bpe.ts';
 import { toByteAlphabet } from './byte-level.ts';
 import { readDecoder } from './decoders.ts';
@@ -95,11 +95,6 @@ function readAdded(settings: Settings, vocabulary: Vocabulary): AddedToken[] {
       normalized: token.flag('normalized', !special),
     };
   });
-}
-
-/** Ids that the model never makes out of text. A control token of one character would take that character from all texts. */
-export function specialWords(added: readonly AddedToken[]): ReadonlySet<number> {
-  return new Set(added.filter(({ special, content }) => special && [...content].length > 1).map(({ id }) => id));
 }
 
 function readModel(

@@ -4,6 +4,7 @@ import { CharSet, whitespace } from './char-set.ts';
 import { CharsMap } from './charsmap.ts';
 import { Pattern } from './pattern.ts';
 import type { Settings } from './settings.ts';
+import { SPACE_MARK } from './spaces.ts';
 
 export type Normalizer = (text: string) => string;
 
@@ -47,6 +48,9 @@ const readers: Readonly<Record<string, (settings: Settings) => Normalizer>> = {
     });
   },
 };
+
+/** Spaces as SentencePiece writes them. */
+export const markSpaces: Normalizer = (text) => text.replaceAll(' ', SPACE_MARK);
 
 export function inTurn(steps: readonly Normalizer[]): Normalizer {
   return (text) => steps.reduce((result, step) => step(result), text);

@@ -78,7 +78,7 @@ const readers: Readonly<Record<string, (settings: Settings) => PreTokenizer>> = 
     return splitAt((text, found) => words.forEach(text, found), 'Removed', true);
   },
   WhitespaceSplit: () => splitAt(findSet(whitespace), 'Removed'),
-  BertPreTokenizer: () => bert,
+  BertPreTokenizer: () => bertWords,
   FixedLength: (settings) => fixedLength(settings.integer('length', 1, LONGEST_PIECE)),
 };
 
@@ -187,7 +187,7 @@ function metaspace(mark: string, scheme: 'always' | 'first' | 'never', split: bo
 }
 
 /** Words between spaces, punctuation one by one. */
-const bert: PreTokenizer = inSequence([
+export const bertWords: PreTokenizer = inSequence([
   splitAt(findSet(whitespace), 'Removed'),
   splitAt(findSet(punctuation), 'Isolated'),
 ]);

@@ -1,0 +1,71 @@
+/** Finds the tokenizer of a model: tokenizer.json, a SentencePiece model, or the vocabulary in a GGUF file. */
+import { ModelError } from '../errors.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { readText } from '../formats/checkpoint.ts';
+import { firstPart } from '../formats/gguf.ts';
+import { readGgufHeader } from '../formats/gguf-header.ts';
+import type { GgufMetadata } from '../formats/gguf-types.ts';
+import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
+import { loadTokenizer } from '../tokenizer/load.ts';
+import { loadSentencePiece } from '../tokenizer/sentencepiece.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { findGguf } from './open.ts';
+
+/** Longest .model file that is read: the largest known ones have 10 MB. */
+const MOST_MODEL_BYTES = 256 * 2 ** 20;
+const SENTENCEPIECE = 'tokenizer.model';
+
+/**
+ * The tokenizer that lies beside weights, or in the metadata of a GGUF file. Undefined where there is none: such models take
+ * token ids.
+ * @throws TokenizerError, FormatError
+ */
+export async function tokenizerBeside(folder: FileFolder, metadata?: GgufMetadata): Promise<Tokenizer | undefined> {
+  if (metadata) return tokenizerFromGguf(new Map([...metadata].map(([key, { value }]) => [key, value])), folder.name);
+  const tokenizerJson = await readText(folder, 'tokenizer.json');
+  if (tokenizerJson !== undefined) return loadTokenizer({ tokenizerJson, name: folder.name });
+  return readSentencePiece(folder, SENTENCEPIECE);
+}
+
+/**
+ * The tokenizer of a file (a tokenizer.json of any name, a .model, a .gguf, or weights that it lies beside) or of a folder,
+ * without weights.
+ * @throws ModelError, TokenizerError, FormatError
+ */
+export async function openTokenizer(folder: FileFolder, file?: string): Promise<Tokenizer> {
+  const name = `${folder.name}/${file ?? ''}`;
+  const tokenizer = await openNamed(folder, file);
+  if (tokenizer) return tokenizer;
+  throw new ModelError('NoTokenizer', `${name}: expected a tokenizer.json, .model or .gguf file, found none`);
+}
+
+async function openNamed(folder: FileFolder, file: string | undefined): Promise<Tokenizer | undefined> {
+  if (file?.endsWith('.json')) {
+    const tokenizerJson = await readText(folder, file);
+    return tokenizerJson === undefined ? undefined : loadTokenizer({ tokenizerJson, name: folder.name });
+  }
+  if (file?.endsWith('.model')) return readSentencePiece(folder, file);
+  const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
+  if (gguf === undefined) return tokenizerBeside(folder);
+  const source = await folder.open(gguf);
+  if (!source) return undefined;
+  try {
+    return await tokenizerBeside(folder, (await readGgufHeader(source)).metadata);
+  } finally {
+    await source.close();
+  }
+}
+
+async function readSentencePiece(folder: FileFolder, file: string): Promise<Tokenizer | undefined> {
+  const source = await folder.open(file);
+  if (!source) return undefined;
+  try {
+    if (source.byteLength > MOST_MODEL_BYTES) {
+      const what = `expected at most ${MOST_MODEL_BYTES} bytes, found ${source.byteLength}`;
+      throw new ModelError('InvalidTokenizer', `${source.name}: ${what}`);
+    }
+    return loadSentencePiece(await source.read(0, source.byteLength), source.name);
+  } finally {
+    await source.close();
+  }
+}

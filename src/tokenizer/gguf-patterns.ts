@@ -1,0 +1,119 @@
+/**
+ * How llama.cpp splits text before byte pair encoding, by the names of `tokenizer.ggml.pre`. Patterns apply one after the
+ * other, each to what the ones before have cut.
+ */
+
+const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+const spaces = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+const gpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
+const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
+const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
+const notWord = '[^\\r\\n\\p{L}\\p{N}]?';
+
+/** Words as GPT-4 and Llama 3 have them. */
+const llama3 = (digits: string, first = `${contractions}|`): string =>
+  `${first}${notWord}\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${spaces}`;
+/** Words as GPT-4o has them: a capital begins one. */
+const gpt4o = (digits: string, after: string): string =>
+  `${notWord}${upper}*${lower}+${after}|${notWord}${upper}+${lower}*${after}|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${spaces}`;
+const deepseek3 =
+  '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|' +
+  spaces;
+const cased = '[\\p{Lu}\\p{Ll}\\p{Lt}&&[\\p{L}]]';
+const notPunctuation = ' ?[^(\\s|.,!?…。，、।۔،)]+';
+
+interface Splitting {
+  readonly patterns: readonly string[];
+  readonly names: readonly string[];
+  /** Words that are tokens are not merged. */
+  readonly ignoreMerges?: boolean;
+  readonly addBos?: boolean;
+  readonly addSeparator?: boolean;
+  /** Spaces are marks and bytes are tokens of their own, as in SentencePiece. */
+  readonly marksSpaces?: boolean;
+}
+
+const splittings: readonly Splitting[] = [
+  {
+    names: ['default'],
+    patterns: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2, '\\p{N}+', '[0-9][0-9][0-9]'],
+  },
+  {
+    names: ['gpt-2', 'phi-2', 'jina-es', 'jina-de', 'gigachat', 'jina-v2-es', 'jina-v2-de', 'a.x-4.0', 'mellum'].concat(
+      ['modern-bert', 'mpt', 'olmo', 'jais', 'trillion', 'granite-docling', 'exaone4'],
+    ),
+    patterns: [gpt2],
+  },
+  { names: ['jina-v1-en', 'jina-v2-code', 'roberta-bpe'], patterns: [gpt2], addSeparator: true },
+  {
+    names: ['llama3', 'llama-v3', 'llama-bpe', 'falcon3', 'falcon-h1', 'pixtral', 'midm-2.0', 'lfm2', 'jina-v5-nano'],
+    patterns: [llama3('\\p{N}{1,3}')],
+    ignoreMerges: true,
+    addBos: true,
+  },
+  { names: ['dbrx', 'smaug-bpe', 'glm4', 'chatglm-bpe'], patterns: [llama3('\\p{N}{1,3}')] },
+  {
+    names: ['qwen2', 'deepseek-r1-qwen', 'kormo', 'f2llmv2', 'stablelm2', 'hunyuan', 'megrez', 'solar-open', 'grok-2'],
+    patterns: [llama3('\\p{N}')],
+  },
+  { names: ['ufakzeka'], patterns: [llama3('\\p{N}', '')] },
+  { names: ['laguna'], patterns: ['[^\\n]+|[\\n]+', llama3('\\p{N}')] },
+  { names: ['minicpm5'], patterns: ['\\p{N}{1,3}', llama3('\\p{N}+')], ignoreMerges: true },
+  {
+    names: ['qwen35'],
+    patterns: [`${contractions}|${notWord}[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|${spaces}`],
+  },
+  {
+    names: ['seed-coder'],
+    patterns: [`${contractions}|${notWord}\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|${spaces}`],
+  },
+  {
+    names: ['bailingmoe', 'bailingmoe2', 'llada-moe'],
+    patterns: [
+      `'(?i:[sdmt]|ll|ve|re)|${notWord}\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+`,
+    ],
+  },
+  {
+    names: ['starcoder', 'refact', 'command-r', 'smollm', 'codeshell', 'exaone', 'minerva-7b', 'mellum2'],
+    patterns: ['\\p{N}', gpt2],
+  },
+  { names: ['falcon'], patterns: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', gpt2, '[0-9][0-9][0-9]'] },
+  {
+    names: ['deepseek-llm'],
+    patterns: [
+      '[\\r\\n]',
+      `\\s?${cased}+`,
+      '\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+',
+      '\\s+$',
+      '[一-龥ࠀ-一가-\ud7ff]+',
+      '\\p{N}+',
+    ],
+  },
+  {
+    names: ['deepseek-coder'],
+    patterns: ['[\\r\\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', '[一-龥ࠀ-一가-\ud7ff]+', '\\p{N}'],
+  },
+  {
+    names: ['deepseek-v3', 'hunyuan-dense', 'joyai-llm', 'hy_v4'],
+    patterns: ['\\p{N}{1,3}', '[一-龥\u3040-ゟ゠-ヿ]+', deepseek3],
+  },
+  { names: ['tekken'], patterns: [gpt4o('\\p{N}', '')], ignoreMerges: true, addBos: true },
+  {
+    names: ['gpt-4o', 'llama4', 'kanana2', 'talkie', 'minimax-m2'],
+    patterns: [gpt4o('\\p{N}{1,3}', `${contractions}?`)],
+  },
+  {
+    names: ['tiny_aya', 'cohere2moe'],
+    patterns: ['\\d{1,3}(?=(?:\\d{3})*\\b)', gpt4o('\\p{N}{1,3}', `${contractions}?`)],
+  },
+  { names: ['poro-chat', 'bloom', 'gpt3-finnish'], patterns: [notPunctuation] },
+  { names: ['viking'], patterns: [notPunctuation, '\\p{N}'] },
+  { names: ['gemma4', 'granite-embed-multi-311m'], patterns: ['[^\\n]+|[\\n]+'], addBos: true, marksSpaces: true },
+  { names: ['sarvam-moe'], patterns: ['[^\\n]+|[\\n]+'], marksSpaces: true },
+];
+
+const byName = new Map(splittings.flatMap((splitting) => splitting.names.map((name) => [name, splitting])));
+
+export const splittingNames: readonly string[] = [...byName.keys()];
+
+export const splittingOf = (name: string): Splitting | undefined => byName.get(name);

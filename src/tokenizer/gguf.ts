@@ -1,0 +1,232 @@
+/** Vocabularies of GGUF files (tokenizer.ggml.*), read and encoded as llama.cpp does. */
+import { TokenizerError } from '../errors.ts';
+import { type AddedToken, specialWords } from './added-tokens.ts';
+import { Bpe } from './bpe.ts';
+import { toByteAlphabet } from './byte-level.ts';
+import { CharsMap } from './charsmap.ts';
+import {
+  byteFallbackDecoder,
+  byteLevelDecoder,
+  decodeInTurn,
+  metaspaceDecoder,
+  sentencePieceDecoder,
+  spacedWordDecoder,
+} from './decoders.ts';
+import type { Frame, FramePart } from './frame.ts';
+import { splittingNames, splittingOf } from './gguf-patterns.ts';
+import { tokenTypes } from './gguf-vocabulary.ts';
+import { bertNormalizer, inTurn, markSpaces } from './normalizers.ts';
+import { Pipeline, type PipelineParts } from './pipeline.ts';
+import { bertWords, inSequence, splitByPattern, whole } from './pretokenizers.ts';
+import { sentencePieceNormalizer } from './sentencepiece-normalizer.ts';
+import { Settings } from './settings.ts';
+import { SPACE_MARK } from './spaces.ts';
+import { Spm } from './spm.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { Unigram } from './unigram.ts';
+import { byteTokens, Vocabulary } from './vocabulary.ts';
+import { WordPiece } from './words.ts';
+
+const PREFIX = 'tokenizer.ggml.';
+/** Longest word of BERT that is not unknown, in characters; llama.cpp has no limit. */
+const LONGEST_WORD = 2 ** 30;
+
+/**
+ * @param metadata values as they are: texts, numbers, booleans, lists of texts, typed arrays of numbers
+ * @param name for messages
+ * @returns undefined where the file has no vocabulary
+ * @throws TokenizerError
+ */
+export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>, name: string): Tokenizer | undefined {
+  const own = [...metadata].filter(([key]) => key.startsWith(PREFIX));
+  const settings = new Settings(
+    Object.fromEntries(own.map(([key, value]) => [key.slice(PREFIX.length), value])),
+    `${name}: ${PREFIX.slice(0, -1)}`,
+  );
+  const kind = settings.string('model', 'none');
+  if (kind === 'none' || kind === 'no_vocab') return undefined;
+  const build = Object.hasOwn(builders, kind) ? builders[kind]! : settings.fail('model', 'gpt2, llama, bert or t5');
+  const file = new GgufVocabularyFile(settings);
+  return new Pipeline({
+    kind,
+    vocabulary: file.vocabulary,
+    added: file.added,
+    ...build(file),
+  });
+}
+
+type ModelParts = Omit<PipelineParts, 'kind' | 'vocabulary' | 'added'>;
+
+const builders: Readonly<Record<string, (file: GgufVocabularyFile) => ModelParts>> = {
+  gpt2: bytePairs,
+  gemma4: bytePairs,
+  llama: sentencePieces,
+  bert: wordPieces,
+  t5: unigrams,
+};
+
+/** What all kinds of vocabulary have. */
+class GgufVocabularyFile {
+  readonly settings: Settings;
+  readonly vocabulary: Vocabulary;
+  readonly types: ArrayLike<number> | undefined;
+  readonly added: readonly AddedToken[];
+  /** Ids that no text becomes. */
+  readonly special: ReadonlySet<number>;
+
+  constructor(settings: Settings) {
+    this.settings = settings;
+    this.vocabulary = new Vocabulary(`${settings.where}.tokens`);
+    const tokens = settings.list('tokens');
+    for (const [id, token] of tokens.entries()) this.vocabulary.add(token === '' ? `[EMPTY_${id}]` : token, id);
+    this.types = this.numbers('token_type');
+    this.added = tokens.flatMap((_, id) => this.#added(id));
+    this.special = specialWords(this.added);
+  }
+
+  /** Control tokens, and words that are found before anything else happens to a text. */
+  #added(id: number): AddedToken[] {
+    const type = this.types?.[id] ?? (this.#roles.has(id) ? tokenTypes.control : tokenTypes.normal);
+    const special = type === tokenTypes.control || type === tokenTypes.unknown;
+    if (!special && type !== tokenTypes.userDefined) return [];
+    const content = this.vocabulary.token(id)!;
+    return [{ id, content, special, singleWord: false, leftStrip: false, rightStrip: false, normalized: false }];
+  }
+
+  /** Ids that are control tokens even where no types are given. */
+  get #roles(): ReadonlySet<number | undefined> {
+    return new Set(['bos', 'eos', 'eot', 'unknown', 'padding'].map((role) => this.id(role)));
+  }
+
+  /** A number for each token. @throws TokenizerError for too few */
+  numbers(key: string): ArrayLike<number> | undefined {
+    const value = this.settings.get(key);
+    if (value === undefined) return undefined;
+    const isNumbers = ArrayBuffer.isView(value) && !(value instanceof DataView) && !(value instanceof BigInt64Array);
+    const numbers = isNumbers ? (value as unknown as ArrayLike<number>) : [];
+    if (numbers.length < this.vocabulary.size) this.settings.fail(key, `${this.vocabulary.size} numbers`);
+    return numbers;
+  }
+
+  /** Id of a role: bos, eos, ... */
+  id(role: string, fallback?: number): number | undefined {
+    const key = `${role}_token_id`;
+    if (!this.settings.has(key)) return fallback;
+    return this.settings.integer(key, 0, this.vocabulary.size - 1);
+  }
+
+  /** @throws TokenizerError where a token is to be added that there is not */
+  frame(defaults: { bos?: boolean; eos?: boolean; separator?: boolean }, ids: Record<string, number> = {}): Frame {
+    const part = (role: string, key: string, wanted = false): FramePart[] => {
+      if (!this.settings.flag(key, wanted)) return [];
+      const id = this.id(role, ids[role]);
+      if (id === undefined || id >= this.vocabulary.size) {
+        // llama.cpp's own defaults may name tokens that a small vocabulary lacks.
+        if (!this.settings.has(key)) return [];
+        throw new TokenizerError(this.settings.where, `${key} is set, but there is no ${role}_token_id`);
+      }
+      return [{ ids: [id], typeId: 0 }];
+    };
+    const first = part('bos', 'add_bos_token', defaults.bos);
+    const last = [
+      ...part('eos', 'add_eos_token', defaults.eos),
+      ...part('seperator', 'add_sep_token', defaults.separator),
+    ];
+    const single: FramePart[] = [...first, { sequence: 0, typeId: 0 }, ...last];
+    return { single, pair: [...single, { sequence: 1, typeId: 1 }, ...last] };
+  }
+}
+
+function bytePairs(file: GgufVocabularyFile): ModelParts {
+  const { settings, vocabulary, special } = file;
+  const name = settings.string('pre', settings.get('model') === 'gemma4' ? 'gemma4' : 'default');
+  const splitting = splittingOf(name) ?? settings.fail('pre', `one of ${splittingNames.join(', ')}`);
+  const { patterns, ignoreMerges, marksSpaces, addBos, addSeparator } = splitting;
+  const words = patterns.map((pattern) => splitByPattern(pattern, `${settings.where}.pre`));
+  const merges = settings.list('merges');
+  return {
+    normalize: marksSpaces ? markSpaces : (text) => text,
+    words: inSequence(words),
+    model: new Bpe({
+      vocabulary,
+      merges,
+      special,
+      ignoreMerges,
+      ...(marksSpaces
+        ? { byteFallback: true, isToken: (word: string) => /^\n+$/.test(word) }
+        : { spell: toByteAlphabet }),
+      where: settings.where,
+    }),
+    frame: file.frame({ bos: addBos, separator: addSeparator }),
+    decoder: marksSpaces ? sentencePieceDecoder(0) : byteLevelDecoder,
+  };
+}
+
+function sentencePieces(file: GgufVocabularyFile): ModelParts {
+  const { settings, vocabulary, special } = file;
+  const scores = file.numbers('scores') ?? settings.fail('scores', 'a list of numbers');
+  const prefix = settings.flag('add_space_prefix', true);
+  return {
+    normalize: prefix ? inTurn([(text) => (text === '' ? '' : ` ${text}`), markSpaces]) : markSpaces,
+    words: whole,
+    model: new Spm({
+      vocabulary,
+      scores,
+      excluded: special,
+      unknown: file.id('unknown', 0),
+      bytes: byteTokens(vocabulary),
+    }),
+    frame: file.frame({ bos: true }, { bos: 1, eos: 2 }),
+    decoder: sentencePieceDecoder(prefix ? 1 : 0),
+  };
+}
+
+function wordPieces(file: GgufVocabularyFile): ModelParts {
+  const { settings, vocabulary, special } = file;
+  const unknown = file.id('unknown', 100)!;
+  if (unknown >= vocabulary.size) settings.fail('unknown_token_id', 'an id of the vocabulary');
+  const lowercase = settings.flag('normalizer.lowercase', true);
+  const stripAccents = settings.flag('normalizer.strip_accents', lowercase);
+  return {
+    normalize: bertNormalizer({ clean: true, chinese: true, stripAccents, lowercase }),
+    words: bertWords,
+    model: new WordPiece({
+      vocabulary,
+      special,
+      unknown,
+      firstPrefix: SPACE_MARK,
+      prefix: '',
+      longestWord: LONGEST_WORD,
+    }),
+    frame: file.frame({ bos: true, separator: true }, { bos: file.id('cls', 101)!, seperator: 102 }),
+    decoder: spacedWordDecoder,
+  };
+}
+
+function unigrams(file: GgufVocabularyFile): ModelParts {
+  const { settings, vocabulary, types } = file;
+  const scores = file.numbers('scores') ?? settings.fail('scores', 'a list of numbers');
+  const typeOf = (id: number): number => types?.[id] ?? tokenTypes.normal;
+  const normal = [...vocabulary.entries()].filter(([, id]) => typeOf(id) === tokenTypes.normal);
+  const matched = [...vocabulary.entries()].filter(([, id]) =>
+    [tokenTypes.normal, tokenTypes.userDefined, tokenTypes.unused].includes(typeOf(id) as 1 | 4 | 5),
+  );
+  const prefix = settings.flag('add_space_prefix', false);
+  const map = settings.get('precompiled_charsmap');
+  const bytes = map instanceof Uint8Array || map instanceof Int8Array ? new Uint8Array(map) : undefined;
+  return {
+    normalize: sentencePieceNormalizer({
+      map: bytes?.length ? new CharsMap(bytes, `${settings.where}.precompiled_charsmap`) : undefined,
+      prefix,
+      mergeSpaces: settings.flag('remove_extra_whitespaces', false),
+    }),
+    words: whole,
+    model: new Unigram({
+      pieces: matched.map(([text, id]) => [text, typeOf(id) === tokenTypes.userDefined ? 0 : scores[id]!, id]),
+      minScore: normal.reduce((least, [, id]) => Math.min(least, scores[id]!), Number.POSITIVE_INFINITY),
+      unknown: file.id('unknown', 2),
+    }),
+    frame: file.frame({ eos: true }, { eos: 1 }),
+    decoder: decodeInTurn([byteFallbackDecoder, metaspaceDecoder(SPACE_MARK, true)]),
+  };
+}

@@ -1,0 +1,21 @@
+/** What SentencePiece does to a text before it is cut into pieces. */
+import type { CharsMap } from './charsmap.ts';
+import { markSpaces, type Normalizer } from './normalizers.ts';
+import { SPACE_MARK } from './spaces.ts';
+
+export interface SentencePieceRules {
+  readonly map?: CharsMap;
+  /** A space goes in front of the text. */
+  readonly prefix: boolean;
+  /** Spaces in a row are one, those at both ends none. */
+  readonly mergeSpaces: boolean;
+}
+
+export function sentencePieceNormalizer({ map, prefix, mergeSpaces }: SentencePieceRules): Normalizer {
+  return (text) => {
+    let normal = map ? map.replaceLongest(text) : text;
+    if (mergeSpaces) normal = normal.replace(/^ +| +$/g, '').replace(/ {2,}/g, ' ');
+    const marked = markSpaces(normal);
+    return prefix && normal !== '' ? SPACE_MARK + marked : marked;
+  };
+}

@@ -1,0 +1,162 @@
+/** Tokenizers of SentencePiece's own .model files: a protocol buffer with pieces, kind of model and normalization. */
+import { TokenizerError } from '../errors.ts';
+import { type AddedToken, specialWords } from './added-tokens.ts';
+import { CharsMap } from './charsmap.ts';
+import { sentencePieceDecoder } from './decoders.ts';
+import type { Frame, FramePart } from './frame.ts';
+import { tokenTypes } from './gguf-vocabulary.ts';
+import type { TokenModel } from './model.ts';
+import { Pipeline } from './pipeline.ts';
+import { whole } from './pretokenizers.ts';
+import { protobufFields } from './protobuf.ts';
+import { sentencePieceNormalizer } from './sentencepiece-normalizer.ts';
+import { Spm } from './spm.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { Unigram } from './unigram.ts';
+import { byteTokens, Vocabulary } from './vocabulary.ts';
+
+interface Piece {
+  text: string;
+  score: number;
+  /** As in GGUF, which took the numbers over. */
+  type: number;
+}
+
+interface SentencePieceModel {
+  readonly pieces: Piece[];
+  readonly trainer: { kind: number; byteFallback: boolean; unknown: number; bos: number; eos: number; suffix: boolean };
+  readonly normalizer: { map?: Uint8Array; prefix: boolean; mergeSpaces: boolean; escapes: boolean };
+}
+
+const UNIGRAM = 1;
+const BPE = 2;
+
+/**
+ * The file does not say which tokens go around a text: as in llama.cpp, models of merges get a first token, unigram models
+ * a last one.
+ * @param name for messages
+ * @throws TokenizerError
+ */
+export function loadSentencePiece(bytes: Uint8Array, name: string): Tokenizer {
+  const { pieces, trainer, normalizer } = readModel(bytes, name);
+  const { kind, byteFallback, unknown, bos, eos } = trainer;
+  if (kind !== UNIGRAM && kind !== BPE) throw new TokenizerError(name, 'expected a unigram or BPE model');
+  if (trainer.suffix || !normalizer.escapes) throw new TokenizerError(name, 'expected spaces as marks before words');
+  if (pieces.length === 0) throw new TokenizerError(name, 'expected pieces, found none');
+  const vocabulary = new Vocabulary(`${name}: pieces`);
+  for (const [id, { text }] of pieces.entries()) vocabulary.add(text, id);
+  const added = pieces.flatMap(({ text, type }, id) => addedToken(text, type, id));
+  const parts = { pieces, vocabulary, unknown, byteFallback, special: specialWords(added) };
+  return new Pipeline({
+    kind: kind === UNIGRAM ? 'Unigram' : 'BPE',
+    vocabulary,
+    added,
+    normalize: sentencePieceNormalizer({
+      map: normalizer.map?.length ? new CharsMap(normalizer.map, `${name}: precompiled_charsmap`) : undefined,
+      prefix: normalizer.prefix,
+      mergeSpaces: normalizer.mergeSpaces,
+    }),
+    words: whole,
+    model: kind === UNIGRAM ? unigram(parts) : merges(parts),
+    frame: frameOf(kind === BPE ? bos : -1, kind === UNIGRAM ? eos : -1, vocabulary),
+    decoder: sentencePieceDecoder(normalizer.prefix ? 1 : 0),
+  });
+}
+
+function addedToken(content: string, type: number, id: number): AddedToken[] {
+  const special = type === tokenTypes.control || type === tokenTypes.unknown;
+  if (!special && type !== tokenTypes.userDefined) return [];
+  return [{ id, content, special, singleWord: false, leftStrip: false, rightStrip: false, normalized: false }];
+}
+
+interface ModelParts {
+  readonly pieces: readonly Piece[];
+  readonly vocabulary: Vocabulary;
+  readonly unknown: number;
+  readonly byteFallback: boolean;
+  readonly special: ReadonlySet<number>;
+}
+
+function unigram({ pieces, vocabulary, unknown, byteFallback }: ModelParts): TokenModel {
+  let minScore = Number.POSITIVE_INFINITY;
+  for (const { score, type } of pieces) if (type === tokenTypes.normal) minScore = Math.min(minScore, score);
+  const matched = pieces.flatMap(({ text, score, type }, id): [string, number, number][] => {
+    if (type === tokenTypes.normal) return [[text, score, id]];
+    return type === tokenTypes.userDefined ? [[text, 0, id]] : [];
+  });
+  return new Unigram({ pieces: matched, minScore, unknown, bytes: byteFallback ? byteTokens(vocabulary) : undefined });
+}
+
+function merges({ pieces, vocabulary, unknown, byteFallback, special }: ModelParts): TokenModel {
+  const unused = pieces.flatMap(({ type }, id) => (type === tokenTypes.unused ? [id] : []));
+  return new Spm({
+    vocabulary,
+    scores: pieces.map(({ score }) => score),
+    excluded: new Set([...special, ...unused]),
+    unknown,
+    bytes: byteFallback ? byteTokens(vocabulary) : undefined,
+  });
+}
+
+function frameOf(bos: number, eos: number, vocabulary: Vocabulary): Frame {
+  const part = (id: number): FramePart[] => (vocabulary.token(id) === undefined ? [] : [{ ids: [id], typeId: 0 }]);
+  const single: FramePart[] = [...part(bos), { sequence: 0, typeId: 0 }, ...part(eos)];
+  return { single, pair: [...single, ...part(bos), { sequence: 1, typeId: 0 }, ...part(eos)] };
+}
+
+/** Fields of sentencepiece_model.proto; its defaults where a field is absent. */
+function readModel(bytes: Uint8Array, name: string): SentencePieceModel {
+  const model: SentencePieceModel = {
+    pieces: [],
+    trainer: { kind: UNIGRAM, byteFallback: false, unknown: 0, bos: 1, eos: 2, suffix: false },
+    normalizer: { prefix: true, mergeSpaces: true, escapes: true },
+  };
+  for (const { number, wire, value } of protobufFields(bytes, name)) {
+    if (wire !== 'bytes') continue;
+    if (number === 1) model.pieces.push(readPiece(value, `${name}: piece ${model.pieces.length}`));
+    else if (number === 2) readTrainer(value, model.trainer, `${name}: trainer_spec`);
+    else if (number === 3) readNormalizer(value, model.normalizer, `${name}: normalizer_spec`);
+  }
+  return model;
+}
+
+function readPiece(bytes: Uint8Array, where: string): Piece {
+  const piece: Piece = { text: '', score: 0, type: tokenTypes.normal };
+  for (const { number, wire, value } of protobufFields(bytes, where)) {
+    if (number === 1 && wire === 'bytes') piece.text = textOf(value, where);
+    else if (number === 2 && wire === 'fixed32') piece.score = value.getFloat32(0, true);
+    else if (number === 3 && wire === 'varint') piece.type = value;
+  }
+  if (Number.isNaN(piece.score)) throw new TokenizerError(where, 'expected a score, found NaN');
+  return piece;
+}
+
+function textOf(bytes: Uint8Array, where: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new TokenizerError(where, 'expected valid UTF-8');
+  }
+}
+
+function readTrainer(bytes: Uint8Array, trainer: SentencePieceModel['trainer'], where: string): void {
+  for (const { number, wire, value } of protobufFields(bytes, where)) {
+    if (wire !== 'varint') continue;
+    if (number === 3) trainer.kind = value;
+    else if (number === 24) trainer.suffix = value !== 0;
+    else if (number === 35) trainer.byteFallback = value !== 0;
+    else if (number === 40) trainer.unknown = value;
+    else if (number === 41) trainer.bos = value;
+    else if (number === 42) trainer.eos = value;
+  }
+}
+
+function readNormalizer(bytes: Uint8Array, normalizer: SentencePieceModel['normalizer'], where: string): void {
+  for (const { number, wire, value } of protobufFields(bytes, where)) {
+    if (number === 2 && wire === 'bytes') normalizer.map = value;
+    else if (wire !== 'varint') continue;
+    else if (number === 3) normalizer.prefix = value !== 0;
+    else if (number === 4) normalizer.mergeSpaces = value !== 0;
+    else if (number === 5) normalizer.escapes = value !== 0;
+  }
+}
