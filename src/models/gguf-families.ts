@@ -202,7 +202,14 @@ const variants: readonly {
   {
     of: 'llama',
     when: ({ metadata }) => metadata.has('expert_count') && metadata.id('expert_count')! > 0,
-    family: { ...llama, modelType: 'mixtral', names: mixtralNames, fields: [...decoder, ...experts] },
+    family: {
+      ...llama,
+      modelType: 'mixtral',
+      names: mixtralNames,
+      fields: [...decoder, ...experts, window],
+      constants: { ...silu, sliding_window: null },
+      derived: undefined,
+    },
   },
   {
     of: 'llama',

@@ -64,7 +64,7 @@ export function ggufFromHub(model: HubModel): GgufModelToWrite {
       continue;
     }
     const written = write(architecture, family, description, { ...model, needed });
-    const difference = differenceOf(description.plan, written);
+    const difference = differenceOf(description, written);
     if (difference === undefined) return written;
     problems.push(`${architecture}: ${difference}`);
   }
@@ -196,7 +196,7 @@ function ropeOutputs({ ropes }: Plan, config: Settings): GgufOutput[] {
 }
 
 /** What a reader would understand otherwise, undefined where nothing is. */
-function differenceOf(plan: Plan, { metadata, tensors }: GgufModelToWrite): string | undefined {
+function differenceOf({ plan, config }: ModelDescription, { metadata, tensors }: GgufModelToWrite): string | undefined {
   const shapes = new Map(tensors.map(({ name, shape }) => [name, { dtype: 'F32', shape }]));
   const ropeFactors = new Map(tensors.flatMap(({ name, values }) => (values ? [[name, values]] : [])));
   let read: Plan;
@@ -207,17 +207,20 @@ function differenceOf(plan: Plan, { metadata, tensors }: GgufModelToWrite): stri
     if (error instanceof ModelError) return error.message.replaceAll('\n', ' ');
     throw error;
   }
-  return firstDifference('plan', comparable(plan), comparable(read));
+  return firstDifference('plan', comparable(plan, config), comparable(read, config));
 }
 
-/** All that a plan computes; how the weights are stored in a file is no part of it. */
-const comparable = ({ steps, caches, ropes, buffers, weights }: Plan): unknown => ({
+/** All that a plan computes; how the weights are stored in a file is no part of it, nor windows that nothing leaves. */
+const comparable = ({ steps, caches, ropes, buffers, weights }: Plan, { contextLength }: Sizes): unknown => ({
   steps,
-  caches,
+  caches: caches.map((cache) => ({ ...cache, window: limited(cache.window, contextLength) })),
   ropes,
   buffers,
   weights: weights.map(({ name, shape }) => ({ name, shape })),
 });
+
+const limited = (window: number | undefined, contextLength: number): number | undefined =>
+  window !== undefined && window < contextLength ? window : undefined;
 
 /** Metadata are f32. */
 const CLOSE = 2e-6;

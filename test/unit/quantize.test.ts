@@ -7,7 +7,7 @@ import test, { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ThreadedConverter } from '../../src/engine/convert-node.ts';
 import { convertPiece, type Piece } from '../../src/engine/convert-piece.ts';
-import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { nodeFolder, type TensorToWrite, writeSafeTensors } from '../../src/formats/adapters/node.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 import { openGguf } from '../../src/formats/gguf.ts';
 import { load, quantizeModel, type WritableType } from '../../src/node.ts';
@@ -52,25 +52,53 @@ const models = {
   'falcon-11b': 'grouped fused heads, one norm',
   phi3: 'fused layers',
   'phi3-longrope': 'long and short rope factors',
+  mixtral: 'experts',
   granite: 'multipliers',
   stablelm: 'partial rotation',
   'stablelm-parallel': 'no second norm',
   'stablelm-head-norms': 'norms per head',
 };
 
-for (const [name, what] of Object.entries(models)) {
-  test(`${name} (${what}): as f32 GGUF and back to SafeTensors it gives the same logits`, async () => {
-    const expected = await logitsOf(`${golden}/models/${name}`);
-    const file = join(scratch, `${name}.gguf`);
-    await quantizeModel(`${golden}/models/${name}`, file, { to: 'f32' });
-    const off = largestDifference(await logitsOf(file), expected);
-    assert.ok(off <= 1e-4, `GGUF is off by ${off}`);
-    const folder = await mkdtemp(join(scratch, 'back-'));
-    await quantizeModel(file, join(folder, 'model.safetensors'), { to: 'f32' });
-    const again = largestDifference(await logitsOf(folder), expected);
-    assert.ok(again <= 1e-4, `SafeTensors is off by ${again}`);
-  });
+/** To f32 GGUF and back to SafeTensors. */
+async function keepsLogits(source: string): Promise<void> {
+  const expected = await logitsOf(source);
+  const folder = await mkdtemp(join(scratch, 'back-'));
+  const file = join(folder, 'there.gguf');
+  await quantizeModel(source, file, { to: 'f32' });
+  const off = largestDifference(await logitsOf(file), expected);
+  assert.ok(off <= 1e-4, `GGUF is off by ${off}`);
+  await quantizeModel(file, join(folder, 'model.safetensors'), { to: 'f32' });
+  const again = largestDifference(await logitsOf(folder), expected);
+  assert.ok(again <= 1e-4, `SafeTensors is off by ${again}`);
 }
+
+for (const [name, what] of Object.entries(models)) {
+  test(`${name} (${what}): as f32 GGUF and back to SafeTensors it gives the same logits`, async () =>
+    keepsLogits(`${golden}/models/${name}`));
+}
+
+test('qwen3-moe without its dense layer, which GGUF has no words for, does too', async () => {
+  const source = `${golden}/models/qwen3-moe`;
+  await assert.rejects(quantizeModel(source, join(scratch, 'dense.gguf'), { to: 'f32' }), { code: 'NotWritable' });
+  const folder = await mkdtemp(join(scratch, 'sparse-'));
+  const checkpoint = await openCheckpoint(nodeFolder(source));
+  const kept = [...checkpoint.tensors.values()].filter(({ name }) => !name.includes('.layers.1.'));
+  const tensors = kept.map((tensor): TensorToWrite => {
+    async function* data(): AsyncGenerator<Uint8Array> {
+      const bytes = new Uint8Array(tensor.byteLength);
+      await tensor.readInto(0, bytes);
+      yield bytes;
+    }
+    const name = tensor.name.replace('.layers.2.', '.layers.1.');
+    return { name, dtype: tensor.dtype as 'F32', shape: tensor.shape, data: data() };
+  });
+  await writeSafeTensors(join(folder, 'model.safetensors'), tensors);
+  await checkpoint.close();
+  const config = JSON.parse(await readFile(`${source}/config.json`, 'utf8'));
+  const sparse = { ...config, mlp_only_layers: [], num_hidden_layers: config.num_hidden_layers - 1 };
+  await writeFile(join(folder, 'config.json'), JSON.stringify(sparse));
+  await keepsLogits(folder);
+});
 
 test('models that GGUF has no words for are refused with the difference', async () => {
   for (const name of ['falcon-rw', 'gpt2-scale-inverse-f16', 'qwen2-window', 'gemma4']) {
