@@ -39,6 +39,16 @@ test('a folder becomes a GGUF file that generates', async () => {
   assert.equal(JSON.parse(plan.stdout).quantized, 13);
 });
 
+test('the embedded model tells the same story out of a GGUF file', async () => {
+  const out = join(scratch, 'stories.gguf');
+  const { code, stderr } = await run('quantize', path('../../models/lanewise-stories'), out, '--to', 'f16');
+  assert.equal(code, 0, stderr);
+  const ask = ['--prompt', 'Once upon a time', '--temperature', '0', '--max-tokens', '12'];
+  const [told, expected] = [await run('generate', out, ...ask), await run('generate', '--quantize', 'none', ...ask)];
+  assert.equal(told.code, 0, told.stderr);
+  assert.equal(told.stdout, expected.stdout);
+});
+
 test('--json and --metrics say what each tensor lost', async () => {
   const out = join(scratch, 'metrics.gguf');
   const { code, stdout } = await run('quantize', llama, out, '--to', 'q4_0', '--metrics', '--json');
