@@ -75,12 +75,12 @@ export class GgufConfig {
     return found!.value as string;
   }
 
-  /** A token id, or undefined. */
-  id(key: string): number | undefined {
+  /** An integer of 0 or more, such as a token id; undefined where there is none. */
+  count(key: string): number | undefined {
     const found = this.#find(key);
     if (found === undefined) return undefined;
     const [value] = found.type === 'array' ? [] : (integersOf(found) ?? []);
-    if (value === undefined || value < 0 || value >= 2 ** 31) this.fail(key, 'a token id');
+    if (value === undefined || value < 0 || value >= 2 ** 31) this.fail(key, 'an integer from 0 to 2^31');
     return value;
   }
 }

@@ -201,7 +201,7 @@ const variants: readonly {
 }[] = [
   {
     of: 'llama',
-    when: ({ metadata }) => metadata.has('expert_count') && metadata.id('expert_count')! > 0,
+    when: ({ metadata }) => (metadata.count('expert_count') ?? 0) > 0,
     family: {
       ...llama,
       modelType: 'mixtral',
@@ -213,7 +213,7 @@ const variants: readonly {
   },
   {
     of: 'llama',
-    when: ({ metadata }) => metadata.has('attention.sliding_window'),
+    when: ({ metadata }) => (metadata.count('attention.sliding_window') ?? 0) > 0,
     family: { ...llama, modelType: 'mistral', fields: [...decoder, window], derived: undefined },
   },
   {

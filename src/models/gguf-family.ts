@@ -14,6 +14,8 @@ export interface Field {
   /** Taken where the file has no such key; `optional` fields are then left out. */
   readonly fallback?: number | boolean;
   readonly optional?: true;
+  /** Optional fields that say by 0 that there is none. */
+  readonly zeroIsNone?: true;
 }
 
 export interface Family {
@@ -65,7 +67,10 @@ export const sizes = [
 export const rms = field('attention.layer_norm_rms_epsilon', 'positive', 'rms_norm_eps');
 export const layerNorm = (setting: string): Field => field('attention.layer_norm_epsilon', 'positive', setting);
 export const rope = field('rope.freq_base', 'positive', 'rope_theta', { fallback: 10_000 });
-export const window = field('attention.sliding_window', 'size', 'sliding_window', optional);
+export const window = field('attention.sliding_window', 'size', 'sliding_window', {
+  optional: true,
+  zeroIsNone: true,
+});
 export const decoder = [...sizes, rms, rope];
 export const experts = [
   field('expert_count', 'size', 'num_local_experts'),

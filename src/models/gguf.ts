@@ -64,18 +64,26 @@ function checkSizes(metadata: GgufConfig, tensors: number): void {
 function readSettings(family: Family, facts: GgufFacts, file: GgufTensors): Settings {
   const { metadata } = facts;
   const settings: Settings = { model_type: family.modelType, ...family.constants };
-  for (const { key, kind, setting, fallback, optional } of family.fields) {
-    if (optional && !metadata.has(key)) continue;
+  for (const { key, kind, setting, fallback, optional, zeroIsNone } of family.fields) {
+    if (optional && (!metadata.has(key) || (zeroIsNone && metadata.count(key) === 0))) continue;
     if (kind === 'flag') settings[setting] = metadata.flag(key, fallback === true);
     else settings[setting] = metadata[kind](key, fallback as number | undefined);
   }
   // A matrix that is not there is reported with all others, by the manifest.
   settings.vocab_size = file.tensors.get('token_embd.weight')?.shape[0] ?? 1;
   settings.tie_word_embeddings = !facts.has('output.weight');
-  settings.bos_token_id = metadata.id('tokenizer.ggml.bos_token_id') ?? null;
-  settings.eos_token_id = ['eos', 'eot', 'eom'].flatMap((name) => metadata.id(`tokenizer.ggml.${name}_token_id`) ?? []);
+  settings.bos_token_id = metadata.count('tokenizer.ggml.bos_token_id') ?? null;
+  settings.eos_token_id = ['eos', 'eot', 'eom'].flatMap(
+    (name) => metadata.count(`tokenizer.ggml.${name}_token_id`) ?? [],
+  );
   settings.rope_scaling = readScaling(metadata, file.ropeFactors);
-  return { ...settings, ...family.derived?.(facts, settings) };
+  const all: Settings = { ...settings, ...family.derived?.(facts, settings) };
+  const { headDim } = headCounts(metadata);
+  const partial = 'partial_rotary_factor' in all || 'rotary_pct' in all;
+  if (!partial && metadata.has('rope.dimension_count') && metadata.size('rope.dimension_count') !== headDim) {
+    metadata.fail('rope.dimension_count', `${headDim}, the length of a head`);
+  }
+  return all;
 }
 
 function readScaling(metadata: GgufConfig, factors: GgufTensors['ropeFactors']): Settings | null {
@@ -101,29 +109,64 @@ function readScaling(metadata: GgufConfig, factors: GgufTensors['ropeFactors']):
   return type === 'linear' ? { rope_type: type, factor } : { rope_type: type, factor, ...original };
 }
 
-function viewTensors(family: Family, metadata: GgufConfig, { tensors }: GgufTensors): GgufModel['tensors'] {
+function headCounts(metadata: GgufConfig): HeadCounts {
   const heads = metadata.size('attention.head_count');
-  const counts: HeadCounts = {
+  return {
     heads,
     kvHeads: metadata.size('attention.head_count_kv', heads),
     headDim: metadata.size('attention.key_length', metadata.size('embedding_length') / heads),
   };
+}
+
+function viewTensors(family: Family, metadata: GgufConfig, { tensors }: GgufTensors): GgufModel['tensors'] {
+  const counts = headCounts(metadata);
   const views = new Map<string, TensorShape & { view: TensorView }>();
   for (const [source, { dtype, shape }] of tensors) {
     if (ropeTensors.some((name) => name === source)) continue;
-    const name = huggingFaceName(family.names, source) ?? source;
-    const rows = family.rows?.(source, counts);
-    const plus = family.onePlusNorms && /norm\.weight$/.test(source) ? 1 : 0;
-    const transposed = family.transposed?.test(source) ?? false;
-    const add = (name: string, shape: readonly number[], firstRow: number): void =>
-      void views.set(name, { dtype, shape, plus, transposed, view: { source, shape, firstRow, rows } });
-    if (!name.includes('.E.')) {
-      add(name, shape, 0);
-      continue;
+    for (const part of layersOf(source, shape, family, counts)) {
+      const name = huggingFaceName(family.names, part.name) ?? part.name;
+      const rows = family.rows?.(part.name, counts);
+      const plus = family.onePlusNorms && /norm\.weight$/.test(source) ? 1 : 0;
+      const transposed = family.transposed?.test(source) ?? false;
+      const add = (name: string, shape: readonly number[], firstRow: number): void =>
+        void views.set(name, { dtype, shape, plus, transposed, view: { source, shape, firstRow, rows } });
+      if (!name.includes('.E.')) {
+        add(name, part.shape, part.firstRow);
+        continue;
+      }
+      const [experts = 0, ...own] = shape;
+      const ownRows = own.length > 1 ? own[0]! : 1;
+      for (let e = 0; e < Math.min(experts, MOST_EXPERTS); e++) add(fillExpert(name, e), own, e * ownRows);
     }
-    const [experts = 0, ...own] = shape;
-    const ownRows = own.length > 1 ? own[0]! : 1;
-    for (let e = 0; e < Math.min(experts, MOST_EXPERTS); e++) add(fillExpert(name, e), own, e * ownRows);
   }
   return views;
+}
+
+interface Part {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly firstRow: number;
+}
+
+/** Some files have q, k and v in one tensor where the model has three. */
+function layersOf(name: string, shape: readonly number[], { names }: Family, counts: HeadCounts): readonly Part[] {
+  const { heads, kvHeads, headDim } = counts;
+  const isFused = /\.attn_qkv\./.test(name) && !Object.hasOwn(names, 'blk.N.attn_qkv');
+  if (!isFused || shape[0] !== (heads + 2 * kvHeads) * headDim) return [{ name, shape, firstRow: 0 }];
+  let firstRow = 0;
+  return (
+    [
+      ['q', heads],
+      ['k', kvHeads],
+      ['v', kvHeads],
+    ] as const
+  ).map(([layer, count]) => {
+    const rows = count * headDim;
+    firstRow += rows;
+    return {
+      name: name.replace('attn_qkv', `attn_${layer}`),
+      shape: [rows, ...shape.slice(1)],
+      firstRow: firstRow - rows,
+    };
+  });
 }

@@ -109,6 +109,7 @@ test('B15: metadata that describe no model are refused by the name of the key', 
     ['llama.rope.freq_base', f32(-1)],
     ['llama.attention.key_length', { type: 'int32', value: -8 }],
     ['llama.attention.value_length', u32(8)],
+    ['llama.rope.dimension_count', u32(8)],
     ['llama.rope.scaling.type', { type: 'string', value: 'magic' }],
     ['tokenizer.ggml.bos_token_id', { type: 'int32', value: -1 }],
     ['general.architecture', undefined],
@@ -195,11 +196,42 @@ test('B20: no change of the metadata does more harm than an error', async () => 
   assert.ok(built > 0, 'some changes do no harm');
 });
 
-test('per-layer lists of one value, biases and rope scaling are read', async () => {
-  const { config } = await rebuilt('llama-f32.gguf', (metadata) => {
+test('per-layer lists of one value, rope scaling and windows are read', async () => {
+  const plain = await rebuilt('llama-f32.gguf', () => {});
+  const { config, plan } = await rebuilt('llama-f32.gguf', (metadata) => {
     metadata.set('llama.attention.head_count', { type: 'array', of: 'int32', value: Int32Array.of(4, 4) });
     metadata.set('llama.rope.scaling.type', { type: 'string', value: 'linear' });
     metadata.set('llama.rope.scaling.factor', f32(4));
   });
   assert.equal(config.heads, 4);
+  assert.equal(plan.ropes[0]!.frequencies[1], plain.plan.ropes[0]!.frequencies[1]! / 4);
+  const windowOf = async (value: number): Promise<number | undefined> => {
+    const { plan } = await rebuilt('llama-f32.gguf', (metadata) =>
+      metadata.set('llama.attention.sliding_window', u32(value)),
+    );
+    return plan.caches[0]!.window;
+  };
+  assert.deepEqual([await windowOf(9), await windowOf(0)], [9, undefined]);
+});
+
+test('q, k and v in one tensor are the layers that they hold', async () => {
+  const checkpoint = await openGguf(nodeFolder(folder), 'llama-f32.gguf');
+  await checkpoint.close();
+  const tensors = new Map<string, { dtype: string; shape: readonly number[] }>(checkpoint.tensors);
+  for (const layer of [0, 1]) {
+    for (const part of ['q', 'k', 'v']) tensors.delete(`blk.${layer}.attn_${part}.weight`);
+    tensors.set(`blk.${layer}.attn_qkv.weight`, { dtype: 'F32', shape: [128, 64] });
+  }
+  const { metadata } = checkpoint;
+  const model = ggufModel({ name: 'fused', metadata, tensors, ropeFactors: new Map() });
+  buildModel(model.config, model.tensors, { policy: parsePolicy('none'), origin: model.origin });
+  const places = ['q', 'k', 'v'].map((part) => {
+    const { view } = model.tensors.get(`model.layers.1.self_attn.${part}_proj.weight`)!;
+    return [view.source, view.firstRow, view.shape, view.rows?.run];
+  });
+  assert.deepEqual(places, [
+    ['blk.1.attn_qkv.weight', 0, [64, 64], 1],
+    ['blk.1.attn_qkv.weight', 64, [32, 64], 1],
+    ['blk.1.attn_qkv.weight', 96, [32, 64], undefined],
+  ]);
 });
