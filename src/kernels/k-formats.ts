@@ -50,6 +50,8 @@ export interface KFormat {
   /** Bytes of one step of a group, and the blocks of 32 columns it holds. */
   readonly stepBytes: number;
   readonly blocks: number;
+  /** Neighbouring blocks that share words of codes: one row sums them side by side, so that words are not kept long. */
+  readonly together: 1 | 2;
   /** Called once per function, for constants and locals. `begin` comes first in every step. */
   at(f: Func, place: KPlace): { readonly begin: readonly Statement[]; block(n: number): KBlock };
 }
@@ -65,6 +67,7 @@ export function kFormat(storage: KStorage): KFormat {
     name: storage,
     stepBytes: stepBytes(storage),
     blocks: BLOCKS,
+    together: storage === 'q6_k' ? 1 : 2,
     at: storage === 'q6_k' ? sixBits : (f, place) => withMinima(f, place, storage === 'q5_k'),
   };
 }
@@ -164,6 +167,7 @@ export function unpackedFormat(storage: KStorage): KFormat {
     name: `${storage}_unpacked`,
     stepBytes: unpackedBytes(storage),
     blocks: 1,
+    together: 1,
     at: (_f, { w, lane }) => {
       const load = (line: number, c: number): V128 => v.load(w, line * LINE + lane * 4 + c * 16);
       const block: KBlock = {

@@ -57,48 +57,74 @@ export function kMatmulKernel(module: Module, storage: KStorage, best: TileShape
 
 /** Adds `matmul_NAME_TOKENS` to the module. */
 function kTile(module: Module, format: KFormat, dot: Q4Dot, shape: TileShape): Func {
-  const { name, blocks, stepBytes } = format;
+  const { name, blocks, stepBytes, together } = format;
   const steps = { stepBytes, xBytes: blocks * ACTIVATION_BYTES };
   return blockTileFunc(module, `matmul_${name}_${shape.tokens}`, shape, steps, (f, columns) => {
-    const sums = Array.from({ length: shape.tokens }, () => f.array('v128', columns));
+    const sums = Array.from({ length: together }, () =>
+      Array.from({ length: shape.tokens }, () => f.array('v128', columns)),
+    );
+    const sumsOf = sums.map((own) => integerSums(f, dot, own));
     const [activation, total] = [f.local('v128'), f.local('v128')];
     const ones = hoistedConstant(f, pairOf(1));
     const rescale = hoistedConstant(f, bitsOf(2 ** -112));
-    const integers = integerSums(f, dot, sums, columns);
     return ({ w, lane, x, accumulate }) => {
       const parts = format.at(f, { w, lane, columns });
-      const oneBlock = (n: number): Statement[] => {
-        const block = parts.block(n);
-        const splats = sums.map((_, t) => (offset: number) => v.load32splat(x(t), n * ACTIVATION_BYTES + offset));
-        const weighted = (t: number, c: number): V128 => f32.mul(f32.fromI32(sums[t]![c]!.get), block.scale(c));
-        const { minimum } = block;
+      /** Adds a block whose sums are known to the totals. */
+      const scaled = ({ scale, minimum }: KBlock, rows: Vectors, splats: readonly Splat[]): Statement[] =>
+        splats.flatMap((splat, t) => [
+          activation.set(f32.mul(splat(0), rescale.get)),
+          ...(minimum ? [total.set(f32.fromI32(i32.dotI16(splat(4), ones.get)))] : []),
+          ...accumulate(t, (c) => {
+            const sum = f32.mul(f32.fromI32(rows[t]![c]!.get), scale(c));
+            return f32.mul(minimum ? f32.sub(sum, f32.mul(total.get, minimum(c))) : sum, activation.get);
+          }),
+        ]);
+      const someBlocks = (first: number): Statement[] => {
+        const run = sumsOf.map((sum, b) => {
+          const offset = (first + b) * ACTIVATION_BYTES;
+          const splats = sums[b]!.map(
+            (_, t): Splat =>
+              (at) =>
+                v.load32splat(x(t), offset + at),
+          );
+          const block = parts.block(first + b);
+          return { block, splats, integers: sum(block, splats) };
+        });
         return [
-          ...block.scales,
-          ...integers(block, splats),
-          ...splats.flatMap((splat, t) => [
-            activation.set(f32.mul(splat(0), rescale.get)),
-            ...(minimum ? [total.set(f32.fromI32(i32.dotI16(splat(4), ones.get)))] : []),
-            ...accumulate(t, (c) => {
-              const sum = weighted(t, c);
-              return f32.mul(minimum ? f32.sub(sum, f32.mul(total.get, minimum(c))) : sum, activation.get);
-            }),
+          ...run.flatMap(({ block, integers }) => [...(block.halves ? block.scales : []), ...integers.start]),
+          ...[0, 2, 4, 6].flatMap((n) => run.flatMap(({ integers }) => integers.twoWords(n))),
+          // Scales that no integer sum needs come late: registers are few.
+          ...run.flatMap(({ block, splats }, b) => [
+            ...(block.halves ? [] : block.scales),
+            ...scaled(block, sums[b]!, splats),
           ]),
         ];
       };
-      return [...parts.begin, ...Array.from({ length: blocks }, (_, n) => oneBlock(n)).flat()];
+      return [...parts.begin, ...Array.from({ length: blocks / together }, (_, n) => someBlocks(n * together)).flat()];
     };
   });
 }
 
+/** Per token, per column. */
+type Vectors = readonly (readonly Local<'v128'>[])[];
+
 /** Loads 32 bits of a token's block at an offset into all lanes. */
 type Splat = (offset: number) => V128;
 
+interface IntegerSums {
+  readonly start: readonly Statement[];
+  /** Adds words n and n + 1 of the codes; n = 0, 2, 4, 6 in this order. */
+  twoWords(n: number): Statement[];
+}
+
 /**
- * The integer sums of one block. 'pairs' adds the products of `depth` words in int16 and lets the
- * multiplication that widens them apply the scales of halves; the others sum 32 bits and multiply each half once.
+ * The integer sums of one block. 'pairs' adds the products of `depth` words in int16 and lets the multiplication that
+ * widens them apply the scales of halves; the others sum 32 bits and multiply each half once.
  */
-function integerSums(f: Func, dot: Q4Dot, sums: readonly (readonly Local<'v128'>[])[], columns: number) {
+function integerSums(f: Func, dot: Q4Dot, sums: Vectors): (block: KBlock, xs: readonly Splat[]) => IntegerSums {
+  const columns = sums[0]!.length;
   const [first, second] = [f.array('v128', columns), f.array('v128', columns)];
+  const parts = sums.map(() => f.array('v128', columns));
   const [a, b] = [f.local('v128'), f.local('v128')];
   const ones = hoistedConstant(f, pairOf(1));
   const start = ({ halves }: KBlock, xs: readonly Splat[]): Statement[] =>
@@ -108,29 +134,29 @@ function integerSums(f: Func, dot: Q4Dot, sums: readonly (readonly Local<'v128'>
         : row.map((s) => s.set(i32.constant(0))),
     );
 
-  if (dot === 'pairs') {
-    const parts = sums.map(() => f.array('v128', columns));
-    return (block: KBlock, xs: readonly Splat[]): Statement[] => {
+  if (dot === 'pairs')
+    return (block, xs) => {
       // A tile has no registers for sums of more words.
       const depth = sums.length === 1 ? block.depth : 2;
-      const twoWords = (n: number): Statement[] => [
-        ...first.map((l, c) => l.set(block.codes(n, c))),
-        ...second.map((l, c) => l.set(block.codes(n + 1, c))),
-        ...sums.flatMap((row, t) => [
-          a.set(xs[t]!(8 + 4 * n)),
-          b.set(xs[t]!(12 + 4 * n)),
-          ...row.map((s, c) => {
-            const part = parts[t]![c]!;
-            const products = i16.add(i16.relaxedDot(a.get, first[c]!.get), i16.relaxedDot(b.get, second[c]!.get));
-            const sum = n % depth ? i16.add(part.get, products) : products;
-            if ((n + 2) % depth) return part.set(sum);
-            return s.set(i32.add(s.get, i32.dotI16(sum, block.halves?.scale(n >> 2, c) ?? ones.get)));
-          }),
-        ]),
-      ];
-      return [...start(block, xs), ...[0, 2, 4, 6].flatMap(twoWords)];
+      return {
+        start: start(block, xs),
+        twoWords: (n) => [
+          ...first.map((l, c) => l.set(block.codes(n, c))),
+          ...second.map((l, c) => l.set(block.codes(n + 1, c))),
+          ...sums.flatMap((row, t) => [
+            a.set(xs[t]!(8 + 4 * n)),
+            b.set(xs[t]!(12 + 4 * n)),
+            ...row.map((s, c) => {
+              const part = parts[t]![c]!;
+              const products = i16.add(i16.relaxedDot(a.get, first[c]!.get), i16.relaxedDot(b.get, second[c]!.get));
+              const sum = n % depth ? i16.add(part.get, products) : products;
+              if ((n + 2) % depth) return part.set(sum);
+              return s.set(i32.add(s.get, i32.dotI16(sum, block.halves?.scale(n >> 2, c) ?? ones.get)));
+            }),
+          ]),
+        ],
+      };
     };
-  }
 
   // Widened activations: the low halves of their int16 lanes, then the high ones.
   const even = (bytes: V128): V128 => i16.shrS(i16.shl(bytes, 8), 8);
@@ -139,27 +165,32 @@ function integerSums(f: Func, dot: Q4Dot, sums: readonly (readonly Local<'v128'>
     dot === 'quads'
       ? i32.relaxedDotAdd(a.get, weights, sum)
       : i32.add(i32.add(sum, i32.dotI16(even(a.get), even(weights))), i32.dotI16(odd(a.get), odd(weights)));
-  const parts = sums.map((row) => row.map(() => f.local('v128')));
-  return (block: KBlock, xs: readonly Splat[]): Statement[] => {
+  return (block, xs) => {
     const { halves } = block;
     const into = halves ? parts : sums;
-    const words = (n: number): Statement[] => [
+    const oneWord = (n: number): Statement[] => [
       ...first.map((l, c) => l.set(block.codes(n, c))),
       ...into.flatMap((row, t) => [
         a.set(xs[t]!(8 + 4 * n)),
         ...row.map((s, c) => s.set(product(first[c]!.get, s.get))),
       ]),
     ];
-    const half = (h: number): Statement[] => [
-      ...(halves ? parts.flat().map((s) => s.set(i32.constant(0))) : []),
-      ...[0, 1, 2, 3].flatMap((n) => words(4 * h + n)),
-      ...(halves
+    const beginHalf = halves ? parts.flat().map((s) => s.set(i32.constant(0))) : [];
+    const endHalf = (half: number): Statement[] =>
+      halves
         ? sums.flatMap((row, t) =>
-            row.map((s, c) => s.set(i32.add(s.get, i32.mul(parts[t]![c]!.get, i32.shrS(halves.scale(h, c), 16))))),
+            row.map((s, c) => s.set(i32.add(s.get, i32.mul(parts[t]![c]!.get, i32.shrS(halves.scale(half, c), 16))))),
           )
-        : []),
-    ];
-    return [...start(block, xs), ...half(0), ...half(1)];
+        : [];
+    return {
+      start: start(block, xs),
+      twoWords: (n) => [
+        ...(n % 4 === 0 ? beginHalf : []),
+        ...oneWord(n),
+        ...oneWord(n + 1),
+        ...(n % 4 === 2 ? endHalf(n >> 2) : []),
+      ],
+    };
   };
 }
 
