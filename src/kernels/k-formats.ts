@@ -80,20 +80,26 @@ function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): Retur
   const [d, dmin] = [f.array('v128', columns), f.array('v128', columns)];
   const [scale, minimum] = [f.array('v128', columns), f.array('v128', columns)];
   const [nibble, fifth] = [0x0f0f0f0f, 0x10101010].map((c) => hoistedConstant(f, c).get) as [V128, V128];
-  const [six, four, upper] = [63, 15, 0x30].map((c) => hoistedConstant(f, c).get) as [V128, V128, V128];
-  /** Integer n of the scales (k-scales.ts); `kind` 0: s, 1: m. */
-  const integer = (n: number, kind: 0 | 1, c: number): V128 =>
-    n < 4
-      ? v.and(shiftRight(load(4 + 4 * kind, c), 8 * n), six)
-      : v.or(
-          v.and(shiftRight(load(12, c), 8 * (n - 4) + 4 * kind), four),
-          v.and(shiftRight(load(4 + 4 * kind, c), 8 * (n - 4) + 2), upper),
-        );
+  const [six, upper, low] = [0x3f3f3f3f, 0x30303030, 0xff].map((c) => hoistedConstant(f, c).get) as [V128, V128, V128];
+  /** The eight integers of one kind (k-scales.ts), one byte each; kind 0: s, 1: m. */
+  const integers = [0, 1].map(() => [f.array('v128', columns), f.array('v128', columns)] as const);
+  const unpackIntegers = (kind: number, c: number): Statement[] => {
+    const [firstFour, lastFour] = integers[kind]!;
+    const word = load(4 + 4 * kind, c);
+    const lower = v.and(kind ? i16.shrU(load(12, c), 4) : load(12, c), nibble);
+    return [firstFour[c]!.set(v.and(word, six)), lastFour[c]!.set(v.or(v.and(i16.shrU(word, 2), upper), lower))];
+  };
+  const integer = (n: number, kind: number, c: number): V128 => {
+    const bytes = integers[kind]![n >> 2]![c]!.get;
+    if (n % 4 === 3) return i32.shrU(bytes, 24);
+    return v.and(n % 4 ? i32.shrU(bytes, 8 * (n % 4)) : bytes, low);
+  };
   const codesAt = five ? 48 : 16;
   return {
     begin: [
       ...d.map((l, c) => l.set(widen(w, placeOf(0) / HALF + lane + 4 * c))),
       ...dmin.map((l, c) => l.set(widen(w, placeOf(2) / HALF + lane + 4 * c))),
+      ...[0, 1].flatMap((kind) => d.flatMap((_, c) => unpackIntegers(kind, c))),
     ],
     block: (n) => ({
       scales: [
@@ -103,8 +109,8 @@ function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): Retur
       depth: five ? 4 : 8,
       codes(word, c) {
         const bytes = load(codesAt + 32 * (n >> 1) + 4 * word, c);
-        const low = v.and(n & 1 ? i16.shrU(bytes, 4) : bytes, nibble);
-        return five ? v.or(low, v.and(moveBit(load(16 + 4 * word, c), n, 4), fifth)) : low;
+        const four = v.and(n & 1 ? i16.shrU(bytes, 4) : bytes, nibble);
+        return five ? v.or(four, v.and(moveBit(load(16 + 4 * word, c), n, 4), fifth)) : four;
       },
       scale: (c) => scale[c]!.get,
       minimum: (c) => minimum[c]!.get,
@@ -150,8 +156,6 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
     }),
   };
 }
-
-const shiftRight = (value: V128, count: number): V128 => (count === 0 ? value : i32.shrU(value, count));
 
 /** Moves bit `from` of each byte to bit `to`; other bits are to be masked. 8-bit shifts do not pair, 16-bit shifts do. */
 const moveBit = (bytes: V128, from: number, to: number): V128 =>
