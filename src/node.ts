@@ -18,6 +18,7 @@ import { describe, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
 import { planQuantization } from './engine/quantize.ts';
+import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
 import { ModelError, OptionError } from './errors.ts';
 import {
   type GgufTensorToWrite,
@@ -28,6 +29,7 @@ import {
   writeSafeTensors,
 } from './formats/adapters/node.ts';
 import type { ModelDescription } from './models/index.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { ConvertedTensor, WritableType } from './engine/convert.ts';
 export { writeGguf, writeSafeTensors } from './formats/adapters/node.ts';
@@ -74,7 +76,7 @@ const WORTH_THREADS = 32e6;
 
 /**
  * Writes a model as one .gguf or .safetensors file. The file appears under its name when it is whole and on disk. Beside a
- * .safetensors file, a config.json is written where there is none.
+ * .safetensors file, config.json and the files of the tokenizer are written where there are none.
  * @throws FormatError, ModelError, OptionError
  */
 export async function quantizeModel(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport> {
@@ -97,9 +99,10 @@ export async function quantizeModel(input: string, output: string, options: Quan
     if (format === 'gguf') await writeGguf(output, tensors as GgufTensorToWrite[], model.metadata);
     else {
       await writeSafeTensors(output, tensors as TensorToWrite[], { format: 'pt' });
-      const config = join(dirname(output), 'config.json');
-      if (model.config && !(await stat(config).catch(() => undefined))) {
-        await writeAtomically(config, async (handle) => handle.writeFile(`${JSON.stringify(model.config, null, 2)}\n`));
+      for (const [name, text] of model.beside) {
+        const companion = join(dirname(output), name);
+        if (await stat(companion).catch(() => undefined)) continue;
+        await writeAtomically(companion, async (handle) => handle.writeFile(text));
       }
     }
     return { tensors, warnings: model.warnings };
@@ -114,6 +117,18 @@ export function measureMachine(threads?: number): Promise<Roofs> {
   const host = nodeHost();
   const choice = chooseKernels(host);
   return measureRoofs(host, { threads: threads ?? host.cores, wide: choice.wide, q8: q8Layout(choice) });
+}
+
+/**
+ * The tokenizer of a model, without its weights: a folder, a tokenizer.json, a SentencePiece .model, a .gguf file.
+ * @throws ModelError, TokenizerError, FormatError
+ */
+export async function openTokenizer(path: string = embeddedModel): Promise<Tokenizer> {
+  const full = resolve(path);
+  const status = await stat(full).catch(() => undefined);
+  if (!status) throw new ModelError('NoModel', `${path}: expected a tokenizer or a model, found nothing there`);
+  if (status.isDirectory()) return openTokenizerIn(nodeFolder(full));
+  return openTokenizerIn(nodeFolder(dirname(full)), basename(full));
 }
 
 /** @throws ModelError where there is no such folder or file */

@@ -28,8 +28,8 @@ export interface ModelFile {
   readonly recipes: readonly Recipe[];
   /** Of a GGUF file; empty for SafeTensors. */
   readonly metadata: GgufMetadata;
-  /** What config.json says, or would: a SafeTensors file needs it beside it. */
-  readonly config?: Settings;
+  /** Texts by their file names, which a SafeTensors file needs beside it. */
+  readonly beside: ReadonlyMap<string, string>;
   /** What the new file does not hold. */
   readonly warnings: readonly string[];
   close(): Promise<void>;
@@ -110,7 +110,7 @@ async function fromGguf(
         ...plain(tensor.name, tensor),
         ...choose(tensor.name, tensor.shape, tensor.dtype),
       }));
-      return { recipes, metadata: withTypes(metadata, options), warnings: [], close };
+      return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: [], close };
     }
     const ropeFactors = await readFactors(checkpoint);
     const model = ggufModel({ name: `${folder.name}/${file}`, metadata: checkpoint.metadata, tensors, ropeFactors });
@@ -120,7 +120,8 @@ async function fromGguf(
       return { ...plain(name, source), shape, transposed, plus: -plus, ...choose(name, shape, source.dtype) };
     });
     const warnings = ['the vocabulary and chat template of the GGUF file are not in the new one'];
-    return { recipes, metadata: new Map(), config: model.config, warnings, close };
+    const beside = new Map([['config.json', `${JSON.stringify(model.config, null, 2)}\n`]]);
+    return { recipes, metadata: new Map(), beside, warnings, close };
   } catch (error) {
     await close();
     throw error;
@@ -145,14 +146,14 @@ async function fromSafeTensors(
   const close = (): Promise<void> => checkpoint.close();
   try {
     const { tensors } = checkpoint;
-    const config = (await readJson(folder, 'config.json')) as Settings | undefined;
     if (options.format === 'safetensors') {
       const recipes = [...tensors.values()].map((tensor) => ({
         ...plain(tensor.name, tensor),
         ...choose(tensor.name, tensor.shape, tensor.dtype),
       }));
-      return { recipes, metadata: new Map(), config, warnings: [], close };
+      return { recipes, metadata: new Map(), beside: await textsOf(folder), warnings: [], close };
     }
+    const config = (await readJson(folder, 'config.json')) as Settings | undefined;
     if (config === undefined) {
       throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
     }
@@ -169,11 +170,30 @@ async function fromSafeTensors(
       return { ...output, sources, ...choice };
     });
     const all = [...written.warnings, ...warnings];
-    return { recipes, metadata: withTypes(metadata, options), warnings: all, close };
+    return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: all, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** Files that make a model of weights. */
+const companions = [
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'chat_template.jinja',
+];
+
+async function textsOf(folder: FileFolder): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  for (const name of companions) {
+    const text = await readText(folder, name);
+    if (text !== undefined) texts.set(name, text);
+  }
+  return texts;
 }
 
 function withTypes(metadata: ReadonlyMap<string, GgufValue>, { to }: QuantizeOptions): GgufMetadata {

@@ -166,6 +166,23 @@ test('rows that are not whole blocks get a type of smaller blocks', async () => 
     assert.equal(shape.at(-1)! % weightTypes[dtype.toLowerCase() as 'q8_0'].block, 0);
 });
 
+test('beside a SafeTensors file stands what makes a model of it, and what stood there stays', async () => {
+  const folder = await mkdtemp(join(scratch, 'beside-'));
+  await writeFile(join(folder, 'generation_config.json'), '{}');
+  await quantizeModel(`${golden}/models/llama-sharded`, join(folder, 'model.safetensors'), { to: 'f16' });
+  const names = [
+    'config.json',
+    'generation_config.json',
+    'model.safetensors',
+    'tokenizer.json',
+    'tokenizer_config.json',
+  ];
+  assert.deepEqual((await readdir(folder)).sort(), names);
+  assert.equal(await readFile(join(folder, 'generation_config.json'), 'utf8'), '{}');
+  await using model = await load(folder, { threads: 1 });
+  assert.ok(model.tokenizer);
+});
+
 test('what cannot be written is said before anything is written', async () => {
   const source = `${golden}/models/gpt2-wide`;
   const taken = join(scratch, 'taken.gguf');
