@@ -192,12 +192,24 @@ const fill = (pattern: string, { layer, expert }: Place): string =>
 export function ggufName(names: TensorNames, name: string): { name: string; expert?: number } | undefined {
   const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(name) ?? [];
   if (stem === undefined) return undefined;
-  for (const [gguf, pattern] of Object.entries(names)) {
-    const parts = pattern.split(/(?<=\.)[NE](?=\.|$)/);
-    const match = new RegExp(`^${parts.map((part) => part.replaceAll('.', '\\.')).join('(\\d+)')}$`).exec(stem);
+  for (const [gguf, pattern] of patternsOf(names)) {
+    const match = pattern.exec(stem);
     if (!match) continue;
     const target = `${match[1] === undefined ? gguf : gguf.replace('.N.', `.${match[1]}.`)}.${suffix}`;
     return match[2] === undefined ? { name: target } : { name: target, expert: Number(match[2]) };
   }
   return undefined;
+}
+
+const compiled = new WeakMap<TensorNames, readonly (readonly [gguf: string, pattern: RegExp])[]>();
+
+function patternsOf(names: TensorNames): readonly (readonly [gguf: string, pattern: RegExp])[] {
+  const known = compiled.get(names);
+  if (known) return known;
+  const patterns = Object.entries(names).map(([gguf, name]) => {
+    const parts = name.split(/(?<=\.)[NE](?=\.|$)/).map((part) => part.replaceAll('.', '\\.'));
+    return [gguf, new RegExp(`^${parts.join('(\\d+)')}$`)] as const;
+  });
+  compiled.set(names, patterns);
+  return patterns;
 }
