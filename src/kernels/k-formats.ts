@@ -51,7 +51,7 @@ export interface KFormat {
   readonly stepBytes: number;
   readonly blocks: number;
   /** Neighbouring blocks that share words of codes: one row sums them side by side, so that words are not kept long. */
-  readonly together: 1 | 2;
+  readonly together: 1 | 2 | 4;
   /** Called once per function, for constants and locals. `begin` comes first in every step. */
   at(f: Func, place: KPlace): { readonly begin: readonly Statement[]; block(n: number): KBlock };
 }
@@ -67,7 +67,7 @@ export function kFormat(storage: KStorage): KFormat {
     name: storage,
     stepBytes: stepBytes(storage),
     blocks: BLOCKS,
-    together: storage === 'q6_k' ? 1 : 2,
+    together: storage === 'q6_k' ? 4 : 2,
     at: storage === 'q6_k' ? sixBits : (f, place) => withMinima(f, place, storage === 'q5_k'),
   };
 }

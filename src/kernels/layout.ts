@@ -14,8 +14,8 @@
  *
  *   q4_k, q5_k, q6_k, per super-block of 256 columns, 2304, 2816 or 3360 bytes: what the file has per row (q4_k.ts and
  *     q6_k.ts of src/quant), cut into words of 4 bytes, or 2 for f16 scales, each beside the same word of the other rows,
- *     in the order in which a product first needs them:
- *       scales first; a word of codes, then the word with the upper bits of its columns where no word before had them
+ *     in the order in which a product first needs them: scales, then words of codes, each followed by the word that has
+ *     upper bits for it, unless that came before (q6_k: two words of codes, then the one that they share)
  *
  * As many bytes as in the file, and a product reads one sequential stream.
  */
@@ -106,10 +106,9 @@ export function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): read
       return [
         half(208),
         ...pieces(192, 16, 4),
-        ...[0, 1].flatMap((h) => [
-          ...inTurns(pieces(64 * h, 32, 4), pieces(128 + 32 * h, 32, 4)),
-          ...pieces(64 * h + 32, 32, 4),
-        ]),
+        ...[0, 1].flatMap((h) =>
+          inTurns(pieces(64 * h, 32, 4), pieces(64 * h + 32, 32, 4), pieces(128 + 32 * h, 32, 4)),
+        ),
       ];
     default:
       return [{ at: 0, length: storageLayout[storage].bytes, flip: 0 }];
@@ -119,7 +118,8 @@ export function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): read
 const half = (at: number): Piece => ({ at, length: 2, flip: 0 });
 const pieces = (at: number, bytes: number, length: number, flip: Piece['flip'] = 0): Piece[] =>
   Array.from({ length: bytes / length }, (_, n) => ({ at: at + n * length, length, flip }));
-const inTurns = (a: readonly Piece[], b: readonly Piece[]): Piece[] => a.flatMap((piece, n) => [piece, b[n]!]);
+const inTurns = (...lists: readonly (readonly Piece[])[]): Piece[] =>
+  lists[0]!.flatMap((_, n) => lists.map((list) => list[n]!));
 
 /** Where the piece that begins with byte `at` of a row's block lies in a step of a group; for storages without flips. */
 export function placesOf(storage: Storage): (at: number) => number {
