@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import test from 'node:test';
 import { writableTypes } from '../../src/cli/quantize.ts';
 import { GGUF_COUNT_LIMIT, GGUF_HEADER_LIMIT } from '../../src/formats/gguf-header.ts';
+import { ggufArchitectures } from '../../src/models/gguf-families.ts';
 import { weightTypes } from '../../src/quant/ggml.ts';
 import { storageLayout } from '../../src/quant/storage.ts';
 
@@ -20,6 +21,12 @@ test('every weight type has its line, with its blocks, its kernels and whether i
     assert.equal(memory, Object.hasOwn(storageLayout, name) ? 'the same' : 'q8_0', name);
     assert.equal(written, (writableTypes as readonly string[]).includes(name) ? 'yes' : '', name);
   }
+});
+
+test('every architecture of GGUF that is known is named', () => {
+  const [, table] = /^\| `general\.architecture` .*\n((?:\|.*\n)+)/m.exec(page)!;
+  const named = table!.split('\n').flatMap((line) => [...(line.split(' | ')[0] ?? '').matchAll(/`(\w+)`/g)]);
+  assert.deepEqual(named.map(([, name]) => name).sort(), [...ggufArchitectures].sort());
 });
 
 test('the limits are those of the reader', () => {
