@@ -13,9 +13,20 @@ export {
   ModelError,
   OptionError,
   OutOfMemoryError,
+  TokenizerError,
 } from './errors.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
 export { printPlan } from './plan/print.ts';
 export { configureLogging } from './profile/log.ts';
-export type { Tokenizer } from './tokenizer/tokenizer.ts';
+export { tokenizerFromGguf } from './tokenizer/gguf.ts';
+export { loadTokenizer, type TokenizerFiles } from './tokenizer/load.ts';
+export { loadSentencePiece } from './tokenizer/sentencepiece.ts';
+export type {
+  DecodeOptions,
+  EncodedPair,
+  EncodeOptions,
+  IncrementalDecoder,
+  TextPart,
+  Tokenizer,
+} from './tokenizer/tokenizer.ts';

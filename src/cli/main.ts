@@ -11,6 +11,7 @@ import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hu
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
 import { isExpected, reportError } from './terminal.ts';
+import { tokenizeCommands } from './tokenize-commands.ts';
 
 const policyHelp =
   'none, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of GGUF files none)';
@@ -149,6 +150,15 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .argument('[id...]', 'default: all')
     .option('--json', 'a JSON object per file')
     .action(async (ids, flags) => finish(await verifyCommand(ids, flags)));
+
+  tokenizeCommands(
+    command('tokenize', 'Text to token ids and back, without weights.', [
+      'lanewise tokenize encode ./gpt2 --text "Once upon a time"',
+      'lanewise tokenize decode ./gpt2 --ids 7454,2402,257,640',
+      'lanewise tokenize info model.gguf',
+    ]),
+    finish,
+  );
 
   command('demo', 'The embedded model tells a short story.', ['lanewise demo']).action(async () =>
     finish(await demoCommand()),
