@@ -124,7 +124,8 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
   const load = (at: number, c: number): V128 => v.load(w, placeOf(at) + lane * 4 + c * 16);
   const widen = widenedLoad(f, 'f16');
   const d = f.array('v128', columns);
-  const scales = [f.array('v128', columns), f.array('v128', columns)] as const;
+  /** Of both halves of the blocks that are summed together. */
+  const scalesOf = Array.from({ length: 4 }, () => [f.array('v128', columns), f.array('v128', columns)] as const);
   const [nibble, upper] = [0x0f0f0f0f, 0x30303030].map((c) => hoistedConstant(f, c).get) as [V128, V128];
   const [lower, offset] = [0x0000ffff, pairOf(-32)].map((c) => hoistedConstant(f, c).get) as [V128, V128];
   /** The two int8 scales of block n in both halves of each lane. */
@@ -136,11 +137,15 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
   };
   return {
     begin: d.map((l, c) => l.set(widen(w, placeOf(208) / HALF + lane + 4 * c))),
-    block: (n) => ({
+    block: (n) => sixBitBlock(n, scalesOf[n % 4]!),
+  };
+
+  function sixBitBlock(n: number, [first, second]: (typeof scalesOf)[number]): KBlock {
+    return {
       scales: [
-        ...scales[1].map((l, c) => l.set(twice(n, c))),
-        ...scales[0].map((l, c) => l.set(i16.shrS(i16.shl(scales[1][c]!.get, 8), 8))),
-        ...scales[1].map((l) => l.set(i16.shrS(l.get, 8))),
+        ...second.map((l, c) => l.set(twice(n, c))),
+        ...first.map((l, c) => l.set(i16.shrS(i16.shl(second[c]!.get, 8), 8))),
+        ...second.map((l) => l.set(i16.shrS(l.get, 8))),
       ],
       depth: 2,
       codes(word, c) {
@@ -150,11 +155,11 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
       },
       scale: (c) => d[c]!.get,
       halves: {
-        scale: (half, c) => scales[half]![c]!.get,
-        start: (c) => i16.mul(v.bitselect(scales[0][c]!.get, scales[1][c]!.get, lower), offset),
+        scale: (half, c) => (half ? second : first)[c]!.get,
+        start: (c) => i16.mul(v.bitselect(first[c]!.get, second[c]!.get, lower), offset),
       },
-    }),
-  };
+    };
+  }
 }
 
 /** Moves bit `from` of each byte to bit `to`; other bits are to be masked. 8-bit shifts do not pair, 16-bit shifts do. */
