@@ -60,6 +60,19 @@ export class OutOfMemoryError extends LanewiseError {
   }
 }
 
+/** A chat template that cannot be read or rendered, or that refuses its messages. */
+export class TemplateError extends LanewiseError {
+  /** Counted from 1, where known. */
+  readonly line: number | undefined;
+  readonly column: number | undefined;
+
+  constructor(code: string, what: string, where: { line?: number; column?: number } = {}) {
+    super(code, where.line === undefined ? what : `chat template, line ${where.line}, column ${where.column}: ${what}`);
+    this.line = where.line;
+    this.column = where.column;
+  }
+}
+
 /** A download, or a cache of downloads, that is not as it should be. */
 export class HubError extends LanewiseError {}
 

@@ -1,5 +1,6 @@
 /** What every surrounding exports alike. */
 
+export { ChatTemplate, type Message, type RenderOptions } from './chat/template.ts';
 export type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './engine/generate.ts';
 export type { GenerateOptions } from './engine/generation-options.ts';
 export { loadModel, type ModelSource } from './engine/load.ts';
@@ -13,6 +14,7 @@ export {
   ModelError,
   OptionError,
   OutOfMemoryError,
+  TemplateError,
   TokenizerError,
 } from './errors.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';

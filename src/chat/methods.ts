@@ -1,0 +1,185 @@
+/** Methods of texts, dicts and lists that templates call, as Python defines them. */
+import { Text } from './text.ts';
+import {
+  type CallArguments,
+  type Callable,
+  Dict,
+  equals,
+  Fault,
+  itemsOf,
+  Namespace,
+  numberOf,
+  type Value,
+  valueOr,
+} from './values.ts';
+
+/** The argument by place or name. */
+export function argument({ positional, named }: CallArguments, index: number, name: string): Value | undefined {
+  return index < positional.length ? positional[index] : named.get(name);
+}
+
+/** @throws Fault */
+export function textOf(value: Value | undefined, what: string): Text {
+  if (value instanceof Text) return value;
+  throw new Fault(`${what} must be a text`);
+}
+
+/** @throws Fault */
+export function integerOf(value: Value | undefined, what: string, fallback?: number): number {
+  const number =
+    value === undefined || value === null ? fallback : typeof value === 'object' ? undefined : numberOf(value);
+  if (number !== undefined) return number;
+  throw new Fault(`${what} must be an integer`);
+}
+
+/** The method of a value, bound to it; undefined where there is none of that name. */
+export function methodOf(value: Value, name: string): Callable | undefined {
+  if (value instanceof Text) return bind(textMethods, name, value);
+  if (value instanceof Dict && !(value instanceof Namespace)) return bind(dictMethods, name, value);
+  if (Array.isArray(value)) return bind(listMethods, name, value as readonly Value[]);
+  return undefined;
+}
+
+type Methods<T> = Readonly<Record<string, (self: T, args: CallArguments) => Value>>;
+
+function bind<T>(methods: Methods<T>, name: string, self: T): Callable | undefined {
+  return Object.hasOwn(methods, name) ? (args) => methods[name]!(self, args) : undefined;
+}
+
+/** What Python's str.strip takes for whitespace, outside the astral planes. */
+const SPACE = new Set(
+  '\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000',
+);
+
+/** Without the characters of `set` (whitespace where undefined) at its ends. */
+export function strip(text: Text, set: Value | undefined, ends: 'both' | 'left' | 'right' = 'both'): Text {
+  const chars = set === undefined || set === null ? undefined : new Set(textOf(set, 'what strip takes away').value);
+  const goes = (unit: string): boolean => (chars ? chars.has(unit) : SPACE.has(unit));
+  const { value } = text;
+  let [start, end] = [0, value.length];
+  if (ends !== 'right') while (start < end && goes(value[start]!)) start++;
+  if (ends !== 'left') while (end > start && goes(value[end - 1]!)) end--;
+  return text.slice(start, end);
+}
+
+function split(text: Text, separator: Value | undefined, most: number): Text[] {
+  const pieces: Text[] = [];
+  let at = 0;
+  if (separator === undefined || separator === null) {
+    for (const { index, 0: word } of text.value.matchAll(/\S+/g)) {
+      if (pieces.length === most) return [...pieces, strip(text.slice(index), undefined, 'right')];
+      pieces.push(text.slice(index, index + word.length));
+    }
+    return pieces;
+  }
+  const { value } = textOf(separator, 'the separator of split');
+  if (value === '') throw new Fault('the separator of split must not be empty');
+  for (
+    let found = text.value.indexOf(value);
+    found >= 0 && pieces.length !== most;
+    found = text.value.indexOf(value, at)
+  ) {
+    pieces.push(text.slice(at, found));
+    at = found + value.length;
+  }
+  return [...pieces, text.slice(at)];
+}
+
+function splitRight(text: Text, separator: Value | undefined, most: number): Text[] {
+  const all = split(text, separator, -1);
+  if (most < 0 || all.length <= most + 1) return all;
+  const joiner = separator instanceof Text ? separator.value.length : 1;
+  const tail = all.slice(all.length - most);
+  const length = tail.reduce((sum, piece) => sum + piece.length + joiner, 0);
+  return [text.slice(0, text.length - length), ...tail];
+}
+
+export function replace(text: Text, from: Text, to: Text, most: number): Text {
+  if (from.value === '') {
+    const pieces = [...text.value].flatMap((character) => [to, new Text(character)]);
+    return text.respelled([...pieces, to].map(({ value }) => value).join(''));
+  }
+  const pieces = split(text, from, most);
+  return Text.join(pieces.flatMap((piece, i) => (i > 0 ? [to, piece] : [piece])));
+}
+
+const starts = ({ positional: [what] }: CallArguments, test: (prefix: string) => boolean): boolean =>
+  (Array.isArray(what) ? what : [what]).some((prefix) => test(textOf(prefix, 'a prefix or suffix').value));
+
+export const capitalize = (text: Text): Text =>
+  text.respelled(text.value.slice(0, 1).toUpperCase() + text.value.slice(1).toLowerCase());
+export const title = (text: Text): Text =>
+  text.respelled(text.value.replace(/\p{L}+/gu, (word) => word[0]!.toUpperCase() + word.slice(1).toLowerCase()));
+const count = (text: string, part: string): number => (part === '' ? text.length + 1 : text.split(part).length - 1);
+const whole = (pattern: RegExp) => (text: Text) => pattern.test(text.value);
+
+const textMethods: Methods<Text> = {
+  strip: (text, args) => strip(text, argument(args, 0, 'chars')),
+  lstrip: (text, args) => strip(text, argument(args, 0, 'chars'), 'left'),
+  rstrip: (text, args) => strip(text, argument(args, 0, 'chars'), 'right'),
+  split: (text, args) =>
+    split(text, argument(args, 0, 'sep'), integerOf(argument(args, 1, 'maxsplit'), 'maxsplit', -1)),
+  rsplit: (text, args) =>
+    splitRight(text, argument(args, 0, 'sep'), integerOf(argument(args, 1, 'maxsplit'), 'maxsplit', -1)),
+  splitlines: (text) => {
+    const lines = split(
+      new Text(text.value.replace(/\r\n/g, '\r\r').replace(/\r/g, '\n'), text.spans),
+      new Text('\n'),
+      -1,
+    );
+    return lines.at(-1)!.value === '' ? lines.slice(0, -1) : lines;
+  },
+  startswith: (text, args) => starts(args, (prefix) => text.value.startsWith(prefix)),
+  endswith: (text, args) => starts(args, (suffix) => text.value.endsWith(suffix)),
+  removeprefix: (text, { positional: [prefix] }) =>
+    text.value.startsWith(textOf(prefix, 'the prefix').value) ? text.slice((prefix as Text).length) : text,
+  removesuffix: (text, { positional: [suffix] }) =>
+    text.value.endsWith(textOf(suffix, 'the suffix').value)
+      ? text.slice(0, text.length - (suffix as Text).length)
+      : text,
+  upper: (text) => text.respelled(text.value.toUpperCase()),
+  lower: (text) => text.respelled(text.value.toLowerCase()),
+  title,
+  capitalize,
+  replace: (text, args) =>
+    replace(
+      text,
+      textOf(argument(args, 0, 'old'), 'old'),
+      textOf(argument(args, 1, 'new'), 'new'),
+      integerOf(argument(args, 2, 'count'), 'count', -1),
+    ),
+  join: (text, { positional: [items] }) =>
+    Text.join(
+      itemsOf(items ?? null).flatMap((item, i) =>
+        i > 0 ? [text, textOf(item, 'an item of join')] : [textOf(item, 'an item of join')],
+      ),
+    ),
+  find: (text, { positional: [part] }) => text.value.indexOf(textOf(part, 'what to find').value),
+  rfind: (text, { positional: [part] }) => text.value.lastIndexOf(textOf(part, 'what to find').value),
+  count: (text, { positional: [part] }) => count(text.value, textOf(part, 'what to count').value),
+  isdigit: whole(/^\p{Nd}+$/u),
+  isnumeric: whole(/^\p{N}+$/u),
+  isalpha: whole(/^\p{L}+$/u),
+  isalnum: whole(/^[\p{L}\p{N}]+$/u),
+  isspace: whole(/^\s+$/),
+  isupper: (text) => text.value !== text.value.toLowerCase() && text.value === text.value.toUpperCase(),
+  islower: (text) => text.value !== text.value.toUpperCase() && text.value === text.value.toLowerCase(),
+};
+
+const dictMethods: Methods<Dict> = {
+  get: (dict, { positional: [key, fallback] }) =>
+    valueOr(key instanceof Text ? dict.get(key.value) : undefined, valueOr(fallback, null)),
+  items: (dict) => [...dict.entries.values()].map(([key, value]) => [key, value]),
+  keys: (dict) => itemsOf(dict),
+  values: (dict) => [...dict.entries.values()].map(([, value]) => value),
+  copy: (dict) => dict,
+};
+
+const listMethods: Methods<readonly Value[]> = {
+  index: (list, { positional: [item = null] }) => {
+    const index = list.findIndex((other) => equals(other, item));
+    if (index < 0) throw new Fault('the list does not have this item');
+    return index;
+  },
+  count: (list, { positional: [item = null] }) => list.filter((other) => equals(other, item)).length,
+};

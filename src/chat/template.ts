@@ -1,0 +1,206 @@
+/** Chat templates: from messages to the text that a model was trained to answer. */
+import { OptionError, TemplateError } from '../errors.ts';
+import type { TextPart } from '../tokenizer/tokenizer.ts';
+import { interpret, Raised } from './interpreter.ts';
+import { templateError } from './lexer.ts';
+import { argument, integerOf, strip, textOf } from './methods.ts';
+import { parseTemplate } from './parser.ts';
+import { Text } from './text.ts';
+import { formatTime } from './time.ts';
+import type { Statement } from './tree.ts';
+import { type Callable, Dict, Fault, fromData, itemsOf, Namespace, toText, Undefined, type Value } from './values.ts';
+
+/** A turn of a conversation. Templates may know more keys, such as tool_calls. */
+export interface Message {
+  readonly role: string;
+  readonly content?: unknown;
+  readonly [key: string]: unknown;
+}
+
+export interface RenderOptions {
+  /** Descriptions of functions that the model may call. Null and left out are the same. */
+  readonly tools?: readonly unknown[] | null;
+  /** End with the beginning of an answer. Default false. */
+  readonly addGenerationPrompt?: boolean;
+  /** End within the last message, to be continued. Default false. */
+  readonly continueFinalMessage?: boolean;
+  /** Texts of the model's tokens; variables that are left out are not defined. */
+  readonly bosToken?: string | null;
+  readonly eosToken?: string | null;
+  /** What `strftime_now` takes for now. */
+  readonly now?: Date;
+  /** Further variables of the template. */
+  readonly variables?: Readonly<Record<string, unknown>>;
+}
+
+export interface Rendered {
+  readonly text: string;
+  /** The text in stretches of the template and of the messages. */
+  readonly parts: readonly TextPart[];
+}
+
+const LONGEST_TEMPLATE = 2 ** 20;
+const BASE_STEPS = 500_000;
+const STEPS_PER_MESSAGE = 2_000;
+const BASE_CHARACTERS = 2 ** 20;
+/** Times that a message may come back in what a template makes. */
+const GROWTH = 16;
+const LONGEST_RANGE = 1_000_000;
+const reserved = [
+  'messages',
+  'tools',
+  'add_generation_prompt',
+  'continue_final_message',
+  'bos_token',
+  'eos_token',
+  'tokenize',
+];
+
+export class ChatTemplate {
+  readonly source: string;
+  readonly #program: readonly Statement[];
+
+  /** @throws TemplateError with line and column */
+  constructor(source: string) {
+    if (typeof source !== 'string' || source.trim() === '')
+      throw new TemplateError('InvalidTemplate', 'chat template: expected a text, found nothing');
+    if (source.length > LONGEST_TEMPLATE) {
+      throw new TemplateError(
+        'InvalidTemplate',
+        `chat template: expected at most ${LONGEST_TEMPLATE} characters, found ${source.length}`,
+      );
+    }
+    this.source = source;
+    try {
+      this.#program = parseTemplate(source);
+    } catch (error) {
+      if (error instanceof RangeError) throw templateError(source, 0, 'expected less nesting');
+      throw error;
+    }
+  }
+
+  /** @throws TemplateError, of code Raised in the template's own words where it refuses the messages; OptionError */
+  render(messages: readonly Message[], options: RenderOptions = {}): Rendered {
+    const { tools, addGenerationPrompt = false, continueFinalMessage = false, variables = {} } = options;
+    checkMessages(messages);
+    if (addGenerationPrompt && continueFinalMessage) {
+      throw new OptionError('continueFinalMessage', 'false where addGenerationPrompt is true', true);
+    }
+    const globals = new Map<string, Value>(functionsOf(options.now));
+    const given = this.#guarded(() => {
+      for (const [name, value] of Object.entries(variables)) {
+        if (reserved.includes(name)) throw new OptionError('variables', `without the reserved name ${name}`, value);
+        globals.set(name, fromData(value));
+      }
+      return { messages: fromData(continueFinalMessage ? marked(messages) : messages), tools: fromData(tools ?? null) };
+    });
+    globals.set('messages', given.messages);
+    globals.set('tools', given.tools);
+    globals.set('add_generation_prompt', addGenerationPrompt);
+    for (const [name, token] of [
+      ['bos_token', options.bosToken],
+      ['eos_token', options.eosToken],
+    ] as const) {
+      if (typeof token === 'string') globals.set(name, new Text(token));
+    }
+    const text = interpret(this.source, this.#program, globals, {
+      steps: BASE_STEPS + STEPS_PER_MESSAGE * messages.length,
+      characters: BASE_CHARACTERS + GROWTH * (charactersOf(messages) + charactersOf(tools) + charactersOf(variables)),
+    });
+    const whole = continueFinalMessage ? cutAtMark(text) : text;
+    return { text: whole.value, parts: whole.parts() };
+  }
+
+  #guarded<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (error instanceof Fault) throw new TemplateError('InvalidData', `chat template: ${error.message}`);
+      throw error;
+    }
+  }
+}
+
+function checkMessages(messages: readonly Message[]): void {
+  if (!Array.isArray(messages)) throw new OptionError('messages', 'an array of {role, content}', messages);
+  for (const [i, message] of messages.entries()) {
+    if (typeof message !== 'object' || message === null || typeof message.role !== 'string') {
+      throw new OptionError(`messages[${i}]`, 'an object with a role', message);
+    }
+  }
+}
+
+function charactersOf(data: unknown): number {
+  if (typeof data === 'string') return data.length;
+  if (typeof data !== 'object' || data === null) return 8;
+  let sum = 8;
+  for (const [key, value] of Object.entries(data)) sum += key.length + charactersOf(value);
+  return sum;
+}
+
+/** Stands behind the last message while it is rendered. The space at its end tells whether the template trims. */
+const END_MARK = '\u{f8a3}end of the last message\u{f8a3} ';
+
+/** The messages with the mark behind the last one. @throws OptionError */
+function marked(messages: readonly Message[]): readonly Message[] {
+  const last = messages.at(-1);
+  const content = last?.content;
+  if (typeof content === 'string') return [...messages.slice(0, -1), { ...last!, content: content + END_MARK }];
+  const at = Array.isArray(content) ? content.findLastIndex((part) => typeof part?.text === 'string') : -1;
+  if (at < 0) throw new OptionError('continueFinalMessage', 'false where the last message has no text', true);
+  const parts = (content as { text: string }[]).map((part, i) =>
+    i === at ? { ...part, text: part.text + END_MARK } : part,
+  );
+  return [...messages.slice(0, -1), { ...last!, content: parts }];
+}
+
+/** The text before the mark; without spaces at its end where the template trims messages. @throws TemplateError */
+function cutAtMark(text: Text): Text {
+  const found = text.value.lastIndexOf(END_MARK.trim());
+  if (found < 0) {
+    throw new TemplateError(
+      'InvalidTemplate',
+      'chat template: it leaves out or changes the last message, which cannot be continued',
+    );
+  }
+  const kept = text.slice(0, found);
+  return text.value.startsWith(END_MARK, found) ? kept : strip(kept, undefined, 'right');
+}
+
+function functionsOf(now: Date | undefined): [string, Callable][] {
+  return [
+    [
+      'raise_exception',
+      ({ positional: [message = null] }) => {
+        throw new Raised(toText(message).value);
+      },
+    ],
+    [
+      'strftime_now',
+      ({ positional: [format] }) => new Text(formatTime(textOf(format, 'the format').value, now ?? new Date())),
+    ],
+    [
+      'range',
+      ({ positional }) => {
+        const numbers = positional.map((value) => integerOf(value, 'a bound of range'));
+        const [start, stop, step] =
+          numbers.length > 1 ? [numbers[0]!, numbers[1]!, numbers[2] ?? 1] : [0, numbers[0] ?? 0, 1];
+        const length = step === 0 ? Number.NaN : Math.max(0, Math.ceil((stop - start) / step));
+        if (!(length <= LONGEST_RANGE)) throw new Fault(`expected a range of at most ${LONGEST_RANGE} numbers`);
+        return Array.from({ length }, (_, i) => start + i * step);
+      },
+    ],
+    ['namespace', (args) => filled(new Namespace(), args)],
+    ['dict', (args) => filled(new Dict(), args)],
+  ];
+}
+
+function filled(dict: Dict, args: Parameters<Callable>[0]): Dict {
+  const first = argument(args, 0, '');
+  if (first instanceof Dict) for (const [key, value] of first.entries.values()) dict.set(key, value);
+  else if (first !== undefined && !(first instanceof Undefined)) {
+    for (const pair of itemsOf(first)) dict.set(textOf(itemsOf(pair)[0], 'a key'), itemsOf(pair)[1] ?? null);
+  }
+  for (const [name, value] of args.named) dict.set(new Text(name), value);
+  return dict;
+}

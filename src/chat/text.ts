@@ -1,0 +1,74 @@
+/**
+ * Text that remembers which of its characters came from people: a template's own functions cut, join and trim it, and what
+ * they leave of a message is still known as such when the result is tokenized.
+ */
+
+import type { TextPart } from '../tokenizer/tokenizer.ts';
+
+export class Text {
+  readonly value: string;
+  /** Ascending starts and ends, in turns, of stretches that people wrote. */
+  readonly spans: readonly number[];
+
+  constructor(value: string, spans: readonly number[] = []) {
+    this.value = value;
+    this.spans = spans;
+  }
+
+  /** Text that people wrote. */
+  static foreign(value: string): Text {
+    return new Text(value, value === '' ? [] : [0, value.length]);
+  }
+
+  static join(texts: readonly Text[]): Text {
+    const spans: number[] = [];
+    let length = 0;
+    for (const { value, spans: inner } of texts) {
+      for (let i = 0; i < inner.length; i += 2) {
+        if (spans.at(-1) === inner[i]! + length) spans.pop();
+        else spans.push(inner[i]! + length);
+        spans.push(inner[i + 1]! + length);
+      }
+      length += value.length;
+    }
+    return new Text(texts.map(({ value }) => value).join(''), spans);
+  }
+
+  get length(): number {
+    return this.value.length;
+  }
+
+  /** Characters [start, end), both within the text. */
+  slice(start: number, end: number = this.length): Text {
+    if (start === 0 && end === this.length) return this;
+    const spans: number[] = [];
+    for (let i = 0; i < this.spans.length; i += 2) {
+      const from = Math.max(this.spans[i]!, start);
+      const to = Math.min(this.spans[i + 1]!, end);
+      if (from < to) spans.push(from - start, to - start);
+    }
+    return new Text(this.value.slice(start, end), spans);
+  }
+
+  /** Another spelling of it: wholly of people if a part was and the places have moved. */
+  respelled(value: string): Text {
+    if (this.spans.length === 0) return new Text(value);
+    return value.length === this.length ? new Text(value, this.spans) : Text.foreign(value);
+  }
+
+  /** The text in stretches; those that people wrote spell no control tokens. */
+  parts(): TextPart[] {
+    const parts: TextPart[] = [];
+    let at = 0;
+    const add = (end: number, parseSpecial: boolean): void => {
+      if (end > at) parts.push({ text: this.value.slice(at, end), parseSpecial });
+      at = end;
+    };
+    for (let i = 0; i < this.spans.length; i += 2) {
+      add(this.spans[i]!, true);
+      add(this.spans[i + 1]!, false);
+    }
+    add(this.length, true);
+    return parts;
+  }
+}
