@@ -53,10 +53,10 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
   };
 }
 
-/** The GGUF file of a folder that has no config.json. */
+/** The GGUF file of a folder, where weights with a config.json are not there too. */
 export async function findGguf(folder: FileFolder): Promise<string | undefined> {
   const names = await folder.list();
-  if (names.includes('config.json')) return undefined;
+  if (names.includes('config.json') && names.some((name) => name.endsWith('.safetensors'))) return undefined;
   const found = [...new Set(names.filter((name) => name.endsWith('.gguf')).map(firstPart))];
   if (found.length < 2) return found[0];
   const what = `expected one model, found ${found.slice(0, 10).join(', ')}: name one`;

@@ -1,11 +1,14 @@
 /** GGUF files of every kind through both backends, against transformers on the same weights; metadata that lie (B15, B17). */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
+import { openModel } from '../../src/engine/open.ts';
 import { ModelError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { memoryFolder } from '../../src/formats/bytes.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 import { openGguf } from '../../src/formats/gguf.ts';
 import type { GgufValue } from '../../src/formats/gguf-types.ts';
@@ -212,6 +215,24 @@ test('per-layer lists of one value, rope scaling and windows are read', async ()
     return plan.caches[0]!.window;
   };
   assert.deepEqual([await windowOf(9), await windowOf(0)], [9, undefined]);
+});
+
+test('a folder means its one GGUF file, unless it has other weights with a config.json', async () => {
+  const gguf = await readFile(`${folder}/llama-f32.gguf`);
+  const [text, nothing] = [new TextEncoder().encode('{}'), new Uint8Array(0)];
+  const filesOf = async (names: Record<string, Uint8Array>): Promise<readonly string[]> => {
+    const model = await openModel(memoryFolder('f', new Map(Object.entries(names))));
+    await model.close();
+    return model.files;
+  };
+  assert.deepEqual(await filesOf({ 'a.gguf': gguf }), ['a.gguf']);
+  assert.deepEqual(await filesOf({ 'a.gguf': gguf, 'config.json': text }), ['a.gguf']);
+  assert.deepEqual(await filesOf({ 'a.gguf': gguf, 'model.safetensors': nothing }), ['a.gguf']);
+  await assert.rejects(filesOf({ 'a.gguf': gguf, 'b.gguf': gguf }), { code: 'AmbiguousCheckpoint' });
+  const both = { 'a.gguf': gguf, 'config.json': text, 'model.safetensors': nothing };
+  await assert.rejects(filesOf(both), { code: 'HeaderTooSmall' });
+  await assert.rejects(filesOf({ 'config.json': text }), { code: 'NoCheckpoint' });
+  await assert.rejects(filesOf({}), { code: 'NoConfig' });
 });
 
 test('q, k and v in one tensor are the layers that they hold', async () => {
