@@ -171,14 +171,19 @@ interface Place {
   readonly expert?: string;
 }
 
-/** `blk.3.attn_q.weight` with the table's line for it: the Hugging Face name, in which only E is left to fill. */
+/**
+ * The Hugging Face name of `blk.3.attn_q.weight`, in which E is left to fill for tensors of all experts. Files of 2023 have
+ * a tensor for each expert: `blk.3.ffn_up.5.weight`.
+ */
 export function huggingFaceName(names: TensorNames, gguf: string): string | undefined {
   const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(gguf) ?? [];
   if (stem === undefined) return undefined;
   const layer = /^blk\.(\d+)\./.exec(stem)?.[1];
   const pattern = layer === undefined ? stem : stem.replace(`.${layer}.`, '.N.');
-  if (!Object.hasOwn(names, pattern)) return undefined;
-  return `${fill(names[pattern]!, { layer })}.${suffix}`;
+  if (Object.hasOwn(names, pattern)) return `${fill(names[pattern]!, { layer })}.${suffix}`;
+  const [, all, expert] = /^(.*)\.(\d+)$/s.exec(pattern) ?? [];
+  if (all === undefined || !Object.hasOwn(names, `${all}_exps`)) return undefined;
+  return fill(`${names[`${all}_exps`]!}.${suffix}`, { layer, expert });
 }
 
 export const fillExpert = (name: string, expert: number): string => fill(name, { expert: String(expert) });

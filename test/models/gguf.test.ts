@@ -235,6 +235,18 @@ test('a folder means its one GGUF file, unless it has other weights with a confi
   await assert.rejects(filesOf({}), { code: 'NoConfig' });
 });
 
+test('experts in tensors of their own, as files of 2023 have them', async () => {
+  const { plan } = await rebuilt('mixtral-f32.gguf', (_, tensors) => {
+    for (const [name, tensor] of [...tensors]) {
+      if (!name.endsWith('_exps.weight')) continue;
+      const [experts, ...shape] = (tensor as { shape: number[] }).shape;
+      tensors.delete(name);
+      for (let e = 0; e < experts!; e++) tensors.set(name.replace('_exps', `.${e}`), { dtype: 'F16', shape });
+    }
+  });
+  assert.equal(plan.weights.filter(({ storage }) => storage === 'f16').length, 2 * 4 * 3);
+});
+
 test('q, k and v in one tensor are the layers that they hold', async () => {
   const checkpoint = await openGguf(nodeFolder(folder), 'llama-f32.gguf');
   await checkpoint.close();
