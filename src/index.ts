@@ -1,6 +1,8 @@
 /** What every surrounding exports alike. */
 
 export { ChatTemplate, type Message, type RenderOptions } from './chat/template.ts';
+export type { ChatFormat, ChatPrompt } from './engine/chat.ts';
+export type { Conversation } from './engine/conversation.ts';
 export type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './engine/generate.ts';
 export type { GenerateOptions } from './engine/generation-options.ts';
 export { loadModel, type ModelSource } from './engine/load.ts';

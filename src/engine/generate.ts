@@ -17,6 +17,8 @@ export type FinishReason = 'stop' | 'length' | 'timeout';
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Tokens of the prompt that an earlier turn had computed; only in conversations. */
+  readonly cachedTokens?: number;
   /** Tokens guessed ahead, and those of them that were right; only where `speculate` asked for it. */
   readonly draftTokens?: number;
   readonly acceptedDraftTokens?: number;
@@ -72,8 +74,11 @@ class Run {
   readonly #stops: StopMatcher;
   readonly #lookup: PromptLookup;
   readonly #deadline: number;
+  /** Of a conversation: tokens that need not be computed again. */
+  readonly #cached: number | undefined;
 
-  constructor(model: Model, prompt: Prompt, settings: GenerateSettings, start: number) {
+  /** @param kept the sequence of a conversation, which outlives this run */
+  constructor(model: Model, prompt: Prompt, settings: GenerateSettings, start: number, kept?: Sequence) {
     this.#model = model;
     this.settings = settings;
     this.promptIds = model.encode(prompt);
@@ -85,7 +90,13 @@ class Run {
     this.#stops = new StopMatcher(settings.stop);
     this.#lookup = new PromptLookup(settings.speculate);
     this.#deadline = start + settings.timeout * 1000;
-    this.sequence = model.sequence(this.promptIds.length);
+    this.sequence = kept ?? model.sequence(this.promptIds.length);
+    if (kept) {
+      // The last token is computed in any case: its logits choose the first token of the answer.
+      this.#cached = this.prefilled = Math.min(kept.shared(this.promptIds), this.promptIds.length - 1);
+      kept.truncate(this.prefilled);
+      kept.expected = this.promptIds.length;
+    }
     if (settings.maxTokens === 0) this.finishReason = 'length';
   }
 
@@ -179,6 +190,7 @@ class Run {
       usage: {
         promptTokens: this.promptIds.length,
         completionTokens: this.tokenIds.length,
+        ...(this.#cached !== undefined && { cachedTokens: this.#cached }),
         ...(this.settings.speculate > 0 && {
           draftTokens: this.#lookup.proposed,
           acceptedDraftTokens: this.#lookup.accepted,
@@ -195,16 +207,17 @@ const settingsOf = (model: Model, options: GenerateOptions): GenerateSettings =>
 
 /**
  * An abort throws the signal's reason at the next forward; what came before has been yielded. Leaving the loop early frees
- * the sequence.
+ * the sequence, unless it is `kept` by a conversation.
  */
 export async function* generate(
   model: Model,
   prompt: Prompt,
   options: GenerateOptions,
+  kept?: Sequence,
 ): AsyncGenerator<GenerateEvent, void, undefined> {
   const settings = settingsOf(model, options);
   settings.signal?.throwIfAborted();
-  const run = new Run(model, prompt, settings, performance.now());
+  const run = new Run(model, prompt, settings, performance.now(), kept);
   try {
     let prefillMs = 0;
     while (run.finishReason === undefined) {
@@ -234,7 +247,7 @@ export async function* generate(
     if (rest) yield { type: 'token', id: run.tokenIds.at(-1) ?? -1, text: rest, logprob: 0 };
     yield { type: 'done', ...run.result() };
   } finally {
-    run.sequence.release();
+    if (!kept) run.sequence.release();
   }
 }
 

@@ -66,6 +66,14 @@ export class Sequence {
     return this.#tokens.splice(0);
   }
 
+  /** How many of `tokens`, from the first on, are those that have been computed. */
+  shared(tokens: readonly number[]): number {
+    const most = Math.min(tokens.length, this.#tokens.length);
+    let count = 0;
+    while (count < most && tokens[count] === this.#tokens[count]) count++;
+    return count;
+  }
+
   /** Cuts off all positions from `length` on, and what has been expected. */
   truncate(length: number): void {
     this.#tokens.length = Math.min(length, this.#tokens.length);

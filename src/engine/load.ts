@@ -3,11 +3,12 @@ import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
-import { OptionError } from '../errors.ts';
+import { LanewiseError, OptionError, TemplateError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
+import { readChatFormat } from './chat.ts';
 import { Model } from './model.ts';
 import { openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
@@ -40,6 +41,8 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
     const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden, origin });
     const contextLength = contextOf(description.config.contextLength, settings);
     const tokenizer = await tokenizerBeside(folder, files.metadata);
+    const chat = await readChatFormat(folder, files.metadata, tokenizer);
+    if (chat instanceof TemplateError) settings.onWarning?.(`${chat.message}; chats will not work`);
     const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * description.config.vocab))));
     const { onProgress, onWarning, signal, threads } = settings;
     const backendOptions: BackendOptions = {
@@ -56,13 +59,19 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
         ? await createReferenceBackend(backendOptions)
         : await createWasmBackend({ ...backendOptions, host, threads, onWarning });
     const generation = files.metadata ? undefined : await readJson(folder, 'generation_config.json');
-    const eosTokenIds = [...description.eosTokenIds, ...eosOf(generation)];
+    const endOfTurn = chat instanceof LanewiseError || !chat.eosToken ? undefined : tokenizer?.id(chat.eosToken);
+    const eosTokenIds = [
+      ...description.eosTokenIds,
+      ...eosOf(generation),
+      ...(endOfTurn === undefined ? [] : [endOfTurn]),
+    ];
     const close = (): Promise<void> => files.close();
     return new Model({
       name: files.metadata ? `${folder.name}/${files.files[0]}` : folder.name,
       description,
       backend,
       tokenizer,
+      chat,
       contextLength,
       eosTokenIds,
       quantize,

@@ -8,12 +8,14 @@ import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf } from '../profile/scopes.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type ChatFormat, type ChatPrompt, renderChat } from './chat.ts';
+import { Conversation } from './conversation.ts';
 import { type BatchResult, type GenerateEvent, generate, generateBatch } from './generate.ts';
 import type { GenerateOptions } from './generation-options.ts';
 import { KvCache, type Sequence } from './kv-cache.ts';
 
-/** Text, or the ids of its tokens. */
-export type Prompt = string | { readonly tokenIds: readonly number[] };
+/** Text, the ids of its tokens, or a conversation that the model's chat template puts into words. */
+export type Prompt = string | { readonly tokenIds: readonly number[] } | ChatPrompt;
 
 /** What a step says of one wanted row. */
 export interface StepLogits {
@@ -35,6 +37,8 @@ export interface ModelParts {
   readonly description: ModelDescription;
   readonly backend: Backend;
   readonly tokenizer: Tokenizer | undefined;
+  /** Or why there is none. */
+  readonly chat: ChatFormat | LanewiseError;
   readonly contextLength: number;
   readonly eosTokenIds: readonly number[];
   readonly quantize: string;
@@ -53,6 +57,7 @@ export class Model implements AsyncDisposable {
   /** Phases of the last forward, while `timing` is on or the log asks for them. */
   lastPhases: Phases | undefined;
   timing = false;
+  readonly #chat: ChatFormat | LanewiseError;
   readonly #backend: Backend;
   readonly #cache: KvCache;
   readonly #timer: ReturnType<typeof createScopeTimer>;
@@ -60,10 +65,21 @@ export class Model implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #disposed: Promise<void> | undefined;
 
-  constructor({ name, description, backend, tokenizer, contextLength, eosTokenIds, quantize, close }: ModelParts) {
+  constructor({
+    name,
+    description,
+    backend,
+    tokenizer,
+    chat,
+    contextLength,
+    eosTokenIds,
+    quantize,
+    close,
+  }: ModelParts) {
     this.name = name;
     this.description = description;
     this.tokenizer = tokenizer;
+    this.#chat = chat;
     this.contextLength = contextLength;
     this.eosTokenIds = new Set(eosTokenIds);
     this.quantize = quantize;
@@ -110,6 +126,18 @@ export class Model implements AsyncDisposable {
     return generate(this, prompt, options);
   }
 
+  /** A conversation that keeps what it has computed from turn to turn. */
+  conversation(): Conversation {
+    this.#alive();
+    return new Conversation(this);
+  }
+
+  /** The model's chat template. @throws LanewiseError NoChatTemplate, TemplateError */
+  get chatFormat(): ChatFormat {
+    if (this.#chat instanceof LanewiseError) throw this.#chat;
+    return this.#chat;
+  }
+
   /** Many prompts in shared forwards; results in their order, each as if it had run alone. */
   generateBatch(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<BatchResult[]> {
     this.#alive();
@@ -122,11 +150,14 @@ export class Model implements AsyncDisposable {
     return this.#cache.sequence(expected);
   }
 
-  /** Token ids of a prompt. @throws OptionError */
+  /** Token ids of a prompt. @throws OptionError, TemplateError, LanewiseError NoTokenizer, NoChatTemplate */
   encode(prompt: Prompt): number[] {
-    if (typeof prompt === 'string') {
+    if (typeof prompt === 'string' || 'messages' in prompt) {
       if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer.json: give token ids`);
-      return this.tokenizer.encode(prompt);
+      if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+      const template = prompt.template ?? this.chatFormat.template;
+      const tokens = this.#chat instanceof LanewiseError ? { bosToken: undefined, eosToken: undefined } : this.#chat;
+      return this.tokenizer.encodeParts(renderChat(tokens, template, prompt), { addSpecial: false });
     }
     const { vocab } = this.description.config;
     for (const id of prompt.tokenIds) {
