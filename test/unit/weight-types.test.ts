@@ -2,7 +2,11 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import test from 'node:test';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import type { CheckpointTensor } from '../../src/formats/checkpoint.ts';
+import { openGguf } from '../../src/formats/gguf.ts';
 import { ggmlTypeOf, ggmlTypes } from '../../src/formats/gguf-types.ts';
 import { quantizationError } from '../../src/quant/error.ts';
 import { type WeightTypeName, weightType, weightTypeOf, weightTypes } from '../../src/quant/ggml.ts';
@@ -59,6 +63,36 @@ test('searched scales bring the K types nearer to the values than the plain type
   assert.ok(noise('q5_k') > noise('q5_1') + 0.2, `${noise('q5_k')} dB, q5_1 ${noise('q5_1')} dB`);
   assert.ok(noise('q6_k') > noise('q5_k') + 5, `${noise('q6_k')} dB, q5_k ${noise('q5_k')} dB`);
 });
+
+for (const [name, file] of [
+  ['q4_k', 'q4_k_m'],
+  ['q5_k', 'q5_k_m'],
+  ['q6_k', 'q6_k'],
+] as const) {
+  test(`${name}: as near to a model's weights as the blocks that llama.cpp made of them`, async () => {
+    const folder = nodeFolder(fileURLToPath(new URL('../golden/gguf', import.meta.url)));
+    const [plain, theirs] = [
+      await openGguf(folder, 'llama-256-f16.gguf'),
+      await openGguf(folder, `llama-256-${file}.gguf`),
+    ];
+    const valuesOf = async (tensor: CheckpointTensor): Promise<Float32Array> => {
+      const bytes = new Uint8Array(tensor.byteLength);
+      await tensor.readInto(0, bytes);
+      return weightType(tensor.dtype)!.dequantize(bytes);
+    };
+    const { quantize, dequantize } = weightTypes[name];
+    const differences: number[] = [];
+    for (const [key, tensor] of theirs.tensors) {
+      if (tensor.dtype.toLowerCase() !== name) continue;
+      const values = await valuesOf(plain.tensors.get(key)!);
+      const ours = quantizationError(values, dequantize(quantize!(values)));
+      differences.push(ours.signalToNoise - quantizationError(values, await valuesOf(tensor)).signalToNoise);
+    }
+    await Promise.all([plain.close(), theirs.close()]);
+    assert.ok(differences.length > 10);
+    assert.ok(Math.min(...differences) > -0.2, `${Math.min(...differences)} dB`);
+  });
+}
 
 for (const name of ['q4_k', 'q5_k', 'q6_k'] as const) {
   const { quantize, dequantize, block } = weightTypes[name];
