@@ -19,10 +19,14 @@ export function fromBF16(upper: number): number {
 
 /** Values rounded to bf16: 2 bytes each, little-endian. */
 export function quantizeBF16(values: Float32Array): Uint8Array {
-  return new Uint8Array(Uint16Array.from(values, toBF16).buffer);
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < values.length; i++) out[i] = toBF16(values[i]!);
+  return new Uint8Array(out.buffer);
 }
 
 export function dequantizeBF16(bytes: Uint8Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => fromBF16(view.getUint16(2 * i, true)));
+  const words = new Uint32Array(bytes.length / 2);
+  for (let i = 0; i < words.length; i++) words[i] = view.getUint16(2 * i, true) << 16;
+  return new Float32Array(words.buffer);
 }

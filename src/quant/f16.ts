@@ -35,10 +35,18 @@ export function fromF16(half: number): number {
 
 /** Values rounded to f16: 2 bytes each, little-endian. */
 export function quantizeF16(values: Float32Array): Uint8Array {
-  return new Uint8Array(Uint16Array.from(values, toF16).buffer);
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < values.length; i++) out[i] = toF16(values[i]!);
+  return new Uint8Array(out.buffer);
 }
+
+/** The value of every half, made when it is first needed. */
+let table: Float32Array | undefined;
 
 export function dequantizeF16(bytes: Uint8Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => fromF16(view.getUint16(2 * i, true)));
+  table ??= Float32Array.from({ length: 2 ** 16 }, (_, half) => fromF16(half));
+  const out = new Float32Array(bytes.length / 2);
+  for (let i = 0; i < out.length; i++) out[i] = table[view.getUint16(2 * i, true)]!;
+  return out;
 }
