@@ -117,3 +117,12 @@ const byName = new Map(splittings.flatMap((splitting) => splitting.names.map((na
 export const splittingNames: readonly string[] = [...byName.keys()];
 
 export const splittingOf = (name: string): Splitting | undefined => byName.get(name);
+
+/** The pattern that ByteLevel of tokenizer.json has built in. */
+export const byteLevelPattern = gpt2;
+
+/** The name under which llama.cpp splits by these patterns; undefined where it has none. */
+export function splittingName(patterns: readonly string[], ignoreMerges: boolean): string | undefined {
+  const same = splittings.filter((s) => !s.marksSpaces && s.patterns.join('\n') === patterns.join('\n'));
+  return (same.find((s) => (s.ignoreMerges ?? false) === ignoreMerges) ?? same[0])?.names[0];
+}

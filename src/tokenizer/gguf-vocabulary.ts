@@ -4,6 +4,7 @@
  * the name of the pre-tokenizer.
  */
 import { ModelError } from '../errors.ts';
+import { byteLevelPattern, splittingName } from './gguf-patterns.ts';
 
 /** `tokenizer.ggml.token_type`. */
 export const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
@@ -34,14 +35,39 @@ interface AddedToken {
 /** Score of tokens that no merge makes. */
 const NEVER_MERGED = -1e6;
 
-/** Pre-tokenizers of llama.cpp, by what only their settings hold. */
-const pretokenizers: readonly (readonly [pre: string, mark: RegExp])[] = [
-  ['llama-bpe', /\\\\p\{N\}\{1,3\}/],
-  ['qwen2', /\|\\\\p\{N\}\|/],
-  ['falcon', /"Punctuation".*\[0-9\]\[0-9\]\[0-9\]/],
-  ['starcoder', /"Digits","individual_digits":true/],
-  ['gpt-2', /^\{"type":"ByteLevel"[^{}]*"use_regex":true[^{}]*\}$|^\{"type":"ByteLevel"(?![^{}]*use_regex)/],
-];
+/** Stands for what has no pattern of its own. */
+const PUNCTUATION = 'punctuation';
+
+/** Falcon's splitting, which llama.cpp has in other words. */
+const falcon = [PUNCTUATION, byteLevelPattern, '\\p{N}+', '[0-9][0-9][0-9]'].join('\n');
+
+/** The patterns of a pre-tokenizer, one after the other; undefined where it does what no pattern does. */
+function patternsOf(pretokenizer: Json): readonly string[] | undefined {
+  switch (pretokenizer.type) {
+    case 'Sequence': {
+      const parts = (pretokenizer.pretokenizers as Json[]).map(patternsOf);
+      return parts.every((part) => part !== undefined) ? parts.flat() : undefined;
+    }
+    case 'ByteLevel':
+      return pretokenizer.use_regex === false ? [] : [byteLevelPattern];
+    case 'Digits':
+      return [pretokenizer.individual_digits ? '\\p{N}' : '\\p{N}+'];
+    case 'Punctuation':
+      return [PUNCTUATION];
+    case 'Split': {
+      const { Regex: regex } = pretokenizer.pattern as { Regex?: string };
+      return regex === undefined ? undefined : [regex];
+    }
+    default:
+      return undefined;
+  }
+}
+
+function preOf(pretokenizer: unknown, ignoreMerges: boolean): string | undefined {
+  const patterns = patternsOf((pretokenizer ?? {}) as Json);
+  if (patterns === undefined) return undefined;
+  return patterns.join('\n') === falcon ? 'falcon' : splittingName(patterns, ignoreMerges);
+}
 
 /**
  * @param vocab tokens that the model has; those that the tokenizer lacks get names of their own
@@ -96,8 +122,7 @@ export function ggufVocabulary(
       addSpacePrefix: /"Prepend"|"prepend_scheme":"(first|always)"/.test(prefix),
     };
   }
-  const spelled = JSON.stringify(data.pre_tokenizer);
-  const pre = pretokenizers.find(([, mark]) => mark.test(spelled))?.[0];
+  const pre = preOf(data.pre_tokenizer, model.ignore_merges === true);
   if (pre === undefined)
     warnings.push('the pre-tokenizer has no name in llama.cpp: it will split text its default way');
   return { ...common, model: 'gpt2', pre: pre ?? 'default', merges };

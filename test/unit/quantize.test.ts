@@ -269,6 +269,18 @@ test('vocabularies: those of the golden GGUF files come out of tokenizer.json', 
       assert.equal(vocabulary.ids[role], value(`${role}_token_id`), `${tokenizer} ${role}`);
     }
   }
+  const preOf = async (name: string, change = (pretokenizer: unknown): unknown => pretokenizer): Promise<string> => {
+    const tokenizer = JSON.parse(await readFile(`${golden}/models/${name}/tokenizer.json`, 'utf8'));
+    tokenizer.pre_tokenizer = change(tokenizer.pre_tokenizer);
+    return ggufVocabulary(JSON.stringify(tokenizer), undefined, 2000).pre;
+  };
+  assert.equal(await preOf('llama3-rope-bf16'), 'llama3');
+  assert.equal(await preOf('qwen2'), 'qwen2');
+  assert.equal(await preOf('falcon-7b'), 'falcon');
+  const digits = { type: 'Digits', individual_digits: true };
+  const afterDigits = (first: unknown): unknown => ({ type: 'Sequence', pretokenizers: [digits, first] });
+  assert.equal(await preOf('gpt2-wide', afterDigits), 'starcoder');
+  assert.equal(await preOf('gpt2-wide', () => ({ type: 'Split', pattern: { Regex: 'x' } })), 'default');
   const wordPiece = JSON.stringify({ model: { type: 'WordPiece', vocab: {} } });
   assert.throws(() => ggufVocabulary(wordPiece, undefined, 10), { code: 'NotWritable' });
   const beyond = JSON.stringify({ model: { type: 'BPE', vocab: { a: 10 }, merges: [] } });
