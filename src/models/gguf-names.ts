@@ -151,21 +151,6 @@ export const falcon40Names: TensorNames = {
   'blk.N.attn_norm_2': 'transformer.h.N.ln_attn',
 };
 
-export const bertNames: TensorNames = {
-  token_embd: 'embeddings.word_embeddings',
-  position_embd: 'embeddings.position_embeddings',
-  token_types: 'embeddings.token_type_embeddings',
-  token_embd_norm: 'embeddings.LayerNorm',
-  'blk.N.attn_q': 'encoder.layer.N.attention.self.query',
-  'blk.N.attn_k': 'encoder.layer.N.attention.self.key',
-  'blk.N.attn_v': 'encoder.layer.N.attention.self.value',
-  'blk.N.attn_output': 'encoder.layer.N.attention.output.dense',
-  'blk.N.attn_output_norm': 'encoder.layer.N.attention.output.LayerNorm',
-  'blk.N.ffn_up': 'encoder.layer.N.intermediate.dense',
-  'blk.N.ffn_down': 'encoder.layer.N.output.dense',
-  'blk.N.layer_output_norm': 'encoder.layer.N.output.LayerNorm',
-};
-
 interface Place {
   readonly layer?: string;
   readonly expert?: string;
