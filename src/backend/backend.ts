@@ -6,6 +6,8 @@ import type { BlockStorage } from '../quant/storage.ts';
 export interface Batch {
   /** Token id of each row. [T] */
   readonly tokens: Int32Array;
+  /** Token type of each row, of models that know any; default: 0. [T] */
+  readonly types?: Int32Array;
   /** Position of each row in its sequence, from 0. [T] */
   readonly positions: Int32Array;
   /** Index into `pages` of each row's sequence. [T] */
@@ -123,9 +125,9 @@ export interface Backend {
   ensurePages(count: number): void;
   /** Runs the plan. Rejects when a thread fails; the cache content of the batch's rows is then undefined. */
   forward(batch: Batch): Promise<void>;
-  /** Logits of wanted row i of the last forward: a view valid until the next call. [vocab] */
-  logits(i: number): Float32Array;
-  /** What sampling needs to know of them. */
+  /** The last forward's logits of wanted row i, or an encoder's hidden state of row i: a view valid until the next call. */
+  output(i: number): Float32Array;
+  /** What sampling needs to know of logits. */
   summary(i: number): LogitsSummary;
   /** Copy of a tap of the last forward. [T, width] */
   tap(name: string): Float32Array;

@@ -200,7 +200,7 @@ export class Model implements AsyncDisposable {
         await this.#exclusive(async () => {
           await this.#run([{ sequence, tokens, wanted: 'all' }]);
           for (const [i] of tokens.entries())
-            out.get('logits')!.values.set(this.#backend.logits(i), (start + i) * config.vocab);
+            out.get('logits')!.values.set(this.#backend.output(i), (start + i) * config.vocab);
           for (const name of taps) out.get(name)!.values.set(this.#backend.tap(name), start * config.dim);
         });
       }
@@ -242,7 +242,7 @@ export class Model implements AsyncDisposable {
       if (sequence.logits.length < count * vocab) sequence.logits = new Float32Array(count * vocab);
       return Array.from({ length: count }, (_, i) => {
         const logits = sequence.logits.subarray(i * vocab, (i + 1) * vocab);
-        logits.set(this.#backend.logits(row));
+        logits.set(this.#backend.output(row));
         return { logits, summary: this.#backend.summary(row++) };
       });
     });

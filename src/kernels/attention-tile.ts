@@ -64,6 +64,8 @@ export interface TileShape {
   readonly cap?: number;
   /** Slopes per head: scores grow by alibi. */
   readonly alibi?: readonly number[];
+  /** Rows see what follows them too. */
+  readonly bidirectional?: boolean;
 }
 
 /** Byte offsets in the scratch area, for query t of a tile. */

@@ -1,9 +1,8 @@
 /**
- * out[t] = softmax(q[t] . K scale) V for each head: causal, over the row's own sequence, within a window. Some models
- * adjust the scores before the softmax (attention-scores.ts): kernels of their own.
+ * out[t] = softmax(q[t] . K scale) V for each head: over the row's own sequence, causal or bidirectional, within a window.
+ * Some models adjust the scores before the softmax (attention-scores.ts): kernels of their own.
  *
- * The pages (kv.ts) are visited from the first that the window reaches to the one of the row's position, with an online
- * softmax (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i
+ * The pages (kv.ts) are visited from the first to the last of which the row sees anything, with an online softmax (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i
  * of a run of rows is head i mod group of row i / group. Tiles go to the threads in turns; what is computed for one query
  * vector does not depend on the others of its tile, so neither tiles, threads, prompt chunks nor the batch show in the bits.
  */
@@ -59,7 +58,7 @@ import { recordLayout } from './record.ts';
 /**
  * q, out: rows of heads * headDim; rows: address of the row count; sequences, positions: i32 for each row, rows of one
  * sequence side by side with rising positions; tables, pageBase, pageStride: as in kv.ts; window: largest number of
- * positions a row sees, itself included, 0 for all; scale: bits of an f32.
+ * positions a row sees, itself included, 0 for all (bidirectional: an odd number, as many to each side); scale: bits of an f32.
  */
 export const attentionRecord = recordLayout(
   'q',
@@ -86,16 +85,20 @@ interface Parts {
   readonly weigh: Func;
 }
 
-/** tile(record, row, vector, kvHead): `queries` vectors from number `vector` on of the run that starts at `row`. */
+/**
+ * tile(record, row, vector, kvHead): `queries` vectors from number `vector` on of the run that starts at `row`; where rows see
+ * what follows them, also the end of that run.
+ */
 function tileFunc(
   module: Module,
   queries: number,
   shape: TileShape,
   { scores, adjust, slope, softmax, weigh }: Parts,
 ): Func {
-  const { headDim } = shape;
-  const f = module.func(`tile_${headDim}_${queries}`, ['i32', 'i32', 'i32', 'i32']);
+  const { headDim, bidirectional } = shape;
+  const f = module.func(`tile_${headDim}_${queries}`, Array(bidirectional ? 5 : 4).fill('i32'));
   const [record, row, vector, kvHead] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2), f.param('i32', 3)];
+  const runEnd = bidirectional ? f.param('i32', 4) : undefined;
   const [group, stride, offset, position] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [from, to, sequence, last] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [page, pageEnd, keys, visible] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
@@ -111,7 +114,8 @@ function tileFunc(
     const number = add(vector.get, constant(t));
     const head = add(multiply(kvHead.get, group.get), remainderUnsigned(number, group.get));
     const itsRow = add(row.get, divideUnsigned(number, group.get));
-    const first = add(subtract(position.get, word('window')), constant(1));
+    const side = shiftRight(word('window'), constant(1));
+    const first = runEnd ? subtract(position.get, side) : add(subtract(position.get, word('window')), constant(1));
     return [
       offset.set(add(multiply(itsRow, stride.get), multiply(head, constant(headDim * 4)))),
       position.set(element(word('positions'), itsRow)),
@@ -124,7 +128,13 @@ function tileFunc(
       when(word('window'), [
         storeI32(module.scratch, select(lessSigned(first, constant(0)), constant(0), first), at.first(t)),
       ]),
-      storeI32(module.scratch, position.get, at.last(t)),
+      ...(runEnd
+        ? [
+            last.set(element(word('positions'), subtract(runEnd.get, constant(1)))),
+            when(word('window'), [last.set(smaller(last.get, add(position.get, side)))]),
+            storeI32(module.scratch, last.get, at.last(t)),
+          ]
+        : [storeI32(module.scratch, position.get, at.last(t))]),
       ...(slope ? [storeF32(module.scratch, call<'f32'>(slope, head), at.slope(t))] : []),
       storeI32(module.scratch, add(word('out'), offset.get), at.out(t)),
     ];
@@ -152,8 +162,8 @@ function tileFunc(
     ...each(start),
     fillBytes(scratch(at.sum(0)), constant(0), constant(queries * padded(headDim) * 4)),
     sequence.set(element(word('sequences'), row.get)),
-    // Positions rise with the vectors' numbers.
-    last.set(position.get),
+    // Positions rise with the vectors' numbers, and so does what is seen.
+    ...(runEnd ? [] : [last.set(position.get)]),
     page.set(shiftRight(loadI32(module.scratch, at.first(0)), constant(Math.log2(PAGE)))),
     pageEnd.set(add(shiftRight(last.get, constant(Math.log2(PAGE))), constant(1))),
     repeat(
@@ -172,8 +182,8 @@ function tileFunc(
 }
 
 /** The name that `attentionKernel` exports. */
-export const attentionName = ({ headDim, cap, alibi }: TileShape): string =>
-  `attention_${headDim}${cap === undefined ? '' : `_cap_${cap}`}${alibi ? '_alibi' : ''}`;
+export const attentionName = ({ headDim, cap, alibi, bidirectional }: TileShape): string =>
+  `attention_${headDim}${cap === undefined ? '' : `_cap_${cap}`}${alibi ? '_alibi' : ''}${bidirectional ? '_bidirectional' : ''}`;
 
 /** Exports the step kernel `attentionName(shape)`, and its parts. */
 export function attentionKernel(module: Module, shape: TileShape): Func {
@@ -194,6 +204,7 @@ export function attentionKernel(module: Module, shape: TileShape): Func {
   const [rows, sequences, kvHeads, group] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [row, runEnd, vectors, kvHead] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [vector, size, turn, count] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const tileArguments = [record, row, vector, kvHead, ...(shape.bidirectional ? [runEnd] : [])].map(({ get }) => get);
   const word = (name: Word): I32 => attentionRecord.load(record, name);
   const sequenceOf = (index: Local<'i32'>): I32 => loadI32(add(sequences.get, shiftLeft(index.get, constant(2))));
   const tileCount = multiply(
@@ -228,9 +239,7 @@ export function attentionKernel(module: Module, shape: TileShape): Func {
             lessUnsigned(vector.get, vectors.get),
             when(equal(turn.get, thread.get), [
               count.set(smaller(size.get, subtract(vectors.get, vector.get))),
-              ...tiles.map((tile, t) =>
-                when(equal(count.get, constant(t + 1)), [call(tile, record.get, row.get, vector.get, kvHead.get)]),
-              ),
+              ...tiles.map((tile, t) => when(equal(count.get, constant(t + 1)), [call(tile, ...tileArguments)])),
             ]),
             turn.set(add(turn.get, constant(1))),
             when(equal(turn.get, threads.get), [turn.set(constant(0))]),

@@ -38,6 +38,10 @@ export interface ScoreOptions {
   /** Slopes, one per head. */
   readonly alibi?: readonly number[];
 }
+export interface AttentionOptions extends ScoreOptions {
+  /** Rows see what follows them too: all of a sequence goes through one forward. */
+  readonly bidirectional?: boolean;
+}
 /** The experts of a layer, without biases. */
 export interface Experts {
   readonly each: readonly { readonly gate: Linear; readonly up: Linear; readonly down: Linear }[];
@@ -100,6 +104,11 @@ export class PlanBuilder {
     this.#step({ op: 'embed', table: table.id, index: 'position', scale: 1, add: true, out: x.id });
   }
 
+  /** x += rows of a table of token types. */
+  addTypes(x: Rows, table: Weight): void {
+    this.#step({ op: 'embed', table: table.id, index: 'type', scale: 1, add: true, out: x.id });
+  }
+
   /** @param norm undefined: values are only divided by their size */
   rmsNorm(x: Rows, norm: Norm | undefined, eps: number, groups = 1): Rows {
     const out = this.#like('normed', x);
@@ -131,7 +140,7 @@ export class PlanBuilder {
   }
 
   /** Appends this forward's keys and values to the cache, then lets every row attend. [T, heads * headDim] */
-  attention(q: Rows, k: Rows, v: Rows, cache: CacheId, heads: number, scale: number, options?: ScoreOptions): Rows {
+  attention(q: Rows, k: Rows, v: Rows, cache: CacheId, heads: number, scale: number, options?: AttentionOptions): Rows {
     this.append(cache, k, v);
     return this.attend(q, cache, heads, scale, options);
   }
@@ -141,7 +150,7 @@ export class PlanBuilder {
   }
 
   /** Lets every row attend to what has been appended, by whatever layer. [T, heads * headDim] */
-  attend(q: Rows, cache: CacheId, heads: number, scale: number, options: ScoreOptions = {}): Rows {
+  attend(q: Rows, cache: CacheId, heads: number, scale: number, options: AttentionOptions = {}): Rows {
     const out = this.#like('attended', q);
     this.#step({ op: 'attention', q: q.id, cache, heads, scale, ...options, out: out.id });
     return out;
@@ -207,19 +216,22 @@ export class PlanBuilder {
     this.#step({ op: 'tap', name, x: x.id, out: out.id });
   }
 
-  /** The finished plan. `weights` in the order of their ids. */
+  /** The finished plan of a decoder. `weights` in the order of their ids. */
   finish(logits: Rows, weights: readonly PlannedWeight[]): Plan {
     const summary = this.#buffer('summary', 2 * Math.ceil(logits.width / SUMMARY_CHUNK), 'wanted');
     this.scope('projection', () => this.#step({ op: 'summarize', x: logits.id, out: summary.id }));
+    return { ...this.finishEncoder(logits, weights), summary: summary.id };
+  }
+
+  /** The finished plan of an encoder. @param output its last hidden state [T, dim] */
+  finishEncoder(output: Rows, weights: readonly PlannedWeight[]): Plan {
     return {
       buffers: this.#buffers,
       weights,
       caches: this.#caches,
       ropes: this.#ropes,
       steps: this.#steps,
-      logits: logits.id,
-      summary: summary.id,
-      vocab: logits.width,
+      output: output.id,
     };
   }
 

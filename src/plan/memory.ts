@@ -69,7 +69,7 @@ interface Interval {
 
 const none: ReadonlySet<BufferId> = new Set();
 
-/** First fit in the order of first use. Logits and taps live to the end, `lasting` buffers all the time. */
+/** First fit in the order of first use. Output and taps live to the end, `lasting` buffers all the time. */
 export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number, lasting = none): BufferLayout {
   const intervals = new Map<BufferId, Interval>();
   for (const [index, step] of plan.steps.entries()) {
@@ -79,7 +79,7 @@ export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number, la
       const whole = lasting.has(id);
       const first = whole ? 0 : index;
       const interval = intervals.get(id) ?? { id, bytes: Math.ceil(bytes / ALIGN) * ALIGN, first, last: index };
-      const kept = whole || id === plan.logits || id === plan.summary || (step.op === 'tap' && step.out === id);
+      const kept = whole || id === plan.output || id === plan.summary || (step.op === 'tap' && step.out === id);
       interval.last = kept ? plan.steps.length : index;
       intervals.set(id, interval);
     }

@@ -53,7 +53,7 @@ function describe(plan: Plan, step: Step, all: string, wanted: string): { text: 
       return { text: `cache ${step.cache} <- ${buffer(step.k)}, ${buffer(step.v)}`, bytes: 0 };
     case 'attention': {
       const { kvHeads, headDim, window } = plan.caches[step.cache]!;
-      const sees = window === undefined ? '' : ` window ${window}`;
+      const sees = `${step.bidirectional ? ' bidirectional' : ''}${window === undefined ? '' : ` window ${window}`}`;
       const scores = `${step.cap === undefined ? '' : ` cap ${step.cap}`}${step.alibi ? ' alibi' : ''}`;
       return {
         text: `${buffer(step.q)} cache ${step.cache}: ${step.heads}/${kvHeads} heads of ${headDim}${sees}${scores} -> ${buffer(step.out)}`,

@@ -23,7 +23,7 @@ export interface RowBuffer {
 export interface KvCacheSpec {
   readonly kvHeads: number;
   readonly headDim: number;
-  /** Largest number of keys a token sees, itself included; undefined: all. */
+  /** Largest number of keys a token sees, itself included; undefined: all. Odd where attention is bidirectional. */
   readonly window?: number;
 }
 
@@ -87,10 +87,10 @@ export interface ExpertBuffers {
 /** `out` and inputs are buffers with equal row counts unless said otherwise. */
 export type Step = { readonly scope: string } & (
   | {
-      /** out[t] (+)= table[index(t)] * scale. */
+      /** out[t] (+)= table[index(t)] * scale. Types: of BERT's tokens, which say the text of a pair. */
       readonly op: 'embed';
       readonly table: WeightId;
-      readonly index: 'token' | 'position';
+      readonly index: 'token' | 'position' | 'type';
       readonly scale: number;
       readonly add: boolean;
       readonly out: BufferId;
@@ -157,8 +157,10 @@ export type Step = { readonly scope: string } & (
     }
   | {
       /**
-       * out[t] = softmax(scores) V per head, causal, over the row's own sequence, within the cache's window. A score is
-       * s = q[t] . k[p] * scale, then cap * tanh(s / cap) or s + alibi(head, p) * scale where these are given.
+       * out[t] = softmax(scores) V per head, over the row's own sequence, within the cache's window. A score is
+       * s = q[t] . k[p] * scale, then cap * tanh(s / cap) or s + alibi(head, p) * scale where these are given. A row sees
+       * positions up to its own or, bidirectional, up to the last of its sequence in this forward; the window then reaches
+       * equally far to both sides.
        */
       readonly op: 'attention';
       readonly q: BufferId;
@@ -168,6 +170,7 @@ export type Step = { readonly scope: string } & (
       readonly cap?: number;
       /** Per head its slope: alibi(head, p) = slope * p, all three rounded to bf16. */
       readonly alibi?: readonly number[];
+      readonly bidirectional?: boolean;
       readonly out: BufferId;
     }
   | {
@@ -232,9 +235,8 @@ export interface Plan {
   readonly caches: readonly KvCacheSpec[];
   readonly ropes: readonly RopeTable[];
   readonly steps: readonly Step[];
-  /** Buffer of the logits, rows 'wanted'. */
-  readonly logits: BufferId;
-  /** Buffer of what 'summarize' says of them. */
-  readonly summary: BufferId;
-  readonly vocab: number;
+  /** Logits, rows 'wanted'; of an encoder the last hidden state, rows 'all'. */
+  readonly output: BufferId;
+  /** What 'summarize' says of logits. */
+  readonly summary?: BufferId;
 }

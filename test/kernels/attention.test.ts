@@ -15,6 +15,7 @@ interface Shape {
   readonly cap?: number;
   /** Slopes per head. */
   readonly alibi?: readonly number[];
+  readonly bidirectional?: boolean;
 }
 
 /** One sequence: its rows from position 0, row-major. */
@@ -41,16 +42,18 @@ function sequence({ heads, kvHeads, headDim }: Shape, length: number, seed: numb
 
 /** Every row's result, and for each value what its rounding errors scale with. */
 function definition(shape: Shape, { length, q, k, v }: Sequence) {
-  const { heads, kvHeads, headDim, window, cap, alibi } = shape;
+  const { heads, kvHeads, headDim, window, cap, alibi, bidirectional } = shape;
   const [out, size] = [new Float64Array(q.length), new Float64Array(q.length)];
   for (let t = 0; t < length; t++) {
-    const first = window ? Math.max(0, t - window + 1) : 0;
+    const [before, behind] = bidirectional ? [(window - 1) / 2, (window - 1) / 2] : [window - 1, 0];
+    const first = window ? Math.max(0, t - before) : 0;
+    const last = window || !bidirectional ? Math.min(length - 1, t + behind) : length - 1;
     for (let head = 0; head < heads; head++) {
       const kvAt = (p: number): number => (p * kvHeads + Math.floor((head * kvHeads) / heads)) * headDim;
       const at = (t * heads + head) * headDim;
       const scores: number[] = [];
       let magnitude = 0;
-      for (let p = first; p <= t; p++) {
+      for (let p = first; p <= last; p++) {
         let [sum, absolute] = [0, 0];
         for (let d = 0; d < headDim; d++) {
           const product = q[at + d]! * k[kvAt(p) + d]!;
@@ -75,7 +78,7 @@ function definition(shape: Shape, { length, q, k, v }: Sequence) {
         out[at + d] = sum;
         // An error e of a score is one of e relative to its weight; sums over headDim and over a page round as often as
         // they have terms, and there is one correction per page.
-        const roundings = 2 * magnitude * headDim + PAGE + t / PAGE + 20;
+        const roundings = 2 * magnitude * headDim + PAGE + last / PAGE + 20;
         size[at + d] = roundings * 2 ** -24 * absolute;
       }
     }
@@ -163,10 +166,16 @@ const shapes: readonly Shape[] = [
   { heads: 4, kvHeads: 2, headDim: 24, window: 8, cap: 1.5 },
   { heads: 3, kvHeads: 3, headDim: 8, window: 0, alibi: [0.5, 0.011, 2 ** -0.5] },
 ];
+const bidirectional: readonly Shape[] = [
+  { heads: 4, kvHeads: 4, headDim: 16, window: 0, bidirectional: true },
+  { heads: 6, kvHeads: 2, headDim: 20, window: 1, bidirectional: true },
+  { heads: 2, kvHeads: 2, headDim: 64, window: 9, bidirectional: true },
+  { heads: 3, kvHeads: 1, headDim: 8, window: 129, bidirectional: true },
+];
 const nameOf = (shape: Shape): string => JSON.stringify(shape);
 
 test('attention is what its definition says, for head dimensions, groups and windows of all kinds', () => {
-  for (const shape of shapes) {
+  for (const shape of [...shapes, ...bidirectional]) {
     for (const length of [1, 63, 64, 65, 150]) {
       const rows = sequence(shape, length, length);
       const { out, size } = definition(shape, rows);
@@ -222,6 +231,23 @@ test('sequences in one batch have the bits they have alone', () => {
     const together = bench.forward([part(0, a, 60, 90), part(1, b, 0, 33), part(2, c, 65, 66)], 2);
     const expected = [alone[0]!.slice(60 * width), alone[1]!, alone[2]!.slice(65 * width)].flatMap((x) => [...x]);
     assertSameBits(together, Float32Array.from(expected), nameOf(shape));
+  }
+});
+
+test('bidirectional: threads, widths of code and other sequences in the batch do not show', () => {
+  for (const shape of bidirectional) {
+    const rows = [1, 70, 135, 64].map((length, i) => sequence(shape, length, 31 + i));
+    const alone = rows.flatMap((one) => [...new Bench(shape).run(one, one.length)]);
+    for (const [threads, wide] of [
+      [1, true],
+      [2, false],
+      [3, true],
+      [8, true],
+    ] as const) {
+      const bench = new Bench(shape, wide);
+      const parts = rows.map((one) => ({ id: bench.open(3), rows: one, from: 0, to: one.length }));
+      assertSameBits(bench.forward(parts, threads), Float32Array.from(alone), `${nameOf(shape)}, ${threads} threads`);
+    }
   }
 });
 

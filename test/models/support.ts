@@ -125,7 +125,7 @@ export class Runner {
       const sequences = new Int32Array(tokens.length);
       await this.backend.forward({ tokens, positions, sequences, pages, wanted: rows, lengths: Int32Array.of(length) });
       for (const step of this.model.plan.steps) if (step.op === 'tap') keep(step.name, this.backend.tap(step.name));
-      for (const row of rows) keep('logits', this.backend.logits(row).slice());
+      for (const row of rows) keep('logits', this.backend.output(row).slice());
     }
     return new Map([...parts].map(([name, list]) => [name, join(list)]));
   }

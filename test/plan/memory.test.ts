@@ -13,7 +13,7 @@ for (const name of shapeNames) {
       const { offsets, byteLength } = layoutBuffers(plan, maxRows, maxWanted);
       const lives = plan.buffers.map(({ width, rows }, id) => {
         const uses = plan.steps.flatMap((step, index) => (buffersOf(step).includes(id) ? [index] : []));
-        const kept = id === plan.logits || plan.steps.some((step) => step.op === 'tap' && step.out === id);
+        const kept = id === plan.output || plan.steps.some((step) => step.op === 'tap' && step.out === id);
         const last = kept ? plan.steps.length : Math.max(...uses);
         const bytes = rowBytes(width) * (rows === 'wanted' ? maxWanted : maxRows);
         return { start: offsets[id]!, end: offsets[id]! + bytes, first: Math.min(...uses), last };

@@ -1,7 +1,7 @@
 /** The slow backend that defines what a plan means. Every kernel and every architecture is tested against it. */
 
 import { LanewiseError } from '../../errors.ts';
-import { type Plan, type PlannedWeight, sourceRow } from '../../plan/step.ts';
+import { type BufferId, type Plan, type PlannedWeight, sourceRow } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
 import { isBlockStorage } from '../../quant/storage.ts';
 import {
@@ -124,13 +124,17 @@ class ReferenceBackend implements Backend {
     }
   }
 
-  logits(i: number): Float32Array {
-    return this.#buffers[this.#plan.logits]!.subarray(i * this.#plan.vocab, (i + 1) * this.#plan.vocab);
+  output(i: number): Float32Array {
+    return this.#resultRow(this.#plan.output, i);
   }
 
   summary(i: number): LogitsSummary {
-    const { width } = this.#plan.buffers[this.#plan.summary]!;
-    return combineSummary(this.#buffers[this.#plan.summary]!.subarray(i * width, (i + 1) * width));
+    return combineSummary(this.#resultRow(this.#plan.summary!, i));
+  }
+
+  #resultRow(buffer: BufferId, i: number): Float32Array {
+    const { width } = this.#plan.buffers[buffer]!;
+    return this.#buffers[buffer]!.subarray(i * width, (i + 1) * width);
   }
 
   tap(name: string): Float32Array {

@@ -97,7 +97,8 @@ function rowsOf(state: State, buffer: number): Float32Array[] {
 
 function embed({ table, index, scale, add, out }: Case<'embed'>, state: State): void {
   const { values } = state.weights[table]!;
-  const indices = index === 'token' ? state.batch.tokens : state.batch.positions;
+  const { tokens, positions, types = new Int32Array(tokens.length) } = state.batch;
+  const indices = { token: tokens, position: positions, type: types }[index];
   for (const [t, row] of rowsOf(state, out).entries()) {
     const from = indices[t]! * row.length;
     for (let i = 0; i < row.length; i++) {
@@ -199,15 +200,17 @@ function appendKv({ cache, k, v }: Case<'appendKv'>, { plan, batch, buffers, cac
   }
 }
 
-function attention({ q, cache, heads, scale, cap, alibi, out }: Case<'attention'>, state: State): void {
+function attention({ q, cache, heads, scale, cap, alibi, bidirectional, out }: Case<'attention'>, state: State): void {
   const { batch, plan, caches } = state;
   const spec = plan.caches[cache]!;
+  const ends = lastPositions(batch);
   const results = rowsOf(state, out);
   for (const [t, query] of rowsOf(state, q).entries()) {
     const position = batch.positions[t]!;
-    const first = firstVisible(spec, position);
-    const pages = batch.pages[batch.sequences[t]!]!;
-    const entries = Array.from({ length: position - first + 1 }, (_, i) => caches[cache]!.at(pages, first + i));
+    const sequence = batch.sequences[t]!;
+    const [first, last] = bidirectional ? visibleAround(spec, position, ends[sequence]!) : visible(spec, position);
+    const pages = batch.pages[sequence]!;
+    const entries = Array.from({ length: last - first + 1 }, (_, i) => caches[cache]!.at(pages, first + i));
     for (let h = 0; h < heads; h++) {
       const at = Math.floor((h * spec.kvHeads) / heads) * spec.headDim;
       const scores = entries.map(({ k }, i) => {
@@ -228,9 +231,25 @@ function attention({ q, cache, heads, scale, cap, alibi, out }: Case<'attention'
 
 const roundToBf16 = (x: number): number => fromBF16(toBF16(x));
 
-/** A window of W lets a token see W keys, itself included. */
-const firstVisible = ({ window }: KvCacheSpec, position: number): number =>
-  window === undefined ? 0 : Math.max(0, position - window + 1);
+/** A window of W lets a token see W keys, itself included. The first and the last. */
+const visible = ({ window }: KvCacheSpec, position: number): [number, number] => [
+  window === undefined ? 0 : Math.max(0, position - window + 1),
+  position,
+];
+
+/** W keys with as many behind the token as in front of it. @param end last position of the sequence */
+function visibleAround({ window }: KvCacheSpec, position: number, end: number): [number, number] {
+  if (window === undefined) return [0, end];
+  const side = (window - 1) / 2;
+  return [Math.max(0, position - side), Math.min(end, position + side)];
+}
+
+/** Of each sequence, the position of its last row. */
+function lastPositions({ pages, positions, sequences }: Batch): Int32Array {
+  const last = new Int32Array(pages.length);
+  for (const [row, sequence] of sequences.entries()) last[sequence] = positions[row]!;
+  return last;
+}
 
 function dot(a: Float32Array, aStart: number, b: Float32Array, bStart: number, length: number): number {
   let sum = 0;

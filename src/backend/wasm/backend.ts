@@ -227,12 +227,12 @@ export class WasmBackend implements Backend {
     if (this.timing !== 'off') this.#times = times;
   }
 
-  logits(i: number): Float32Array {
-    return this.#resultRow(this.#plan.logits, i);
+  output(i: number): Float32Array {
+    return this.#resultRow(this.#plan.output, i);
   }
 
   summary(i: number): LogitsSummary {
-    return combineSummary(this.#resultRow(this.#plan.summary, i));
+    return combineSummary(this.#resultRow(this.#plan.summary!, i));
   }
 
   /** Row i of a buffer that the plan's last segment wrote. */
@@ -261,7 +261,7 @@ export class WasmBackend implements Backend {
     await this.#pool.stop();
   }
 
-  #checkBatch({ tokens, positions, sequences, pages, wanted }: Batch): void {
+  #checkBatch({ tokens, types, positions, sequences, pages, wanted }: Batch): void {
     const fail = (what: string): never => {
       throw new LanewiseError('InvalidBatch', what);
     };
@@ -270,18 +270,20 @@ export class WasmBackend implements Backend {
     if (wanted.length > this.maxWanted) fail(`at most ${this.maxWanted} rows of logits, got ${wanted.length}`);
     if (pages.reduce((sum, table) => sum + table.length, 0) > TABLE_ENTRIES)
       fail(`more than ${TABLE_ENTRIES} page table entries`);
-    const rowsOf = (index: 'token' | 'position'): number =>
+    const rowsOf = (index: 'token' | 'position' | 'type'): number =>
       this.#plan.steps.reduce(
         (least, s) =>
           s.op === 'embed' && s.index === index ? Math.min(least, this.#plan.weights[s.table]!.shape[0]!) : least,
         Number.POSITIVE_INFINITY,
       );
-    const [vocab, context] = [rowsOf('token'), rowsOf('position')];
+    const [vocab, context, kinds] = [rowsOf('token'), rowsOf('position'), rowsOf('type')];
     for (let row = 0; row < tokens.length; row++) {
       if (!(tokens[row]! >= 0 && tokens[row]! < vocab))
         fail(`token id ${tokens[row]} of row ${row}: ids are 0 to ${vocab - 1}`);
       if (!(positions[row]! >= 0 && positions[row]! < context))
         fail(`position ${positions[row]} of row ${row} is beyond ${context}`);
+      if (types && !(types[row]! >= 0 && types[row]! < kinds))
+        fail(`token type ${types[row]} of row ${row}: types are 0 to ${kinds - 1}`);
       if (pages[sequences[row]!]?.[Math.floor(positions[row]! / PAGE)] === undefined)
         fail(`row ${row} has no cache page`);
     }
@@ -304,7 +306,7 @@ export class WasmBackend implements Backend {
   }
 
   #writeBatch(batch: Batch, { map, memory }: Shelf): void {
-    const { tokens, positions, sequences, pages, wanted } = batch;
+    const { tokens, types, positions, sequences, pages, wanted } = batch;
     const count = tokens.length;
     const settings = memory.i32(controlAddress, control.bytes / 4);
     settings[control.rows / 4] = count;
@@ -312,6 +314,8 @@ export class WasmBackend implements Backend {
     settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
     settings[control.timing / 4] = timings[this.timing];
     memory.i32(map.tokens, count).set(tokens);
+    if (types) memory.i32(map.types, count).set(types);
+    else memory.i32(map.types, count).fill(0);
     memory.i32(map.positions, count).set(positions);
     memory.i32(map.sequences, count).set(sequences);
     memory.i32(map.wanted, wanted.length).set(wanted);

@@ -120,7 +120,7 @@ class Lowering extends Ground {
       table: at,
       out: this.at(out),
       rows: this.rows(out),
-      indices: index === 'token' ? this.map.tokens : this.map.positions,
+      indices: { token: this.map.tokens, position: this.map.positions, type: this.map.types }[index],
       width: shape[1]!,
       scale: bitsOf(scale),
     });
@@ -194,9 +194,9 @@ class Lowering extends Ground {
     };
   }
 
-  #attention({ q, cache, heads, scale, cap, alibi, out }: Case<'attention'>): Part {
+  #attention({ q, cache, heads, scale, cap, alibi, bidirectional, out }: Case<'attention'>): Part {
     const { kvHeads, headDim, window = 0 } = this.plan.caches[cache]!;
-    const shape = { headDim, wide: this.choice.wide, cap, alibi };
+    const shape = { headDim, wide: this.choice.wide, cap, alibi, bidirectional };
     const kernel = this.kernels.index(attentionName(shape), 'attention', (m) => attentionKernel(m, shape));
     const words = attentionRecord.words({
       ...this.#pages(cache),

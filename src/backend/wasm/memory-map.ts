@@ -95,6 +95,7 @@ export interface MemoryMap {
   readonly maxWanted: number;
   /** i32 per row. */
   readonly tokens: number;
+  readonly types: number;
   readonly positions: number;
   readonly sequences: number;
   /** 0, 1, 2 ...: index of each row in the rope rows. */
@@ -144,6 +145,7 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     maxRows,
     maxWanted,
     tokens: perRow('tokens'),
+    types: perRow('token types'),
     positions: perRow('positions'),
     sequences: perRow('sequences'),
     rowNumbers: perRow('row numbers'),

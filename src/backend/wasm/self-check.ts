@@ -130,7 +130,7 @@ async function logitsOf(backend: Backend): Promise<Float32Array> {
     pages: [Int32Array.of(0)],
     wanted: rows,
   });
-  const logits = [...rows].map((row) => backend.logits(row).slice());
+  const logits = [...rows].map((row) => backend.output(row).slice());
   await backend.dispose();
   return Float32Array.from(logits.flatMap((row) => [...row]));
 }
