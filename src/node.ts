@@ -1,11 +1,13 @@
 /** Lanewise for Node. */
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { q8Layout } from './backend/wasm/choice.ts';
 import { nodeHost } from './backend/wasm/host-node.ts';
 import { chooseKernels } from './backend/wasm/probe.ts';
 import { measureRoofs, type Roofs } from './backend/wasm/roof.ts';
+import { ChatTemplate } from './chat/template.ts';
+import { type ChatFormat, openChatFormat } from './engine/chat.ts';
 import {
   type ConvertedTensor,
   convertedBytes,
@@ -129,6 +131,18 @@ export async function openTokenizer(path: string = embeddedModel): Promise<Token
   if (!status) throw new ModelError('NoModel', `${path}: expected a tokenizer or a model, found nothing there`);
   if (status.isDirectory()) return openTokenizerIn(nodeFolder(full));
   return openTokenizerIn(nodeFolder(dirname(full)), basename(full));
+}
+
+/**
+ * The chat template of a model, without its weights: of a folder, a .gguf file, or a .jinja file itself.
+ * @throws ModelError, TemplateError, FormatError
+ */
+export async function openChatTemplate(path: string = embeddedModel): Promise<ChatFormat> {
+  if (path.endsWith('.jinja')) {
+    return { template: new ChatTemplate(await readFile(path, 'utf8')), bosToken: undefined, eosToken: undefined };
+  }
+  const { folder, file } = await locate(path);
+  return openChatFormat(folder, file);
 }
 
 /** @throws ModelError where there is no such folder or file */

@@ -1,20 +1,24 @@
 /** `lanewise generate`: text on stdout, everything else on stderr. */
-import { readFile } from 'node:fs/promises';
 import type { GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model, Prompt } from '../engine/model.ts';
+import type { LoadOptions } from '../engine/options.ts';
 import { load } from '../node.ts';
 import { createProgress } from '../profile/progress.ts';
 import { renderStepTable } from '../profile/step-table.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
-import { inFlags, numberOf, print, reportingLoad, say, tokenIdsOf, UsageError } from './terminal.ts';
+import { type PromptFlags, readPrompts } from './prompts.ts';
+import { inFlags, numberOf, print, reportingLoad, say, UsageError } from './terminal.ts';
 
 /** Option texts as the parser gives them. */
-export interface GenerateFlags {
+export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
   safetensors?: string;
-  prompt?: string;
-  tokenIds?: string;
-  batchFile?: string;
+  stream?: boolean;
+  json?: boolean;
+  timings?: boolean;
+}
+
+export interface SamplingFlags {
   maxTokens?: string;
   temperature?: string;
   topK?: string;
@@ -25,19 +29,20 @@ export interface GenerateFlags {
   frequencyPenalty?: string;
   seed?: string;
   stop?: string[];
-  contextLength?: string;
   timeout?: string;
   ignoreEos?: boolean;
   speculate?: string;
+}
+
+export interface LoadFlags {
+  contextLength?: string;
   threads?: string;
   quantize?: string;
   backend?: string;
-  stream?: boolean;
-  json?: boolean;
-  timings?: boolean;
 }
 
-const numbers = [
+/** Options that are numbers, by their names in the library. */
+export const numbers = [
   'maxTokens',
   'temperature',
   'topK',
@@ -61,24 +66,14 @@ export async function generateCommand(positional: string | undefined, flags: Gen
 }
 
 async function run(positional: string | undefined, flags: GenerateFlags): Promise<number> {
-  const options: GenerateOptions = { stop: flags.stop, ignoreEos: flags.ignoreEos, temperature: 0.8 };
-  for (const name of numbers) {
-    const value = numberOf(`--${name}`, flags[name]);
-    if (value !== undefined) options[name] = value;
-  }
+  const options = generateOptions(flags);
   const settings = validateGenerate(options);
   const prompts = await readPrompts(flags);
   const batch = flags.batchFile !== undefined;
   if (batch && flags.stream === true) throw new UsageError('--stream is not supported with --batch-file');
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
-  const loading = reportingLoad({
-    quantize: flags.quantize,
-    threads: numberOf('--threads', flags.threads),
-    contextLength: numberOf('--context-length', flags.contextLength),
-    backend: flags.backend as 'wasm' | undefined,
-    signal: interrupt.signal,
-  });
+  const loading = reportingLoad(loadOptions(flags, interrupt.signal));
   const path = await modelPath(positional, flags.safetensors);
   let model: Model;
   try {
@@ -98,45 +93,23 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   return await runOne(held, prompts[0]!, generation, flags, interrupt.signal);
 }
 
-async function readPrompts({ prompt, tokenIds, batchFile }: GenerateFlags): Promise<Prompt[]> {
-  const given = [prompt, tokenIds, batchFile].filter((value) => value !== undefined).length;
-  if (given > 1) throw new UsageError('give one of --prompt, --token-ids and --batch-file');
-  if (prompt !== undefined) {
-    if (prompt === '') throw new UsageError('--prompt must not be empty');
-    return [prompt];
+export function generateOptions(flags: SamplingFlags): GenerateOptions {
+  const options: GenerateOptions = { stop: flags.stop, ignoreEos: flags.ignoreEos, temperature: 0.8 };
+  for (const name of numbers) {
+    const value = numberOf(`--${name}`, flags[name]);
+    if (value !== undefined) options[name] = value;
   }
-  if (tokenIds !== undefined) return [{ tokenIds: tokenIdsOf(tokenIds) }];
-  if (batchFile !== undefined) return readBatchFile(batchFile);
-  if (process.stdin.isTTY)
-    throw new UsageError('no prompt: use --prompt TEXT, --token-ids, --batch-file or pipe text in');
-  const text = (await readStdin()).replace(/\r?\n$/, '');
-  if (text === '') throw new UsageError('no prompt: standard input is empty; use --prompt TEXT');
-  return [text];
+  return options;
 }
 
-async function readStdin(): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-/** Lines of text, or JSON lines `{"prompt": ...}`. */
-async function readBatchFile(file: string): Promise<Prompt[]> {
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new UsageError(`--batch-file ${file} cannot be read: ${error.code}`);
-  });
-  const lines = text.split(/\r?\n/).filter((line) => line.trim() !== '');
-  if (lines.length === 0) throw new UsageError(`--batch-file ${file} is empty`);
-  if (!file.endsWith('.jsonl')) return lines;
-  return lines.map((line, index) => {
-    try {
-      const { prompt } = JSON.parse(line) as { prompt?: unknown };
-      if (typeof prompt === 'string' && prompt !== '') return prompt;
-    } catch {
-      // Reported below, with the line.
-    }
-    throw new UsageError(`--batch-file ${file}, line ${index + 1}: expected {"prompt": "text"}`);
-  });
+export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions {
+  return {
+    quantize: flags.quantize,
+    threads: numberOf('--threads', flags.threads),
+    contextLength: numberOf('--context-length', flags.contextLength),
+    backend: flags.backend as 'wasm' | undefined,
+    signal,
+  };
 }
 
 async function runOne(

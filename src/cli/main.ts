@@ -4,12 +4,14 @@ import { readFile } from 'node:fs/promises';
 import { Command, CommanderError } from 'commander';
 import { configureLogging } from '../profile/log.ts';
 import { benchCommand } from './bench.ts';
+import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
 import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hub.ts';
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
+import { renderCommand } from './template.ts';
 import { isExpected, reportError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
 
@@ -33,38 +35,38 @@ async function program(finish: (code: number) => void): Promise<Command> {
     'folder, .gguf or .safetensors file, id of the hub (org/name, org/name:file.gguf); default: the embedded model';
   const safetensors = ['--safetensors <id-or-path>', 'instead of MODEL: a path, or an id of the hub'] as const;
 
-  command('generate', 'Continue a prompt. Only the text goes to stdout.', [
-    'lanewise generate --prompt "Once upon a time" --max-tokens 60 --temperature 0',
-    'echo "One day, a little" | lanewise generate --seed 7 --timings',
-    'lanewise generate ./gpt2 --batch-file prompts.txt --json',
-  ])
+  withGeneration(
+    command('generate', 'Continue a prompt. Only the text goes to stdout.', [
+      'lanewise generate --prompt "Once upon a time" --max-tokens 60 --temperature 0',
+      'echo "One day, a little" | lanewise generate --seed 7 --timings',
+      'lanewise generate ./gpt2 --batch-file prompts.txt --json',
+      'lanewise generate org/name --messages conversation.json',
+    ]),
+  )
     .argument('[model]', modelArgument)
     .option(...safetensors)
     .option('--prompt <text>', 'the text to continue (default: standard input)')
     .option('--token-ids <ids>', 'token ids instead of text: 1,2,3')
-    .option('--batch-file <file>', 'many prompts, a line each (.jsonl: {"prompt": ...})')
-    .option('--max-tokens <n>', 'most tokens to generate (default: 256)')
-    .option('--temperature <t>', '0: always the most probable token (default: 0.8)')
-    .option('--top-k <k>', 'only the k most probable tokens')
-    .option('--top-p <p>', 'only the most probable tokens that reach p together')
-    .option('--min-p <p>', 'only tokens at least p times as probable as the first')
-    .option('--repetition-penalty <r>', 'above 1: repeat less')
-    .option('--presence-penalty <x>', '-2 to 2')
-    .option('--frequency-penalty <x>', '-2 to 2')
-    .option('--seed <n>', 'the same seed gives the same text everywhere')
-    .option('--stop <text...>', 'end before this text')
-    .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
-    .option('--timeout <seconds>', 'end with the text so far')
-    .option('--ignore-eos', 'go on after an end token')
-    .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
-    .option('--threads <n>', 'default: the cores there are')
-    .option('--quantize <policy>', policyHelp)
-    .option('--backend <name>', 'wasm or reference')
+    .option('--batch-file <file>', 'many prompts, a line each (.jsonl: {"prompt": ...} or {"messages": ...})')
+    .option('--messages <file>', 'a conversation as JSON: [{"role": "user", "content": "..."}] or {messages, tools}')
+    .option('--chat-template <file>', "a Jinja template instead of the model's own")
     .option('--stream', 'write the text as it comes (default)')
     .option('--no-stream', 'write the text at the end')
     .option('--json', 'one JSON object per prompt')
     .option('--timings', 'where the time went, on stderr')
     .action(async (model, flags) => finish(await generateCommand(model, streamAsked(flags))));
+
+  withGeneration(
+    command('chat', 'Talk with a model; /help shows the commands. Answers go to stdout.', [
+      'lanewise chat HuggingFaceTB/SmolLM2-135M-Instruct --system "Be brief."',
+      'echo "Why is the sky blue?" | lanewise chat ./model',
+    ]),
+  )
+    .argument('[model]', modelArgument)
+    .option(...safetensors)
+    .option('--system <text>', 'what the model is told first')
+    .option('--chat-template <file>', "a Jinja template instead of the model's own")
+    .action(async (model, flags) => finish(await chatCommand(model, flags)));
 
   command('forward', 'Logits and hidden states of given tokens as a SafeTensors file.', [
     'lanewise forward ./gpt2 --token-ids 15496,11,995 --output logits.safetensors --hidden',
@@ -119,6 +121,19 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--json', 'one JSON array')
     .action(async (model, flags) => finish(await benchCommand(model, flags)));
 
+  command('template', 'Chat templates.', ['lanewise template render ./model --jsonl < conversations.jsonl'])
+    .command('render')
+    .description('What a chat template makes of messages.')
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .argument('[model]', 'folder, .gguf file, id of the hub, or a .jinja file')
+    .option('--file <file>', 'what to read (default: standard input)')
+    .option(
+      '--jsonl',
+      '{"messages", "tools", "add_generation_prompt", "now", ...} a line to {"text"} or {"error"} a line',
+    )
+    .action(async (model, flags) => finish(await renderCommand(model, flags)));
+
   command(
     'download',
     'Fetch a model from the hub into the cache that Python shares; goes on where it was interrupted.',
@@ -164,6 +179,28 @@ async function program(finish: (code: number) => void): Promise<Command> {
     finish(await demoCommand()),
   );
   return top;
+}
+
+/** How to sample and how to load. */
+function withGeneration(command: Command): Command {
+  return command
+    .option('--max-tokens <n>', 'most tokens to generate (default: 256)')
+    .option('--temperature <t>', '0: always the most probable token (default: 0.8)')
+    .option('--top-k <k>', 'only the k most probable tokens')
+    .option('--top-p <p>', 'only the most probable tokens that reach p together')
+    .option('--min-p <p>', 'only tokens at least p times as probable as the first')
+    .option('--repetition-penalty <r>', 'above 1: repeat less')
+    .option('--presence-penalty <x>', '-2 to 2')
+    .option('--frequency-penalty <x>', '-2 to 2')
+    .option('--seed <n>', 'the same seed gives the same text everywhere')
+    .option('--stop <text...>', 'end before this text')
+    .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
+    .option('--timeout <seconds>', 'end with the text so far')
+    .option('--ignore-eos', 'go on after an end token')
+    .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
+    .option('--threads <n>', 'default: the cores there are')
+    .option('--quantize <policy>', policyHelp)
+    .option('--backend <name>', 'wasm or reference');
 }
 
 /** `--stream` is the default: commander sets it too, and only the command line tells whether it was asked for. */

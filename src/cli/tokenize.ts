@@ -93,7 +93,7 @@ async function eachLine({ text, file }: TokenizeFlags, answer: (value: unknown) 
 }
 
 /** Lines end in line feeds alone: other separators of Unicode may be within a JSON string. */
-async function* linesOf(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
+export async function* linesOf(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let rest = '';
   for await (const chunk of source) {

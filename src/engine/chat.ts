@@ -3,8 +3,12 @@ import { ChatTemplate, type Message, type RenderOptions } from '../chat/template
 import { LanewiseError, TemplateError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson, readText } from '../formats/checkpoint.ts';
+import { firstPart } from '../formats/gguf.ts';
+import { readGgufHeader } from '../formats/gguf-header.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
+import { findGguf } from './open.ts';
+import { tokenizerBeside } from './tokenizer.ts';
 
 export interface ChatFormat {
   readonly template: ChatTemplate;
@@ -45,6 +49,16 @@ export async function readChatFormat(
     if (error instanceof TemplateError) return error;
     throw error;
   }
+}
+
+/** The format of a model, without its weights. @throws LanewiseError NoChatTemplate, TemplateError, FormatError */
+export async function openChatFormat(folder: FileFolder, file?: string): Promise<ChatFormat> {
+  const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
+  const source = gguf === undefined ? undefined : await folder.open(gguf);
+  const metadata = source && (await readGgufHeader(source).finally(() => source.close())).metadata;
+  const format = await readChatFormat(folder, metadata, metadata && (await tokenizerBeside(folder, metadata)));
+  if (format instanceof LanewiseError) throw format;
+  return format;
 }
 
 function ggufSource(metadata: GgufMetadata, tokenizer: Tokenizer | undefined): TemplateSource {

@@ -1,0 +1,298 @@
+/** `lanewise chat`: a conversation at the terminal. Answers go to stdout, everything else to stderr. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { createInterface, type Interface } from 'node:readline';
+import type { ChatPrompt } from '../engine/chat.ts';
+import type { Conversation } from '../engine/conversation.ts';
+import type { GenerateResult } from '../engine/generate.ts';
+import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
+import type { Model } from '../engine/model.ts';
+import { OptionError } from '../errors.ts';
+import { load, type Message } from '../node.ts';
+import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
+import { modelPath } from './models.ts';
+import { readTemplate } from './prompts.ts';
+import {
+  flagName,
+  inFlags,
+  isExpected,
+  numberOf,
+  print,
+  reportError,
+  reportingLoad,
+  say,
+  UsageError,
+} from './terminal.ts';
+
+export interface ChatFlags extends SamplingFlags, LoadFlags {
+  safetensors?: string;
+  system?: string;
+  chatTemplate?: string;
+}
+
+const help = `/clear          forget the conversation
+/system [TEXT]  show or set what the model is told first
+/set NAME VALUE change an option: ${numbers.map((name) => flagName(name).slice(2)).join(', ')}
+/show           options, and how long the conversation is
+/regen          answer the last message again
+/save FILE      write the conversation as JSON
+/load FILE      go on with a conversation that was saved
+/exit           leave; Ctrl-D does too
+A line that ends in \\ goes on in the next one; """ begins and ends a text of several lines. Ctrl-C stops an answer.`;
+
+export async function chatCommand(positional: string | undefined, flags: ChatFlags): Promise<number> {
+  const interrupt = new AbortController();
+  const stop = (): void => interrupt.abort(new UsageError('interrupted'));
+  process.once('SIGINT', stop);
+  try {
+    const options = generateOptions(flags);
+    validateGenerate(options);
+    const template = await readTemplate(flags.chatTemplate);
+    const loading = reportingLoad(loadOptions(flags, interrupt.signal));
+    await using model = await load(await modelPath(positional, flags.safetensors), loading.options).finally(
+      loading.end,
+    );
+    process.removeListener('SIGINT', stop);
+    // A model that cannot chat says so before anybody writes.
+    if (!template) void model.chatFormat;
+    using conversation = model.conversation();
+    const session = new Session(model, conversation, options, template);
+    if (flags.system !== undefined) session.system = flags.system;
+    return await converse(session);
+  } catch (error) {
+    if (interrupt.signal.aborted) return 130;
+    throw inFlags(error);
+  }
+}
+
+/** Reads turns until the input ends. */
+async function converse(session: Session): Promise<number> {
+  const terminal = process.stdin.isTTY === true;
+  const lines = createInterface({ input: process.stdin, output: terminal ? process.stderr : undefined, terminal });
+  const ask = (prompt: string): void => {
+    if (!terminal) return;
+    lines.setPrompt(prompt);
+    lines.prompt();
+  };
+  let left = false;
+  const interrupted = (): void => {
+    if (session.stop()) return;
+    if (terminal) say('\n(/exit or Ctrl-D to leave)');
+    else left = true;
+    if (terminal) ask('> ');
+    else lines.close();
+  };
+  lines.on('SIGINT', interrupted);
+  process.on('SIGINT', interrupted);
+  if (terminal) say(`${session.model.name}: /help shows what there is`);
+  ask('> ');
+  try {
+    for await (const turn of turnsOf(lines, () => ask('. '))) {
+      if (/^\/(exit|quit|bye)\s*$/.test(turn)) return 0;
+      try {
+        await session.take(turn);
+      } catch (error) {
+        if (!isExpected(error)) throw error;
+        reportError(inFlags(error));
+      }
+      ask('> ');
+    }
+    return left ? 130 : 0;
+  } finally {
+    process.removeListener('SIGINT', interrupted);
+    lines.close();
+  }
+}
+
+/** Lines joined to turns: `\` at the end and `"""` around go over several lines. Empty turns are skipped. */
+async function* turnsOf(lines: Interface, more: () => void): AsyncGenerator<string, void, undefined> {
+  let turn: string[] = [];
+  let quoted = false;
+  for await (const line of lines) {
+    const continues = !quoted && line.endsWith('\\');
+    if (quoted && line.trimEnd().endsWith('"""')) {
+      quoted = false;
+      turn.push(line.trimEnd().slice(0, -3));
+    } else if (!quoted && turn.length === 0 && line.startsWith('"""')) {
+      const rest = line.slice(3);
+      quoted = !rest.trimEnd().endsWith('"""');
+      turn.push(quoted ? rest : rest.trimEnd().slice(0, -3));
+    } else turn.push(continues ? line.slice(0, -1) : line);
+    if (quoted || continues) {
+      more();
+      continue;
+    }
+    const text = turn.join('\n').trim();
+    turn = [];
+    if (text !== '') yield text;
+  }
+  const text = turn.join('\n').trim();
+  if (text !== '') yield text;
+}
+
+class Session {
+  readonly model: Model;
+  system: string | undefined;
+  readonly #conversation: Conversation;
+  readonly #options: GenerateOptions;
+  readonly #template: ChatPrompt['template'];
+  #history: Message[] = [];
+  #answering: AbortController | undefined;
+
+  constructor(model: Model, conversation: Conversation, options: GenerateOptions, template: ChatPrompt['template']) {
+    this.model = model;
+    this.#conversation = conversation;
+    this.#options = options;
+    this.#template = template;
+  }
+
+  /** Stops the answer under way; false where there is none. */
+  stop(): boolean {
+    this.#answering?.abort(new UsageError('stopped'));
+    return this.#answering !== undefined;
+  }
+
+  /** A message, or a command. */
+  async take(turn: string): Promise<void> {
+    const [, command, argument = ''] = /^\/(\w+)\s*(.*)$/s.exec(turn) ?? [];
+    if (command === undefined) return this.#say(turn);
+    switch (command) {
+      case 'clear':
+        this.#history = [];
+        say('the conversation is forgotten');
+        return;
+      case 'system':
+        if (argument) this.system = argument;
+        say(this.system === undefined ? 'no system message' : `system: ${this.system}`);
+        return;
+      case 'set':
+        return this.#set(argument);
+      case 'show':
+        return this.#show();
+      case 'regen':
+        return this.#again();
+      case 'save':
+        await writeFile(
+          fileIn(argument),
+          `${JSON.stringify({ system: this.system, messages: this.#history }, null, 2)}\n`,
+        );
+        say(`saved ${this.#history.length} messages as ${argument}`);
+        return;
+      case 'load':
+        return this.#load(argument);
+      case 'help':
+        say(help);
+        return;
+      default:
+        throw new UsageError(`/${command} is not known; /help shows what there is`);
+    }
+  }
+
+  async #say(text: string): Promise<void> {
+    this.#history.push({ role: 'user', content: text });
+    try {
+      await this.#answer();
+    } catch (error) {
+      this.#history.pop();
+      throw error;
+    }
+  }
+
+  async #again(): Promise<void> {
+    const last = this.#history.findLastIndex(({ role }) => role === 'user');
+    if (last < 0) throw new UsageError('there is nothing to answer yet');
+    const before = this.#history;
+    this.#history = before.slice(0, last + 1);
+    try {
+      await this.#answer();
+    } catch (error) {
+      this.#history = before;
+      throw error;
+    }
+  }
+
+  /** Streams an answer to the history; one that was stopped stays as far as it has come. */
+  async #answer(): Promise<void> {
+    const system: Message[] = this.system === undefined ? [] : [{ role: 'system', content: this.system }];
+    const prompt: ChatPrompt = { messages: [...system, ...this.#history], template: this.#template };
+    const answering = new AbortController();
+    this.#answering = answering;
+    let text = '';
+    try {
+      for await (const event of this.#conversation.generate(prompt, { ...this.#options, signal: answering.signal })) {
+        if (event.type === 'token') {
+          text += event.text;
+          await print(event.text);
+        }
+        if (event.type === 'done') {
+          await print('\n');
+          say(summaryOf(event));
+        }
+      }
+    } catch (error) {
+      if (!answering.signal.aborted) throw error;
+      await print('\n');
+      say('(stopped)');
+    } finally {
+      this.#answering = undefined;
+    }
+    this.#history.push({ role: 'assistant', content: text });
+  }
+
+  #set(argument: string): void {
+    const [name = '', ...value] = argument.split(/[\s=]+/);
+    const option = numbers.find((known) => flagName(known) === `--${name.replace(/^--/, '')}`);
+    if (option === undefined)
+      throw new UsageError(
+        `/set knows ${numbers.map((known) => flagName(known).slice(2)).join(', ')}, not ${JSON.stringify(name)}`,
+      );
+    const number = numberOf(`/set ${name}`, value.join(' '));
+    validateGenerate({ ...this.#options, [option]: number });
+    this.#options[option] = number;
+    say(`${name} ${number}`);
+  }
+
+  #show(): void {
+    const options = numbers.flatMap((name) =>
+      this.#options[name] === undefined ? [] : [`${flagName(name).slice(2)} ${this.#options[name]}`],
+    );
+    say(options.join(', '));
+    say(
+      `${this.#history.length} messages, ${this.#conversation.length} of ${this.model.contextLength} tokens in the cache`,
+    );
+  }
+
+  async #load(file: string): Promise<void> {
+    const { system, messages } = readSaved(await readFile(fileIn(file), 'utf8'), file);
+    this.system = system;
+    this.#history = messages;
+    say(`${messages.length} messages from ${file}`);
+  }
+}
+
+function fileIn(argument: string): string {
+  if (argument === '') throw new UsageError('expected the name of a file');
+  return argument;
+}
+
+function readSaved(text: string, file: string): { system: string | undefined; messages: Message[] } {
+  try {
+    const { system, messages } = JSON.parse(text) as { system?: unknown; messages?: unknown };
+    const sound = (message: unknown): boolean => typeof (message as Message | null)?.role === 'string';
+    if ((system === undefined || typeof system === 'string') && Array.isArray(messages) && messages.every(sound)) {
+      return { system, messages };
+    }
+  } catch {
+    // Told below.
+  }
+  throw new OptionError(file, 'a conversation that /save wrote', text);
+}
+
+/** `[12 new of 40 tokens read in 0.31 s, 25 written in 1.20 s (20.8 tokens/s)]` */
+function summaryOf({ usage, timings, finishReason, tokenIds }: GenerateResult): string {
+  const fresh = usage.promptTokens - (usage.cachedTokens ?? 0);
+  const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
+  const rate =
+    timings.decodeMs > 0 ? ` (${(((tokenIds.length - 1) / timings.decodeMs) * 1000).toFixed(1)} tokens/s)` : '';
+  const ended = finishReason === 'stop' ? '' : `, ended by ${finishReason}`;
+  return `[${fresh} new of ${usage.promptTokens} tokens read in ${seconds(timings.prefillMs)}, ${tokenIds.length} written in ${seconds(timings.decodeMs)}${rate}${ended}]`;
+}

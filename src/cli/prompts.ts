@@ -1,0 +1,104 @@
+/** Where the prompts of a command come from: options, files, standard input. */
+import { readFile } from 'node:fs/promises';
+import type { Prompt } from '../engine/model.ts';
+import { ChatTemplate, type Message } from '../node.ts';
+import { tokenIdsOf, UsageError } from './terminal.ts';
+
+export interface PromptFlags {
+  prompt?: string;
+  tokenIds?: string;
+  messages?: string;
+  batchFile?: string;
+  chatTemplate?: string;
+}
+
+/** @throws UsageError */
+export async function readPrompts(flags: PromptFlags): Promise<Prompt[]> {
+  const { prompt, tokenIds, messages, batchFile } = flags;
+  const given = [prompt, tokenIds, messages, batchFile].filter((value) => value !== undefined).length;
+  if (given > 1) throw new UsageError('give one of --prompt, --token-ids, --messages and --batch-file');
+  const template = await readTemplate(flags.chatTemplate);
+  if (prompt !== undefined) {
+    if (prompt === '') throw new UsageError('--prompt must not be empty');
+    return [prompt];
+  }
+  if (tokenIds !== undefined) return [{ tokenIds: tokenIdsOf(tokenIds) }];
+  if (messages !== undefined) {
+    const text = messages === '-' ? await readStdin() : await readText('--messages', messages);
+    return [conversationIn(parseJson(text, `--messages ${messages}`), `--messages ${messages}`, template)];
+  }
+  if (batchFile !== undefined) return readBatchFile(batchFile, template);
+  if (process.stdin.isTTY)
+    throw new UsageError('no prompt: use --prompt TEXT, --token-ids, --messages, --batch-file or pipe text in');
+  const text = (await readStdin()).replace(/\r?\n$/, '');
+  if (text === '') throw new UsageError('no prompt: standard input is empty; use --prompt TEXT');
+  return [text];
+}
+
+export async function readTemplate(file: string | undefined): Promise<ChatTemplate | undefined> {
+  return file === undefined ? undefined : new ChatTemplate(await readText('--chat-template', file));
+}
+
+async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+async function readText(option: string, file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new UsageError(`${option} ${file} cannot be read: ${error.code}`);
+  });
+}
+
+/** Lines of text, or JSON lines `{"prompt": ...}` and `{"messages": ...}`. */
+async function readBatchFile(file: string, template: ChatTemplate | undefined): Promise<Prompt[]> {
+  const lines = (await readText('--batch-file', file)).split(/\r?\n/).filter((line) => line.trim() !== '');
+  if (lines.length === 0) throw new UsageError(`--batch-file ${file} is empty`);
+  if (!file.endsWith('.jsonl')) return lines;
+  return lines.map((line, index) => {
+    const place = `--batch-file ${file}, line ${index + 1}`;
+    const json = parseJson(line, place);
+    if (
+      typeof json === 'object' &&
+      json !== null &&
+      'prompt' in json &&
+      typeof json.prompt === 'string' &&
+      json.prompt !== ''
+    )
+      return json.prompt;
+    return conversationIn(json, place, template);
+  });
+}
+
+function parseJson(text: string, place: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UsageError(`${place}: invalid JSON: ${(error as Error).message}`);
+  }
+}
+
+/** `[{role, content}, ...]` or `{messages, tools}`. */
+function conversationIn(json: unknown, place: string, template: ChatTemplate | undefined): Prompt {
+  const { messages, tools } = (Array.isArray(json) ? { messages: json } : (json ?? {})) as {
+    messages?: unknown;
+    tools?: unknown;
+  };
+  const isMessage = (message: unknown): message is Message =>
+    typeof message === 'object' && message !== null && 'role' in message && typeof message.role === 'string';
+  if (
+    !Array.isArray(messages) ||
+    messages.length === 0 ||
+    !messages.every(isMessage) ||
+    !(tools === undefined || tools === null || Array.isArray(tools))
+  ) {
+    const alternative = place.startsWith('--batch') ? '{"prompt": "text"} or ' : '';
+    throw new UsageError(
+      `${place}: expected ${alternative}{"messages": [{"role": "user", "content": "text"}], "tools": [...]}`,
+    );
+  }
+  const last = messages.at(-1)!;
+  // An answer at the end is one to go on with.
+  return { messages, tools, template, continueFinalMessage: last.role === 'assistant' };
+}

@@ -1,0 +1,73 @@
+/** `lanewise template render`: chat templates without a model's weights. */
+import { createReadStream } from 'node:fs';
+import { LanewiseError } from '../errors.ts';
+import { type ChatFormat, type Message, openChatTemplate } from '../node.ts';
+import { modelPath } from './models.ts';
+import { print, UsageError } from './terminal.ts';
+import { linesOf } from './tokenize.ts';
+
+export interface TemplateFlags {
+  file?: string;
+  jsonl?: boolean;
+}
+
+/** Reads `{"messages": ...}` a line and answers `{"text"}` or `{"error"}` a line; without --jsonl, one JSON text to its text. */
+export async function renderCommand(model: string | undefined, flags: TemplateFlags): Promise<number> {
+  const format = await openChatTemplate(model?.endsWith('.jinja') ? model : await modelPath(model, undefined));
+  if (flags.file === undefined && process.stdin.isTTY)
+    throw new UsageError('nothing to read: use --file or pipe {"messages": [...]} in');
+  const lines = linesOf(flags.file === undefined ? process.stdin : createReadStream(flags.file));
+  if (!flags.jsonl) {
+    let whole = '';
+    for await (const line of lines) whole += `${line}\n`;
+    await print(render(format, whole));
+    return 0;
+  }
+  for await (const line of lines) {
+    if (line.trim() === '') continue;
+    let answer: { text: string } | { error: string };
+    try {
+      answer = { text: render(format, line) };
+    } catch (error) {
+      if (!(error instanceof LanewiseError)) throw error;
+      answer = { error: error.message };
+    }
+    await print(`${JSON.stringify(answer)}\n`);
+  }
+  return 0;
+}
+
+interface Line {
+  readonly messages?: unknown;
+  readonly tools?: unknown[] | null;
+  readonly add_generation_prompt?: boolean;
+  readonly continue_final_message?: boolean;
+  readonly bos_token?: string | null;
+  readonly eos_token?: string | null;
+  readonly now?: string;
+  readonly [variable: string]: unknown;
+}
+
+function render({ template, bosToken, eosToken }: ChatFormat, text: string): string {
+  let line: Line;
+  try {
+    const json: unknown = JSON.parse(text);
+    line = Array.isArray(json) ? { messages: json } : (json as Line);
+  } catch (error) {
+    throw new UsageError(`invalid JSON: ${(error as Error).message}`);
+  }
+  if (typeof line !== 'object' || line === null) throw new UsageError('expected {"messages": [...]}');
+  const { messages, tools, add_generation_prompt, continue_final_message, bos_token, eos_token, now, ...variables } =
+    line;
+  if (now !== undefined && (typeof now !== 'string' || Number.isNaN(Date.parse(now))))
+    throw new UsageError(`now must be a time such as 2025-02-03T04:05:06, got ${JSON.stringify(now)}`);
+  return template.render(messages as Message[], {
+    tools,
+    addGenerationPrompt: add_generation_prompt ?? false,
+    continueFinalMessage: continue_final_message ?? false,
+    bosToken: bos_token === undefined ? bosToken : bos_token,
+    eosToken: eos_token === undefined ? eosToken : eos_token,
+    now: now === undefined ? undefined : new Date(now),
+    variables,
+  }).text;
+}

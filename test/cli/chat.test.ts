@@ -1,0 +1,195 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { golden, lanewise } from './run.ts';
+
+const template =
+  "{{ bos_token }}{% for m in messages %}{% if loop.first and m.role == 'assistant' %}{{ raise_exception('people speak first') }}{% endif %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+
+async function folder(t: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'lanewise-chat-'));
+  t.after(() => rm(path, { recursive: true }));
+  return path;
+}
+
+/** A model of random weights that can chat. */
+async function chatModel(t: TestContext): Promise<string> {
+  const path = await folder(t);
+  await cp(golden('models/llama-gqa-f16'), path, { recursive: true });
+  await writeFile(join(path, 'chat_template.jinja'), template);
+  return path;
+}
+
+const greedy = ['--temperature', '0', '--max-tokens', '6', '--ignore-eos'];
+
+test('piped turns are answered one by one; the second reads only what is new', async (t) => {
+  const model = await chatModel(t);
+  const { code, out, err } = await lanewise(['chat', model, ...greedy], { input: 'hello\nand now?\n' });
+  assert.equal(code, 0, err);
+  assert.equal(err.split('\n').length, 3);
+  const [first, second] = [
+    ...err.matchAll(/^\[(\d+) new of (\d+) tokens read in \d+\.\d\d s, 6 written in .*\]$/gm),
+  ].map(([, fresh, all]) => [Number(fresh), Number(all)]);
+  assert.equal(first![0], first![1]);
+  assert.ok(second![0]! < second![1]! && second![1]! > first![1]!, err);
+  assert.ok(out.split('\n').length >= 3);
+  const alone = await lanewise(['chat', model, ...greedy], { input: 'hello\n' });
+  assert.ok(out.startsWith(alone.out));
+});
+
+test('commands: /clear, /system, /set, /show, /regen, /save, /load, /help, /exit', async (t) => {
+  const model = await chatModel(t);
+  const saved = join(await folder(t), 'chat.json');
+  const turns = [
+    'hello',
+    '/regen',
+    `/save ${saved}`,
+    '/clear',
+    'hello',
+    '/system Be brief.',
+    '/set max-tokens 2',
+    '/show',
+    '/frobnicate',
+    '/set colour 3',
+    '/set top-p 7',
+    '/load nowhere.json',
+    `/load ${saved}`,
+    '/show',
+    '/help',
+    '/exit',
+    'never',
+  ];
+  const { code, out, err } = await lanewise(['chat', model, ...greedy], { input: turns.join('\n') });
+  assert.equal(code, 0);
+  const answers = err.match(/^\[.* new of /gm);
+  assert.equal(answers?.length, 3);
+  const third = out.length / 3;
+  assert.equal(out, out.slice(0, third).repeat(3));
+  const { messages } = JSON.parse(await readFile(saved, 'utf8'));
+  assert.deepEqual(
+    messages.map(({ role }: { role: string }) => role),
+    ['user', 'assistant'],
+  );
+  assert.match(err, /^system: Be brief\.$/m);
+  assert.match(err, /^temperature 0, max-tokens 2|^max-tokens 2, temperature 0$/m);
+  for (const message of [
+    /\/frobnicate is not known/,
+    /\/set knows max-tokens, .* not "colour"/,
+    /--top-p must be in/,
+    /^error: ENOENT/m,
+    /^2 messages, \d+ of \d+ tokens/m,
+  ])
+    assert.match(err, message);
+});
+
+test('texts of several lines, by backslash and by quotes', async (t) => {
+  const model = await chatModel(t);
+  const saved = join(await folder(t), 'chat.json');
+  const { code, err } = await lanewise(['chat', model, ...greedy, '--system', 'x'], {
+    input: `one\\\ntwo\n"""three\n\nfour"""\n/save ${saved}\n`,
+  });
+  assert.equal(code, 0, err);
+  const { system, messages } = JSON.parse(await readFile(saved, 'utf8'));
+  assert.equal(system, 'x');
+  assert.deepEqual([messages[0].content, messages[2].content], ['one\ntwo', 'three\n\nfour']);
+});
+
+test('Ctrl-C stops the answer and not the program', async (t) => {
+  const model = await chatModel(t);
+  const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+  const child = spawn(process.execPath, [
+    main,
+    'chat',
+    model,
+    '--temperature',
+    '0',
+    '--max-tokens',
+    '100000',
+    '--ignore-eos',
+    '--threads',
+    '1',
+  ]);
+  let [out, err] = ['', ''];
+  child.stdout.on('data', (data) => {
+    out += data;
+    if (out.length > 5 && !child.killed) child.kill('SIGINT');
+  });
+  child.stderr.on('data', (data) => {
+    err += data;
+    if (err.includes('(stopped)')) child.stdin.end('/show\n');
+  });
+  child.stdin.write('hello\n');
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  assert.equal(code, 0, err);
+  assert.match(err, /\(stopped\)\n.*\n2 messages, /s);
+});
+
+test('a model without a template says so; a template can be given', async (t) => {
+  const file = join(await folder(t), 'mine.jinja');
+  await writeFile(file, '{{ messages[-1].content }}');
+  const refused = await lanewise(['chat', golden('models/llama-gqa-f16')], { input: 'hello\n' });
+  assert.deepEqual([refused.code, refused.out], [1, '']);
+  assert.match(refused.err, /^error: [^\n]* has no chat template: [^\n]*\n$/);
+  const given = await lanewise(['chat', '--chat-template', file, ...greedy], { input: 'Once upon a time' });
+  assert.equal(given.code, 0, given.err);
+  assert.match(given.out, /, there was a/);
+});
+
+test('generate takes messages, alone and in batches', async (t) => {
+  const model = await chatModel(t);
+  const messages = [{ role: 'user', content: 'hello' }];
+  const file = join(await folder(t), 'messages.json');
+  await writeFile(file, JSON.stringify(messages));
+  const one = await lanewise(['generate', model, ...greedy, '--messages', file, '--json']);
+  assert.equal(one.code, 0, one.err);
+  const { token_ids, prompt_token_ids } = JSON.parse(one.out);
+  const batch = file.replace('.json', '.jsonl');
+  await writeFile(
+    batch,
+    [{ prompt: 'hi there' }, { messages }, { messages, tools: [] }].map((line) => `${JSON.stringify(line)}\n`).join(''),
+  );
+  const many = await lanewise(['generate', model, ...greedy, '--batch-file', batch, '--json']);
+  const results = many.out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    results.map((result) => result.token_ids.length),
+    [6, 6, 6],
+  );
+  assert.deepEqual([results[1].token_ids, results[1].prompt_token_ids], [token_ids, prompt_token_ids]);
+  await writeFile(file, JSON.stringify([{ role: 'assistant', content: 'x' }]));
+  const refused = await lanewise(['generate', model, '--messages', file]);
+  assert.deepEqual([refused.code, refused.err], [1, 'error: people speak first\n']);
+  await writeFile(file, '{"messages":[1]}');
+  assert.match(
+    (await lanewise(['generate', model, '--messages', file])).err,
+    /^error: --messages .*: expected {"messages": \[/,
+  );
+});
+
+test('template render answers each line', async () => {
+  const { now, cases } = JSON.parse(await readFile(golden('chat/cases.json'), 'utf8'));
+  const own = cases.filter(({ template }: { template: string }) => template === 'llama3');
+  const lines = own.map(({ messages, options, bos_token, eos_token }: Record<string, object>) =>
+    JSON.stringify({ messages, ...options, bos_token, eos_token, now }),
+  );
+  const { code, out } = await lanewise(['template', 'render', golden('chat/llama3.jinja'), '--jsonl'], {
+    input: [...lines, '{', '{"messages":1}'].join('\n'),
+  });
+  assert.equal(code, 0);
+  const answers = out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  for (const [i, one] of own.entries()) {
+    if (one.error === undefined) assert.deepEqual(answers[i], { text: one.output });
+    else assert.ok(answers[i].error);
+  }
+  assert.match(answers.at(-2).error, /^invalid JSON/);
+  assert.match(answers.at(-1).error, /messages must be an array/);
+});
