@@ -23,9 +23,9 @@ export interface Framed {
 }
 
 /** Without `addSpecial`, only the texts. */
-export function applyFrame(frame: Frame, texts: readonly (readonly number[])[], addSpecial: boolean): Framed {
+export function framePair(frame: Frame, texts: readonly (readonly number[])[], addSpecial: boolean): Framed {
   const out: Framed = { ids: [], typeIds: [] };
-  for (const part of texts.length === 1 ? frame.single : frame.pair) {
+  for (const part of frame.pair) {
     if ('ids' in part && !addSpecial) continue;
     const ids = 'ids' in part ? part.ids : texts[part.sequence]!;
     for (const id of ids) {
@@ -34,6 +34,12 @@ export function applyFrame(frame: Frame, texts: readonly (readonly number[])[], 
     }
   }
   return out;
+}
+
+/** The same for one text, without types. */
+export function frameOne(frame: Frame, ids: number[], addSpecial: boolean): number[] {
+  const around = addSpecial && frame.single.some((part) => 'ids' in part);
+  return around ? frame.single.flatMap((part) => ('ids' in part ? part.ids : ids)) : ids;
 }
 
 /** @throws TokenizerError */
@@ -95,6 +101,7 @@ function readTemplate(settings: Settings, vocabulary: Vocabulary): Frame {
     return { ids: ids as number[], typeId };
   };
   const single = settings.objects('single').map(part);
-  if (single.some((one) => 'sequence' in one && one.sequence === 1)) settings.fail('single', 'one sequence');
-  return { single, pair: settings.objects('pair', []).map(part) };
+  const sequences = single.flatMap((one) => ('sequence' in one ? [one.sequence] : []));
+  if (sequences.length !== 1 || sequences[0] !== 0) settings.fail('single', 'the sequence A once');
+  return { single, pair: settings.has('pair') ? settings.objects('pair').map(part) : noFrame.pair };
 }

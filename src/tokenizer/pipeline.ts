@@ -5,7 +5,7 @@
 import { OptionError } from '../errors.ts';
 import { type AddedToken, AddedTokens, type Allowed } from './added-tokens.ts';
 import type { DecoderStep } from './decoders.ts';
-import { applyFrame, type Frame } from './frame.ts';
+import { type Frame, frameOne, framePair } from './frame.ts';
 import type { TokenModel } from './model.ts';
 import type { Normalizer } from './normalizers.ts';
 import type { PreTokenizer } from './pretokenizers.ts';
@@ -65,11 +65,11 @@ export class Pipeline implements Tokenizer {
   }
 
   encode(text: string, { addSpecial = true, parseSpecial = false }: EncodeOptions = {}): number[] {
-    return applyFrame(this.#parts.frame, [this.#ids([{ text, parseSpecial }])], addSpecial).ids;
+    return frameOne(this.#parts.frame, this.#ids([{ text, parseSpecial }]), addSpecial);
   }
 
   encodeParts(parts: readonly TextPart[], { addSpecial = true }: EncodeOptions = {}): number[] {
-    return applyFrame(this.#parts.frame, [this.#ids(parts)], addSpecial).ids;
+    return frameOne(this.#parts.frame, this.#ids(parts), addSpecial);
   }
 
   encodePair(
@@ -78,7 +78,7 @@ export class Pipeline implements Tokenizer {
     { addSpecial = true, parseSpecial = false }: EncodeOptions = {},
   ): EncodedPair {
     const ids = [first, second].map((text) => this.#ids([{ text, parseSpecial }]));
-    return applyFrame(this.#parts.frame, ids, addSpecial);
+    return framePair(this.#parts.frame, ids, addSpecial);
   }
 
   #ids(parts: readonly TextPart[]): number[] {
