@@ -197,6 +197,7 @@ function withGeneration(command: Command): Command {
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
     .option('--timeout <seconds>', 'end with the text so far')
     .option('--ignore-eos', 'go on after an end token')
+    .option('--parse-special', 'take <|im_end|> and its like in prompts for control tokens; otherwise they are text')
     .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
     .option('--threads <n>', 'default: the cores there are')
     .option('--quantize <policy>', policyHelp)

@@ -10,10 +10,17 @@ export interface PromptFlags {
   messages?: string;
   batchFile?: string;
   chatTemplate?: string;
+  parseSpecial?: boolean;
 }
 
 /** @throws UsageError */
 export async function readPrompts(flags: PromptFlags): Promise<Prompt[]> {
+  const prompts = await readGiven(flags);
+  if (!flags.parseSpecial) return prompts;
+  return prompts.map((prompt) => (typeof prompt === 'string' ? { text: prompt, parseSpecial: true } : prompt));
+}
+
+async function readGiven(flags: PromptFlags): Promise<Prompt[]> {
   const { prompt, tokenIds, messages, batchFile } = flags;
   const given = [prompt, tokenIds, messages, batchFile].filter((value) => value !== undefined).length;
   if (given > 1) throw new UsageError('give one of --prompt, --token-ids, --messages and --batch-file');

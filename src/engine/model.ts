@@ -7,15 +7,18 @@ import { describeWork } from '../plan/print.ts';
 import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf } from '../profile/scopes.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ChatFormat, type ChatPrompt, renderChat } from './chat.ts';
 import { Conversation } from './conversation.ts';
 import { type BatchResult, type GenerateEvent, generate, generateBatch } from './generate.ts';
 import type { GenerateOptions } from './generation-options.ts';
 import { KvCache, type Sequence } from './kv-cache.ts';
 
-/** Text, the ids of its tokens, or a conversation that the model's chat template puts into words. */
-export type Prompt = string | { readonly tokenIds: readonly number[] } | ChatPrompt;
+/**
+ * Text, the ids of its tokens, or a conversation that the model's chat template puts into words. In text, what spells a
+ * control token (`<|im_end|>`) is text, unless `parseSpecial` is given with it.
+ */
+export type Prompt = string | TextPart | { readonly tokenIds: readonly number[] } | ChatPrompt;
 
 /** What a step says of one wanted row. */
 export interface StepLogits {
@@ -152,9 +155,10 @@ export class Model implements AsyncDisposable {
 
   /** Token ids of a prompt. @throws OptionError, TemplateError, LanewiseError NoTokenizer, NoChatTemplate */
   encode(prompt: Prompt): number[] {
-    if (typeof prompt === 'string' || 'messages' in prompt) {
-      if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer.json: give token ids`);
+    if (typeof prompt === 'string' || !('tokenIds' in prompt)) {
+      if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer: give token ids`);
       if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+      if ('text' in prompt) return this.tokenizer.encodeParts([prompt]);
       const template = prompt.template ?? this.chatFormat.template;
       const tokens = this.#chat instanceof LanewiseError ? { bosToken: undefined, eosToken: undefined } : this.#chat;
       return this.tokenizer.encodeParts(renderChat(tokens, template, prompt), { addSpecial: false });

@@ -91,6 +91,18 @@ test('generation: limits, stops, seeds, batches', async () => {
   });
 });
 
+test('a prompt spells control tokens only if it says so', async () => {
+  await withModel({}, async (model) => {
+    const end = model.tokenizer!.id('<|endoftext|>')!;
+    const text = 'The end<|endoftext|>';
+    assert.ok(!model.encode(text).includes(end));
+    assert.ok(!model.encode({ text, parseSpecial: false }).includes(end));
+    assert.equal(model.encode({ text, parseSpecial: true }).at(-1), end);
+    const { promptTokenIds } = await generate(model, { text, parseSpecial: true }, { ...greedy, maxTokens: 1 });
+    assert.equal(promptTokenIds.at(-1), end);
+  });
+});
+
 test('a text ends with the context, a prompt beyond it is refused with both counts', async () => {
   await withModel({ contextLength: 20 }, async (model) => {
     const { promptTokenIds, tokenIds, finishReason } = await generate(model, prompt, { ...greedy, ignoreEos: true });
