@@ -1,11 +1,12 @@
 /**
  * Writes docs/models.md: `node tools/models-page.ts`. Which model_types there are comes from the registry, which golden cases
- * check them from test/golden/models, and the errors from running these; a test holds the page to all of it.
+ * check them from test/golden, and the errors from running these; a test holds the page to all of it.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { portable } from '../src/backend/wasm/choice.ts';
 import { modelTypes } from '../src/models/index.ts';
+import { EncoderRunner, readGoldenTexts } from '../test/models/encoder-support.ts';
 import { largestDifference, Runner, readGolden, wasm } from '../test/models/support.ts';
 
 interface Family {
@@ -84,9 +85,18 @@ const families: readonly Family[] = [
   },
 ];
 
+const encoders: readonly Family[] = [
+  { name: 'BERT', types: ['bert'], special: 'token types; learned positions; norms behind each block' },
+  { name: 'NomicBERT', types: ['nomic_bert'], special: 'BERT with rope, fused q/k/v and a gated ffn' },
+  {
+    name: 'ModernBERT',
+    types: ['modernbert'],
+    special: 'norms in front; gated ffn; windows to both sides but in every third layer, with a rope for each kind',
+  },
+];
+
 /** Golden cases by the model_type of their config. */
-function goldenCases(root: string): Map<string, string[]> {
-  const folder = path.join(root, 'test/golden/models');
+function goldenCases(folder: string): Map<string, string[]> {
   const cases = new Map<string, string[]>();
   for (const name of readdirSync(folder).sort()) {
     const config = JSON.parse(readFileSync(path.join(folder, name, 'config.json'), 'utf8')) as { model_type: string };
@@ -106,23 +116,45 @@ async function largestError(name: string): Promise<number> {
   return Math.max(...errors);
 }
 
+/** The largest error of a value of the last hidden state. */
+async function largestEncoderError(name: string): Promise<number> {
+  const texts = await readGoldenTexts(name);
+  const runner = await EncoderRunner.open(name, wasm(1, portable));
+  const results = await runner.run(texts);
+  await runner.close();
+  const state = 'last_hidden_state';
+  return Math.max(...texts.map(({ tensors }, n) => largestDifference(results[n]!.get(state)!, tensors.get(state)!)));
+}
+
+/** Rows of a table of families. */
+async function table(
+  rows: readonly Family[],
+  folder: string,
+  errorOf: (name: string) => Promise<number>,
+): Promise<string> {
+  const cases = goldenCases(folder);
+  const lines: string[] = [];
+  for (const { name, types, special } of rows) {
+    const code = types.map((text) => `\`${text}\``).join(', ');
+    const checked: string[] = [];
+    for (const golden of types.flatMap((type) => cases.get(type) ?? []))
+      checked.push(`${golden} (${(await errorOf(golden)).toExponential(0)})`);
+    lines.push(`| ${name} | ${code} | ${special} | ${checked.join(', ')} |`);
+  }
+  return lines.join('\n');
+}
+
 /** @throws when a model_type of the registry has no row, or a row no model_type */
 export async function modelsPage(root: string): Promise<string> {
-  const named = families.flatMap(({ types }) => types);
+  const named = [...families, ...encoders].flatMap(({ types }) => types);
   for (const type of modelTypes)
     if (!named.includes(type)) throw new Error(`tools/models-page.ts: write a row for the model_type ${type}`);
   for (const type of named)
     if (!modelTypes.includes(type)) throw new Error(`tools/models-page.ts: the registry has no model_type ${type}`);
-  const cases = goldenCases(root);
-  const rows: string[] = [];
-  for (const { name, types, special } of families) {
-    const code = types.map((text) => `\`${text}\``).join(', ');
-    const checked: string[] = [];
-    for (const golden of types.flatMap((type) => cases.get(type) ?? []))
-      checked.push(`${golden} (${(await largestError(golden)).toExponential(0)})`);
-    rows.push(`| ${name} | ${code} | ${special} | ${checked.join(', ')} |`);
-  }
-  return `${head}\n${rows.join('\n')}\n\n${tail}`;
+  const folder = path.join(root, 'test/golden');
+  const decoderRows = await table(families, path.join(folder, 'models'), largestError);
+  const encoderRows = await table(encoders, path.join(folder, 'encoders'), largestEncoderError);
+  return `${head}\n${decoderRows}\n\n${encoderHead}\n${encoderRows}\n\n${tail}`;
 }
 
 const head = `# Models
@@ -134,6 +166,15 @@ and the answers of transformers: hidden states after each layer, logits, and gre
 checked on both backends and with every number of threads, kernel choice and chunk size
 ([test/models/golden.test.ts](../test/models/golden.test.ts)). Behind each case is the largest error of a logit, whose
 standard deviation is 3: two orders of summation in transformers itself differ by 4e-6 to 4e-5.
+
+| family | model_type | what is special | golden cases |
+|---|---|---|---|`;
+
+const encoderHead = `## Encoders
+
+Encoders turn texts into embeddings (\`lanewise embed\`, \`loadEncoder\`). A golden case has five texts, one of them a pair,
+and their hidden states, checked alone and in one batch ([test/models/encoders.test.ts](../test/models/encoders.test.ts)).
+Behind each case is the largest error of a value of the last hidden state.
 
 | family | model_type | what is special | golden cases |
 |---|---|---|---|`;

@@ -3,6 +3,7 @@
 import { ModelError } from '../errors.ts';
 import { PlanBuilder, type Rows } from '../plan/builder.ts';
 import type { Plan } from '../plan/step.ts';
+import { bert } from './bert.ts';
 import { Config } from './config.ts';
 import { falcon } from './falcon.ts';
 import { gemma } from './gemma.ts';
@@ -14,6 +15,8 @@ import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
+import { modernBert } from './modernbert.ts';
+import { nomicBert } from './nomic-bert.ts';
 import { olmo2 } from './olmo2.ts';
 import { phi } from './phi.ts';
 import { phi3 } from './phi3.ts';
@@ -25,7 +28,7 @@ import { stablelm } from './stablelm.ts';
 import { starcoder2 } from './starcoder2.ts';
 import { Manifest, type ModelOrigin, type TensorShape } from './weights.ts';
 
-/** What every decoder has. */
+/** What every model has. */
 export interface Sizes {
   readonly layers: number;
   readonly dim: number;
@@ -36,15 +39,19 @@ export interface Sizes {
   readonly vocab: number;
   /** Most positions that the model was made for. */
   readonly contextLength: number;
-  /** The output head is the token embedding. */
+  /** The output head, where there is one, is the token embedding. */
   readonly tied: boolean;
 }
 
+export type ModelKind = 'decoder' | 'encoder';
+
 /** One model family: what its config says, which weights it has, what it computes. */
 export interface Architecture<C extends Sizes, W> {
+  /** Decoders say what comes next, encoders what a text is. Default: decoder. */
+  readonly kind?: ModelKind;
   read(json: Config): C;
   weights(manifest: Manifest, config: C): W;
-  /** Adds the steps of a forward; the logits. */
+  /** Adds the steps of a forward; the logits, or an encoder's last hidden state. */
   forward(plan: PlanBuilder, config: C, weights: W): Rows;
 }
 
@@ -70,12 +77,16 @@ const architectures = {
   gemma2,
   gemma3_text: gemma3,
   gemma4_text: gemma4,
+  bert,
+  nomic_bert: nomicBert,
+  modernbert: modernBert,
 } as const;
 
 export const modelTypes: readonly string[] = Object.keys(architectures);
 
 export interface ModelDescription {
   readonly modelType: string;
+  readonly kind: ModelKind;
   readonly config: Sizes;
   /** Trained values; a tied matrix counts once. */
   readonly parameters: number;
@@ -118,13 +129,15 @@ function build<C extends Sizes, W>(
   json: Config,
   tensors: ReadonlyMap<string, TensorShape>,
   { policy, taps, origin }: BuildModelOptions,
-): Pick<ModelDescription, 'config' | 'parameters' | 'plan'> {
+): Pick<ModelDescription, 'kind' | 'config' | 'parameters' | 'plan'> {
   const config = architecture.read(json);
   const manifest = new Manifest(tensors, policy, origin);
   const weights = architecture.weights(manifest, config);
   const planned = manifest.finish();
   const builder = new PlanBuilder({ taps });
-  const logits = architecture.forward(builder, config, weights);
+  const output = architecture.forward(builder, config, weights);
+  const { kind = 'decoder' } = architecture;
+  const plan = kind === 'encoder' ? builder.finishEncoder(output, planned) : builder.finish(output, planned);
   const sources = new Set<string>();
   const parameters = planned.reduce((sum, { shape, source }) => {
     const key = `${source.tensor} ${source.first}`;
@@ -132,5 +145,5 @@ function build<C extends Sizes, W>(
     sources.add(key);
     return sum + shape.reduce((a, b) => a * b, 1);
   }, 0);
-  return { config, parameters, plan: builder.finish(logits, planned) };
+  return { kind, config, parameters, plan };
 }
