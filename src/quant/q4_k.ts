@@ -58,17 +58,25 @@ function quantizer(shape: Shape): (values: Float32Array) => Uint8Array {
     view.setUint16(at + 2, halfMin, true);
     writeScales(view, at + SCALES_AT, scales);
     for (const [n, { s, m }] of scales.entries()) {
-      for (let j = 0; j < BLOCK; j++) {
-        const steps = (values[start + BLOCK * n + j]! + dmin * m) / (d * s);
-        const q = d * s === 0 ? 0 : clamp(Math.round(steps), 0, most);
-        const place = at + quants + BLOCK * (n >> 1) + j;
-        view.setUint8(place, view.getUint8(place) | ((q & 15) << (4 * (n & 1))));
-        const fifth = at + AFTER_SCALES + j;
-        if (shape.bits === 5) view.setUint8(fifth, view.getUint8(fifth) | ((q >> 4) << n));
-      }
+      const [scale, minimum] = [d * s, dmin * m];
+      for (let i = BLOCK * n; i < BLOCK * (n + 1); i++)
+        codes[i] = scale === 0 ? 0 : clamp(Math.round((values[start + i]! + minimum) / scale), 0, most);
+    }
+    for (let i = 0; i < SUPER / 2; i++) {
+      const low = 2 * BLOCK * (i >> 5) + (i & 31);
+      view.setUint8(at + quants + i, (codes[low]! & 15) | ((codes[low + BLOCK]! & 15) << 4));
+    }
+    if (shape.bits === 4) return;
+    for (let j = 0; j < BLOCK; j++) {
+      let fifths = 0;
+      for (let n = 0; n < BLOCKS; n++) fifths |= (codes[BLOCK * n + j]! >> 4) << n;
+      view.setUint8(at + AFTER_SCALES + j, fifths);
     }
   });
 }
+
+/** Of one super-block. */
+const codes = new Uint8Array(SUPER);
 
 const nearest = (value: number, unit: number): number =>
   unit === 0 ? 0 : clamp(Math.round(value / unit), 0, MOST_SCALE);

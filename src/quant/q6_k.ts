@@ -50,8 +50,9 @@ export const quantizeQ6_K = encoder(q6_kLayout, (values, start, view, at) => {
   for (let n = 0; n < BLOCKS; n++) {
     const s = d === 0 ? 0 : clamp(Math.round(scales[n]! / d), -128, 127);
     view.setInt8(at + SCALES_AT + n, s);
+    const scale = d * s;
     for (let i = n * BLOCK; i < (n + 1) * BLOCK; i++) {
-      const q = d * s === 0 ? 32 : clamp(Math.round(values[start + i]! / (d * s)), -32, 31) + 32;
+      const q = scale === 0 ? 32 : clamp(Math.round(values[start + i]! / scale), -32, 31) + 32;
       const { lower, lowerShift, upper, upperShift } = placeOf(i);
       view.setUint8(at + lower, view.getUint8(at + lower) | ((q & 15) << lowerShift));
       view.setUint8(at + upper, view.getUint8(at + upper) | ((q >> 4) << upperShift));

@@ -42,7 +42,11 @@ export interface Wanted {
   readonly weight: PlannedWeight;
 }
 
-/** @param shapeOf shape of a tensor as the file has it @param sizeOf bytes per value of a tensor @throws RangeError when one group exceeds `capacity` */
+/**
+ * @param shapeOf shape of a tensor as the file has it
+ * @param sizeOf bytes per value of a tensor, a fraction for blocks
+ * @throws RangeError when one group exceeds `capacity`
+ */
 export function planSlabs(
   weights: readonly Wanted[],
   shapeOf: (tensor: string) => readonly number[],
