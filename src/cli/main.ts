@@ -9,6 +9,7 @@ import { demoCommand } from './demo.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
 import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hub.ts';
+import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
 import { renderCommand } from './template.ts';
@@ -120,6 +121,25 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--threads <n>', 'default: the cores there are')
     .option('--json', 'one JSON array')
     .action(async (model, flags) => finish(await benchCommand(model, flags)));
+
+  command('inspect', 'What a model is, and whether it fits. Reads headers only, here or at the hub.', [
+    'lanewise inspect HuggingFaceTB/SmolLM2-135M-Instruct',
+    'lanewise inspect model.gguf --filter blk.0 --stats',
+    'lanewise inspect ./gpt2 --verify',
+  ])
+    .argument('[model]', modelArgument)
+    .option('--revision <name>', 'of a model at the hub (default: main)')
+    .option('--tensors', 'the tensors')
+    .option('--filter <text>', 'only tensors with this in their name')
+    .option('--stats', 'smallest, largest, mean value and standard deviation of the tensors: reads them')
+    .option('--metadata', 'metadata of the file, or config.json')
+    .option('--key <key>', 'one value of the metadata')
+    .option('--chat-template', 'the text of the chat template')
+    .option('--quantize <policy>', 'memory under this policy too')
+    .option('--context-length <n>', 'memory for so many positions')
+    .option('--verify', 'PASS, WARN and FAIL lines; reads everything; exit code 1 on FAIL')
+    .option('--json', 'as JSON')
+    .action(async (model, flags) => finish(await inspectCommand(model, flags)));
 
   command('template', 'Chat templates.', ['lanewise template render ./model --jsonl < conversations.jsonl'])
     .command('render')

@@ -112,6 +112,13 @@ export class Repository {
     return { commit: sha, files };
   }
 
+  /** A small file, without the cache. @throws HubError */
+  read(commit: string, path: string): Promise<Buffer> {
+    return patiently(this.#connection, async () =>
+      readBody(await request(this.#connection, this.address(commit, path)), INFO_LIMIT),
+    );
+  }
+
   address(commit: string, path: string): string {
     const name = path.split('/').map(encodeURIComponent).join('/');
     return `${this.settings.endpoint}/${this.id}/resolve/${commit}/${name}`;

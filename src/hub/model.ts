@@ -24,6 +24,8 @@ const companions = [
   'merges.txt',
   'chat_template.jinja',
   'chat_template.json',
+  'modules.json',
+  '1_Pooling/config.json',
 ];
 const vocabularies = ['tokenizer.json', 'tokenizer.model', 'spiece.model', 'vocab.txt'];
 
@@ -34,13 +36,8 @@ const vocabularies = ['tokenizer.json', 'tokenizer.model', 'spiece.model', 'voca
  */
 export async function hubModel(id: HubId, options: DownloadOptions = {}): Promise<string> {
   const settings = options.settings ?? (await hubSettings());
-  const places = repositoryCache(settings.cache, id.repository);
-  const commit = await cachedCommit(places, options.revision ?? 'main');
-  if (commit !== undefined) {
-    const folder = places.snapshot(commit);
-    const found = await cachedModel(folder, id.file, settings.offline);
-    if (found !== undefined) return join(folder, found);
-  }
+  const cached = await findCached(id, { ...options, settings });
+  if (cached !== undefined) return cached;
   if (settings.offline) throw offline(settings, id.file === undefined ? id.repository : `${id.repository}/${id.file}`);
   let file = '';
   const { folder } = await download(id.repository, { ...options, settings }, async (files, read) => {
@@ -49,6 +46,17 @@ export async function hubModel(id: HubId, options: DownloadOptions = {}): Promis
     return chosen.files;
   });
   return join(folder, file);
+}
+
+/** Path of a model if the cache has all of it. */
+export async function findCached(id: HubId, options: DownloadOptions = {}): Promise<string | undefined> {
+  const settings = options.settings ?? (await hubSettings());
+  const places = repositoryCache(settings.cache, id.repository);
+  const commit = await cachedCommit(places, options.revision ?? 'main');
+  if (commit === undefined) return undefined;
+  const folder = places.snapshot(commit);
+  const found = await cachedModel(folder, id.file, settings.offline);
+  return found === undefined ? undefined : join(folder, found);
 }
 
 /** The model's name in a snapshot that has all of it ('' for the folder itself); undefined where something is missing. */

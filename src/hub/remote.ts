@@ -1,0 +1,32 @@
+/** Models of the hub that are looked at without fetching them: headers by ranges. */
+import { basename } from 'node:path';
+import { fetchFolder } from '../formats/adapters/fetch.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { type DownloadOptions, Repository } from './download.ts';
+import { chooseFiles } from './model.ts';
+import type { HubId } from './names.ts';
+import { hubSettings } from './settings.ts';
+
+export interface RemoteModel {
+  readonly folder: FileFolder;
+  /** The model's file, where it is one. */
+  readonly file: string | undefined;
+}
+
+/** The folder of a model at the hub, at the commit that the revision stands for now. @throws HubError */
+export async function remoteModel(id: HubId, options: DownloadOptions = {}): Promise<RemoteModel> {
+  const settings = options.settings ?? (await hubSettings());
+  const repository = new Repository(id.repository, settings, options);
+  const { commit, files } = await repository.describe(options.revision ?? 'main');
+  const { file } = await chooseFiles(id, files, async (path) => {
+    const answer = await repository.read(commit, path);
+    return answer.toString('utf8');
+  });
+  const place = file.slice(0, file.length - basename(file).length);
+  const names = files.flatMap(({ path }) =>
+    path.startsWith(place) && !path.slice(place.length).includes('/') ? [path.slice(place.length)] : [],
+  );
+  const headers = settings.token ? { authorization: `Bearer ${settings.token}` } : undefined;
+  const folder = fetchFolder(repository.address(commit, place), { headers, names, signal: options.signal });
+  return { folder, file: file === '' ? undefined : basename(file) };
+}
