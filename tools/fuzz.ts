@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import fc from 'fast-check';
 import * as gguf from '../test/unit/gguf-arbitrary.ts';
 import * as safetensors from '../test/unit/safetensors-arbitrary.ts';
+import * as tokenizers from '../test/unit/tokenizer-arbitrary.ts';
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' }, seed: { type: 'string' } } });
 const seconds = Number(values.seconds);
@@ -15,21 +16,34 @@ if (!(seconds > 0) || !Number.isInteger(seed)) {
 const ROUND = 20_000;
 const start = performance.now();
 const elapsed = (): number => (performance.now() - start) / 1000;
+
+interface Mutants<T> {
+  readonly mutants: fc.Arbitrary<T>;
+  /** Whether the input could be used; throws where it was refused out of order. */
+  checkMutant(mutant: T): boolean | Promise<boolean>;
+}
+
+function countedProperty<T>(name: string, { mutants, checkMutant }: Mutants<T>) {
+  const counts = { name, inputs: 0, loaded: 0 };
+  const property = fc.asyncProperty(mutants, async (mutant) => {
+    counts.inputs++;
+    if (await checkMutant(mutant)) counts.loaded++;
+  });
+  return { counts, property };
+}
+
 const formats = [
-  { name: 'SafeTensors', ...safetensors, inputs: 0, loaded: 0 },
-  { name: 'GGUF', ...gguf, inputs: 0, loaded: 0 },
+  countedProperty('SafeTensors', safetensors),
+  countedProperty('GGUF', gguf),
+  countedProperty('tokenizer.json', tokenizers),
 ];
 for (let round = 0; elapsed() < seconds; round++) {
-  const format = formats[round % formats.length]!;
-  const property = fc.asyncProperty(format.mutants, async (bytes) => {
-    format.inputs++;
-    if (await format.checkMutant(bytes)) format.loaded++;
-  });
-  await fc.assert(property, {
+  const { property } = formats[round % formats.length]!;
+  await fc.assert(property as fc.IAsyncProperty<unknown>, {
     seed: (seed + round) | 0,
     numRuns: ROUND,
     interruptAfterTimeLimit: (seconds - elapsed()) * 1000,
   });
-  const counts = formats.map(({ name, inputs, loaded }) => `${inputs} ${name} files, ${loaded} loaded`);
-  console.error(`seed ${seed}: ${elapsed().toFixed(0)} s, ${counts.join('; ')}, all others refused in order`);
+  const summary = formats.map(({ counts: { name, inputs, loaded } }) => `${inputs} ${name} files, ${loaded} loaded`);
+  console.error(`seed ${seed}: ${elapsed().toFixed(0)} s, ${summary.join('; ')}, all others refused in order`);
 }

@@ -106,6 +106,39 @@ const splittings: readonly Splitting[] = [
     names: ['tiny_aya', 'cohere2moe'],
     patterns: ['\\d{1,3}(?=(?:\\d{3})*\\b)', gpt4o('\\p{N}{1,3}', `${contractions}?`)],
   },
+  {
+    names: ['granite-embed-multi-97m'],
+    patterns: [gpt4o('\\p{N}{1,3}', `${contractions}?`)],
+    ignoreMerges: true,
+  },
+  {
+    names: ['kimi-k2'],
+    patterns: ['\\p{Han}+', gpt4o('\\p{N}{1,3}', `${contractions}?`).replace('[\\r\\n/]', '[\\r\\n]')],
+  },
+  {
+    names: ['youtu'],
+    patterns: [
+      '[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u3040-ゟ゠-ヿ]+',
+      gpt4o('\\p{N}', `${contractions}?`),
+    ],
+    ignoreMerges: true,
+  },
+  {
+    names: ['jais-2'],
+    patterns: [
+      llama3('\\p{N}{1,3}').replace(
+        '\\s+(?!\\S)|\\s+',
+        [512, 256, 128, 64, 32, 16, 8, 4].map((n) => `\\s{${n}}(?!\\S)|`).join('') + '\\s{1,2}(?!\\S)|\\s',
+      ),
+    ],
+  },
+  {
+    names: ['exaone-moe'],
+    patterns: [
+      `${contractions}|${notWord}(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+`,
+    ],
+  },
+  { names: ['superbpe'], patterns: ['\\p{N}+', '(?=(\\d{3})+(?!\\d))'] },
   { names: ['poro-chat', 'bloom', 'gpt3-finnish'], patterns: [notPunctuation] },
   { names: ['viking'], patterns: [notPunctuation, '\\p{N}'] },
   { names: ['gemma4', 'granite-embed-multi-311m'], patterns: ['[^\\n]+|[\\n]+'], addBos: true, marksSpaces: true },

@@ -10,13 +10,13 @@ import { byteLevelPattern, splittingName } from './gguf-patterns.ts';
 export const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 export interface GgufVocabulary {
-  readonly model: 'gpt2' | 'llama';
+  readonly model: 'gpt2' | 'llama' | 'bert';
   readonly pre: string;
   readonly tokens: readonly string[];
   readonly types: Int32Array;
   readonly merges?: readonly string[];
   readonly scores?: Float32Array;
-  /** By role: bos, eos, unknown, padding. */
+  /** By role: bos, eos, unknown, padding, cls, seperator, mask. */
   readonly ids: Readonly<Record<string, number>>;
   readonly addBos: boolean;
   readonly addSpacePrefix?: boolean;
@@ -71,7 +71,7 @@ function preOf(pretokenizer: unknown, ignoreMerges: boolean): string | undefined
 
 /**
  * @param vocab tokens that the model has; those that the tokenizer lacks get names of their own
- * @throws ModelError for tokenizers that are no BPE, and for token ids beyond the model's
+ * @throws ModelError for tokenizers that are neither BPE nor WordPiece, and for token ids beyond the model's
  */
 export function ggufVocabulary(
   tokenizerJson: string,
@@ -81,10 +81,14 @@ export function ggufVocabulary(
   const data = JSON.parse(tokenizerJson) as Json;
   const settings = (tokenizerConfig === undefined ? {} : JSON.parse(tokenizerConfig)) as Json;
   const model = (data.model ?? {}) as Json;
+  const isWordPiece = model.type === 'WordPiece';
   const isBpe = model.type === 'BPE' || (model.type === undefined && Array.isArray(model.merges));
-  if (!isBpe) {
+  if (!isBpe && !isWordPiece) {
     const found = JSON.stringify(model.type ?? null);
-    throw new ModelError('NotWritable', `tokenizer.json: model.type must be BPE to be written as GGUF, found ${found}`);
+    throw new ModelError(
+      'NotWritable',
+      `tokenizer.json: model.type must be BPE or WordPiece to be written as GGUF, found ${found}`,
+    );
   }
   const added = (data.added_tokens ?? []) as AddedToken[];
   const merges = ((model.merges ?? []) as (string | string[])[]).map((m) => (typeof m === 'string' ? m : m.join(' ')));
@@ -98,6 +102,10 @@ export function ggufVocabulary(
     ['eos', 'eos_token'],
     ['unknown', 'unk_token'],
     ['padding', 'pad_token'],
+    ['cls', 'cls_token'],
+    // As the format spells it.
+    ['seperator', 'sep_token'],
+    ['mask', 'mask_token'],
   ] as const) {
     const id = entries.get(contentOf(settings[key]) ?? '');
     if (id !== undefined) ids[role] = id;
@@ -111,6 +119,17 @@ export function ggufVocabulary(
     chatTemplate: templateOf(settings),
     warnings,
   };
+  if (isWordPiece) {
+    const prefix = String(model.continuing_subword_prefix ?? '##');
+    const marked = tokens.map((token, i) => {
+      if (types[i] === tokenTypes.control) return token;
+      return token.startsWith(prefix) ? token.slice(prefix.length) : `▁${token}`;
+    });
+    // llama.cpp frames a text in the ids of these names.
+    const { cls = 101, seperator = 102 } = ids;
+    const framed = { bos: cls, eos: seperator, ...ids };
+    return { ...common, model: 'bert', pre: 'jina-v2-en', tokens: marked, ids: framed, addBos: true };
+  }
   if (byteFallback) {
     const prefix = JSON.stringify([data.normalizer, data.pre_tokenizer]);
     return {
