@@ -5,8 +5,10 @@
 import {
   biases,
   decoder,
+  encoder,
   experts,
   type Family,
+  falconNorms,
   field,
   type GgufFacts,
   grouped,
@@ -21,6 +23,7 @@ import {
   window,
 } from './gguf-family.ts';
 import {
+  bertNames,
   falcon40Names,
   falconNames,
   gemma2Names,
@@ -28,6 +31,7 @@ import {
   gptNeoxNames,
   llamaNames,
   mixtralNames,
+  nomicBertNames,
   olmo2Names,
   phi2Names,
   phi3Names,
@@ -62,12 +66,7 @@ const falcon: Family = {
     rope,
   ],
   constants: { parallel_attn: true, bias: false, alibi: false, activation: 'gelu' },
-  derived: ({ has }, { num_kv_heads, intermediate_size }) => ({
-    new_decoder_architecture: num_kv_heads !== 1,
-    num_ln_in_parallel_attn: has('blk.0.attn_norm_2.weight') ? 2 : 1,
-    multi_query: true,
-    ffn_hidden_size: intermediate_size,
-  }),
+  derived: falconNorms,
   rows: grouped,
 };
 
@@ -177,6 +176,14 @@ const families: Readonly<Record<string, Family>> = {
     rows: grouped,
   },
   falcon,
+  bert: { modelType: 'bert', names: bertNames, fields: encoder, constants: { hidden_act: 'gelu' }, encoder: true },
+  'nomic-bert': {
+    modelType: 'nomic_bert',
+    names: nomicBertNames,
+    fields: [...encoder, field('rope.freq_base', 'positive', 'rope_theta', { fallback: 1000 })],
+    constants: silu,
+    encoder: true,
+  },
   gpt2: {
     modelType: 'gpt2',
     names: gpt2Names,

@@ -25,6 +25,8 @@ export interface Family {
   readonly fields: readonly Field[];
   /** Settings that all such files have and no key says. */
   readonly constants: Settings;
+  /** Every token sees all others: files say so. */
+  readonly encoder?: true;
   /** Settings that follow from the tensors and several keys. */
   readonly derived?: (file: GgufFacts, settings: Settings) => Settings;
   /** The file's norm weights hold 1 + w. */
@@ -76,6 +78,12 @@ export const experts = [
   field('expert_count', 'size', 'num_local_experts'),
   field('expert_used_count', 'size', 'num_experts_per_tok'),
 ];
+/** One layer norm behind each half of a block. */
+export const encoder = [
+  ...sizes.filter(({ optional }) => !optional),
+  layerNorm('layer_norm_eps'),
+  field('tokenizer.ggml.token_type_count', 'size', 'type_vocab_size', { fallback: 2 }),
+];
 export const silu = { hidden_act: 'silu' };
 
 /** llama.cpp turns neighbours, Hugging Face the two halves of a head: pair i is rows 2i and 2i + 1 in the file. */
@@ -116,3 +124,10 @@ export const queryScale =
     query_pre_attn_scalar:
       num_hidden_layers === layersOf27B ? Number(hidden_size) / Number(num_attention_heads) : head_dim,
   });
+
+export const falconNorms: NonNullable<Family['derived']> = ({ has }, { num_kv_heads, intermediate_size }) => ({
+  new_decoder_architecture: num_kv_heads !== 1,
+  num_ln_in_parallel_attn: has('blk.0.attn_norm_2.weight') ? 2 : 1,
+  multi_query: true,
+  ffn_hidden_size: intermediate_size,
+});

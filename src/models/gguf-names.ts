@@ -151,6 +151,34 @@ export const falcon40Names: TensorNames = {
   'blk.N.attn_norm_2': 'transformer.h.N.ln_attn',
 };
 
+export const bertNames: TensorNames = {
+  token_embd: 'embeddings.word_embeddings',
+  position_embd: 'embeddings.position_embeddings',
+  token_types: 'embeddings.token_type_embeddings',
+  token_embd_norm: 'embeddings.LayerNorm',
+  'blk.N.attn_q': 'encoder.layer.N.attention.self.query',
+  'blk.N.attn_k': 'encoder.layer.N.attention.self.key',
+  'blk.N.attn_v': 'encoder.layer.N.attention.self.value',
+  'blk.N.attn_output': 'encoder.layer.N.attention.output.dense',
+  'blk.N.attn_output_norm': 'encoder.layer.N.attention.output.LayerNorm',
+  'blk.N.ffn_up': 'encoder.layer.N.intermediate.dense',
+  'blk.N.ffn_down': 'encoder.layer.N.output.dense',
+  'blk.N.layer_output_norm': 'encoder.layer.N.output.LayerNorm',
+};
+
+export const nomicBertNames: TensorNames = {
+  token_embd: 'embeddings.word_embeddings',
+  token_types: 'embeddings.token_type_embeddings',
+  token_embd_norm: 'emb_ln',
+  'blk.N.attn_qkv': 'encoder.layers.N.attn.Wqkv',
+  'blk.N.attn_output': 'encoder.layers.N.attn.out_proj',
+  'blk.N.attn_output_norm': 'encoder.layers.N.norm1',
+  'blk.N.ffn_up': 'encoder.layers.N.mlp.fc11',
+  'blk.N.ffn_gate': 'encoder.layers.N.mlp.fc12',
+  'blk.N.ffn_down': 'encoder.layers.N.mlp.fc2',
+  'blk.N.layer_output_norm': 'encoder.layers.N.norm2',
+};
+
 interface Place {
   readonly layer?: string;
   readonly expert?: string;

@@ -71,6 +71,9 @@ export function ggufFromHub(model: HubModel): GgufModelToWrite {
   throw new ModelError('NotWritable', `${description.modelType}: GGUF cannot say what this model is:`, problems);
 }
 
+/** `pooling_type` of models that give the mean over all tokens. */
+const MEAN_POOLING = 1;
+
 /** Architectures whose windows llama.cpp knows. */
 const windowed = /^gemma[23]$/;
 
@@ -80,9 +83,11 @@ function warningsOf(architecture: string, { config, plan }: ModelDescription): s
   return [`llama.cpp has no windows for ${architecture}: beyond ${window} tokens it will compute something else`];
 }
 
-/** Old GPT-2 files leave the prefix out. */
+/** Old GPT-2 files leave the prefix out, files of BERT have one that others leave out. */
 const nameInFile = (family: Family, name: string): { name: string; expert?: number } | undefined =>
-  ggufName(family.names, name) ?? ggufName(family.names, `transformer.${name}`);
+  ggufName(family.names, name) ??
+  ggufName(family.names, `transformer.${name}`) ??
+  ggufName(family.names, name.replace(/^bert\./, ''));
 
 function write(
   architecture: string,
@@ -128,7 +133,8 @@ function settingsAsMetadata(
   plan: Plan,
 ): GgufMetadata {
   const metadata = new Map<string, GgufValue>([['general.architecture', { type: 'string', value: architecture }]]);
-  const put = (key: string, value: GgufValue): void => void metadata.set(`${architecture}.${key}`, value);
+  const nameOf = (key: string): string => (key.startsWith('tokenizer.') ? key : `${architecture}.${key}`);
+  const put = (key: string, value: GgufValue): void => void metadata.set(nameOf(key), value);
   const u32 = (key: string, value: number): void => put(key, { type: 'uint32', value });
   const f32 = (key: string, value: number): void => put(key, { type: 'float32', value });
   u32('context_length', sizes.contextLength);
@@ -142,10 +148,14 @@ function settingsAsMetadata(
     u32('attention.key_length', sizes.headDim);
     u32('attention.value_length', sizes.headDim);
   }
+  if (family.encoder) {
+    put('attention.causal', { type: 'bool', value: false });
+    u32('pooling_type', MEAN_POOLING);
+  }
   const [rope] = plan.ropes;
   if (rope) u32('rope.dimension_count', rope.rotary);
   for (const { key, kind, setting, fallback } of family.fields) {
-    if (metadata.has(`${architecture}.${key}`)) continue;
+    if (metadata.has(nameOf(key))) continue;
     const value = settingOf(config, setting) ?? fallback;
     if (typeof value === 'boolean') put(key, { type: 'bool', value });
     else if (typeof value === 'number') (kind === 'size' ? u32 : f32)(key, value);

@@ -25,7 +25,7 @@ test('every weight type has its line, with its blocks, its kernels and whether i
 
 test('every architecture of GGUF that is known is named', () => {
   const [, table] = /^\| `general\.architecture` .*\n((?:\|.*\n)+)/m.exec(page)!;
-  const named = table!.split('\n').flatMap((line) => [...(line.split(' | ')[0] ?? '').matchAll(/`(\w+)`/g)]);
+  const named = table!.split('\n').flatMap((line) => [...(line.split(' | ')[0] ?? '').matchAll(/`([\w-]+)`/g)]);
   assert.deepEqual(named.map(([, name]) => name).sort(), [...ggufArchitectures].sort());
 });
 

@@ -10,7 +10,7 @@ import { convertPiece, type Piece } from '../../src/engine/convert-piece.ts';
 import { nodeFolder, type TensorToWrite, writeSafeTensors } from '../../src/formats/adapters/node.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 import { openGguf } from '../../src/formats/gguf.ts';
-import { load, quantizeModel, type WritableType } from '../../src/node.ts';
+import { describeModel, load, openTokenizer, quantizeModel, type WritableType } from '../../src/node.ts';
 import { weightTypes } from '../../src/quant/ggml.ts';
 import { ggufVocabulary } from '../../src/tokenizer/gguf-vocabulary.ts';
 import { largestDifference } from '../models/support.ts';
@@ -99,6 +99,31 @@ test('qwen3-moe without its dense layer, which GGUF has no words for, does too',
   await writeFile(join(folder, 'config.json'), JSON.stringify(sparse));
   await keepsLogits(folder);
 });
+
+for (const name of ['bert', 'nomic-bert']) {
+  test(`${name}: as f32 GGUF and back it has the same plan, values and words`, async () => {
+    const source = `${golden}/encoders/${name}`;
+    const folder = await mkdtemp(join(scratch, 'encoder-'));
+    const file = join(folder, 'there.gguf');
+    await quantizeModel(source, file, { to: 'f32' });
+    await quantizeModel(file, join(folder, 'model.safetensors'), { to: 'f32' });
+    const [before, after] = await Promise.all([describeModel(source, 'none'), describeModel(folder, 'none')]);
+    assert.equal(after.modelType, before.modelType);
+    for (const {
+      source: { tensor },
+    } of after.plan.weights) {
+      const [old, now] = [
+        await bytesOf(`${source}/model.safetensors`, tensor),
+        await bytesOf(join(folder, 'model.safetensors'), tensor),
+      ];
+      const values = weightTypes[old.dtype.toLowerCase() as 'f16'].dequantize(old.bytes);
+      assert.deepEqual(new Float32Array(now.bytes.buffer), values, tensor);
+    }
+    const { texts } = JSON.parse(await readFile(`${source}/expected.json`, 'utf8'));
+    const words = await openTokenizer(file);
+    for (const { text, ids } of texts) if (typeof text === 'string') assert.deepEqual(words.encode(text), ids);
+  });
+}
 
 test('models that GGUF has no words for are refused with the difference', async () => {
   for (const name of ['falcon-rw', 'gpt2-scale-inverse-f16', 'qwen2-window', 'gemma4']) {
@@ -281,8 +306,8 @@ test('vocabularies: those of the golden GGUF files come out of tokenizer.json', 
   const afterDigits = (first: unknown): unknown => ({ type: 'Sequence', pretokenizers: [digits, first] });
   assert.equal(await preOf('gpt2-wide', afterDigits), 'starcoder');
   assert.equal(await preOf('gpt2-wide', () => ({ type: 'Split', pattern: { Regex: 'x' } })), 'default');
-  const wordPiece = JSON.stringify({ model: { type: 'WordPiece', vocab: {} } });
-  assert.throws(() => ggufVocabulary(wordPiece, undefined, 10), { code: 'NotWritable' });
+  const unigram = JSON.stringify({ model: { type: 'Unigram', vocab: [] } });
+  assert.throws(() => ggufVocabulary(unigram, undefined, 10), { code: 'NotWritable' });
   const beyond = JSON.stringify({ model: { type: 'BPE', vocab: { a: 10 }, merges: [] } });
   assert.throws(() => ggufVocabulary(beyond, undefined, 10), { code: 'NotWritable' });
 });
