@@ -35,6 +35,9 @@ import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { ConvertedTensor, WritableType } from './engine/convert.ts';
 export { writeGguf, writeSafeTensors } from './formats/adapters/node.ts';
+export { type Download, type DownloadOptions, download } from './hub/download.ts';
+export { hubModel } from './hub/model.ts';
+export { type HubId, parseHubId } from './hub/names.ts';
 export * from './index.ts';
 
 /** The folder of the model that comes with the package. */

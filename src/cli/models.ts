@@ -1,6 +1,7 @@
 /** Which model a command line means, and how a model introduces itself. */
 import { stat } from 'node:fs/promises';
 import type { Model } from '../engine/model.ts';
+import { HubError } from '../errors.ts';
 import { parseHubId } from '../hub/names.ts';
 import { embeddedModel, type ModelDescription } from '../node.ts';
 import type { StoredLayer } from '../profile/storage-table.ts';
@@ -17,7 +18,17 @@ export async function modelPath(positional: string | undefined, safetensors: str
   const given = positional ?? safetensors;
   if (given === undefined) return embeddedModel;
   const id = (await stat(given).catch(() => undefined)) ? undefined : parseHubId(given);
-  return id ? fetchModel(id) : given;
+  if (!id) return given;
+  try {
+    return await fetchModel(id);
+  } catch (error) {
+    // A path that was mistyped looks like an id.
+    if (!(error instanceof HubError)) throw error;
+    throw new HubError(
+      error.code,
+      `${given}: no file or folder here, and not to be had from the hub: ${error.message}`,
+    );
+  }
 }
 
 export const isQuantized = (storage: string): boolean => storage.startsWith('q');

@@ -64,6 +64,6 @@ test('what cannot be had is one line', async (t) => {
   assert.deepEqual([code, out], [1, '']);
   assert.match(
     err,
-    /^error: 127\.0\.0\.1:\d+\/api\/models\/people\/private\/revision\/main: no such model, or a private one: .*\n$/,
+    /^error: people\/private: no file or folder here, and not to be had from the hub: 127\.0\.0\.1:\d+\/api\/models\/people\/private\/revision\/main: no such model, or a private one: .*\n$/,
   );
 });
