@@ -9,6 +9,7 @@ import { familiesOf } from './gguf-families.ts';
 import type { Family, HeadCounts, Settings } from './gguf-family.ts';
 import { ggufName } from './gguf-names.ts';
 import { buildModel, type ModelDescription, type Sizes } from './index.ts';
+import { planDifference } from './plan-difference.ts';
 import { parsePolicy } from './policy.ts';
 import type { TensorShape } from './weights.ts';
 
@@ -217,35 +218,5 @@ function differenceOf({ plan, config }: ModelDescription, { metadata, tensors }:
     if (error instanceof ModelError) return error.message.replaceAll('\n', ' ');
     throw error;
   }
-  return firstDifference('plan', comparable(plan, config), comparable(read, config));
-}
-
-/** All that a plan computes; how the weights are stored in a file is no part of it, nor windows that nothing leaves. */
-const comparable = ({ steps, caches, ropes, buffers, weights }: Plan, { contextLength }: Sizes): unknown => ({
-  steps,
-  caches: caches.map((cache) => ({ ...cache, window: limited(cache.window, contextLength) })),
-  ropes,
-  buffers,
-  weights: weights.map(({ name, shape }) => ({ name, shape })),
-});
-
-const limited = (window: number | undefined, contextLength: number): number | undefined =>
-  window !== undefined && window < contextLength ? window : undefined;
-
-/** Metadata are f32. */
-const CLOSE = 2e-6;
-
-function firstDifference(path: string, a: unknown, b: unknown): string | undefined {
-  if (typeof a === 'number' && typeof b === 'number') {
-    return Math.abs(a - b) <= CLOSE * Math.max(Math.abs(a), Math.abs(b)) ? undefined : `${path} is ${b}, not ${a}`;
-  }
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) {
-    return a === b ? undefined : `${path} is ${String(b)}, not ${String(a)}`;
-  }
-  const [x, y] = [a as Record<string, unknown>, b as Record<string, unknown>];
-  for (const key of new Set([...Object.keys(x), ...Object.keys(y)])) {
-    const found = firstDifference(`${path}.${key}`, x[key], y[key]);
-    if (found !== undefined) return found;
-  }
-  return undefined;
+  return planDifference(plan, read, config.contextLength);
 }
