@@ -1,10 +1,12 @@
 /** Lanewise for browsers. */
 import { browserHost } from './backend/wasm/host-browser.ts';
-import { loadModel } from './engine/load.ts';
+import type { Encoder } from './engine/encoder.ts';
+import { loadEncoderModel, loadModel } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
 import { blobFolder } from './formats/adapters/blob.ts';
 import { fetchFolder } from './formats/adapters/fetch.ts';
+import type { FileFolder } from './formats/bytes.ts';
 
 export * from './index.ts';
 
@@ -13,8 +15,17 @@ export * from './index.ts';
  * It uses several threads when it is called in a worker of a page that is cross-origin isolated, otherwise one.
  * @throws FormatError, ModelError, OptionError, OutOfMemoryError
  */
-export function load(source: string | URL | readonly File[], options: LoadOptions = {}): Promise<Model> {
-  const folder =
-    typeof source === 'string' || source instanceof URL ? fetchFolder(source) : blobFolder('chosen files', [...source]);
-  return loadModel({ folder, host: browserHost() }, options);
+export function load(source: Source, options: LoadOptions = {}): Promise<Model> {
+  return loadModel({ folder: folderOf(source), host: browserHost() }, options);
 }
+
+/** Loads a model that turns texts into embeddings, from where `load` takes others. @throws as `load` */
+export function loadEncoder(source: Source, options: LoadOptions = {}): Promise<Encoder> {
+  return loadEncoderModel({ folder: folderOf(source), host: browserHost() }, options);
+}
+
+/** The address of a folder, or files that a person chose. */
+export type Source = string | URL | readonly File[];
+
+const folderOf = (source: Source): FileFolder =>
+  typeof source === 'string' || source instanceof URL ? fetchFolder(source) : blobFolder('chosen files', [...source]);

@@ -3,11 +3,13 @@
 export { ChatTemplate, type Message, type RenderOptions } from './chat/template.ts';
 export type { ChatFormat, ChatPrompt } from './engine/chat.ts';
 export type { Conversation } from './engine/conversation.ts';
+export type { Embedding, EmbedOptions, Encoder } from './engine/encoder.ts';
 export type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './engine/generate.ts';
 export type { GenerateOptions } from './engine/generation-options.ts';
-export { loadModel, type ModelSource } from './engine/load.ts';
+export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 export type { Model, Prompt } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
+export type { Pooling } from './engine/pooling.ts';
 export {
   BackendError,
   FormatError,

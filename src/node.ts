@@ -16,7 +16,8 @@ import {
   type WritableType,
 } from './engine/convert.ts';
 import { ThreadedConverter } from './engine/convert-node.ts';
-import { describe, loadModel, type ModelSource } from './engine/load.ts';
+import type { Encoder } from './engine/encoder.ts';
+import { describe, loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
 import { planQuantization } from './engine/quantize.ts';
@@ -49,6 +50,14 @@ export const embeddedModel = fileURLToPath(new URL('../models/lanewise-stories',
  */
 export async function load(path: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   return loadModel(await locate(path), options);
+}
+
+/**
+ * Loads a model that turns texts into embeddings: a folder, a .gguf file, or a .safetensors file beside its config.json.
+ * @throws FormatError, ModelError, OptionError, OutOfMemoryError
+ */
+export async function loadEncoder(path: string, options: LoadOptions = {}): Promise<Encoder> {
+  return loadEncoderModel(await locate(path), options);
 }
 
 /** What a model is and how `quantize` would store it. Reads headers only. @throws FormatError, ModelError, OptionError */

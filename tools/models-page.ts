@@ -2,7 +2,7 @@
  * Writes docs/models.md: `node tools/models-page.ts`. Which model_types there are comes from the registry, which golden cases
  * check them from test/golden, and the errors from running these; a test holds the page to all of it.
  */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { portable } from '../src/backend/wasm/choice.ts';
 import { modelTypes } from '../src/models/index.ts';
@@ -98,7 +98,7 @@ const encoders: readonly Family[] = [
 /** Golden cases by the model_type of their config. */
 function goldenCases(folder: string): Map<string, string[]> {
   const cases = new Map<string, string[]>();
-  for (const name of readdirSync(folder).sort()) {
+  for (const name of existsSync(folder) ? readdirSync(folder).sort() : []) {
     const config = JSON.parse(readFileSync(path.join(folder, name, 'config.json'), 'utf8')) as { model_type: string };
     cases.set(config.model_type, [...(cases.get(config.model_type) ?? []), name]);
   }

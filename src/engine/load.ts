@@ -3,15 +3,18 @@ import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
-import { LanewiseError, OptionError, TemplateError } from '../errors.ts';
+import { LanewiseError, ModelError, OptionError, TemplateError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/checkpoint.ts';
-import { buildModel, type ModelDescription } from '../models/index.ts';
+import { buildModel, encoderTypes, type ModelDescription, type ModelKind } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat.ts';
+import { Encoder, SHARED_ROWS } from './encoder.ts';
 import { Model } from './model.ts';
-import { openModel } from './open.ts';
+import { type OpenModel, openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
+import { readPooling } from './pooling.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
@@ -20,7 +23,7 @@ const MAX_ROWS = 128;
 const MAX_WANTED = 64;
 const LOGITS_BYTES = 64e6;
 /** Contexts are as long as the model's, up to here, unless asked for. */
-const DEFAULT_CONTEXT = 4096;
+const DEFAULT_CONTEXT = { decoder: 4096, encoder: 8192 } as const;
 
 export interface ModelSource {
   readonly folder: FileFolder;
@@ -30,25 +33,63 @@ export interface ModelSource {
 }
 
 /** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
-export async function loadModel({ folder, file, host }: ModelSource, options: LoadOptions = {}): Promise<Model> {
+export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
+  return openAs('decoder', source, options, async ({ files, ...loaded }, settings) => {
+    const { description, tokenizer } = loaded;
+    const chat = await readChatFormat(source.folder, files.metadata, tokenizer);
+    if (chat instanceof TemplateError) settings.onWarning?.(`${chat.message}; chats will not work`);
+    const generation = files.metadata ? undefined : await readJson(source.folder, 'generation_config.json');
+    const endOfTurn = chat instanceof LanewiseError || !chat.eosToken ? undefined : tokenizer?.id(chat.eosToken);
+    const eosTokenIds = [
+      ...description.eosTokenIds,
+      ...eosOf(generation),
+      ...(endOfTurn === undefined ? [] : [endOfTurn]),
+    ];
+    return new Model({ ...loaded, chat, eosTokenIds });
+  });
+}
+
+/** For embeddings. @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
+export function loadEncoderModel(source: ModelSource, options: LoadOptions = {}): Promise<Encoder> {
+  return openAs('encoder', source, options, async ({ files, ...loaded }) => {
+    return new Encoder({ ...loaded, pooling: files.metadata ? 'mean' : await readPooling(source.folder) });
+  });
+}
+
+/** What models of all kinds are made of. */
+interface Loaded {
+  readonly files: OpenModel;
+  readonly name: string;
+  readonly description: ModelDescription;
+  readonly backend: Backend;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly contextLength: number;
+  readonly quantize: string;
+  readonly close: () => Promise<void>;
+}
+
+async function openAs<M>(
+  kind: ModelKind,
+  { folder, file, host }: ModelSource,
+  options: LoadOptions,
+  make: (loaded: Loaded, settings: LoadSettings) => Promise<M>,
+): Promise<M> {
   const settings = validateLoad(options);
   const files = await openModel(folder, file);
+  const name = files.metadata ? `${folder.name}/${files.files[0]}` : folder.name;
   const quantize = settings.quantize ?? files.defaultPolicy;
   let backend: Backend | undefined;
   try {
     const policy = parsePolicy(quantize);
     const { origin } = files;
     const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden, origin });
-    const contextLength = contextOf(description.config.contextLength, settings);
+    checkKind(name, description, kind);
+    const contextLength = contextOf(description, settings);
     const tokenizer = await tokenizerBeside(folder, files.metadata);
-    const chat = await readChatFormat(folder, files.metadata, tokenizer);
-    if (chat instanceof TemplateError) settings.onWarning?.(`${chat.message}; chats will not work`);
-    const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * description.config.vocab))));
     const { onProgress, onWarning, signal, threads } = settings;
     const backendOptions: BackendOptions = {
       plan: description.plan,
-      maxRows: MAX_ROWS,
-      maxWanted,
+      ...rowsOf(description, contextLength),
       contextLength,
       tensor: (name) => files.tensor(name),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
@@ -58,30 +99,34 @@ export async function loadModel({ folder, file, host }: ModelSource, options: Lo
       settings.backend === 'reference'
         ? await createReferenceBackend(backendOptions)
         : await createWasmBackend({ ...backendOptions, host, threads, onWarning });
-    const generation = files.metadata ? undefined : await readJson(folder, 'generation_config.json');
-    const endOfTurn = chat instanceof LanewiseError || !chat.eosToken ? undefined : tokenizer?.id(chat.eosToken);
-    const eosTokenIds = [
-      ...description.eosTokenIds,
-      ...eosOf(generation),
-      ...(endOfTurn === undefined ? [] : [endOfTurn]),
-    ];
     const close = (): Promise<void> => files.close();
-    return new Model({
-      name: files.metadata ? `${folder.name}/${files.files[0]}` : folder.name,
-      description,
-      backend,
-      tokenizer,
-      chat,
-      contextLength,
-      eosTokenIds,
-      quantize,
-      close,
-    });
+    return await make({ files, name, description, backend, tokenizer, contextLength, quantize, close }, settings);
   } catch (error) {
     await backend?.dispose();
     await files.close();
     throw error;
   }
+}
+
+/** @throws ModelError NotADecoder, NotAnEncoder */
+function checkKind(name: string, { kind, modelType }: ModelDescription, expected: ModelKind): void {
+  if (kind === expected) return;
+  throw expected === 'decoder'
+    ? new ModelError(
+        'NotADecoder',
+        `${name}: expected a model that generates text, found the encoder ${modelType}; embed texts with it (loadEncoder, lanewise embed)`,
+      )
+    : new ModelError(
+        'NotAnEncoder',
+        `${name}: expected an encoder, found ${modelType}, which generates text (load, lanewise generate); embed with one of ${encoderTypes.join(', ')}`,
+      );
+}
+
+/** Rows of a forward: an encoder needs all of a text in one. */
+function rowsOf({ kind, config }: ModelDescription, contextLength: number): { maxRows: number; maxWanted: number } {
+  if (kind === 'encoder') return { maxRows: Math.max(contextLength, SHARED_ROWS), maxWanted: 1 };
+  const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * config.vocab))));
+  return { maxRows: MAX_ROWS, maxWanted };
 }
 
 /** What a model is and how a policy would store it, from headers alone. */
@@ -99,7 +144,8 @@ export async function describe(
   }
 }
 
-function contextOf(most: number, { contextLength = Math.min(most, DEFAULT_CONTEXT) }: LoadSettings): number {
+function contextOf({ kind, config: { contextLength: most } }: ModelDescription, settings: LoadSettings): number {
+  const { contextLength = Math.min(most, DEFAULT_CONTEXT[kind]) } = settings;
   if (contextLength > most)
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;

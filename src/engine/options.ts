@@ -1,4 +1,4 @@
-/** The options of `load`. */
+/** The options of `load` and `loadEncoder`. */
 import { OptionError } from '../errors.ts';
 import { parsePolicy } from '../models/policy.ts';
 
@@ -7,7 +7,7 @@ export interface LoadOptions {
   quantize?: string;
   /** Default: the cores that there are. */
   threads?: number;
-  /** Most positions of one sequence. Default: the model's own, at most 4096. */
+  /** Most positions of one sequence. Default: the model's own, at most 4096, or 8192 of an encoder. */
   contextLength?: number;
   /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
   backend?: 'wasm' | 'reference';

@@ -13,7 +13,7 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
-/** The files of one model: one level, plain names. */
+/** The files of one model: plain names, in folders of their own where somebody put them there. */
 export interface FileFolder {
   /** For messages. */
   readonly name: string;
@@ -21,6 +21,8 @@ export interface FileFolder {
   list(): Promise<string[]>;
   /** Undefined where there is no such file. @throws FormatError UnsafeFileName */
   open(name: string): Promise<ByteSource | undefined>;
+  /** A folder inside; it has no files where there is none. @throws FormatError UnsafeFileName */
+  folder(name: string): FileFolder;
 }
 
 /**
@@ -64,15 +66,23 @@ export function memorySource(name: string, bytes: Uint8Array): ByteSource {
   });
 }
 
-/** Files that are in memory already. */
+/** Files that are in memory already, by their paths. */
 export function memoryFolder(name: string, files: ReadonlyMap<string, Uint8Array>): FileFolder {
   return {
     name,
-    list: async () => [...files.keys()].sort(),
+    list: async () => [...files.keys()].filter(isPlainFileName).sort(),
     open: async (file) => {
       checkFileName(name, file);
       const bytes = files.get(file);
       return bytes && memorySource(`${name}/${file}`, bytes);
+    },
+    folder(inner) {
+      checkFileName(name, inner);
+      const inside = [...files].filter(([path]) => path.startsWith(`${inner}/`));
+      return memoryFolder(
+        `${name}/${inner}`,
+        new Map(inside.map(([path, bytes]) => [path.slice(inner.length + 1), bytes])),
+      );
     },
   };
 }

@@ -83,6 +83,11 @@ const architectures = {
 } as const;
 
 export const modelTypes: readonly string[] = Object.keys(architectures);
+/** Those that embed texts. */
+export const encoderTypes: readonly string[] = modelTypes.filter(
+  (type) =>
+    (architectures[type as keyof typeof architectures] as Pick<Architecture<never, never>, 'kind'>).kind === 'encoder',
+);
 
 export interface ModelDescription {
   readonly modelType: string;

@@ -21,7 +21,7 @@ export function blobSource(name: string, blob: Blob): ByteSource {
   });
 }
 
-/** A folder made of chosen files (`<input type="file" multiple>`, a drop). Later files of one name win. */
+/** A folder made of chosen files (`<input type="file" multiple>`, a drop), one level. Later files of one name win. */
 export function blobFolder(name: string, files: Iterable<File>): FileFolder {
   const byName = new Map([...files].map((file) => [file.name, file]));
   return {
@@ -32,5 +32,6 @@ export function blobFolder(name: string, files: Iterable<File>): FileFolder {
       const blob = byName.get(file);
       return blob && blobSource(`${name}/${file}`, blob);
     },
+    folder: (inner) => blobFolder(`${name}/${inner}`, []),
   };
 }

@@ -109,5 +109,9 @@ export function fetchFolder(
       checkFileName(root, name);
       return openUrl(new URL(encodeURIComponent(name), root), options);
     },
+    folder(name) {
+      checkFileName(root, name);
+      return fetchFolder(new URL(encodeURIComponent(name), root), { ...options, names: undefined });
+    },
   };
 }

@@ -54,6 +54,10 @@ export function nodeFolder(path: string): FileFolder {
       checkFileName(path, name);
       return openFile(join(path, name));
     },
+    folder(name) {
+      checkFileName(path, name);
+      return nodeFolder(join(path, name));
+    },
   };
 }
 
