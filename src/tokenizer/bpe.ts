@@ -31,7 +31,7 @@ export interface BpeOptions {
 const encoder = new TextEncoder();
 
 export class Bpe implements TokenModel, MergeRules {
-  readonly #options: BpeOptions;
+  readonly #options: Omit<BpeOptions, 'merges'>;
   readonly #pairs: PairTable;
   /** By rank. */
   readonly #results: Int32Array;
@@ -45,8 +45,9 @@ export class Bpe implements TokenModel, MergeRules {
 
   /** @throws TokenizerError for merges of or to tokens that are not there */
   constructor(options: BpeOptions) {
-    this.#options = options;
-    const { vocabulary, merges, special, prefix = '', where } = options;
+    const { merges, ...kept } = options;
+    this.#options = kept;
+    const { vocabulary, special, prefix = '', where } = kept;
     this.#pairs = new PairTable(merges.length);
     this.#results = new Int32Array(merges.length);
     for (let rank = 0; rank < merges.length; rank++) {
@@ -57,8 +58,8 @@ export class Bpe implements TokenModel, MergeRules {
       this.#pairs.set(ids[0]!, ids[1]!, rank);
       this.#results[rank] = ids[2]!;
     }
-    this.#bytes = options.byteFallback ? byteTokens(vocabulary) : undefined;
-    if (!options.spell && vocabulary.id(SPACE_MARK) !== undefined) this.#cutter = new WordCutter(vocabulary);
+    this.#bytes = kept.byteFallback ? byteTokens(vocabulary) : undefined;
+    if (!kept.spell && vocabulary.id(SPACE_MARK) !== undefined) this.#cutter = new WordCutter(vocabulary);
   }
 
   rank(left: number, right: number): number {

@@ -9,6 +9,7 @@ import { TokenizerError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { tokenizerFromGguf } from '../../src/tokenizer/gguf.ts';
 import { splittingNames } from '../../src/tokenizer/gguf-patterns.ts';
+import { ggufVocabulary } from '../../src/tokenizer/gguf-vocabulary.ts';
 import { loadTokenizer } from '../../src/tokenizer/load.ts';
 
 interface Case {
@@ -101,6 +102,38 @@ test('t5: unigrams of a GGUF file are those of tokenizer.json', () => {
   assert.ok(others.length <= 6, others.map(({ text }) => JSON.stringify(text)).join(' '));
   assert.deepEqual(tokenizer.encode('a').at(-1), 2);
 });
+
+for (const name of ['gpt2', 'llama3', 'falcon', 'llama2', 'gemma']) {
+  test(`${name}: a vocabulary written as GGUF encodes like its tokenizer.json`, () => {
+    const [tokenizerJson, config] = ['tokenizer.json', 'tokenizer_config.json'].map((file) =>
+      readFileSync(`${golden}tokenizers/${name}/${file}`, 'utf8'),
+    );
+    const reference = loadTokenizer({ tokenizerJson: tokenizerJson!, name });
+    const { model, pre, tokens, types, merges, scores, ids, addBos, addSpacePrefix } = ggufVocabulary(
+      tokenizerJson!,
+      config,
+      reference.vocabSize,
+    );
+    const entries = Object.entries({
+      model,
+      pre,
+      tokens,
+      token_type: types,
+      merges,
+      scores,
+      add_bos_token: addBos,
+      add_space_prefix: addSpacePrefix,
+      ...Object.fromEntries(Object.entries(ids).map(([role, id]) => [`${role}_token_id`, id])),
+    });
+    const written = tokenizerFromGguf(new Map(entries.map(([key, value]) => [`tokenizer.ggml.${key}`, value])), name)!;
+    const { cases } = json(`tokenizers/${name}/vectors.json`) as { cases: Case[] };
+    for (const { text } of cases) {
+      for (const parseSpecial of [true, false]) {
+        assert.deepEqual(written.encode(text, { parseSpecial }), reference.encode(text, { parseSpecial }), text);
+      }
+    }
+  });
+}
 
 test('every name of a pre-tokenizer that is known gives text back', () => {
   const { tokenizer } = makeTokenizer('gpt2', 2000);

@@ -4,8 +4,10 @@ import { readFileSync } from 'node:fs';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
+import { openTokenizer } from '../../src/engine/tokenizer.ts';
 import { TokenizerError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { memoryFolder } from '../../src/formats/bytes.ts';
 import { openGguf } from '../../src/formats/gguf.ts';
 import { loadSentencePiece } from '../../src/tokenizer/sentencepiece.ts';
 import { bytesField, numberField, sentencePieceModel } from './tokenizer-protobuf.ts';
@@ -36,6 +38,14 @@ test('merges by score: ids of llama.cpp for the same vocabulary', async () => {
     assert.deepEqual(tokenizer.encode(text, { parseSpecial: true }), ids_special, text);
     if (!text.includes('▁')) assert.equal(tokenizer.decode(ids, { skipSpecial: true }), text);
   }
+});
+
+test('a folder with a tokenizer.model alone has a tokenizer, a folder with nothing has none', async () => {
+  const folder = memoryFolder('somewhere', new Map([['tokenizer.model', await llamaModel()]]));
+  const ids = [1, 286, 478, 300];
+  assert.deepEqual((await openTokenizer(folder)).encode('it is'), ids);
+  assert.deepEqual((await openTokenizer(folder, 'tokenizer.model')).encode('it is'), ids);
+  await assert.rejects(openTokenizer(memoryFolder('somewhere', new Map())), /somewhere.*expected a tokenizer.json/);
 });
 
 test('unigrams with a character map: ids of tokenizer.json', () => {
