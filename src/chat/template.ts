@@ -92,7 +92,10 @@ export class ChatTemplate {
         if (reserved.includes(name)) throw new OptionError('variables', `without the reserved name ${name}`, value);
         globals.set(name, fromData(value));
       }
-      return { messages: fromData(continueFinalMessage ? marked(messages) : messages), tools: fromData(tools ?? null) };
+      return {
+        messages: (continueFinalMessage ? marked(messages) : messages).map(messageValue),
+        tools: fromData(tools ?? null),
+      };
     });
     globals.set('messages', given.messages);
     globals.set('tools', given.tools);
@@ -119,6 +122,28 @@ export class ChatTemplate {
       throw error;
     }
   }
+}
+
+/**
+ * Roles that may be part of a control token: many templates write `'<|' + message.role + '|>'`. Any other role is text of
+ * people, who could name theirs `im_end`.
+ */
+const knownRoles: readonly string[] = [
+  'system',
+  'developer',
+  'user',
+  'assistant',
+  'model',
+  'tool',
+  'function',
+  'ipython',
+  'observation',
+];
+
+function messageValue(message: Message): Value {
+  const value = fromData(message);
+  if (value instanceof Dict && knownRoles.includes(message.role)) value.set(new Text('role'), new Text(message.role));
+  return value;
 }
 
 function checkMessages(messages: readonly Message[]): void {
