@@ -88,7 +88,10 @@ test('mistakes are one line on stderr and exit code 1', async () => {
     [['generate', '--prompt', 'x', '--top-p', '2'], /--top-p must be in \(0, 1\], got 2/],
     [['generate', '--prompt', 'x', '--temperature', 'warm'], /--temperature must be a number, got "warm"/],
     [['generate', '--prompt', 'x', '--max-tokens', '-1'], /--max-tokens must be an integer >= 0/],
-    [['generate', '--prompt', 'x', '--token-ids', '1'], /give one of --prompt, --token-ids, --messages and --batch-file/],
+    [
+      ['generate', '--prompt', 'x', '--token-ids', '1'],
+      /give one of --prompt, --token-ids, --messages and --batch-file/,
+    ],
     [['generate', '--token-ids', '1,x'], /--token-ids must be integers/],
     [['generate', '--prompt', 'x', '--quantize', 'q3'], /--quantize must be none, q8_0/],
     [['generate', 'nowhere', '--prompt', 'x'], /nowhere: expected a model folder/],
