@@ -1,6 +1,7 @@
 /** The tokens that a model expects around texts: the post-processors of tokenizer.json. */
 import { TokenizerError } from '../errors.ts';
 import { Settings } from './settings.ts';
+import type { EncodedPair } from './tokenizer.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** `sequence` 0 is the first text, 1 the second; otherwise tokens of the frame itself. */
@@ -16,15 +17,9 @@ export interface Frame {
 const FIRST: FramePart = { sequence: 0, typeId: 0 };
 export const noFrame: Frame = { single: [FIRST], pair: [FIRST, { sequence: 1, typeId: 1 }] };
 
-export interface Framed {
-  readonly ids: number[];
-  /** Which text a token belongs to, in the model's terms. */
-  readonly typeIds: number[];
-}
-
 /** Without `addSpecial`, only the texts. */
-export function framePair(frame: Frame, texts: readonly (readonly number[])[], addSpecial: boolean): Framed {
-  const out: Framed = { ids: [], typeIds: [] };
+export function framePair(frame: Frame, texts: readonly (readonly number[])[], addSpecial: boolean): EncodedPair {
+  const out: EncodedPair = { ids: [], typeIds: [] };
   for (const part of frame.pair) {
     if ('ids' in part && !addSpecial) continue;
     const ids = 'ids' in part ? part.ids : texts[part.sequence]!;

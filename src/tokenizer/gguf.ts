@@ -80,22 +80,19 @@ class GgufVocabularyFile {
     const tokens = settings.list('tokens');
     for (const [id, token] of tokens.entries()) this.vocabulary.add(token === '' ? `[EMPTY_${id}]` : token, id);
     this.types = this.numbers('token_type');
-    this.added = tokens.flatMap((_, id) => this.#added(id));
+    // Control tokens even where no types are given.
+    const roles = new Set(['bos', 'eos', 'eot', 'unknown', 'padding'].map((role) => this.id(role)));
+    this.added = tokens.flatMap((_, id) => this.#added(id, roles.has(id)));
     this.special = specialWords(this.added);
   }
 
   /** Control tokens, and words that are found before anything else happens to a text. */
-  #added(id: number): AddedToken[] {
-    const type = this.types?.[id] ?? (this.#roles.has(id) ? tokenTypes.control : tokenTypes.normal);
+  #added(id: number, hasRole: boolean): AddedToken[] {
+    const type = this.types?.[id] ?? (hasRole ? tokenTypes.control : tokenTypes.normal);
     const special = type === tokenTypes.control || type === tokenTypes.unknown;
     if (!special && type !== tokenTypes.userDefined) return [];
     const content = this.vocabulary.token(id)!;
     return [{ id, content, special, singleWord: false, leftStrip: false, rightStrip: false, normalized: false }];
-  }
-
-  /** Ids that are control tokens even where no types are given. */
-  get #roles(): ReadonlySet<number | undefined> {
-    return new Set(['bos', 'eos', 'eot', 'unknown', 'padding'].map((role) => this.id(role)));
   }
 
   /** A number for each token. @throws TokenizerError for too few */

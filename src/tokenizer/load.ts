@@ -6,7 +6,7 @@ import { toByteAlphabet } from './byte-level.ts';
 import { readDecoder } from './decoders.ts';
 import { readFrame } from './frame.ts';
 import type { TokenModel } from './model.ts';
-import { readNormalizer } from './normalizers.ts';
+import { inTurn, readNormalizer } from './normalizers.ts';
 import { Pipeline } from './pipeline.ts';
 import { readWords } from './pretokenizers.ts';
 import { Settings } from './settings.ts';
@@ -31,7 +31,15 @@ export function loadTokenizer({ tokenizerJson, name }: TokenizerFiles): Tokenize
   } catch (error) {
     throw new TokenizerError(file, `invalid JSON: ${(error as Error).message}`);
   }
-  const settings = new Settings(json, file);
+  try {
+    return build(new Settings(json, file));
+  } catch (error) {
+    if (error instanceof RangeError) throw new TokenizerError(file, `nested too deeply: ${error.message}`);
+    throw error;
+  }
+}
+
+function build(settings: Settings): Tokenizer {
   checkTruncation(settings.optional('truncation'));
   const model = settings.object('model');
   const kind = kindOf(model);
@@ -43,7 +51,7 @@ export function loadTokenizer({ tokenizerJson, name }: TokenizerFiles): Tokenize
     kind,
     vocabulary,
     added,
-    normalize: readNormalizer(settings.optional('normalizer')),
+    normalize: inTurn([readNormalizer(settings.optional('normalizer'))]),
     words,
     model: readModel(model, kind, vocabulary, specialWords(added), spellsBytes),
     frame: readFrame(settings.optional('post_processor'), vocabulary),

@@ -52,8 +52,20 @@ const readers: Readonly<Record<string, (settings: Settings) => Normalizer>> = {
 /** Spaces as SentencePiece writes them. */
 export const markSpaces: Normalizer = (text) => text.replaceAll(' ', SPACE_MARK);
 
+/** Most that normalization may lengthen a text: the longest decomposition of Unicode has 18 characters. */
+const MOST_GROWTH = 32;
+const LEAST_LIMIT = 2 ** 16;
+
+/** @throws TokenizerError, when it runs, for steps that make each other's results ever longer */
 export function inTurn(steps: readonly Normalizer[]): Normalizer {
-  return (text) => steps.reduce((result, step) => step(result), text);
+  return (text) => {
+    const limit = MOST_GROWTH * text.length + LEAST_LIMIT;
+    return steps.reduce((result, step) => {
+      const next = step(result);
+      if (next.length <= limit) return next;
+      throw new TokenizerError('tokenizer', `the normalizer makes a text more than ${MOST_GROWTH} times as long`);
+    }, text);
+  };
 }
 
 /** A pattern of tokenizer.json: `{"String": ...}` or `{"Regex": ...}`. @throws TokenizerError */
@@ -63,9 +75,12 @@ export function readPattern(settings: Settings): string | Pattern {
   return new Pattern(pattern.string('Regex'), pattern.where);
 }
 
+const LONGEST_CONTENT = 256;
+
 /** Also a decoder. */
 export function readReplace(settings: Settings): Normalizer {
   const [pattern, content] = [readPattern(settings), settings.string('content')];
+  if (content.length > LONGEST_CONTENT) settings.fail('content', `at most ${LONGEST_CONTENT} characters`);
   // An empty text would match between all characters: nothing is meant by it.
   if (typeof pattern === 'string') return (text) => (pattern === '' ? text : text.replaceAll(pattern, () => content));
   return (text) => {

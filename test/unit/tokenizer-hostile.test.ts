@@ -90,6 +90,16 @@ test('what changes a file gives a tokenizer that works, or a TokenizerError', ()
   assert.ok(loaded > 0, 'some changes do no harm');
 });
 
+test('files nested without end, and texts that grow without end, are refused', () => {
+  const deep = `${'{"type":"Sequence","normalizers":['.repeat(50_000)}${']}'.repeat(50_000)}`;
+  const tokenizerJson = JSON.stringify(tiny).replace('{', `{"normalizer":${deep},`);
+  assert.throws(() => loadTokenizer({ tokenizerJson, name: 'here' }), TokenizerError);
+  const grow = { type: 'Replace', pattern: { String: 'a' }, content: 'a'.repeat(100) };
+  const nested = { type: 'Sequence', normalizers: [grow, { type: 'Sequence', normalizers: [grow, grow, grow] }] };
+  assert.throws(() => load({ ...tiny, normalizer: nested }).encode('a'.repeat(1000)), TokenizerError);
+  assert.throws(() => load({ ...tiny, normalizer: { ...grow, content: 'a'.repeat(1000) } }), TokenizerError);
+});
+
 test('a vocabulary without some bytes leaves them out', () => {
   const json = JSON.parse(text('gpt2')) as Json;
   const { x, ...vocab } = json.model.vocab;
