@@ -13,7 +13,8 @@ import { findGguf } from './open.ts';
 
 /** Longest .model file that is read: the largest known ones have 10 MB. */
 const MOST_MODEL_BYTES = 256 * 2 ** 20;
-const SENTENCEPIECE = 'tokenizer.model';
+/** Llama and Gemma call it one way, T5 the other. */
+const sentencePieceNames = ['tokenizer.model', 'spiece.model'];
 
 /**
  * The tokenizer that lies beside weights, or in the metadata of a GGUF file. Undefined where there is none: such models take
@@ -24,7 +25,11 @@ export async function tokenizerBeside(folder: FileFolder, metadata?: GgufMetadat
   if (metadata) return tokenizerFromGguf(new Map([...metadata].map(([key, { value }]) => [key, value])), folder.name);
   const tokenizerJson = await readText(folder, 'tokenizer.json');
   if (tokenizerJson !== undefined) return loadTokenizer({ tokenizerJson, name: folder.name });
-  return readSentencePiece(folder, SENTENCEPIECE);
+  for (const name of sentencePieceNames) {
+    const tokenizer = await readSentencePiece(folder, name);
+    if (tokenizer) return tokenizer;
+  }
+  return undefined;
 }
 
 /**

@@ -40,11 +40,13 @@ test('merges by score: ids of llama.cpp for the same vocabulary', async () => {
   }
 });
 
-test('a folder with a tokenizer.model alone has a tokenizer, a folder with nothing has none', async () => {
-  const folder = memoryFolder('somewhere', new Map([['tokenizer.model', await llamaModel()]]));
+test('a folder with a SentencePiece model alone has a tokenizer, a folder with nothing has none', async () => {
   const ids = [1, 286, 478, 300];
-  assert.deepEqual((await openTokenizer(folder)).encode('it is'), ids);
-  assert.deepEqual((await openTokenizer(folder, 'tokenizer.model')).encode('it is'), ids);
+  for (const name of ['tokenizer.model', 'spiece.model']) {
+    const folder = memoryFolder('somewhere', new Map([[name, await llamaModel()]]));
+    assert.deepEqual((await openTokenizer(folder)).encode('it is'), ids);
+    assert.deepEqual((await openTokenizer(folder, name)).encode('it is'), ids);
+  }
   await assert.rejects(openTokenizer(memoryFolder('somewhere', new Map())), /somewhere.*expected a tokenizer.json/);
 });
 
