@@ -6,6 +6,7 @@ import { configureLogging } from '../profile/log.ts';
 import { benchCommand } from './bench.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
+import { embedCommand } from './embed.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
 import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hub.ts';
@@ -68,6 +69,23 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--system <text>', 'what the model is told first')
     .option('--chat-template <file>', "a Jinja template instead of the model's own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
+
+  command('embed', 'Turn texts into vectors, one JSON array a line, with an encoder.', [
+    'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." "Cats like mats."',
+    'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
+  ])
+    .argument('<model>', 'folder, .safetensors file or id of the hub of an encoder')
+    .option('--text <text...>', 'texts (default: standard input, a text a line)')
+    .option('--file <file>', 'a file with a text a line')
+    .option('--pooling <how>', "mean, cls or last (default: what the model's folder says, else mean)")
+    .option('--no-normalize', 'do not scale to length 1')
+    .option('--truncate', 'cut texts that are longer than the context, instead of failing')
+    .option('--context-length <n>', "most tokens of a text (default: the model's, at most 8192)")
+    .option('--threads <n>', 'default: the cores there are')
+    .option('--quantize <policy>', policyHelp)
+    .option('--backend <name>', 'wasm or reference')
+    .option('--json', '{"text", "tokens", "embedding"} a line')
+    .action(async (model, flags) => finish(await embedCommand(model, flags)));
 
   command('forward', 'Logits and hidden states of given tokens as a SafeTensors file.', [
     'lanewise forward ./gpt2 --token-ids 15496,11,995 --output logits.safetensors --hidden',

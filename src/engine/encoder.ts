@@ -19,6 +19,9 @@ export interface EmbedOptions {
   signal?: AbortSignal;
 }
 
+/** A text, or the ids of its tokens. */
+export type Text = string | { readonly tokenIds: readonly number[] };
+
 export interface Embedding {
   /** [dim] */
   readonly embedding: Float32Array;
@@ -75,14 +78,11 @@ export class Encoder implements AsyncDisposable {
    * Embeddings of texts (or of token ids), in their order; each is what it would be alone, bit for bit.
    * @throws OptionError, ModelError UnsupportedPooling, LanewiseError NoTokenizer, ContextLengthExceeded; the signal's reason
    */
-  async embed(
-    texts: readonly (string | { readonly tokenIds: readonly number[] })[],
-    options: EmbedOptions = {},
-  ): Promise<Embedding[]> {
+  async embed(texts: readonly Text[], options: EmbedOptions = {}): Promise<Embedding[]> {
     const { pooling = this.#pooling, normalize: scaled = true, truncate = false, signal } = options;
     if (pooling instanceof ModelError) throw pooling;
     if (!poolings.includes(pooling)) throw new OptionError('pooling', `one of ${poolings.join(', ')}`, pooling);
-    const ids = texts.map((text, index) => this.#fit(this.#encode(text), index, truncate));
+    const ids = texts.map((text) => this.#fit(this.#encode(text), text, truncate));
     const embeddings: Embedding[] = [];
     for (const batch of batches(ids)) {
       const work = async (): Promise<Embedding[]> => {
@@ -121,7 +121,7 @@ export class Encoder implements AsyncDisposable {
     if (this.#disposed) throw new LanewiseError('Disposed', `${this.name} has been disposed`);
   }
 
-  #encode(text: string | { readonly tokenIds: readonly number[] }): readonly number[] {
+  #encode(text: Text): readonly number[] {
     if (typeof text === 'string') {
       if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer.json: give token ids`);
       return this.tokenizer.encode(text);
@@ -133,14 +133,14 @@ export class Encoder implements AsyncDisposable {
   }
 
   /** The ids, cut where they may be: special tokens behind the text stay. */
-  #fit(ids: readonly number[], index: number, truncate: boolean): readonly number[] {
-    if (ids.length === 0) throw new OptionError(`texts[${index}]`, 'of at least one token', '');
+  #fit(ids: readonly number[], text: Text, truncate: boolean): readonly number[] {
+    if (ids.length === 0) throw new OptionError('texts', 'of at least one token each', text);
     const { contextLength } = this;
     if (ids.length <= contextLength) return ids;
     if (!truncate) {
       throw new LanewiseError(
         'ContextLengthExceeded',
-        `text ${index + 1} has ${ids.length} tokens, the context holds ${contextLength}; shorten it or let it be truncated`,
+        `${nameOf(text)} has ${ids.length} tokens, the context holds ${contextLength}; shorten it, or ask to truncate`,
       );
     }
     const special = new Set(this.tokenizer?.specialIds);
@@ -163,6 +163,9 @@ export class Encoder implements AsyncDisposable {
     });
   }
 }
+
+const nameOf = (text: Text): string =>
+  typeof text === 'string' ? `the text ${JSON.stringify(`${text.slice(0, 40)}...`)}` : 'a text of token ids';
 
 /** Neighbours that fit one forward. */
 function* batches<T extends { readonly length: number }>(texts: readonly T[]): Generator<T[]> {

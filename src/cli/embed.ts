@@ -1,0 +1,88 @@
+/** `lanewise embed`: texts, one a line, to vectors, one a line. */
+import { open } from 'node:fs/promises';
+import type { Embedding, Encoder } from '../engine/encoder.ts';
+import type { Pooling } from '../engine/pooling.ts';
+import { loadEncoder } from '../node.ts';
+import { type LoadFlags, loadOptions } from './generate.ts';
+import { modelPath } from './models.ts';
+import { inFlags, print, reportingLoad, UsageError } from './terminal.ts';
+import { linesOf } from './tokenize.ts';
+
+export interface EmbedFlags extends LoadFlags {
+  text?: string[];
+  file?: string;
+  pooling?: string;
+  normalize: boolean;
+  truncate?: boolean;
+  json?: boolean;
+}
+
+/** Texts that are read before their embeddings are written. */
+const TEXTS_AT_ONCE = 256;
+
+/** The exit code. */
+export async function embedCommand(given: string, flags: EmbedFlags): Promise<number> {
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
+  const { signal } = interrupt;
+  try {
+    const groups = inGroups(await readTexts(flags));
+    await using encoder = await openEncoder(given, flags, signal);
+    const { normalize, truncate = false } = flags;
+    const pooling = flags.pooling as Pooling | undefined;
+    for await (const texts of groups) {
+      const embeddings = await encoder.embed(texts, { pooling, normalize, truncate, signal });
+      await print(embeddings.map((result, i) => lineOf(texts[i]!, result, flags.json ?? false)).join(''));
+    }
+    return 0;
+  } catch (error) {
+    if (signal.aborted) return 130;
+    throw inFlags(error);
+  }
+}
+
+async function openEncoder(given: string, flags: EmbedFlags, signal: AbortSignal): Promise<Encoder> {
+  const path = await modelPath(given, undefined);
+  const loading = reportingLoad(loadOptions(flags, signal));
+  try {
+    return await loadEncoder(path, loading.options);
+  } finally {
+    loading.end();
+  }
+}
+
+/** @throws UsageError; errors of the system, at once */
+async function readTexts({ text, file }: EmbedFlags): Promise<Iterable<string> | AsyncIterable<string>> {
+  if (text !== undefined && file !== undefined) throw new UsageError('give --text or --file, not both');
+  if (text !== undefined) return text;
+  if (file !== undefined) return linesIn((await open(file)).createReadStream());
+  if (process.stdin.isTTY) throw new UsageError('nothing to embed: use --text, --file or pipe texts in, one a line');
+  return linesIn(process.stdin);
+}
+
+/** Lines without their ends; an empty line is a text too, the end of the last one is not. */
+async function* linesIn(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
+  let before: string | undefined;
+  for await (const line of linesOf(source)) {
+    if (before !== undefined) yield before;
+    before = line.replace(/\r$/, '');
+  }
+  if (before) yield before;
+}
+
+async function* inGroups(texts: Iterable<string> | AsyncIterable<string>): AsyncGenerator<string[]> {
+  let group: string[] = [];
+  for await (const text of texts) {
+    group.push(text);
+    if (group.length < TEXTS_AT_ONCE) continue;
+    yield group;
+    group = [];
+  }
+  if (group.length) yield group;
+}
+
+function lineOf(text: string, { embedding, tokens }: Embedding, json: boolean): string {
+  // Nine digits tell every f32 from its neighbours.
+  const values = Array.from(embedding, (value) => Number(value.toPrecision(9)));
+  return `${JSON.stringify(json ? { text, tokens, embedding: values } : values)}\n`;
+}
