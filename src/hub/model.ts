@@ -24,8 +24,8 @@ const companions = [
   'merges.txt',
   'chat_template.jinja',
   'chat_template.json',
-  'modules.json',
   '1_Pooling/config.json',
+  'modules.json',
 ];
 const vocabularies = ['tokenizer.json', 'tokenizer.model', 'spiece.model', 'vocab.txt'];
 
