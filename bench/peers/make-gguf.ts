@@ -127,7 +127,7 @@ function gpt2Vocabulary(file: GgufWriter, vocab: number): void {
   file.string('tokenizer.ggml.pre', 'gpt-2');
   file.strings('tokenizer.ggml.tokens', [...alphabet, ...fillers, '<|endoftext|>']);
   file.i32s('tokenizer.ggml.token_type', [...Array(end).fill(tokenTypes.normal), tokenTypes.control]);
-  file.strings('tokenizer.ggml.merges', ['h e', 'l l']);
+  file.strings('tokenizer.ggml.merges', []);
   file.u32('tokenizer.ggml.bos_token_id', end);
   file.u32('tokenizer.ggml.eos_token_id', end);
 }

@@ -3,7 +3,7 @@ import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
-import { LanewiseError, ModelError, OptionError, TemplateError } from '../errors.ts';
+import { LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/checkpoint.ts';
 import { buildModel, encoderTypes, type ModelDescription, type ModelKind } from '../models/index.ts';
@@ -14,7 +14,7 @@ import { Encoder, SHARED_ROWS } from './encoder.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
-import { readPooling } from './pooling.ts';
+import { ggufPooling, readPooling } from './pooling.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
@@ -52,7 +52,8 @@ export function loadModel(source: ModelSource, options: LoadOptions = {}): Promi
 /** For embeddings. @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
 export function loadEncoderModel(source: ModelSource, options: LoadOptions = {}): Promise<Encoder> {
   return openAs('encoder', source, options, async ({ files, ...loaded }) => {
-    return new Encoder({ ...loaded, pooling: files.metadata ? 'mean' : await readPooling(source.folder) });
+    const pooling = files.metadata ? ggufPooling(files.metadata) : await readPooling(source.folder);
+    return new Encoder({ ...loaded, pooling });
   });
 }
 
@@ -63,6 +64,8 @@ interface Loaded {
   readonly description: ModelDescription;
   readonly backend: Backend;
   readonly tokenizer: Tokenizer | undefined;
+  /** Why there is none, where the model has a bad one. */
+  readonly tokenizerError: TokenizerError | undefined;
   readonly contextLength: number;
   readonly quantize: string;
   readonly close: () => Promise<void>;
@@ -85,8 +88,17 @@ async function openAs<M>(
     const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden, origin });
     checkKind(name, description, kind);
     const contextLength = contextOf(description, settings);
-    const tokenizer = await tokenizerBeside(folder, files.metadata);
     const { onProgress, onWarning, signal, threads } = settings;
+    let tokenizer: Tokenizer | undefined;
+    let tokenizerError: TokenizerError | undefined;
+    try {
+      tokenizer = await tokenizerBeside(folder, files.metadata);
+    } catch (error) {
+      // Token ids need none, and an encoder takes nothing but texts.
+      if (!(error instanceof TokenizerError) || kind === 'encoder') throw error;
+      tokenizerError = error;
+      onWarning?.(`${error.message}; texts will not work, token ids do`);
+    }
     const backendOptions: BackendOptions = {
       plan: description.plan,
       ...rowsOf(description, contextLength),
@@ -100,7 +112,8 @@ async function openAs<M>(
         ? await createReferenceBackend(backendOptions)
         : await createWasmBackend({ ...backendOptions, host, threads, onWarning });
     const close = (): Promise<void> => files.close();
-    return await make({ files, name, description, backend, tokenizer, contextLength, quantize, close }, settings);
+    const loaded = { files, name, description, backend, tokenizer, tokenizerError, contextLength, quantize, close };
+    return await make(loaded, settings);
   } catch (error) {
     await backend?.dispose();
     await files.close();

@@ -1,6 +1,6 @@
 /** A loaded model: evaluates tokens, generates text, and gives everything back when disposed. */
 import type { Backend, LoadTimes, LogitsSummary } from '../backend/backend.ts';
-import { LanewiseError, OptionError } from '../errors.ts';
+import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import { describeWork } from '../plan/print.ts';
@@ -40,6 +40,8 @@ export interface ModelParts {
   readonly description: ModelDescription;
   readonly backend: Backend;
   readonly tokenizer: Tokenizer | undefined;
+  /** Why there is none, where the model has a bad one. */
+  readonly tokenizerError?: TokenizerError;
   /** Or why there is none. */
   readonly chat: ChatFormat | LanewiseError;
   readonly contextLength: number;
@@ -60,6 +62,7 @@ export class Model implements AsyncDisposable {
   /** Phases of the last forward, while `timing` is on or the log asks for them. */
   lastPhases: Phases | undefined;
   timing = false;
+  readonly #tokenizerError: TokenizerError | undefined;
   readonly #chat: ChatFormat | LanewiseError;
   readonly #backend: Backend;
   readonly #cache: KvCache;
@@ -73,6 +76,7 @@ export class Model implements AsyncDisposable {
     description,
     backend,
     tokenizer,
+    tokenizerError,
     chat,
     contextLength,
     eosTokenIds,
@@ -82,6 +86,7 @@ export class Model implements AsyncDisposable {
     this.name = name;
     this.description = description;
     this.tokenizer = tokenizer;
+    this.#tokenizerError = tokenizerError;
     this.#chat = chat;
     this.contextLength = contextLength;
     this.eosTokenIds = new Set(eosTokenIds);
@@ -153,9 +158,10 @@ export class Model implements AsyncDisposable {
     return this.#cache.sequence(expected);
   }
 
-  /** Token ids of a prompt. @throws OptionError, TemplateError, LanewiseError NoTokenizer, NoChatTemplate */
+  /** Token ids of a prompt. @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate */
   encode(prompt: Prompt): number[] {
     if (typeof prompt === 'string' || !('tokenIds' in prompt)) {
+      if (this.#tokenizerError) throw this.#tokenizerError;
       if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer: give token ids`);
       if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
       if ('text' in prompt) return this.tokenizer.encodeParts([prompt]);

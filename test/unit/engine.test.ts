@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import test from 'node:test';
 import type { GenerateResult } from '../../src/engine/generate.ts';
 import type { GenerateOptions } from '../../src/engine/generation-options.ts';
@@ -182,4 +184,27 @@ test('forward gives logits of every row and hidden states, whatever the chunk', 
     const short = await model.forward(Array.from({ length: 3 }, (_, i) => i + 10));
     assert.deepEqual(short.get('logits')!.values, results.get('logits')!.values.subarray(0, 3 * 4096));
   });
+});
+
+test('a bad tokenizer is an error for texts and a warning for token ids', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-engine-'));
+  try {
+    await cp(embeddedModel, folder, { recursive: true });
+    await writeFile(
+      path.join(folder, 'tokenizer.json'),
+      '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}',
+    );
+    const warnings: string[] = [];
+    const model = await load(folder, { onWarning: (text) => warnings.push(text) });
+    assert.match(warnings.join('\n'), /^.*tokenizer\.json.*texts will not work, token ids do$/);
+    const { tokenIds } = await generate(model, { tokenIds: [5, 6, 7] }, { ...greedy, maxTokens: 3 });
+    assert.equal(tokenIds.length, 3);
+    assert.throws(
+      () => model.encode('a text'),
+      (error: LanewiseError) => error.code === 'InvalidTokenizer',
+    );
+    await model.dispose();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });
