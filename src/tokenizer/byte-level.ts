@@ -18,17 +18,19 @@ const encoder = new TextEncoder();
 
 export function toByteAlphabet(text: string): string {
   let out = '';
+  // From here on characters stand for themselves.
+  let plain = 0;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
-    if (unit < 128) {
-      out += byteCharacters[unit]!;
-      continue;
-    }
+    if (unit > 32 && unit < 127) continue;
     const end = (unit & 0xfc00) === 0xd800 ? i + 2 : i + 1;
-    for (const byte of encoder.encode(text.slice(i, end))) out += byteCharacters[byte]!;
+    out += text.slice(plain, i);
+    if (unit < 128) out += byteCharacters[unit]!;
+    else for (const byte of encoder.encode(text.slice(i, end))) out += byteCharacters[byte]!;
+    plain = end;
     i = end - 1;
   }
-  return out;
+  return plain === 0 ? text : out + text.slice(plain);
 }
 
 /** Bytes that a token stands for; tokens with other characters (special ones) stand for their own UTF-8. */
