@@ -3,15 +3,15 @@
  * its origin through every function of a template (src/chat/text.ts), and because each step has to be counted.
  */
 import { TemplateError } from '../errors.ts';
-import { type Context, contains, findFilter, findTest } from './filters.ts';
+import { type Context, findFilter, findTest } from './filters.ts';
 import { MAX_DEPTH, templateError } from './lexer.ts';
 import { integerOf, methodOf, textOf } from './methods.ts';
+import { arithmetic, compares, slice } from './operators.ts';
 import { Text } from './text.ts';
 import type { Arguments, Expression, Parameter, Statement, Target, Use } from './tree.ts';
 import {
   type CallArguments,
   type Callable,
-  compare,
   Dict,
   equals,
   Fault,
@@ -55,7 +55,8 @@ class Scope {
 }
 
 type Signal = 'break' | 'continue' | undefined;
-const CHARACTERS_PER_STEP = 256;
+const CHARACTERS_PER_STEP = 32;
+const ITEMS_PER_STEP = 2;
 
 /** Renders. @param globals names that the template sees @throws TemplateError with line and column */
 export function interpret(
@@ -97,9 +98,16 @@ class Interpreter implements Context {
       throw new Fault(`expected at most ${this.#limits.steps} steps: an endless template?`);
   }
 
+  /** Accounts for work that looks at all of a value. */
+  #weigh(value: Value): void {
+    if (value instanceof Text) this.spend(value.length / CHARACTERS_PER_STEP);
+    else if (Array.isArray(value)) this.spend(value.length / ITEMS_PER_STEP);
+    else if (value instanceof Dict) this.spend(value.entries.size / ITEMS_PER_STEP);
+  }
+
   /** Accounts for a text that was made. */
   #made(text: Text): Text {
-    this.spend(text.length / CHARACTERS_PER_STEP);
+    this.#weigh(text);
     this.#checkLength(text.length);
     return text;
   }
@@ -305,6 +313,7 @@ class Interpreter implements Context {
       case 'attribute': {
         const object = this.#evaluate(expression.object, scope);
         this.at = expression.at;
+        if (!(object instanceof Dict)) this.#weigh(object);
         return methodOf(object, expression.name) ?? this.item(object, new Text(expression.name));
       }
       case 'item': {
@@ -317,7 +326,7 @@ class Interpreter implements Context {
         const object = this.#evaluate(expression.object, scope);
         const bounds = expression.bounds.map((bound) => (bound ? this.#evaluate(bound, scope) : undefined));
         this.at = expression.at;
-        if (object instanceof Text) this.spend(object.length / CHARACTERS_PER_STEP);
+        this.#weigh(object);
         return slice(object, bounds);
       }
       case 'call': {
@@ -348,6 +357,8 @@ class Interpreter implements Context {
         for (const { operator, operand } of expression.rest) {
           const right = this.#evaluate(operand, scope);
           this.at = expression.at;
+          this.#weigh(left);
+          this.#weigh(right);
           if (!compares(operator, left, right)) return false;
           left = right;
         }
@@ -409,7 +420,7 @@ class Interpreter implements Context {
 
   #accounted(value: Value): Value {
     if (value instanceof Text) return this.#made(value);
-    if (Array.isArray(value)) this.spend(value.length);
+    this.#weigh(value);
     return value;
   }
 
@@ -422,10 +433,12 @@ class Interpreter implements Context {
   }
 
   filter(name: string, operand: Value, args: CallArguments): Value {
+    this.#weigh(operand);
     return this.#accounted(findFilter(name)(operand, args, this));
   }
 
   test(name: string, operand: Value, args: CallArguments): boolean {
+    for (const value of args.positional) this.#weigh(value);
     return findTest(name)(operand, args, this);
   }
 
@@ -435,6 +448,7 @@ class Interpreter implements Context {
     if (object instanceof Dict)
       return valueOr(object.get(name), new Undefined(`${typeName(object)} object has no element ${name}`));
     const index = numberOf(key);
+    if (object instanceof Text) this.#weigh(object);
     if ((Array.isArray(object) || object instanceof Text) && index !== undefined) {
       const items = itemsOf(object);
       return valueOr(
@@ -447,54 +461,3 @@ class Interpreter implements Context {
 }
 
 const missing = ({ what }: Undefined): Fault => new Fault(what.includes(' ') ? what : `${what} is undefined`);
-
-function compares(operator: string, a: Value, b: Value): boolean {
-  if (operator === '==') return equals(a, b);
-  if (operator === '!=') return !equals(a, b);
-  if (operator === 'in') return contains(b, a);
-  if (operator === 'not in') return !contains(b, a);
-  const order = compare(a, b);
-  if (operator === '<') return order < 0;
-  if (operator === '<=') return order <= 0;
-  return operator === '>' ? order > 0 : order >= 0;
-}
-
-function arithmetic(operator: string, a: Value, b: Value): Value {
-  const [x, y] = [numberOf(a), numberOf(b)];
-  if (x === undefined || y === undefined)
-    throw new Fault(`expected numbers or texts on both sides of ${operator}, found ${typeName(a)} and ${typeName(b)}`);
-  if (y === 0 && /[/%]/.test(operator)) throw new Fault('division by zero');
-  const results: Readonly<Record<string, number>> = {
-    '+': x + y,
-    '-': x - y,
-    '*': x * y,
-    '/': x / y,
-    '//': Math.floor(x / y),
-    '%': x - y * Math.floor(x / y),
-    '**': x ** y,
-  };
-  const result = results[operator]!;
-  const isFloat = a instanceof Float || b instanceof Float || operator === '/' || (operator === '**' && y < 0);
-  return isFloat || !Number.isFinite(result) ? new Float(result) : result;
-}
-
-/** `object[start:stop:step]`, by Python's rules. */
-function slice(object: Value, bounds: readonly (Value | undefined)[]): Value {
-  const step = integerOf(bounds[2], 'the step', 1);
-  // One unit per character: no need to take the text apart.
-  const simple = object instanceof Text && step === 1 && !/\p{Surrogate}|[\u{10000}-\u{10ffff}]/u.test(object.value);
-  const items = simple ? { length: object.length } : itemsOf(object);
-  if (step === 0) throw new Fault('the step of a slice must not be 0');
-  const [low, high] = step > 0 ? [0, items.length] : [-1, items.length - 1];
-  const place = (bound: Value | undefined, fallback: number): number => {
-    const index = integerOf(bound, 'a bound', fallback);
-    if (bound === undefined || bound === null) return index;
-    return Math.min(Math.max(index < 0 ? index + items.length : index, low), high);
-  };
-  const start = place(bounds[0], step > 0 ? low : high);
-  const stop = place(bounds[1], step > 0 ? high : low);
-  if (simple) return object.slice(start, Math.max(start, stop));
-  const chosen: Value[] = [];
-  for (let i = start; step > 0 ? i < stop : i > stop; i += step) chosen.push((items as readonly Value[])[i]!);
-  return object instanceof Text ? Text.join(chosen as Text[]) : chosen;
-}

@@ -42,6 +42,8 @@ export interface Rendered {
 const LONGEST_TEMPLATE = 2 ** 20;
 const BASE_STEPS = 500_000;
 const STEPS_PER_MESSAGE = 2_000;
+/** Long texts take long to go through. */
+const STEPS_PER_CHARACTER = 0.5;
 const BASE_CHARACTERS = 2 ** 20;
 /** Times that a message may come back in what a template makes. */
 const GROWTH = 16;
@@ -106,9 +108,10 @@ export class ChatTemplate {
     ] as const) {
       if (typeof token === 'string') globals.set(name, new Text(token));
     }
+    const length = charactersOf(messages) + charactersOf(tools) + charactersOf(variables);
     const text = interpret(this.source, this.#program, globals, {
-      steps: BASE_STEPS + STEPS_PER_MESSAGE * messages.length,
-      characters: BASE_CHARACTERS + GROWTH * (charactersOf(messages) + charactersOf(tools) + charactersOf(variables)),
+      steps: Math.round(BASE_STEPS + STEPS_PER_MESSAGE * messages.length + STEPS_PER_CHARACTER * length),
+      characters: BASE_CHARACTERS + GROWTH * length,
     });
     const whole = continueFinalMessage ? cutAtMark(text) : text;
     return { text: whole.value, parts: whole.parts() };

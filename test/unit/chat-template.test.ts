@@ -56,6 +56,10 @@ test('C2: work, output and ranges end', () => {
     '{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = ns.l + ns.l %}{% endfor %}',
     "{% set x = 'ab' * 500000 %}{% for i in range(100000) %}{{ x | length }}{% endfor %}",
     "{% set x = 'ab' * 500000 %}{% for i in range(100000) %}{{ x == x ~ 'a' }}{% endfor %}",
+    "{% set x = ('a,' * 200000).split(',') %}{% for i in range(1000) %}{% set y = x[1:] %}{% endfor %}",
+    "{% set x = ('a,' * 200000).split(',') %}{% for i in range(1000) %}{% if x == x[:] %}{% endif %}{% endfor %}",
+    "{% set x = ('a,' * 200000).split(',') %}{% for i in range(1000) %}{{ x.count('z') }}{% endfor %}",
+    "{% set x = ('a,' * 200000).split(',') %}{% for i in range(1000) %}{% if 'z' in x %}{% endif %}{% endfor %}",
     "{{ (range(1000) | list) | sort(attribute='a') }}{{ 2 ** 99999 * [] }}",
   ];
   for (const template of endless) fails(template, TemplateError);
