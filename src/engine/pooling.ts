@@ -1,11 +1,21 @@
 /** From hidden states of tokens to one vector per text. */
 import { ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
+import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { readJson } from '../formats/json.ts';
 
 /** mean: of all tokens, special ones too; cls: the first token; last: the last token. */
 export type Pooling = 'mean' | 'cls' | 'last';
 export const poolings: readonly Pooling[] = ['mean', 'cls', 'last'];
+
+/** `pooling_type` of GGUF files. */
+export const ggufPoolings: Readonly<Record<Pooling, number>> = { mean: 1, cls: 2, last: 3 };
+
+/** What a GGUF file says; mean where it says nothing that we have. */
+export function ggufPooling(metadata: GgufMetadata): Pooling {
+  const found = metadata.get(`${metadata.get('general.architecture')?.value}.pooling_type`)?.value;
+  return poolings.find((pooling) => ggufPoolings[pooling] === found) ?? 'mean';
+}
 
 /** Keys of 1_Pooling/config.json. */
 const modes: Readonly<Record<string, Pooling | undefined>> = {

@@ -14,6 +14,7 @@ import { weightType, weightTypes } from '../quant/ggml.ts';
 import { type GgufVocabulary, ggufVocabulary } from '../tokenizer/gguf-vocabulary.ts';
 import type { Recipe, WritableType } from './convert.ts';
 import { findGguf, readFactors } from './open.ts';
+import { ggufPoolings, readPooling } from './pooling.ts';
 
 export interface QuantizeOptions {
   /** Type of the matrices. */
@@ -158,7 +159,11 @@ async function fromSafeTensors(
       throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
     }
     const written = ggufFromHub({ config, tensors });
-    const { metadata, warnings } = await withVocabulary(folder, written.metadata, written.tensors);
+    const { metadata, warnings } = await withVocabulary(
+      folder,
+      await withPooling(folder, written.metadata),
+      written.tensors,
+    );
     const recipes = written.tensors.map((output): Recipe => {
       const sources = output.sources.map((name) => {
         const tensor = tensors.get(name)!;
@@ -201,6 +206,15 @@ function withTypes(metadata: ReadonlyMap<string, GgufValue>, { to }: QuantizeOpt
   out.set('general.file_type', { type: 'uint32', value: fileTypes[to] });
   if (weightTypes[to].block > 1) out.set('general.quantization_version', { type: 'uint32', value: 2 });
   return out;
+}
+
+/** How an encoder makes one vector of a text. @throws ModelError where it is in a way that we do not have */
+async function withPooling(folder: FileFolder, metadata: GgufMetadata): Promise<GgufMetadata> {
+  const architecture = metadata.get('general.architecture')?.value;
+  if (metadata.get(`${architecture}.attention.causal`)?.value !== false) return metadata;
+  const pooling = await readPooling(folder);
+  if (pooling instanceof ModelError) throw pooling;
+  return new Map([...metadata, [`${architecture}.pooling_type`, { type: 'uint32', value: ggufPoolings[pooling] }]]);
 }
 
 async function withVocabulary(

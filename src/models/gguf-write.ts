@@ -72,9 +72,6 @@ export function ggufFromHub(model: HubModel): GgufModelToWrite {
   throw new ModelError('NotWritable', `${description.modelType}: GGUF cannot say what this model is:`, problems);
 }
 
-/** `pooling_type` of models that give the mean over all tokens. */
-const MEAN_POOLING = 1;
-
 /** Architectures whose windows llama.cpp knows. */
 const windowed = /^gemma[23]$/;
 
@@ -149,10 +146,7 @@ function settingsAsMetadata(
     u32('attention.key_length', sizes.headDim);
     u32('attention.value_length', sizes.headDim);
   }
-  if (family.encoder) {
-    put('attention.causal', { type: 'bool', value: false });
-    u32('pooling_type', MEAN_POOLING);
-  }
+  if (family.encoder) put('attention.causal', { type: 'bool', value: false });
   const [rope] = plan.ropes;
   if (rope) u32('rope.dimension_count', rope.rotary);
   for (const { key, kind, setting, fallback } of family.fields) {

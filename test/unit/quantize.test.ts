@@ -120,6 +120,7 @@ for (const name of ['bert', 'nomic-bert']) {
       assert.deepEqual(new Float32Array(now.bytes.buffer), values, tensor);
     }
     const { texts } = JSON.parse(await readFile(`${source}/expected.json`, 'utf8'));
+    assert.equal((await metadataOf(file)).get(`${name}.pooling_type`)?.value, 1);
     const words = await openTokenizer(file);
     for (const { text, ids } of texts) if (typeof text === 'string') assert.deepEqual(words.encode(text), ids);
   });
