@@ -7,6 +7,7 @@ import { TokenizerError } from '../errors.ts';
 const encoder = new TextEncoder();
 /** HF normalizes a grapheme as a whole only below this many bytes. */
 const LONG_GRAPHEME = 6;
+const MOST_REMEMBERED = 2 ** 14;
 
 export class CharsMap {
   readonly #units: Uint32Array;
@@ -86,7 +87,16 @@ export class CharsMap {
 
   #replaceSegments(line: string): string {
     let out = '';
-    for (const { segment } of graphemes.segment(line)) out += this.#replaceGrapheme(segment);
+    for (const { segment } of graphemes.segment(line)) {
+      let replacement = this.#graphemes.get(segment);
+      if (replacement === undefined) {
+        replacement = this.#replaceGrapheme(segment);
+        if (segment.length < LONG_GRAPHEME && this.#graphemes.size < MOST_REMEMBERED) {
+          this.#graphemes.set(segment, replacement);
+        }
+      }
+      out += replacement;
+    }
     return out;
   }
 
@@ -114,6 +124,8 @@ export class CharsMap {
     return out + line.slice(plain);
   }
   #ascii: string[] | undefined;
+  /** Replacements of short graphemes that have been seen. */
+  readonly #graphemes = new Map<string, string>();
 }
 
 const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
