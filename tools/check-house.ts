@@ -31,7 +31,7 @@ export const rules: Rules = {
     formats: { imports: [] },
     quant: { imports: [] },
     tokenizer: { imports: [] },
-    chat: { imports: ['tokenizer'], packages: ['@huggingface/jinja'] },
+    chat: { imports: ['tokenizer'] },
     profile: { imports: [], packages: ['@logtape/logtape'] },
     wasm: { imports: [] },
     kernels: { imports: ['wasm', 'quant'] },
