@@ -2,6 +2,9 @@
 import { type Backend, type LoadTimes, PAGE } from '../backend/backend.ts';
 import { LanewiseError, ModelError, OptionError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
+import { describeWork } from '../plan/print.ts';
+import { logForward, wantsForward } from '../profile/log.ts';
+import { createScopeTimer } from '../profile/scopes.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { normalize, type Pooling, pool, poolings } from './pooling.ts';
 
@@ -52,6 +55,7 @@ export class Encoder implements AsyncDisposable {
   readonly threads: number;
   readonly #backend: Backend;
   readonly #pooling: Pooling | ModelError;
+  readonly #timer: ReturnType<typeof createScopeTimer>;
   readonly #close: () => Promise<void>;
   #queue: Promise<unknown> = Promise.resolve();
   #disposed: Promise<void> | undefined;
@@ -66,6 +70,7 @@ export class Encoder implements AsyncDisposable {
     this.threads = backend.threads;
     this.#backend = backend;
     this.#pooling = pooling;
+    this.#timer = createScopeTimer(description.plan.steps);
     this.#close = close;
   }
 
@@ -154,6 +159,8 @@ export class Encoder implements AsyncDisposable {
     let pageCount = 0;
     const pages = texts.map(({ length }) => Int32Array.from({ length: Math.ceil(length / PAGE) }, () => pageCount++));
     this.#backend.ensurePages(pageCount);
+    const logs = wantsForward();
+    this.#backend.timing = logs ?? 'off';
     await this.#backend.forward({
       tokens: Int32Array.from(texts.flat()),
       positions: Int32Array.from(texts.flatMap((ids) => [...ids.keys()])),
@@ -161,6 +168,10 @@ export class Encoder implements AsyncDisposable {
       pages,
       wanted: new Int32Array(0),
     });
+    if (!logs) return;
+    const { plan } = this.description;
+    const [times, rows] = [this.#backend.stepTimes(), texts.flat().length];
+    logForward(this.#timer(times), plan.steps, times, (step) => describeWork(plan, step, rows, 0));
   }
 }
 
