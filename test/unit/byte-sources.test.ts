@@ -128,6 +128,23 @@ test('fetch: ranges of a file', async (t) => {
   assert.deepEqual(await fetchFolder(base).list(), []);
 });
 
+test('folders inside folders', async (t) => {
+  const root = await mkdtemp(join(tmpdir(), 'lanewise-'));
+  t.after(() => rm(root, { recursive: true }));
+  await mkdir(join(root, 'models'));
+  await writeFile(join(root, 'models/x.bin'), content);
+  const node = nodeFolder(root);
+  const memory = memoryFolder('m', new Map([['models/x.bin', content]]));
+  const fetched = fetchFolder(new URL('..', await serve(t, serveRange)));
+  for (const folder of [node, memory]) await checkFolder(folder.folder('models'), ['x.bin']);
+  await checkFolder(fetched.folder('models'), []);
+  for (const folder of [node, memory, fetched, blobFolder('chosen', [])]) {
+    assert.deepEqual(await folder.list(), []);
+    assert.equal(await folder.folder('none').open('x.bin'), undefined);
+  }
+  for (const folder of [node, memory, fetched]) assert.throws(() => folder.folder('..'), { code: 'UnsafeFileName' });
+});
+
 test('fetch: headers are sent, names are escaped', async (t) => {
   const seen: unknown[] = [];
   const base = await serve(t, (request, response) => {
