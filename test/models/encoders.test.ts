@@ -11,18 +11,9 @@ import { buildModel } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
 import type { TensorShape } from '../../src/models/weights.ts';
 import { EncoderRunner, encoderFolder, readGoldenTexts } from './encoder-support.ts';
-import { largestDifference, type MakeBackend, reference, wasm, wasmInParts } from './support.ts';
+import { backends, largestDifference, type MakeBackend, wasm, wide } from './support.ts';
 
 const cases = readdirSync(new URL('../golden/encoders', import.meta.url));
-
-const wide = { ...portable, wide: true } as const;
-const backends: Record<string, MakeBackend> = {
-  reference,
-  'wasm, 1 thread': wasm(1, wide),
-  "wasm, 2 threads, this machine's choice": wasm(2, chooseKernels(nodeHost())),
-  'wasm, 3 threads, portable': wasm(3, portable),
-  'wasm, 2 threads, many memories': wasmInParts(2, wide),
-};
 
 for (const name of cases) {
   for (const [label, make] of Object.entries(backends)) {

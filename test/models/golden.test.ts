@@ -5,21 +5,12 @@ import test from 'node:test';
 import { portable } from '../../src/backend/wasm/choice.ts';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
 import { chooseKernels } from '../../src/backend/wasm/probe.ts';
-import { largestDifference, type MakeBackend, Runner, readGolden, reference, wasm, wasmInParts } from './support.ts';
+import { backends, largestDifference, type MakeBackend, Runner, readGolden, reference, wasm, wide } from './support.ts';
 
 const cases = readdirSync(new URL('../golden/models', import.meta.url));
 
 /** Two f32 orders of summation differ by up to 4e-5 in logits; wrong settings by 0.03 and more. */
 const tolerance = (name: string): number => (/^gemma|gpt2-wide/.test(name) ? 1e-3 : 2e-4);
-
-const wide = { ...portable, wide: true } as const;
-const backends: Record<string, MakeBackend> = {
-  reference,
-  'wasm, 1 thread': wasm(1, wide),
-  "wasm, 2 threads, this machine's choice": wasm(2, chooseKernels(nodeHost())),
-  'wasm, 3 threads, portable': wasm(3, portable),
-  'wasm, 2 threads, many memories': wasmInParts(2, wide),
-};
 
 for (const name of cases) {
   for (const [label, make] of Object.entries(backends)) {

@@ -5,9 +5,10 @@ import { fileURLToPath } from 'node:url';
 import { type Backend, type BackendOptions, PAGE, type TensorData } from '../../src/backend/backend.ts';
 import { createReferenceBackend } from '../../src/backend/reference/backend.ts';
 import { buildBackend } from '../../src/backend/wasm/backend.ts';
-import type { Choice } from '../../src/backend/wasm/choice.ts';
+import { type Choice, portable } from '../../src/backend/wasm/choice.ts';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
 import { cachePageBytes, heldBytes } from '../../src/backend/wasm/memory-map.ts';
+import { chooseKernels } from '../../src/backend/wasm/probe.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { type CheckpointTensor, openCheckpoint, readJson } from '../../src/formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../../src/models/index.ts';
@@ -78,6 +79,16 @@ export const wasmInParts =
     const memoryBytes = largest * 1.3 + Math.max(0, ...caches) + 4096;
     return buildBackend({ ...options, host: nodeHost(), threads, choice, memoryBytes, allThreads: true });
   };
+
+export const wide = { ...portable, wide: true } as const;
+/** What every golden model runs on. */
+export const backends: Record<string, MakeBackend> = {
+  reference,
+  'wasm, 1 thread': wasm(1, wide),
+  "wasm, 2 threads, this machine's choice": wasm(2, chooseKernels(nodeHost())),
+  'wasm, 3 threads, portable': wasm(3, portable),
+  'wasm, 2 threads, many memories': wasmInParts(2, wide),
+};
 
 export class Runner {
   readonly backend: Backend;
