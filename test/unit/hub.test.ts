@@ -221,16 +221,16 @@ test('G10: hashes and commits that are no hashes are refused', async (t) => {
   const { hub, cache, options } = await start(t);
   hub.fault = (_, response, { method }) => {
     if (method !== 'HEAD') return false;
-    response.writeHead(200, { etag: '"../../x"', 'content-length': 3 }).end();
+    response.writeHead(200, { etag: '"../../lanewise-escaped"', 'content-length': 3 }).end();
     return true;
   };
   await assert.rejects(download(id, options), { code: 'InvalidEtag' });
   hub.fault = undefined;
-  hub.commit = '../../x';
+  hub.commit = '../../lanewise-escaped';
   await assert.rejects(download(id, options), { code: 'InvalidAnswer' });
-  await assert.rejects(download(id, { ...options, revision: '../x' }), { code: 'InvalidRevision' });
+  await assert.rejects(download(id, { ...options, revision: '../lanewise-escaped' }), { code: 'InvalidRevision' });
   assert.deepEqual(
-    (await readdir(join(cache, '..'))).filter((name) => name === 'x'),
+    (await readdir(join(cache, '..'))).filter((name) => name === 'lanewise-escaped'),
     [],
   );
 });
