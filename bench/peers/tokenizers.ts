@@ -1,7 +1,7 @@
 /**
  * Text to ids, ours and others', with the vocabulary of GPT-2 as gpt-tokenizer brings it: all must give the same ids.
  *
- *   npm ci --prefix bench/peers
+ *   npm install --prefix bench/peers
  *   node bench/peers/tokenizers.ts [TEXT_FILE]
  */
 import { readdirSync, readFileSync } from 'node:fs';
