@@ -20,6 +20,7 @@ import {
   itemsOf,
   Namespace,
   numberOf,
+  sizeOf,
   toText,
   typeName,
   Undefined,
@@ -57,6 +58,8 @@ class Scope {
 type Signal = 'break' | 'continue' | undefined;
 const CHARACTERS_PER_STEP = 32;
 const ITEMS_PER_STEP = 2;
+/** Filters that compare items, and so go through all of them. */
+const comparing: readonly string[] = ['unique', 'sort', 'dictsort', 'min', 'max'];
 
 /** Renders. @param globals names that the template sees @throws TemplateError with line and column */
 export function interpret(
@@ -103,6 +106,11 @@ class Interpreter implements Context {
     if (value instanceof Text) this.spend(value.length / CHARACTERS_PER_STEP);
     else if (Array.isArray(value)) this.spend(value.length / ITEMS_PER_STEP);
     else if (value instanceof Dict) this.spend(value.entries.size / ITEMS_PER_STEP);
+  }
+
+  /** Accounts for work that looks at all parts of values. */
+  #weighAll(...values: readonly Value[]): void {
+    this.spend(values.reduce<number>((sum, value) => sum + sizeOf(value), 0) / ITEMS_PER_STEP);
   }
 
   /** Accounts for a text that was made. */
@@ -250,6 +258,7 @@ class Interpreter implements Context {
         nextitem: valueOr(items[index + 1], new Undefined('the item after the last')),
         cycle: ({ positional }) => positional[index % Math.max(positional.length, 1)] ?? null,
         changed: ({ positional }) => {
+          this.#weighAll(positional);
           const same = changed !== undefined && equals(changed, positional);
           changed = positional;
           return !same;
@@ -295,6 +304,13 @@ class Interpreter implements Context {
   #evaluate(expression: Expression, scope: Scope): Value {
     this.spend(1);
     this.at = expression.at;
+    const value = this.#valueOf(expression, scope);
+    const most = this.#limits.steps * ITEMS_PER_STEP;
+    if (sizeOf(value) > most) throw new Fault(`expected values of at most ${most} parts`);
+    return value;
+  }
+
+  #valueOf(expression: Expression, scope: Scope): Value {
     switch (expression.kind) {
       case 'constant':
         return typeof expression.value === 'string' ? new Text(expression.value) : expression.value;
@@ -313,7 +329,7 @@ class Interpreter implements Context {
       case 'attribute': {
         const object = this.#evaluate(expression.object, scope);
         this.at = expression.at;
-        if (!(object instanceof Dict)) this.#weigh(object);
+        if (!(object instanceof Dict)) this.#weighAll(object);
         return methodOf(object, expression.name) ?? this.item(object, new Text(expression.name));
       }
       case 'item': {
@@ -357,8 +373,7 @@ class Interpreter implements Context {
         for (const { operator, operand } of expression.rest) {
           const right = this.#evaluate(operand, scope);
           this.at = expression.at;
-          this.#weigh(left);
-          this.#weigh(right);
+          this.#weighAll(left, right);
           if (!compares(operator, left, right)) return false;
           left = right;
         }
@@ -433,12 +448,13 @@ class Interpreter implements Context {
   }
 
   filter(name: string, operand: Value, args: CallArguments): Value {
-    this.#weigh(operand);
+    if (comparing.includes(name)) this.#weighAll(operand);
+    else this.#weigh(operand);
     return this.#accounted(findFilter(name)(operand, args, this));
   }
 
   test(name: string, operand: Value, args: CallArguments): boolean {
-    for (const value of args.positional) this.#weigh(value);
+    if (args.positional.length > 0) this.#weighAll(operand, ...args.positional);
     return findTest(name)(operand, args, this);
   }
 

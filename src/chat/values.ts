@@ -76,6 +76,22 @@ export function isTrue(value: Value): boolean {
   return value instanceof Dict && !(value instanceof Namespace) ? value.entries.size > 0 : true;
 }
 
+const CHARACTERS_PER_PART = 32;
+const sizes = new WeakMap<object, number>();
+
+/** Parts of a value, shared ones as often as they appear: what going through all of it takes. A namespace is one part. */
+export function sizeOf(value: Value): number {
+  if (value instanceof Text) return 1 + value.length / CHARACTERS_PER_PART;
+  if (!(Array.isArray(value) || value instanceof Dict) || value instanceof Namespace) return 1;
+  const known = sizes.get(value);
+  if (known !== undefined) return known;
+  let size = 1;
+  if (value instanceof Dict) for (const [key, item] of value.entries.values()) size += sizeOf(key) + sizeOf(item);
+  else for (const item of value) size += sizeOf(item);
+  sizes.set(value, size);
+  return size;
+}
+
 /** As Python names its type. */
 export function typeName(value: Value): string {
   if (value === null) return 'None';
@@ -157,13 +173,13 @@ function represent(value: Value): Text {
   if (value instanceof Float) return new Text(floatText(value.value));
   if (value instanceof Text) return quoted(value);
   if (Array.isArray(value)) return enclosed('[', value.map(represent), ']');
-  if (value instanceof Dict) {
+  if (value instanceof Dict && !(value instanceof Namespace)) {
     const pairs = [...value.entries.values()].map(([key, item]) =>
       Text.join([represent(key), new Text(': '), represent(item)]),
     );
     return enclosed('{', pairs, '}');
   }
-  return new Text(value instanceof Undefined ? 'Undefined' : '<function>');
+  return new Text(value instanceof Undefined ? 'Undefined' : `<${typeName(value)}>`);
 }
 
 function quoted(text: Text): Text {
@@ -233,7 +249,7 @@ export function toJson(value: Value, options: JsonOptions, level = 0): Text {
       value.map((item) => toJson(item, options, level + 1)),
       ']',
     );
-  if (value instanceof Dict) {
+  if (value instanceof Dict && !(value instanceof Namespace)) {
     const entries = [...value.entries.values()];
     if (sortKeys) entries.sort(([a], [b]) => compare(a, b));
     const pair = ([key, item]: readonly [Text, Value]): Text =>

@@ -65,6 +65,28 @@ test('C2: work, output and ranges end', () => {
   for (const template of endless) fails(template, TemplateError);
 });
 
+test('C2: lists that share their parts count as often as they appear', () => {
+  const grown = (name: string): string =>
+    `{% set ${name} = namespace(l=[]) %}{% for i in range(60) %}{% set ${name}.l = [${name}.l, ${name}.l] %}{% endfor %}`;
+  for (const use of [
+    '{{ a.l }}',
+    '{{ a.l | tojson }}',
+    '{{ a.l == b.l }}',
+    '{{ [a.l] | unique | list }}',
+    '{{ b.l in [a.l] }}',
+  ])
+    fails(`${grown('a')}${grown('b')}${use}`, /expected values of at most \d+ parts/);
+  const nested =
+    '{% set ns = namespace(n=namespace()) %}{% for i in range(60) %}{% set ns.n = namespace(a=ns.n, b=ns.n) %}{% endfor %}';
+  assert.equal(render(`${nested}{{ ns.n }}`), '<namespace>');
+  fails(`${nested}{{ ns.n | tojson }}`, /namespace cannot be written as JSON/);
+  assert.equal(render('{% set ns = namespace() %}{% set ns.a = ns %}{{ [ns] }}'), '[<namespace>]');
+  fails(
+    "{% set x = [['a'] * 90000] %}{% set y = [['a'] * 90000] %}{% for i in range(100000) %}{% if x == y %}{% endif %}{% endfor %}",
+    /steps/,
+  );
+});
+
 test('C3: deep nesting is an error with a place, never a RangeError', () => {
   const deep = [
     '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}',
