@@ -29,6 +29,8 @@ import { exponential, interleaved } from './math.ts';
 import { recordLayout } from './record.ts';
 
 const LINE_BYTES = LINE * 4;
+/** The lowest finite f32. */
+const LOWEST = -3.4028234663852886e38;
 /** Most experts of a layer: their logits and exponentials lie in scratch. */
 export const MOST_EXPERTS = 4096;
 
@@ -84,6 +86,8 @@ export function routeKernel(module: Module): Func {
         ...values.map((x, c) => x.set(f32.sub(v.load(p.get, c * 16), largest.get))),
         ...interleaved(...values.map(exp)),
         ...values.map((x, c) => v.store(q.get, x.get, c * 16)),
+        // No number, or below all numbers: still above those that are taken, so that no expert is taken twice.
+        ...values.map((_, c) => v.store(p.get, f32.pmax(f32.splatConstant(LOWEST), v.load(p.get, c * 16)), c * 16)),
         q.set(add(q.get, constant(LINE_BYTES))),
       ),
       total.set(f32.constant(0)),

@@ -57,6 +57,26 @@ test('the experts of largest logit, the first of equal ones, with their shares',
   }
 });
 
+test('no expert is taken twice, whatever the logits are', () => {
+  const [experts, top] = [20, 3];
+  for (const [logits, expected] of [
+    [() => Number.NaN, [0, 1, 2]],
+    [() => Number.NEGATIVE_INFINITY, [0, 1, 2]],
+    [(e: number) => (e === 1 ? 1 : Number.NEGATIVE_INFINITY), [1, 0, 2]],
+    [(e: number) => (e === 18 ? -3 : Number.NaN), [18, 0, 1]],
+  ] as const) {
+    const arena = new Arena(1 << 20);
+    const x = Float32Array.from({ length: ROWS * experts }, (_, i) => logits(i % experts));
+    const out = arena.take(ROWS * rowStride(2 * top) * 4);
+    const words = { x: arena.putRows(x, experts), out, rows: arena.putI32([ROWS]), experts, top, normalize: 1 };
+    runSplit(arena.compile(routeKernel).route!, arena.record(routeRecord.words(words)), 2);
+    const got = arena.rows(out, ROWS, 2 * top);
+    for (let row = 0; row < ROWS; row++) {
+      assert.deepEqual([...new Int32Array(got.slice(row * 2 * top).buffer, 0, top)], expected);
+    }
+  }
+});
+
 test('every expert gets its rows in order, and gives its part of the result to them', () => {
   const [experts, top, width, listBytes] = [5, 2, 20, 4 * ROWS];
   const chosen = [
