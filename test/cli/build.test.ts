@@ -1,0 +1,49 @@
+/** The package as it is published: compiled, without a TypeScript file, its threads included. */
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** What a machine has outside of this checkout, where that is Node 20 or newer; else what runs the test. */
+function systemNode(): string {
+  const outside = (process.env.PATH ?? '').split(path.delimiter).filter((folder) => !folder.includes('node_modules'));
+  const { stdout, status } = spawnSync('node', ['--version'], {
+    env: { ...process.env, PATH: outside.join(path.delimiter) },
+    encoding: 'utf8',
+  });
+  if (status !== 0 || Number.parseInt(stdout.slice(1), 10) < 20) return process.execPath;
+  return execFileSync('node', ['-p', 'process.execPath'], {
+    env: { ...process.env, PATH: outside.join(path.delimiter) },
+    encoding: 'utf8',
+  }).trim();
+}
+
+test('the compiled package generates, tokenizes and converts with the Node of the system', () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'lanewise-build-'));
+  try {
+    execFileSync(process.execPath, [
+      path.join(root, 'node_modules/typescript/bin/tsc'),
+      ...['-p', path.join(root, 'tsconfig.build.json'), '--outDir', path.join(folder, 'dist')],
+    ]);
+    cpSync(path.join(root, 'package.json'), path.join(folder, 'package.json'));
+    symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
+    symlinkSync(path.join(root, 'models'), path.join(folder, 'models'));
+    const lanewise = (...args: string[]): string =>
+      execFileSync(systemNode(), [path.join(folder, 'dist/cli/main.js'), ...args], { encoding: 'utf8', stdio: 'pipe' });
+    const greedy = ['--prompt', 'Once upon a time', '--temperature', '0', '--max-tokens', '8'];
+    const text = lanewise('generate', ...greedy, '--threads', '2', '--quantize', 'none');
+    assert.ok(text.length > 10);
+    assert.equal(lanewise('generate', ...greedy, '--threads', '1', '--quantize', 'none'), text);
+    assert.equal(lanewise('tokenize', 'encode', '--text', 'Once upon a time').trim(), '559,552,263,423');
+    const file = path.join(folder, 'stories.gguf');
+    lanewise('quantize', path.join(folder, 'models/lanewise-stories'), file, '--to', 'f16');
+    assert.equal(lanewise('generate', file, ...greedy), text);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
