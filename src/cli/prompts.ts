@@ -62,7 +62,7 @@ async function readText(option: string, file: string): Promise<string> {
 async function readBatchFile(file: string, template: ChatTemplate | undefined): Promise<Prompt[]> {
   const lines = (await readText('--batch-file', file)).split(/\r?\n/).filter((line) => line.trim() !== '');
   if (lines.length === 0) throw new UsageError(`--batch-file ${file} is empty`);
-  if (!file.endsWith('.jsonl')) return lines;
+  if (!file.endsWith('.jsonl') && !lines.every(isRequest)) return lines;
   return lines.map((line, index) => {
     const place = `--batch-file ${file}, line ${index + 1}`;
     const json = parseJson(line, place);
@@ -76,6 +76,17 @@ async function readBatchFile(file: string, template: ChatTemplate | undefined): 
       return json.prompt;
     return conversationIn(json, place, template);
   });
+}
+
+/** Whatever the file is called: nobody writes this as a prompt. */
+function isRequest(line: string): boolean {
+  if (!line.startsWith('{')) return false;
+  try {
+    const json: unknown = JSON.parse(line);
+    return typeof json === 'object' && json !== null && ('prompt' in json || 'messages' in json);
+  } catch {
+    return false;
+  }
 }
 
 function parseJson(text: string, place: string): unknown {

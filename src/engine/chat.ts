@@ -40,7 +40,7 @@ export async function readChatFormat(
   if (text === undefined) {
     return new LanewiseError(
       'NoChatTemplate',
-      `${folder.name} has no chat template: it was not made for chats; give it a prompt, or a template`,
+      `${folder.name} has no chat template: it was not made for chats; give it a prompt, or a template (--chat-template FILE)`,
     );
   }
   try {

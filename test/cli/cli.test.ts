@@ -65,10 +65,12 @@ test('a batch file keeps its order and gives what each prompt gives alone', asyn
   const folder = await mkdtemp(join(tmpdir(), 'lanewise-'));
   try {
     await writeFile(join(folder, 'a.txt'), 'Once upon a time\nThe old wizard\n');
-    await writeFile(join(folder, 'a.jsonl'), '{"prompt": "Once upon a time"}\n{"prompt": "The old wizard"}\n');
+    const requests = '{"prompt": "Once upon a time"}\n{"prompt": "The old wizard"}\n';
+    await writeFile(join(folder, 'a.jsonl'), requests);
+    await writeFile(join(folder, 'requests'), requests);
     await writeFile(join(folder, 'empty.txt'), '\n');
     const wizard = (await lanewise([...ten, '--prompt', 'The old wizard'])).out.trimEnd();
-    for (const file of ['a.txt', 'a.jsonl']) {
+    for (const file of ['a.txt', 'a.jsonl', 'requests']) {
       assert.equal((await lanewise([...ten, '--batch-file', join(folder, file)])).out, `[1] ${story}\n[2] ${wizard}\n`);
     }
     assert.match((await lanewise([...ten, '--batch-file', join(folder, 'empty.txt')])).err, /^error: .*empty/);
