@@ -103,7 +103,7 @@ class Interpreter implements Context {
 
   /** Accounts for work that looks at all of a value. */
   #weigh(value: Value): void {
-    if (value instanceof Text) this.spend(value.length / CHARACTERS_PER_STEP);
+    if (value instanceof Text) this.spend(value.length / CHARACTERS_PER_STEP + value.spans.length / ITEMS_PER_STEP);
     else if (Array.isArray(value)) this.spend(value.length / ITEMS_PER_STEP);
     else if (value instanceof Dict) this.spend(value.entries.size / ITEMS_PER_STEP);
   }

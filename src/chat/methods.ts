@@ -67,7 +67,7 @@ function split(text: Text, separator: Value | undefined, most: number): Text[] {
   let at = 0;
   if (separator === undefined || separator === null) {
     for (const { index, 0: word } of text.value.matchAll(/\S+/g)) {
-      if (pieces.length === most) return [...pieces, strip(text.slice(index), undefined, 'right')];
+      if (pieces.length === most) return [...pieces, text.slice(index)];
       pieces.push(text.slice(index, index + word.length));
     }
     return pieces;
@@ -86,12 +86,33 @@ function split(text: Text, separator: Value | undefined, most: number): Text[] {
 }
 
 function splitRight(text: Text, separator: Value | undefined, most: number): Text[] {
-  const all = split(text, separator, -1);
-  if (most < 0 || all.length <= most + 1) return all;
-  const joiner = separator instanceof Text ? separator.value.length : 1;
-  const tail = all.slice(all.length - most);
-  const length = tail.reduce((sum, piece) => sum + piece.length + joiner, 0);
-  return [text.slice(0, text.length - length), ...tail];
+  if (most < 0) return split(text, separator, most);
+  const { value } = text;
+  const pieces: Text[] = [];
+  if (separator === undefined || separator === null) {
+    const back = (from: number, space: boolean): number => {
+      let at = from;
+      while (at > 0 && SPACE.has(value[at - 1]!) === space) at--;
+      return at;
+    };
+    let end = back(value.length, true);
+    while (end > 0 && pieces.length < most) {
+      const start = back(end, false);
+      pieces.push(text.slice(start, end));
+      end = back(start, true);
+    }
+    return [...(end > 0 ? [text.slice(0, end)] : []), ...pieces.reverse()];
+  }
+  const { value: joiner } = textOf(separator, 'the separator of rsplit');
+  if (joiner === '') throw new Fault('the separator of rsplit must not be empty');
+  let end = value.length;
+  while (pieces.length < most && end >= joiner.length) {
+    const found = value.lastIndexOf(joiner, end - joiner.length);
+    if (found < 0) break;
+    pieces.push(text.slice(found + joiner.length, end));
+    end = found;
+  }
+  return [text.slice(0, end), ...pieces.reverse()];
 }
 
 export function replace(text: Text, from: Text, to: Text, most: number): Text {
@@ -99,6 +120,8 @@ export function replace(text: Text, from: Text, to: Text, most: number): Text {
     const pieces = [...text.value].flatMap((character) => [to, new Text(character)]);
     return text.respelled([...pieces, to].map(({ value }) => value).join(''));
   }
+  const plain = text.spans.length === 0 && to.spans.length === 0;
+  if (plain && most < 0) return new Text(text.value.replaceAll(from.value, () => to.value));
   const pieces = split(text, from, most);
   return Text.join(pieces.flatMap((piece, i) => (i > 0 ? [to, piece] : [piece])));
 }

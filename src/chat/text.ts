@@ -42,12 +42,21 @@ export class Text {
   slice(start: number, end: number = this.length): Text {
     if (start === 0 && end === this.length) return this;
     const spans: number[] = [];
-    for (let i = 0; i < this.spans.length; i += 2) {
-      const from = Math.max(this.spans[i]!, start);
-      const to = Math.min(this.spans[i + 1]!, end);
-      if (from < to) spans.push(from - start, to - start);
+    for (let i = this.#spanAfter(start); i < this.spans.length && this.spans[i]! < end; i += 2) {
+      spans.push(Math.max(this.spans[i]!, start) - start, Math.min(this.spans[i + 1]!, end) - start);
     }
     return new Text(this.value.slice(start, end), spans);
+  }
+
+  /** Index of the first span that ends after a place: by halves, for a text may have as many spans as characters. */
+  #spanAfter(place: number): number {
+    let [low, high] = [0, this.spans.length / 2];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.spans[2 * middle + 1]! > place) high = middle;
+      else low = middle + 1;
+    }
+    return 2 * low;
   }
 
   /** Another spelling of it: wholly of people if a part was and the places have moved. */

@@ -65,6 +65,17 @@ test('C2: work, output and ranges end', () => {
   for (const template of endless) fails(template, TemplateError);
 });
 
+test('C2: a long message that is cut at every other character takes linear time', { timeout: 30_000 }, () => {
+  const text = render("{{ messages[0].content.replace('a', 'b').replace('X', 'c') }}", user('aX'.repeat(500_000)));
+  assert.equal(text, 'bc'.repeat(500_000));
+  for (const method of ["rsplit('a', 1)", "replace('a', '')", "split('a')"])
+    fails(
+      `{% for i in range(10000) %}{% set x = messages[0].content.${method} %}{% endfor %}`,
+      /steps/,
+      user('aX'.repeat(500_000)),
+    );
+});
+
 test('C2: lists that share their parts count as often as they appear', () => {
   const grown = (name: string): string =>
     `{% set ${name} = namespace(l=[]) %}{% for i in range(60) %}{% set ${name}.l = [${name}.l, ${name}.l] %}{% endfor %}`;
@@ -173,6 +184,8 @@ test('spans follow their text through random cuts, joins and replacements', () =
     "[x, x] | join('-')",
     'x | tojson',
     "x.split() | join(' ')",
+    "x.rsplit('a', 1)[0]",
+    "x.rsplit(None, 1) | join(' ')",
   );
   fc.assert(
     fc.property(marked, fc.array(step, { maxLength: 6 }), (content, steps) => {
@@ -244,6 +257,14 @@ const languageCases: readonly (readonly [string, string])[] = [
   [
     "{{ ' a b  c '.split() }} {{ 'a,b,c'.split(',', 1) }} {{ 'a,b,c'.rsplit(',', 1) }}",
     "['a', 'b', 'c'] ['a', 'b,c'] ['a,b', 'c']",
+  ],
+  [
+    "{{ '  a b  c '.rsplit(None, 1) }} {{ ' a b '.rsplit(None, 0) }} {{ ''.rsplit(None, 3) }} {{ ' a b c '.split(None, 1) }}",
+    "['  a b', 'c'] [' a b'] [] ['a', 'b c ']",
+  ],
+  [
+    "{{ ''.rsplit(',', 3) }} {{ 'a,b,,c'.rsplit(',', 2) }} {{ 'aaa'.rsplit('aa', 5) }} {{ ' a  b '.rsplit() }}",
+    "[''] ['a,b', '', 'c'] ['a', ''] ['a', 'b']",
   ],
   ["{{ 'xxaxx'.strip('x') }} {{ 'abc'.lstrip('ba') }} {{ '  a '.rstrip() }}|{{ 'a\n\n'.rstrip('\n') }}|", 'a c   a|a|'],
   [
