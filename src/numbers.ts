@@ -62,6 +62,22 @@ export function exp(x: number): number {
   return k > 0 ? e * 2 * powerOfTwo(k - 1) : e * powerOfTwo(k + 64) * powerOfTwo(-64);
 }
 
+/** Steps of the table per unit, and where it ends: e^-37 is below 2^-53. */
+const DECAY_STEPS = 64;
+const DECAY_LOWEST = -37;
+const DECAY = Float64Array.from({ length: 1 - DECAY_LOWEST * DECAY_STEPS }, (_, n) => exp(-n / DECAY_STEPS));
+
+/**
+ * e^x within 3e-14 for x in [-37, 0], exactly 0 below: for probabilities of whole vocabularies, in a quarter of the time
+ * of `exp`. x = -n / 64 + r with n from a table and -1/64 < r <= 0; the rest of the Taylor series is below 3e-14.
+ */
+export function decay(x: number): number {
+  if (!(x >= DECAY_LOWEST)) return 0;
+  const n = (x * -DECAY_STEPS) | 0;
+  const r = x + n / DECAY_STEPS;
+  return DECAY[n]! * (1 + r * (1 + r * (C2 + r * (C3 + r * (C4 + r * C5)))));
+}
+
 /** 2 / (2n + 3) */
 const ATANH = Float64Array.from({ length: 11 }, (_, n) => 2 / (2 * n + 3));
 

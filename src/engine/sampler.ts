@@ -5,7 +5,7 @@ import { exp, log } from '../numbers.ts';
 import { SUMMARY_CHUNK } from '../plan/step.ts';
 import { Random } from './random.ts';
 import type { SamplingSettings } from './sampling-options.ts';
-import { floorOfLargest, MAX_FLOAT32, Selection } from './selection.ts';
+import { drawFromAll, floorOfLargest, MAX_FLOAT32, Selection } from './selection.ts';
 
 export interface TokenChoice {
   readonly id: number;
@@ -71,6 +71,8 @@ export class Sampler {
     const adjusted = this.adjust(logits);
     const first = adjusted === logits ? best : largest(adjusted);
     if (temperature === 0) return first;
+    const uniform = this.random.uniform();
+    if (topK === 0 && topP === 1 && minP === 0) return drawFromAll(adjusted, adjusted[first]!, temperature, uniform);
     const selection = this.selection;
     // What the cuts would throw away is not looked at twice; min-p's floor is a little low, its cut exact.
     const floorOfK = topK > 0 ? floorOfLargest(adjusted, topK) : Number.NEGATIVE_INFINITY;
@@ -81,7 +83,7 @@ export class Sampler {
     selection.weigh(adjusted[first]!, temperature);
     if (topP < 1) selection.keepMass(topP);
     if (minP > 0) selection.keepWeightsFrom(minP);
-    return selection.draw(this.random.uniform());
+    return selection.draw(uniform);
   }
 
   /** Logits after bias and penalties: the same array where there are none. */

@@ -1,5 +1,5 @@
 /** Candidates of a draw: cut down to the most probable ones in time linear in their number, then drawn from. */
-import { exp } from '../numbers.ts';
+import { decay } from '../numbers.ts';
 
 /** Bits of a sort key that one pass of the search looks at. */
 const DIGITS = [
@@ -15,13 +15,51 @@ const GROUP = 256;
 
 /** A logit that at least `count` tokens reach: the count-th largest of the maxima of groups. -Infinity where unknown. */
 export function floorOfLargest(logits: Float32Array, count: number): number {
-  const maxima = new Float32Array(Math.ceil(logits.length / GROUP)).fill(Number.NEGATIVE_INFINITY);
+  const maxima = new Float32Array(Math.ceil(logits.length / GROUP));
   if (count > maxima.length) return Number.NEGATIVE_INFINITY;
-  for (let id = 0; id < logits.length; id++) {
-    const group = Math.trunc(id / GROUP);
-    if (logits[id]! > maxima[group]!) maxima[group] = logits[id]!;
+  for (let group = 0; group < maxima.length; group++) {
+    let most = Number.NEGATIVE_INFINITY;
+    const end = Math.min(logits.length, (group + 1) * GROUP);
+    for (let id = group * GROUP; id < end; id++) if (logits[id]! > most) most = logits[id]!;
+    maxima[group] = most;
   }
   return maxima.sort()[maxima.length - count]!;
+}
+
+/** Which of `count` weights, laid end to end, `place` falls on, and how far into it: the last positive one at most. */
+function hit(count: number, weight: (i: number) => number, place: number): { index: number; into: number } {
+  let [index, into, rest] = [0, 0, place];
+  for (let i = 0; i < count; i++) {
+    const w = weight(i);
+    if (w === 0) continue;
+    [index, into] = [i, rest];
+    if (w > rest) break;
+    rest -= w;
+  }
+  return { index, into };
+}
+
+/**
+ * The id of a draw from all tokens: first a group, then a token of it, so that no weight need be kept.
+ *
+ * @param max the largest logit
+ * @param uniform in [0, 1): where in the weight, laid out by rising id, the draw falls
+ */
+export function drawFromAll(logits: Float32Array, max: number, temperature: number, uniform: number): number {
+  const weight = (id: number): number => decay((logits[id]! - max) / temperature);
+  const groups = new Float64Array(Math.ceil(logits.length / GROUP));
+  let mass = 0;
+  for (let group = 0; group < groups.length; group++) {
+    let sum = 0;
+    const end = Math.min(logits.length, (group + 1) * GROUP);
+    for (let id = group * GROUP; id < end; id++) sum += weight(id);
+    groups[group] = sum;
+    mass += sum;
+  }
+  const { index, into } = hit(groups.length, (group) => groups[group]!, uniform * mass);
+  const first = index * GROUP;
+  const size = Math.min(GROUP, logits.length - first);
+  return first + hit(size, (i) => weight(first + i), into).index;
 }
 
 /**
@@ -35,6 +73,8 @@ export class Selection {
   private logitBits = new Int32Array(0);
   /** Probability of each candidate relative to the most probable one, once `weigh` was called. */
   private weights = new Float64Array(0);
+  /** Sum of the weights. */
+  private mass = 0;
   private readonly masses = new Float64Array(2048);
 
   /** Takes every token that is not masked and whose logit is at least `floor`. */
@@ -71,12 +111,13 @@ export class Selection {
   /** Sets weights to e^((logit - max) / temperature). */
   weigh(max: number, temperature: number): void {
     const { weights, logits, count } = this;
-    for (let i = 0; i < count; i++) weights[i] = exp((logits[i]! - max) / temperature);
+    this.mass = 0;
+    for (let i = 0; i < count; i++) this.mass += weights[i] = decay((logits[i]! - max) / temperature);
   }
 
   /** Keeps the fewest most probable candidates that hold at least `share` of the weight. */
   keepMass(share: number): void {
-    this.keepUntil(share * this.mass());
+    this.keepUntil(share * this.mass);
   }
 
   /** Keeps candidates of at least this weight. */
@@ -86,33 +127,18 @@ export class Selection {
 
   /** @param uniform in [0, 1): where in the weight, laid out by rising id, the draw falls */
   draw(uniform: number): number {
-    const target = uniform * this.mass();
-    let sum = 0;
-    let last = 0;
-    for (let i = 0; i < this.count; i++) {
-      if (this.weights[i]! === 0) continue;
-      sum += this.weights[i]!;
-      last = i;
-      if (sum > target) break;
-    }
-    return this.candidates[last]!;
-  }
-
-  private mass(): number {
-    let sum = 0;
-    for (let i = 0; i < this.count; i++) sum += this.weights[i]!;
-    return sum;
+    return this.candidates[hit(this.count, (i) => this.weights[i]!, uniform * this.mass).index]!;
   }
 
   /** Keeps the shortest beginning of (logit falling, id rising) whose weights reach `target`, or everything. */
   private keepUntil(target: number): void {
-    const { logitBits, weights, masses, count } = this;
+    const { logitBits, weights, masses } = this;
     let above = 0; // weight of all candidates known to be kept
     let prefix = 0; // leading bits of the threshold's key
     let decided = 0; // mask of these bits
     for (const { shift, mask } of DIGITS) {
       masses.fill(0, 0, mask + 1);
-      for (let i = 0; i < count; i++) {
+      for (let i = 0; i < this.count; i++) {
         const key = sortKey(logitBits[i]!);
         if ((key & decided) === prefix) masses[(key >>> shift) & mask]! += weights[i]!;
       }
@@ -120,11 +146,11 @@ export class Selection {
       while (digit > 0 && above + masses[digit]! < target) above += masses[digit--]!;
       prefix |= digit << shift;
       decided |= mask << shift;
+      const least = prefix >>> 0;
+      this.keep((i) => (sortKey(logitBits[i]!) & decided) >>> 0 >= least);
     }
-    const threshold = prefix >>> 0;
     this.keep((i) => {
-      const key = sortKey(logitBits[i]!) >>> 0;
-      if (key !== threshold) return key > threshold;
+      if (sortKey(logitBits[i]!) !== prefix) return true;
       if (above >= target) return false;
       above += weights[i]!;
       return true;
@@ -134,8 +160,10 @@ export class Selection {
   private keep(wanted: (i: number) => boolean): void {
     const { candidates, logits, weights } = this;
     let kept = 0;
+    this.mass = 0;
     for (let i = 0; i < this.count; i++) {
       if (!wanted(i)) continue;
+      this.mass += weights[i]!;
       candidates[kept] = candidates[i]!;
       logits[kept] = logits[i]!;
       weights[kept] = weights[i]!;

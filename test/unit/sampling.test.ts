@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { Sampler } from '../../src/engine/sampler.ts';
 import { type SamplingOptions, validateSampling } from '../../src/engine/sampling-options.ts';
 import { StopMatcher } from '../../src/engine/stop.ts';
-import { cosSin, erfc, exp, log, pow, tanh } from '../../src/numbers.ts';
+import { cosSin, decay, erfc, exp, log, pow, tanh } from '../../src/numbers.ts';
 
 const sampler = (options: SamplingOptions, history: number[] = []): Sampler =>
   new Sampler(validateSampling({ seed: 1, ...options }), history);
@@ -93,6 +93,8 @@ test('our functions agree with Math to a few units in the last place', () => {
   const close = (got: number, expected: number, at: number): void =>
     assert.ok(Math.abs(got - expected) <= 1e-14 * Math.abs(expected) + 1e-300, `${got} for ${expected} at ${at}`);
   for (let x = -700; x < 700; x += 0.37) close(exp(x), Math.exp(x), x);
+  for (let x = -37; x <= 0; x += 0.00173) assert.ok(Math.abs(decay(x) / Math.exp(x) - 1) < 3e-14);
+  assert.deepEqual([decay(0), decay(-37.01), decay(-Infinity), decay(Number.NaN)], [1, 0, 0, 0]);
   for (let x = 1e-3; x < 1e6; x *= 1.01) {
     close(log(x), Math.log(x), x);
     close(pow(10_000, x / 1e6), 10_000 ** (x / 1e6), x);
@@ -104,4 +106,43 @@ test('our functions agree with Math to a few units in the last place', () => {
   }
   assert.equal(erfc(0), 1);
   assert.ok(Math.abs(erfc(1) - 0.15729920705028513) < 1e-12 && Math.abs(erfc(-1) - 1.8427007929497148) < 1e-12);
+});
+
+test('draws from large vocabularies follow the probabilities, with and without cuts', () => {
+  const row = Float32Array.from({ length: 5000 }, (_, id) => (id % 7 === 0 ? -Infinity : Math.sin(id) * 6 - (id % 3)));
+  const weights = Array.from(row, (x) => Math.exp((x - 6) / 0.8));
+  const total = weights.reduce((a, b) => a + b, 0);
+  for (const cuts of [{}, { topK: 4999 }, { topP: 0.999999 }, { minP: 1e-9 }]) {
+    const one = sampler({ temperature: 0.8, ...cuts });
+    const found = new Float64Array(10);
+    const expected = new Float64Array(10);
+    for (const [id, weight] of weights.entries()) expected[Math.floor(id / 500)]! += weight / total;
+    for (let n = 0; n < 20_000; n++) {
+      const { id } = one.sample(row);
+      assert.ok(row[id]! > -Infinity);
+      found[Math.floor(id / 500)]! += 1 / 20_000;
+    }
+    for (const [part, share] of expected.entries()) assert.ok(Math.abs(found[part]! - share) < 0.015, `part ${part}`);
+  }
+});
+
+test('top-p keeps the fewest tokens that reach it, ties by id, among many', () => {
+  const values = fc.array(fc.integer({ min: -8, max: 8 }), { minLength: 1, maxLength: 600 });
+  fc.assert(
+    fc.property(values, fc.double({ min: 0.05, max: 0.95, noNaN: true }), (integers, topP) => {
+      const row = Float32Array.from(integers, (x) => x / 2);
+      const order = [...row.keys()].sort((a, b) => row[b]! - row[a]! || a - b);
+      const total = row.reduce((sum, x) => sum + Math.exp(x), 0);
+      const kept = new Set<number>();
+      let sum = 0;
+      for (const id of order) {
+        // Where the sum meets the share to a hair, either is right.
+        if (sum / total >= topP + 1e-9) break;
+        kept.add(id);
+        sum += Math.exp(row[id]!);
+      }
+      const one = sampler({ topP });
+      for (let n = 0; n < 20; n++) assert.ok(kept.has(one.sample(row).id));
+    }),
+  );
 });
