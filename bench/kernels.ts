@@ -66,7 +66,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
   const norm = kernels.index('norm', 'rms', (module) => normKernel(module, rms));
   const gelu = kernels.index('activate', 'gelu_tanh', (module) => activateKernel(module, 'gelu_tanh', false));
   const { activation } = families[storages.indexOf('q8_0')]!;
-  const quantize = kernels.index('quantize', 'rows', (module) => quantizeRowsKernel(module, activation!));
+  const quantize = kernels.index('quantize', 'rows', (module) => quantizeRowsKernel(module, activation!, 'rows'));
 
   const stage = await Stage.open(host, kernels, { threads, wide: choice.wide, bytes: WEIGHT_BYTES + 64 * 2 ** 20 });
   try {

@@ -7,7 +7,7 @@
  *   relu        max(x, 0)
  */
 import { type Func, f32, type Module, v } from '../wasm/assembler.ts';
-import { eachLine, line, rowWise, storeLine } from './loops.ts';
+import { columnWise, eachLineOfColumns, line, storeLine } from './loops.ts';
 import { type Formula, gelu, geluTanh, interleaved, relu, silu } from './math.ts';
 import { recordLayout } from './record.ts';
 
@@ -20,14 +20,14 @@ const formulas: Readonly<Record<ActivationKind, (f: Func) => Formula>> = { gelu,
 
 /** Exports the step kernel `activate_<kind>`, or `activate_<kind>_up` when `gated`. */
 export function activateKernel(module: Module, kind: ActivationKind, gated: boolean): Func {
-  const kernel = rowWise(module, `activate_${kind}${gated ? '_up' : ''}`, activateRecord);
+  const kernel = columnWise(module, `activate_${kind}${gated ? '_up' : ''}`, activateRecord);
   const { f } = kernel;
   const formula = formulas[kind](f);
   const [x, out] = [kernel.argument('x'), kernel.argument('out')];
   const up = gated ? kernel.argument('up') : undefined;
   const values = line(f);
   return f.emit(
-    ...eachLine(kernel, kernel.word('width'), up ? [x, up, out] : [x, out], [
+    ...eachLineOfColumns(kernel, up ? [x, up, out] : [x, out], [
       ...values.map((value, c) => value.set(v.load(x.get, c * 16))),
       ...interleaved(...values.map(formula)),
       ...(up ? values.map((value, c) => value.set(f32.mul(value.get, v.load(up.get, c * 16)))) : []),

@@ -1,6 +1,7 @@
 /** Frames that step kernels share: a thread's rows, spans of values, sums of lanes. */
 import {
   add,
+  and,
   constant,
   divideUnsigned,
   doWhile,
@@ -14,9 +15,11 @@ import {
   loadI32,
   type Module,
   multiply,
+  notEqual,
   repeat,
   type Statement,
   shiftRight,
+  smaller,
   storeF32,
   subtract,
   type V128,
@@ -28,6 +31,9 @@ import type { RecordLayout } from './record.ts';
 /** Values per line of a row buffer: rows are padded to whole lines of 64 bytes. */
 export const LINE = 16;
 
+/** Columns that go to a thread together: what one block of quantized values holds. */
+const COLUMNS = 32;
+
 /** A step kernel under construction. */
 export interface StepKernel<Name extends string> {
   readonly f: Func;
@@ -35,24 +41,51 @@ export interface StepKernel<Name extends string> {
   word(name: Name): I32;
   /** Sets a new local to the argument of that name. */
   argument(name: Name): Local<'i32'>;
-  /** This thread's rows. */
+  /** This thread's rows, or of a column-wise kernel its columns. */
   readonly first: Local<'i32'>;
   readonly end: Local<'i32'>;
 }
 
 /** Starts `name(record, thread, threads)`, row-wise: the thread's rows are T * thread / threads and on. */
-export function rowWise<Name extends string>(
+export const rowWise = <Name extends string>(
   module: Module,
   name: string,
   layout: RecordLayout<Name | 'rows'>,
-): StepKernel<Name | 'rows'> {
+): StepKernel<Name | 'rows'> =>
+  shared(module, name, layout, (word, n, threads) => divideUnsigned(multiply(loadI32(word('rows')), n), threads));
+
+/** Starts `name(record, thread, threads)`, column-wise: the thread takes `columnShare` of all rows. */
+export const columnWise = <Name extends string>(
+  module: Module,
+  name: string,
+  layout: RecordLayout<Name | 'rows' | 'width'>,
+): StepKernel<Name | 'rows' | 'width'> =>
+  shared(module, name, layout, (word, n, threads) => columnShare(word('width'), n, threads));
+
+/**
+ * Where the columns of thread n begin: the same for every step that is divided so, of products too. What lies between
+ * two products can then be done without waiting for other threads.
+ */
+export function columnShare(width: I32, n: I32, threads: I32): I32 {
+  const blocks = divideUnsigned(add(width, constant(COLUMNS - 1)), constant(COLUMNS));
+  const padded = multiply(divideUnsigned(add(width, constant(LINE - 1)), constant(LINE)), constant(LINE));
+  return smaller(padded, multiply(divideUnsigned(multiply(blocks, n), threads), constant(COLUMNS)));
+}
+
+function shared<Name extends string>(
+  module: Module,
+  name: string,
+  layout: RecordLayout<Name>,
+  boundary: (word: (argument: Name) => I32, n: I32, threads: I32) => I32,
+): StepKernel<Name> {
   const f = module.func(name, ['i32', 'i32', 'i32']);
   const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
   const [first, end] = [f.local('i32'), f.local('i32')];
-  const rows = loadI32(layout.load(record, 'rows'));
-  const boundary = (n: I32): I32 => divideUnsigned(multiply(rows, n), threads.get);
-  f.emit(first.set(boundary(thread.get)), end.set(boundary(add(thread.get, constant(1)))));
-  const word = (argument: Name | 'rows'): I32 => layout.load(record, argument);
+  const word = (argument: Name): I32 => layout.load(record, argument);
+  f.emit(
+    first.set(boundary(word, thread.get, threads.get)),
+    end.set(boundary(word, add(thread.get, constant(1)), threads.get)),
+  );
   return {
     f,
     word,
@@ -88,6 +121,34 @@ export function eachLine(
     when(lines.get, [
       n.set(constant(0)),
       repeat(n, 1, lines.get, ...body, ...pointers.map((p) => p.set(add(p.get, constant(LINE * 4))))),
+    ]),
+  ];
+}
+
+/** For each line of the thread's columns, in all rows. The pointers, at row 0 of their buffers, move along. */
+export function eachLineOfColumns(
+  { f, first, end, word }: StepKernel<'rows' | 'width'>,
+  pointers: readonly Local<'i32'>[],
+  body: readonly Statement[],
+): Statement[] {
+  const [row, rows, line] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [lines, skipped] = [f.local('i32'), f.local('i32')];
+  const advance = (bytes: I32): Statement[] => pointers.map((p) => p.set(add(p.get, bytes)));
+  return [
+    rows.set(loadI32(word('rows'))),
+    lines.set(divideUnsigned(subtract(end.get, first.get), constant(LINE))),
+    skipped.set(subtract(strideOf(word('width')), multiply(lines.get, constant(LINE * 4)))),
+    ...advance(multiply(first.get, constant(4))),
+    when(and(notEqual(rows.get, constant(0)), notEqual(lines.get, constant(0))), [
+      row.set(constant(0)),
+      repeat(
+        row,
+        1,
+        rows.get,
+        line.set(constant(0)),
+        repeat(line, 1, lines.get, ...body, ...advance(constant(LINE * 4))),
+        ...advance(skipped.get),
+      ),
     ]),
   ];
 }

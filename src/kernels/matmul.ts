@@ -33,6 +33,7 @@ import {
   when,
 } from '../wasm/assembler.ts';
 import { LANES } from './layout.ts';
+import { columnShare } from './loops.ts';
 import { recordLayout } from './record.ts';
 import type { TileShape } from './tile.ts';
 
@@ -123,7 +124,8 @@ export function matmulKernel(
   const [rows, end, group, count] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [row, left, width, from] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const tileSteps = unpacking ? f.local('i32') : steps;
-  const share = (n: I32): I32 => divideUnsigned(multiply(groups.get, n), threads.get);
+  const share = (n: I32): I32 =>
+    divideUnsigned(columnShare(multiply(groups.get, constant(LANES)), n, threads.get), constant(LANES));
   const lines = (n: I32): I32 => multiply(n, constant(LANES * 4));
   const biasHere = (): I32 => multiply(notEqual(bias.get, constant(0)), add(bias.get, lines(group.get)));
 

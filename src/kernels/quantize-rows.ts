@@ -6,6 +6,7 @@ import {
   add,
   and,
   constant,
+  divideUnsigned,
   doWhile,
   type Func,
   f32,
@@ -23,24 +24,33 @@ import {
   loadI32,
   type Module,
   multiply,
+  notEqual,
   or,
+  repeat,
   type Statement,
   select,
   shiftLeft,
   storeF32,
   storeI32,
+  subtract,
   v,
+  when,
 } from '../wasm/assembler.ts';
 import { type ActivationFormat, activationBlockBytes, BLOCK } from './layout.ts';
-import { eachRow, rowWise, strideOf } from './loops.ts';
+import { columnWise, rowWise, strideOf } from './loops.ts';
 import { recordLayout } from './record.ts';
 
 /** x: rows of f32, `width` values each; out: quantized rows, `outStride` bytes apart; rows: address of the row count. */
 export const quantizeRowsRecord = recordLayout('x', 'out', 'outStride', 'rows', 'width');
 
-/** Exports the step kernel `quantize_VALUES`. `width` is a multiple of 32. */
-export function quantizeRowsKernel(module: Module, format: ActivationFormat): Func {
-  const kernel = rowWise(module, `quantize_${format.values}`, quantizeRowsRecord);
+/** The name that `quantizeRowsKernel` exports. */
+export const quantizeName = ({ values }: ActivationFormat, divided: 'rows' | 'columns'): string =>
+  `quantize_${values}${divided === 'rows' ? '' : '_columns'}`;
+
+/** Exports the step kernel `quantizeName`, which divides its work in one way or the other. `width` is a multiple of 32. */
+export function quantizeRowsKernel(module: Module, format: ActivationFormat, divided: 'rows' | 'columns'): Func {
+  const frame = divided === 'rows' ? rowWise : columnWise;
+  const kernel = frame(module, quantizeName(format, divided), quantizeRowsRecord);
   const { f } = kernel;
   const [x, out, xStride, outStride] = [
     kernel.argument('x'),
@@ -48,7 +58,7 @@ export function quantizeRowsKernel(module: Module, format: ActivationFormat): Fu
     f.local('i32'),
     kernel.argument('outStride'),
   ];
-  const [from, to, end] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [from, to, end, bytes] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [largest, inverse] = [f.local('f32'), f.local('f32')];
   const values = f.array('v128', BLOCK / 4);
   const [tops, sums, factor] = [f.array('v128', 2), f.array('v128', 2), f.local('v128')];
@@ -73,20 +83,34 @@ export function quantizeRowsKernel(module: Module, format: ActivationFormat): Fu
     storeI32(to.get, or(and(total(scratch, 0), constant(0xffff)), shiftLeft(total(scratch, 16), constant(16))), 4),
     ...store(format, to, values),
   ];
+  const locals = (): [Local<'i32'>, Local<'i32'>] => [f.local('i32'), f.local('i32')];
+  const share: [Local<'i32'>, Local<'i32'>] = [kernel.first, kernel.end];
+  const [row, rowEnd] = divided === 'rows' ? share : locals();
+  const [column, columnEnd] = divided === 'columns' ? share : locals();
   f.emit(
+    ...(divided === 'rows' ? [columnEnd.set(kernel.word('width'))] : [rowEnd.set(loadI32(kernel.word('rows')))]),
     xStride.set(strideOf(kernel.word('width'))),
-    eachRow(
-      kernel,
-      from.set(add(x.get, multiply(kernel.first.get, xStride.get))),
-      to.set(add(out.get, multiply(kernel.first.get, outStride.get))),
-      end.set(add(from.get, multiply(kernel.word('width'), constant(4)))),
-      doWhile(
-        lessUnsigned(from.get, end.get),
-        ...block,
-        from.set(add(from.get, constant(BLOCK * 4))),
-        to.set(add(to.get, constant(activationBlockBytes(format)))),
-      ),
+    bytes.set(multiply(subtract(columnEnd.get, column.get), constant(4))),
+    x.set(add(x.get, multiply(column.get, constant(4)))),
+    out.set(
+      add(out.get, multiply(divideUnsigned(column.get, constant(BLOCK)), constant(activationBlockBytes(format)))),
     ),
+    when(and(lessUnsigned(row.get, rowEnd.get), notEqual(bytes.get, constant(0))), [
+      repeat(
+        row,
+        1,
+        rowEnd.get,
+        from.set(add(x.get, multiply(row.get, xStride.get))),
+        to.set(add(out.get, multiply(row.get, outStride.get))),
+        end.set(add(from.get, bytes.get)),
+        doWhile(
+          lessUnsigned(from.get, end.get),
+          ...block,
+          from.set(add(from.get, constant(BLOCK * 4))),
+          to.set(add(to.get, constant(activationBlockBytes(format)))),
+        ),
+      ),
+    ]),
   );
   return f;
 }

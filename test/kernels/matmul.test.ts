@@ -18,7 +18,7 @@ import { type FloatStorage, floatTile } from '../../src/kernels/matmul-float.ts'
 import { kMatmulKernel } from '../../src/kernels/matmul-k.ts';
 import { q4Format } from '../../src/kernels/q4.ts';
 import { q8Format } from '../../src/kernels/q8.ts';
-import { quantizeRowsKernel, quantizeRowsRecord } from '../../src/kernels/quantize-rows.ts';
+import { quantizeName, quantizeRowsKernel, quantizeRowsRecord } from '../../src/kernels/quantize-rows.ts';
 import type { TileShape } from '../../src/kernels/tile.ts';
 import { quantizeActivations } from '../../src/quant/activations.ts';
 import { dequantize, quantize } from '../../src/quant/codec.ts';
@@ -116,7 +116,7 @@ const blockVariants = (): Variant[] =>
         activation,
         emit: (module: Module) => {
           product(module, shape);
-          quantizeRowsKernel(module, activation);
+          quantizeRowsKernel(module, activation, 'rows');
         },
       })),
     ),
@@ -218,7 +218,7 @@ function check(variant: Variant, tokens: number, n: number, k: number): void {
     const stride = activationStride(activation, k);
     const out = arena.take(stride * tokens);
     const record = arena.record(quantizeRowsRecord.words({ x: input, out, outStride: stride, rows, width: k }));
-    runSplit(exports[`quantize_${activation.values}`]!, record, 2);
+    runSplit(exports[quantizeName(activation, 'rows')]!, record, 2);
     [input, inputStride] = [out, stride];
   }
   const want = expected(storage, x, w, n, k, bias, old);
@@ -321,9 +321,11 @@ test('rows are quantized as defined: zeros, subnormal and huge blocks too', () =
     ...Float32Array.from({ length: 32 }, (_, i) => i - 0.5),
     ...Float32Array.from({ length: 32 }, (_, i) => (i % 2 ? 127 : 0.5 + i)),
   ];
-  for (const format of [{ values: 'int16' }, { values: 'int8' }] as const) {
+  const formats = [{ values: 'int16' }, { values: 'int8' }] as const;
+  const divisions = formats.flatMap((format) => (['rows', 'columns'] as const).map((by) => ({ format, by })));
+  for (const { format, by } of divisions) {
     const arena = new Arena();
-    const exports = arena.compile((module) => quantizeRowsKernel(module, format));
+    const exports = arena.compile((module) => quantizeRowsKernel(module, format, by));
     const [width, count] = [64, rows.length / 64];
     const stride = activationStride(format, width);
     const out = arena.take(stride * count);
@@ -336,7 +338,7 @@ test('rows are quantized as defined: zeros, subnormal and huge blocks too', () =
         width,
       }),
     );
-    runSplit(exports[`quantize_${format.values}`]!, record, 2);
+    runSplit(exports[quantizeName(format, by)]!, record, 2);
     const view = new DataView(arena.memory.buffer);
     for (let b = 0; b < rows.length / 32; b++) {
       const at = out + Math.floor(b / 2) * stride + (b % 2) * activationBlockBytes(format);

@@ -1,9 +1,10 @@
 /**
  * Where threads must wait for each other.
  *
- * A step divides its work in one of two ways. `rows`: thread t takes the t-th share of the rows, the same for every
- * step, so what a thread reads of a buffer it wrote itself. `any`: by output columns or work items, so threads read what
- * others wrote. With few rows a replicable step is done in full by every thread (all write the same bytes) instead of
+ * A step divides its work in one of three ways. `rows`: thread t takes the t-th share of the rows, the same for every
+ * step, so what a thread reads of a buffer it wrote itself. `columns`: the same with columns (`columnShare` of
+ * src/kernels/loops.ts), as products write. `any`: by work items, or all of a product's input, so threads read what others
+ * wrote. With few rows a replicable step is done in full by every thread (all write the same bytes) instead of
  * being divided: cheaper than waiting. A barrier stands before a step that touches memory which another thread may
  * still be writing or, when the step writes, still be reading.
  */
@@ -14,7 +15,7 @@ export interface Access {
   /** Byte range in memory; buffers with disjoint lifetimes share addresses. */
   readonly start: number;
   readonly end: number;
-  readonly pattern: 'rows' | 'any';
+  readonly pattern: 'rows' | 'columns' | 'any';
 }
 
 export interface TapeStep {
@@ -49,8 +50,8 @@ function conflicts(before: Pending, now: Pending): boolean {
   if (before.write && before.replicated && !now.write) return before.access.buffer !== now.access.buffer;
   if (before.replicated || now.replicated) return true;
   return !(
-    before.access.pattern === 'rows' &&
-    now.access.pattern === 'rows' &&
+    before.access.pattern !== 'any' &&
+    before.access.pattern === now.access.pattern &&
     before.access.buffer === now.access.buffer
   );
 }

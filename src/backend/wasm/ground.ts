@@ -47,10 +47,12 @@ export class Ground {
   readonly kernels: KernelSet;
   /** Whose rows the buffers hold at this point, if an expert's. */
   expert: ExpertRows | undefined;
-  /** What the quantized rows of each format hold at this point: a buffer and the step that wrote it. */
+  /** What the areas of quantized rows hold at this point: a buffer and the step that wrote it. */
   readonly #quantized = new Map<string, { readonly x: BufferId; readonly version: number }>();
   /** Times each buffer has been written so far. */
   readonly #versions = new Map<BufferId, number>();
+  /** Buffers that threads wrote by columns. */
+  readonly #columns = new Set<BufferId>();
 
   constructor({ plan, map, choice, kernels }: LowerOptions) {
     this.plan = plan;
@@ -111,9 +113,24 @@ export class Ground {
     };
   }
 
+  /** A step on columns, between the product that wrote what it reads and the one that reads what it writes. */
+  columnWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[]): Part {
+    this.#columns.add(out);
+    return {
+      kernel,
+      words,
+      wanted: this.isWanted(out),
+      replicable: false,
+      fence: false,
+      reads: reads.map((x) => this.access(x, 'columns')),
+      writes: [this.access(out, 'columns')],
+    };
+  }
+
   /** The quantized rows of x, with the step that makes them unless an earlier product's are still there. */
   quantize(x: BufferId, format: ActivationFormat): { at: number; access: Access; part?: Part } {
-    const key = formatKey(format);
+    const divided = this.#columns.has(x) ? 'columns' : 'rows';
+    const key = `${formatKey(format)} ${divided}`;
     const at = this.map.quantized.get(key)!;
     const width = this.width(x);
     const stride = activationStride(format, width);
@@ -123,20 +140,20 @@ export class Ground {
       buffer: `quantized ${key} of ${width}`,
       start: at,
       end: at + rows * stride,
-      pattern: 'rows',
+      pattern: divided,
     };
     const held = this.#quantized.get(key);
     if (held?.x === x && held.version === version) return { at, access };
     this.#quantized.set(key, { x, version });
-    const kernel = this.kernels.index('quantize', key, (m) => quantizeRowsKernel(m, format));
+    const kernel = this.kernels.index('quantize', key, (m) => quantizeRowsKernel(m, format, divided));
     const words = quantizeRowsRecord.words({ x: this.at(x), out: at, outStride: stride, rows: this.rows(x), width });
     const part: Part = {
       kernel,
       words,
       wanted: this.isWanted(x),
-      replicable: true,
+      replicable: divided === 'rows',
       fence: false,
-      reads: [this.access(x, 'rows')],
+      reads: [this.access(x, divided)],
       writes: [access],
     };
     return { at, access, part };

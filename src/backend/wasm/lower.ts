@@ -174,7 +174,7 @@ class Lowering extends Ground {
       replicable: false,
       fence: false,
       reads: [quantize ? { ...quantize.access, pattern: 'any' } : this.access(x, 'any')],
-      writes: [this.access(out, 'any')],
+      writes: [this.access(out, 'columns')],
     };
     return quantize?.part ? [quantize.part, product] : [product];
   }
@@ -251,7 +251,7 @@ class Lowering extends Ground {
       rows: this.rows(out),
       width: this.width(out),
     });
-    return this.rowWise(out, kernel, words, gated ? [x, up] : [x]);
+    return this.columnWise(out, kernel, words, gated ? [x, up] : [x]);
   }
 
   #add({ x, scale, out }: Case<'add'>): Part {

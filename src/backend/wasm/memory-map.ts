@@ -113,7 +113,10 @@ export interface MemoryMap {
   readonly experts: { readonly counts: number; readonly lists: number; readonly shares: number };
   /** Row buffers of the plan. */
   readonly buffers: readonly number[];
-  /** Quantized rows per activation format. */
+  /**
+   * Quantized rows per activation format, and apart from each other those that threads write by rows and by columns: while
+   * one thread still reads the ones, another may write the others.
+   */
   readonly quantized: ReadonlyMap<string, number>;
   /** Weights; those that share another's storage have its address. 0 for those of other parts. */
   readonly weights: readonly number[];
@@ -163,7 +166,11 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
   };
   const layout = layoutBuffers({ ...plan, steps: part.steps }, maxRows, maxWanted, part.crossing);
   const rows = room.take('row buffers', layout.byteLength);
-  const quantized = new Map([...quantizedBytes].map(([key, bytes]) => [key, room.take('quantized rows', bytes)]));
+  const quantized = new Map(
+    [...quantizedBytes].flatMap(([key, bytes]) =>
+      ['rows', 'columns'].map((divided) => [`${key} ${divided}`, room.take('quantized rows', bytes)] as const),
+    ),
+  );
   const weights: number[] = [];
   for (const [id, weight] of plan.weights.entries()) {
     const address = part.weights.has(id) ? room.take(weight.name, heldBytes(weight)) : 0;
