@@ -1,4 +1,5 @@
 /** Builds a plan: an architecture file calls these in the order in which the model computes. */
+import { gatherProducts } from './order.ts';
 import type { RopeTable } from './rope.ts';
 import {
   type Activation,
@@ -230,7 +231,7 @@ export class PlanBuilder {
       weights,
       caches: this.#caches,
       ropes: this.#ropes,
-      steps: this.#steps,
+      steps: gatherProducts(this.#steps),
       output: output.id,
     };
   }

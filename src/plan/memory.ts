@@ -69,6 +69,15 @@ interface Interval {
 
 const none: ReadonlySet<BufferId> = new Set();
 
+/**
+ * Until which step others leave the bytes of a buffer alone that step `index` used last: through the next product or attention,
+ * so that no thread has to wait for one that still reads it.
+ */
+function settled(steps: readonly Step[], index: number): number {
+  const next = steps.findIndex(({ op }, later) => later > index && (op === 'matmul' || op === 'attention'));
+  return Math.max(index, next);
+}
+
 /** First fit in the order of first use. Output and taps live to the end, `lasting` buffers all the time. */
 export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number, lasting = none): BufferLayout {
   const intervals = new Map<BufferId, Interval>();
@@ -84,6 +93,7 @@ export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number, la
       intervals.set(id, interval);
     }
   }
+  for (const interval of intervals.values()) interval.last = settled(plan.steps, interval.last);
   const offsets = plan.buffers.map(() => 0);
   const placed: { readonly interval: Interval; readonly start: number }[] = [];
   let byteLength = 0;
