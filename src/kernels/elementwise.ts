@@ -16,8 +16,8 @@ import { computeLine, copyValues, eachLine, eachRow, line, rowWise, storeLine, s
 import { interleaved, softcap } from './math.ts';
 import { recordLayout } from './record.ts';
 
-/** x, out: rows of `width`; rows: address of the row count; scale: bits of an f32. */
-export const addRecord = recordLayout('x', 'out', 'rows', 'width', 'scale');
+/** base, x, out: rows of `width`; rows: address of the row count; scale: bits of an f32. */
+export const addRecord = recordLayout('base', 'x', 'out', 'rows', 'width', 'scale');
 /** out: rows of `width`; rows: address of the row count; factor, cap: bits of an f32, or the address of one. */
 export const scaleRecord = recordLayout('out', 'rows', 'width', 'factor');
 export const capRecord = recordLayout('out', 'rows', 'width', 'cap');
@@ -26,15 +26,16 @@ export const copyRecord = recordLayout('x', 'out', 'rows', 'width');
 /** x: rows of `width`; indices: i32 for each row of `out`; rows: address of their count. */
 export const selectRecord = recordLayout('x', 'out', 'indices', 'rows', 'width');
 
-/** Exports the step kernel `add`: out += x scale. */
+/** Exports the step kernel `add`: out = base + x scale. */
 export function addKernel(module: Module): Func {
   const kernel = rowWise(module, 'add', addRecord);
   const { f } = kernel;
-  const [x, out, values, scale] = [kernel.argument('x'), kernel.argument('out'), line(f), f.local('v128')];
-  const sum = computeLine(out, values, (c) => f32.madd(v.load(x.get, c * 16), scale.get, v.load(out.get, c * 16)));
+  const [base, x, out] = [kernel.argument('base'), kernel.argument('x'), kernel.argument('out')];
+  const [values, scale] = [line(f), f.local('v128')];
+  const sum = computeLine(out, values, (c) => f32.madd(v.load(x.get, c * 16), scale.get, v.load(base.get, c * 16)));
   return f.emit(
     scale.set(f32.splat(f32FromBits(kernel.word('scale')))),
-    ...eachLine(kernel, kernel.word('width'), [x, out], sum),
+    ...eachLine(kernel, kernel.word('width'), [base, x, out], sum),
   );
 }
 

@@ -26,7 +26,8 @@ export interface Linear {
 }
 /** Rows flowing through the model. */
 export interface Rows {
-  readonly id: BufferId;
+  /** Where they are at this point. */
+  id: BufferId;
   readonly width: number;
 }
 export interface Norm {
@@ -180,9 +181,11 @@ export class PlanBuilder {
     return out;
   }
 
-  /** into += x * scale */
+  /** into += x * scale, in a new buffer: what is not done in place, every thread may do in full. */
   add(into: Rows, x: Rows, scale = 1): void {
-    this.#step({ op: 'add', x: x.id, scale, out: into.id });
+    const { id } = this.#like('sum', into);
+    this.#step({ op: 'add', base: into.id, x: x.id, scale, out: id });
+    into.id = id;
   }
 
   /** x *= a number, or the one value of a weight. */

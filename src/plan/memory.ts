@@ -26,6 +26,8 @@ export function buffersOf(step: Step): BufferId[] {
       return [step.q, step.out];
     case 'experts':
       return [step.x, step.router, ...Object.values(step.work), step.out];
+    case 'add':
+      return [step.base, step.x, step.out];
     case 'activate':
       return step.up === undefined ? [step.x, step.out] : [step.x, step.up, step.out];
     default:
@@ -70,12 +72,18 @@ interface Interval {
 const none: ReadonlySet<BufferId> = new Set();
 
 /**
- * Until which step others leave the bytes of a buffer alone that step `index` used last: through the next product or attention,
- * so that no thread has to wait for one that still reads it.
+ * Until which step others leave the bytes of a buffer alone that step `index` used last: until the threads have met, so that none
+ * has to wait for one that still reads it. They meet in front of what reads a divided result, activations excepted.
  */
 function settled(steps: readonly Step[], index: number): number {
-  const next = steps.findIndex(({ op }, later) => later > index && (op === 'matmul' || op === 'attention'));
-  return Math.max(index, next);
+  const divided = new Set<BufferId>();
+  for (let later = index; later < steps.length; later++) {
+    const step = steps[later]!;
+    const meets = step.op !== 'activate' && buffersOf(step).some((id) => divided.has(id));
+    if (meets && later > index) return later - 1;
+    if (step.op === 'matmul' || step.op === 'attention' || step.op === 'activate') divided.add(step.out);
+  }
+  return steps.length - 1;
 }
 
 /** First fit in the order of first use. Output and taps live to the end, `lasting` buffers all the time. */

@@ -75,7 +75,7 @@ function describe(plan: Plan, step: Step, all: string, wanted: string): { text: 
     }
     case 'add':
       return {
-        text: `${buffer(step.x)}${step.scale === 1 ? '' : ` * ${step.scale}`} +> ${buffer(step.out)}`,
+        text: `${buffer(step.base)} + ${buffer(step.x)}${step.scale === 1 ? '' : ` * ${step.scale}`} -> ${buffer(step.out)}`,
         bytes: 0,
       };
     case 'scale': {

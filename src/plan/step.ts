@@ -182,8 +182,9 @@ export type Step = { readonly scope: string } & (
       readonly out: BufferId;
     }
   | {
-      /** out += x * scale. */
+      /** out = base + x * scale. */
       readonly op: 'add';
+      readonly base: BufferId;
       readonly x: BufferId;
       readonly scale: number;
       readonly out: BufferId;

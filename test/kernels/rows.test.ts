@@ -132,7 +132,7 @@ test('add, copy and select', () => {
       const rows = arena.putI32([ROWS]);
       runSplit(
         kernels.add!,
-        arena.record(addRecord.words({ x: xAt, out: sum, rows, width, scale: bitsOf(0.3) })),
+        arena.record(addRecord.words({ base: sum, x: xAt, out: sum, rows, width, scale: bitsOf(0.3) })),
         threads,
       );
       runSplit(kernels.copy!, arena.record(copyRecord.words({ x: xAt, out: copied, rows, width })), threads);

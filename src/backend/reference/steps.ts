@@ -49,9 +49,9 @@ const meanings: { readonly [Op in Step['op']]: (step: Case<Op>, state: State) =>
   tap: ({ x, out }, { buffers }) => buffers[out]!.set(buffers[x]!),
 };
 
-function add({ x, scale, out }: Case<'add'>, { buffers }: State): void {
-  const [from, to] = [buffers[x]!, buffers[out]!];
-  for (let i = 0; i < to.length; i++) to[i]! += Math.fround(from[i]! * scale);
+function add({ base, x, scale, out }: Case<'add'>, { buffers }: State): void {
+  const [before, from, to] = [buffers[base]!, buffers[x]!, buffers[out]!];
+  for (let i = 0; i < to.length; i++) to[i] = before[i]! + Math.fround(from[i]! * scale);
 }
 
 function scale({ factor, weight, out }: Case<'scale'>, { buffers, weights }: State): void {

@@ -254,16 +254,17 @@ class Lowering extends Ground {
     return this.columnWise(out, kernel, words, gated ? [x, up] : [x]);
   }
 
-  #add({ x, scale, out }: Case<'add'>): Part {
+  #add({ base, x, scale, out }: Case<'add'>): Part {
     const kernel = this.kernels.index('rows', 'add', addKernel);
     const words = addRecord.words({
+      base: this.at(base),
       x: this.at(x),
       out: this.at(out),
       rows: this.rows(out),
       width: this.width(out),
       scale: bitsOf(scale),
     });
-    return this.rowWise(out, kernel, words, [x, out], true);
+    return this.rowWise(out, kernel, words, [base, x]);
   }
 
   #scale({ factor, weight, out }: Case<'scale'>): Part {
