@@ -30,9 +30,36 @@ const fine = (threads: number): number => 10 / threads;
 /** The second core belongs to somebody else: barriers wait for a thread that does not run. */
 const stolen = (threads: number): number => (threads === 1 ? 10 : 25);
 
-test('all threads while all is well, without a single try of anything else', () => {
+test('all threads while all is well, after one short trial of fewer', () => {
   const run = simulate(2, 2);
-  assert.equal(run(20_000, fine).share(2), 1);
+  const { used } = run(20_000, fine);
+  assert.equal(used.filter((threads) => threads === 1).length, 3);
+  const expensive = simulate(2, 2)(20_000, (threads) => 40 * fine(threads));
+  assert.equal(expensive.share(2), 1, 'slow forwards are not tried with fewer threads without a suspicion');
+});
+
+test('a core that was gone from the start: one thread after some forwards', () => {
+  const run = simulate(2, 2);
+  run(500, stolen);
+  assert.ok(run(10_000, stolen).forwards > 0.9 * 1000);
+  run(LONGEST_WAIT, fine);
+  assert.ok(run(5000, fine).share(2) > 0.99);
+});
+
+test('all threads a little slower than one has been: one, also where they have never been much faster', () => {
+  const run = simulate(2, 2);
+  run(1000, (threads) => (threads === 1 ? 10 : 8));
+  run(1000, (threads) => (threads === 1 ? 10 : 11));
+  assert.ok(run(10_000, (threads) => (threads === 1 ? 10 : 11)).share(1) > 0.95);
+});
+
+test('one slow forward in a trial does not decide it', () => {
+  const run = simulate(2, 2);
+  run(1000, stolen);
+  let trial = 0;
+  const given = (threads: number): number => (threads === 2 && trial++ === 0 ? 100 : fine(threads));
+  run(LONGEST_WAIT, given);
+  assert.ok(run(5000, fine).share(2) > 0.99);
 });
 
 test('a stolen core: one thread within a second, and all again when it is given back', () => {
@@ -71,4 +98,4 @@ test('one thread is one thread', () => {
 });
 
 /** The longest time after which all threads are tried again. */
-const LONGEST_WAIT = 17_000;
+const LONGEST_WAIT = 9000;
