@@ -48,15 +48,18 @@ export class Bpe implements TokenModel, MergeRules {
     const { merges, ...kept } = options;
     this.#options = kept;
     const { vocabulary, special, prefix = '', where } = kept;
+    const required = (token: string, rank: number): number =>
+      vocabulary.id(token) ?? vocabulary.required(token, `merges[${rank}]`);
     this.#pairs = new PairTable(merges.length);
     this.#results = new Int32Array(merges.length);
     for (let rank = 0; rank < merges.length; rank++) {
-      const [left, right] = parts(merges[rank], `${where}.merges[${rank}]`);
+      const [left, right] = parts(merges[rank]) ?? refuse(`${where}.merges[${rank}]`);
       const joined = left + (prefix !== '' && right.startsWith(prefix) ? right.slice(prefix.length) : right);
-      const ids = [left, right, joined].map((token) => vocabulary.required(token, `merges[${rank}]`));
-      if (special.has(ids[2]!)) continue;
-      this.#pairs.set(ids[0]!, ids[1]!, rank);
-      this.#results[rank] = ids[2]!;
+      const [first, second] = [required(left, rank), required(right, rank)];
+      const result = required(joined, rank);
+      if (special.has(result)) continue;
+      this.#pairs.set(first, second, rank);
+      this.#results[rank] = result;
     }
     this.#bytes = kept.byteFallback ? byteTokens(vocabulary) : undefined;
     if (!kept.spell && vocabulary.id(SPACE_MARK) !== undefined) this.#cutter = new WordCutter(vocabulary);
@@ -146,10 +149,12 @@ export class Bpe implements TokenModel, MergeRules {
   }
 }
 
-function parts(merge: unknown, where: string): [left: string, right: string] {
+function parts(merge: unknown): readonly [left: string, right: string] | undefined {
   const pair = typeof merge === 'string' ? merge.split(' ') : merge;
-  if (Array.isArray(pair) && pair.length === 2 && typeof pair[0] === 'string' && typeof pair[1] === 'string') {
-    return pair as [string, string];
-  }
+  const isPair = Array.isArray(pair) && pair.length === 2 && typeof pair[0] === 'string' && typeof pair[1] === 'string';
+  return isPair ? (pair as [string, string]) : undefined;
+}
+
+function refuse(where: string): never {
   throw new TokenizerError(where, 'expected two tokens');
 }

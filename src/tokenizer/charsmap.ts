@@ -87,6 +87,8 @@ export class CharsMap {
 
   #replaceSegments(line: string): string {
     let out = '';
+    // Made when it is first needed: that takes 10 ms.
+    graphemes ??= new Intl.Segmenter('en', { granularity: 'grapheme' });
     for (const { segment } of graphemes.segment(line)) {
       let replacement = this.#graphemes.get(segment);
       if (replacement === undefined) {
@@ -128,6 +130,6 @@ export class CharsMap {
   readonly #graphemes = new Map<string, string>();
 }
 
-const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+let graphemes: Intl.Segmenter | undefined;
 
 const offsetOf = (unit: number): number => (unit >>> 10) << ((unit & 0x200) >>> 6);

@@ -80,7 +80,7 @@ function readClassifier(settings: Settings, vocabulary: Vocabulary, roberta: boo
 function readTemplate(settings: Settings, vocabulary: Vocabulary): Frame {
   const tokens = settings.optional('special_tokens') ?? new Settings({}, settings.where);
   const part = (value: Settings): FramePart => {
-    const [key] = value.entries()[0] ?? [];
+    const [key] = [...value.entries()][0] ?? [];
     if (key !== 'SpecialToken' && key !== 'Sequence') {
       throw new TokenizerError(value.where, 'expected a SpecialToken or a Sequence');
     }

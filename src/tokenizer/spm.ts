@@ -21,13 +21,24 @@ export interface SpmOptions {
 
 const encoder = new TextEncoder();
 
+/** Most pairs that are remembered. */
+const MOST_PAIRS = 2 ** 17;
+/** A pair that makes no token, among those remembered. */
+const NONE = -2;
+
 export class Spm implements TokenModel, MergeRules {
   readonly #options: SpmOptions;
-  /** Token that two symbols make. */
-  readonly #pairs: PairTable;
+  /**
+   * Token that two symbols make, of pairs that have been met: of a vocabulary of 262144 tokens there are millions, and
+   * finding all of them took longer than reading the model.
+   */
+  #pairs = new PairTable(MOST_PAIRS);
+  #pairCount = 0;
+  /** Of the longest token that a text may become, in code units. */
+  readonly #longest: number;
   /** By id: how many different scores are higher. */
   readonly #ranks: Int32Array;
-  /** Characters as symbols: ids of tokens, and numbers beyond them for characters that only longer tokens have. */
+  /** Characters as symbols: ids of tokens, and numbers beyond them for other characters that were met. */
   readonly #symbols = new Map<string, number>();
   readonly #characters: string[] = [];
   readonly #cutter: WordCutter;
@@ -37,31 +48,46 @@ export class Spm implements TokenModel, MergeRules {
   constructor(options: SpmOptions) {
     this.#options = options;
     const { vocabulary, scores, excluded } = options;
-    const tokens = [...vocabulary.entries()].filter(([, id]) => !excluded.has(id));
     this.#ranks = ranksOf(scores, vocabulary.size);
-    for (const [token, id] of tokens) if (isCharacter(token)) this.#symbols.set(token, id);
-    const ids = new Map(tokens);
-    const symbolOf = (text: string): number | undefined =>
-      ids.get(text) ?? (isCharacter(text) ? this.#symbol(text) : undefined);
-    const pairs: [number, number, number][] = [];
-    for (const [token, id] of tokens) {
-      for (const cut of cuts(token)) {
-        const [left, right] = [symbolOf(token.slice(0, cut)), symbolOf(token.slice(cut))];
-        if (left !== undefined && right !== undefined) pairs.push([left, right, id]);
-      }
+    let longest = 0;
+    for (const [token, id] of vocabulary.entries()) {
+      if (excluded.has(id)) continue;
+      if (isCharacter(token)) this.#symbols.set(token, id);
+      longest = Math.max(longest, token.length);
     }
-    this.#pairs = new PairTable(pairs.length);
-    for (const pair of pairs) this.#pairs.set(...pair);
+    this.#longest = longest;
     this.#cutter = new WordCutter(vocabulary);
   }
 
   rank(left: number, right: number): number {
-    const id = this.#pairs.rank(left, right);
+    const id = this.result(-1, left, right);
     return id < 0 ? -1 : this.#ranks[id]!;
   }
 
   result(_rank: number, left: number, right: number): number {
-    return this.#pairs.rank(left, right);
+    const known = this.#pairs.rank(left, right);
+    if (known !== -1) return known;
+    const token = this.#join(left, right);
+    if (this.#pairCount++ === MOST_PAIRS) {
+      this.#pairs = new PairTable(MOST_PAIRS);
+      this.#pairCount = 1;
+    }
+    this.#pairs.set(left, right, token);
+    return token;
+  }
+
+  #join(left: number, right: number): number {
+    const { vocabulary, excluded } = this.#options;
+    const [first, second] = [this.#textOf(left), this.#textOf(right)];
+    if (first.length + second.length > this.#longest) return NONE;
+    const id = vocabulary.id(first + second);
+    return id === undefined || excluded.has(id) ? NONE : id;
+  }
+
+  /** A symbol's characters. */
+  #textOf(symbol: number): string {
+    const { vocabulary } = this.#options;
+    return symbol < vocabulary.size ? vocabulary.token(symbol)! : this.#characters[symbol - vocabulary.size]!;
   }
 
   encode(piece: string, out: number[]): void {
@@ -69,19 +95,12 @@ export class Spm implements TokenModel, MergeRules {
   }
 
   #encode(word: string, out: number[]): void {
-    const characters = [...word];
-    // A text may have characters that no token has: they are symbols that never merge.
-    const foreign: string[] = [];
-    const size = this.#options.vocabulary.size;
-    const firstForeign = size + this.#characters.length;
-    const symbols = Int32Array.from(
-      characters,
-      (character) => this.#symbols.get(character) ?? firstForeign + foreign.push(character) - 1,
-    );
+    const symbols = Int32Array.from([...word], (character) => this.#symbol(character));
     const count = mergeAll(symbols, symbols.length, this);
+    const { size } = this.#options.vocabulary;
     for (const symbol of symbols.subarray(0, count)) {
       if (symbol < size) out.push(symbol);
-      else this.#spell(this.#characters[symbol - size] ?? foreign[symbol - firstForeign]!, out);
+      else this.#spell(this.#characters[symbol - size]!, out);
     }
   }
 
@@ -103,17 +122,19 @@ export class Spm implements TokenModel, MergeRules {
 
 const isCharacter = (text: string): boolean => text !== '' && text.length === (text.codePointAt(0)! > 0xffff ? 2 : 1);
 
-/** Places between the characters of a token. */
-function* cuts(token: string): Generator<number> {
-  let at = 0;
-  for (const character of token) {
-    if (at > 0) yield at;
-    at += character.length;
-  }
+function ranksOf(scores: ArrayLike<number>, size: number): Int32Array {
+  const all = Float64Array.from({ length: size }, (_, id) => scores[id] ?? 0);
+  const different = all.toSorted().filter((score, i, sorted) => i === 0 || score !== sorted[i - 1]);
+  return Int32Array.from(all, (score) => different.length - 1 - indexIn(different, score));
 }
 
-function ranksOf(scores: ArrayLike<number>, size: number): Int32Array {
-  const all = Array.from({ length: size }, (_, id) => scores[id] ?? 0);
-  const order = new Map([...new Set(all)].sort((a, b) => b - a).map((score, rank) => [score, rank]));
-  return Int32Array.from(all, (score) => order.get(score)!);
+/** Place of a value in a sorted list that has it. */
+function indexIn(sorted: Float64Array, value: number): number {
+  let [from, to] = [0, sorted.length];
+  while (from + 1 < to) {
+    const middle = (from + to) >> 1;
+    if (sorted[middle]! <= value) from = middle;
+    else to = middle;
+  }
+  return from;
 }

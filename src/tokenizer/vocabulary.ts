@@ -35,8 +35,9 @@ export class Vocabulary {
         token,
       );
     }
-    if (this.#ids.has(token) && this.#ids.get(token) !== id) {
-      this.#fail(`expected one id for ${JSON.stringify(token.slice(0, 80))}, found ${this.#ids.get(token)} and`, id);
+    const known = this.#ids.get(token);
+    if (known !== undefined && known !== id) {
+      this.#fail(`expected one id for ${JSON.stringify(token.slice(0, 80))}, found ${known} and`, id);
     }
     while (this.#tokens.length <= id) this.#tokens.push(undefined);
     this.#tokens[id] = token;
