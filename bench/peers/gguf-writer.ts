@@ -4,7 +4,10 @@ import type { GgmlType, GgufValue } from '../../src/formats/gguf-types.ts';
 import { toF16 } from '../../src/quant/f16.ts';
 import { storageBytes, storageLayout } from '../../src/quant/storage.ts';
 
-export type GgufStorage = 'f32' | 'f16' | 'q8_0' | 'q4_0';
+export const ggufStorages = ['f32', 'f16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'] as const;
+export type GgufStorage = (typeof ggufStorages)[number];
+
+export const isGgufStorage = (name: string): name is GgufStorage => (ggufStorages as readonly string[]).includes(name);
 
 const DEVIATION = 0.02;
 /** Half the width of a uniform distribution of that deviation. */
@@ -42,9 +45,10 @@ export class GgufWriter {
     this.#metadata.set(key, { type: 'array', of: 'float32', value: Float32Array.from(values) });
   }
 
-  /** A linear layer [out, in] of random weights around 0. */
+  /** A linear layer [out, in] of random weights around 0. Rows that blocks do not fill become q8_0, as quantizers do. */
   matrix(name: string, input: number, output: number, storage: GgufStorage): void {
-    this.#tensors.push({ name, shape: [output, input], storage, mean: 0 });
+    const fits = input % storageLayout[storage].block === 0;
+    this.#tensors.push({ name, shape: [output, input], storage: fits ? storage : 'q8_0', mean: 0 });
   }
   /** An f32 vector or table around `mean`; innermost size first. */
   floats(name: string, dims: readonly number[], mean: number): void {
@@ -101,10 +105,22 @@ function fill(bytes: Uint8Array, { storage, mean }: Tensor, random: () => number
     for (let i = 0; i < values.length; i++) values[i] = toF16(value());
     return;
   }
-  const [block, scale] = storage === 'q8_0' ? [34, toF16(REACH / 127)] : [18, toF16(REACH / 8)];
+  const { bytes: block } = storageLayout[storage];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let at = 0; at + 4 <= bytes.length; at += 4) view.setInt32(at, random(), true);
+  if (bytes.length % 4) view.setUint16(bytes.length - 2, random() >>> 16, true);
   for (let at = 0; at < bytes.length; at += block) {
-    view.setUint16(at, scale, true);
-    for (let i = 2; i < block; i += 4) view.setInt32(at + i, random(), true);
+    for (const [place, value] of scales[storage]) view.setUint16(at + place, toF16(value), true);
   }
 }
+
+/** Where a block has its f16 scales, and which keep random codes, and random scales below them, near `REACH`. */
+const scales: Readonly<Record<'q8_0' | 'q4_0' | 'q4_k' | 'q6_k', readonly (readonly [at: number, value: number])[]>> = {
+  q8_0: [[0, REACH / 127]],
+  q4_0: [[0, REACH / 8]],
+  q4_k: [
+    [0, REACH / (32 * 8)],
+    [2, REACH / 32],
+  ],
+  q6_k: [[208, REACH / (64 * 32)]],
+};

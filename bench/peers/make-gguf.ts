@@ -1,9 +1,9 @@
 /**
  * Writes a GGUF in the shape of a published model with random weights and a usable vocabulary: what llama.cpp loads and
- * times like the real one. `node bench/peers/make-gguf.ts SHAPE f32|f16|q8_0|q4_0 OUT.gguf`.
+ * times like the real one. `node bench/peers/make-gguf.ts SHAPE STORAGE OUT.gguf`.
  */
 import { isShapeName, type ShapeName, shapeConfig, shapeNames } from '../shapes.ts';
-import { type GgufStorage, GgufWriter } from './gguf-writer.ts';
+import { type GgufStorage, GgufWriter, ggufStorages, isGgufStorage } from './gguf-writer.ts';
 
 interface Size {
   readonly layers: number;
@@ -164,9 +164,9 @@ export async function makeGguf(shape: ShapeName, storage: GgufStorage, path: str
 
 if (import.meta.main) {
   const [shape = '', storage = '', path] = process.argv.slice(2);
-  if (!isShapeName(shape) || !/^(f32|f16|q8_0|q4_0)$/.test(storage) || path === undefined) {
-    console.error(`usage: node bench/peers/make-gguf.ts ${shapeNames.join('|')} f32|f16|q8_0|q4_0 OUT.gguf`);
+  if (!isShapeName(shape) || !isGgufStorage(storage) || path === undefined) {
+    console.error(`usage: node bench/peers/make-gguf.ts ${shapeNames.join('|')} ${ggufStorages.join('|')} OUT.gguf`);
     process.exit(2);
   }
-  await makeGguf(shape, storage as GgufStorage, path);
+  await makeGguf(shape, storage, path);
 }

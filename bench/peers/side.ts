@@ -1,30 +1,44 @@
 /**
  * One engine in a process of its own. It loads its model, sends an `Introduction`, then answers every message with the
- * times of one turn: a prompt evaluated from the start, then single tokens.
+ * times of one turn: a prompt evaluated from the start, then single tokens, then a batch of sequences.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 
+export const kvCaches = ['f32', 'f16', 'q8_0'] as const;
+export type KvCache = (typeof kvCaches)[number];
+
 export interface SideOptions {
-  /** What the engine loads. */
+  /** A GGUF file. */
   readonly model: string;
   readonly threads: number;
   readonly promptTokens: number;
   readonly decodeTokens: number;
+  /** Sequences of the batch; 0: none is measured. */
+  readonly sequences: number;
 }
 
 export interface LanewiseOptions extends SideOptions {
-  /** A storage policy. */
-  readonly quantize: string;
+  /** How keys and values are kept; undefined: as Lanewise does. */
+  readonly kvCache?: KvCache;
 }
+
+/** Prompt of each sequence of a batch. */
+export const BATCH_PROMPT = 32;
 
 /** A decoded token is evaluated into the cache, without logits, or generated greedily, which takes the output matrix too. */
 export type Way = 'evaluate' | 'generate';
+
+export const ways: readonly Way[] = ['evaluate', 'generate'];
+
+type ByWay = Readonly<Record<Way, readonly number[]>>;
 
 export interface Turn {
   /** The whole prompt. */
   readonly prefillMs: number;
   /** Milliseconds of each token. */
-  readonly decodeMs: Readonly<Record<Way, readonly number[]>>;
+  readonly decodeMs: ByWay;
+  /** Milliseconds of each round of the batch, a token of every sequence. */
+  readonly batchMs: ByWay;
 }
 
 /** What Lanewise says of its model; empty from others. */

@@ -17,6 +17,7 @@ import { Stage } from './stage.ts';
 export interface Rate {
   readonly best: number;
   readonly median: number;
+  readonly worst: number;
 }
 
 export interface Roofs {
@@ -134,6 +135,6 @@ export async function rates(
   }
   return samples.map((values) => {
     values.sort((a, b) => a - b);
-    return { best: values.at(-1)!, median: values[values.length >> 1]! };
+    return { best: values.at(-1)!, median: values[values.length >> 1]!, worst: values[0]! };
   });
 }
