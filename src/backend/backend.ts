@@ -116,6 +116,8 @@ export interface LogitsSummary {
 export interface Backend {
   readonly name: 'reference' | 'wasm';
   readonly threads: number;
+  /** Bits of the vectors that its kernels are made for; undefined without kernels. */
+  readonly vectorBits: 128 | 256 | undefined;
   readonly maxRows: number;
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;

@@ -1,24 +1,25 @@
 /** `lanewise bench`: the comparison of storage policies on this machine, beside its memory bandwidth. */
 import { freemem } from 'node:os';
 import type { Model } from '../engine/model.ts';
+import type { LoadOptions } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
 import { describeModel, load, measureMachine } from '../node.ts';
 import { renderTable } from '../profile/table.ts';
 import { linearLayers, modelLine, modelPath } from './models.ts';
-import { inFlags, numberOf, print, say } from './terminal.ts';
+import { inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
 
-export interface BenchFlags {
+export interface BenchFlags extends MachineFlags {
   safetensors?: string;
   promptTokens?: string;
   decodeTokens?: string;
   repeat?: string;
   policies?: string;
-  threads?: string;
   json?: boolean;
 }
 
 interface Row {
   readonly policy: string;
+  readonly vectorBits: Model['vectorBits'];
   readonly layers: number;
   readonly quantized: number;
   /** Bytes of weights and cache that the decode step in the middle reads. */
@@ -46,11 +47,11 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     ];
     const path = await modelPath(positional, flags.safetensors);
     const policies = split(flags.policies ?? 'none,q8_0,q8_0:min-dim=1024');
-    const threads = numberOf('--threads', flags.threads);
+    const machine = machineOptions(flags);
     const rows: Row[] = [];
     const work = { prompt, decode, repeat };
-    for (const group of await groups(path, policies)) rows.push(...(await measure(path, group, threads, work)));
-    const roofs = await measureMachine(threads);
+    for (const group of await groups(path, policies)) rows.push(...(await measure(path, group, machine, work)));
+    const roofs = await measureMachine(machine.threads);
     const read = roofs.readAll.median;
     if (flags.json) await print(`${JSON.stringify(rows.map((row) => summary(row, prompt, read)))}\n`);
     else await print(`${table(rows, prompt, read)}\n`);
@@ -75,17 +76,17 @@ async function groups(path: string, policies: readonly string[]): Promise<string
   return policies.map((policy) => [policy]);
 }
 
-async function measure(path: string, policies: readonly string[], threads: number | undefined, work: Work) {
+async function measure(path: string, policies: readonly string[], options: LoadOptions, work: Work) {
   const { prompt, decode, repeat } = work;
   const entries: { readonly model: Model; readonly row: Row }[] = [];
   try {
     for (const quantize of policies) {
-      const model = await load(path, { quantize, threads });
+      const model = await load(path, { ...options, quantize });
       entries.push({ model, row: emptyRow(quantize, model, prompt + decode / 2) });
       const most = model.contextLength;
       if (prompt + decode > most)
         throw new OptionError('--prompt-tokens', `with --decode-tokens at most ${most}, the context`, prompt + decode);
-      say(`${quantize}: ${modelLine(model.description)}`);
+      say(`${quantize}: ${modelLine(model.description)}, ${model.vectorBits}-bit kernels`);
     }
     // The first turn meets cold caches and threads.
     for (let turn = 0; turn <= repeat; turn++) {
@@ -109,6 +110,7 @@ function emptyRow(policy: string, model: Model, position: number): Row {
   const layers = linearLayers(model.description);
   return {
     policy,
+    vectorBits: model.vectorBits,
     layers: layers.length,
     quantized: layers.filter(({ quantized }) => quantized).length,
     bytes: model.decodeBytes(position),
@@ -159,6 +161,7 @@ function summary(row: Row, prompt: number, read: number): object {
   const prefill = spread(row.prefillMs);
   return {
     policy: row.policy,
+    vector_bits: row.vectorBits,
     linear_layers: row.layers,
     quantized: row.quantized,
     projection_ms: spread(row.projectionMs),

@@ -1,15 +1,14 @@
 /** `lanewise forward`: logits and hidden states of given tokens, as a SafeTensors file. */
 import { load, writeSafeTensors } from '../node.ts';
 import { modelPath } from './models.ts';
-import { inFlags, numberOf, reportingLoad, say, tokenIdsOf } from './terminal.ts';
+import { inFlags, type MachineFlags, machineOptions, reportingLoad, say, tokenIdsOf } from './terminal.ts';
 
-export interface ForwardFlags {
+export interface ForwardFlags extends MachineFlags {
   safetensors?: string;
   tokenIds: string;
   output: string;
   hidden?: boolean;
   quantize?: string;
-  threads?: string;
   backend?: string;
 }
 
@@ -17,8 +16,8 @@ export async function forwardCommand(positional: string | undefined, flags: Forw
   try {
     const tokenIds = tokenIdsOf(flags.tokenIds);
     const loading = reportingLoad({
+      ...machineOptions(flags),
       quantize: flags.quantize ?? 'none',
-      threads: numberOf('--threads', flags.threads),
       hidden: flags.hidden ?? false,
       backend: flags.backend as 'wasm' | undefined,
     });

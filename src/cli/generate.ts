@@ -8,7 +8,16 @@ import { createProgress } from '../profile/progress.ts';
 import { renderStepTable } from '../profile/step-table.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
 import { type PromptFlags, readPrompts } from './prompts.ts';
-import { inFlags, numberOf, print, reportingLoad, say, UsageError } from './terminal.ts';
+import {
+  inFlags,
+  type MachineFlags,
+  machineOptions,
+  numberOf,
+  print,
+  reportingLoad,
+  say,
+  UsageError,
+} from './terminal.ts';
 
 /** Option texts as the parser gives them. */
 export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
@@ -34,9 +43,8 @@ export interface SamplingFlags {
   speculate?: string;
 }
 
-export interface LoadFlags {
+export interface LoadFlags extends MachineFlags {
   contextLength?: string;
-  threads?: string;
   quantize?: string;
   backend?: string;
 }
@@ -104,8 +112,8 @@ export function generateOptions(flags: SamplingFlags): GenerateOptions {
 
 export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions {
   return {
+    ...machineOptions(flags),
     quantize: flags.quantize,
-    threads: numberOf('--threads', flags.threads),
     contextLength: numberOf('--context-length', flags.contextLength),
     backend: flags.backend as 'wasm' | undefined,
     signal,
@@ -211,6 +219,7 @@ function jsonOf(model: Model, result: GenerateResult): object {
       type: model.description.modelType,
       parameters: model.description.parameters,
       threads: model.threads,
+      vector_bits: model.vectorBits,
       seed: result.seed,
     },
     plan: {

@@ -70,10 +70,12 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--chat-template <file>', "a Jinja template instead of the model's own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
 
-  command('embed', 'Turn texts into vectors, one JSON array a line, with an encoder.', [
-    'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." "Cats like mats."',
-    'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
-  ])
+  withMachine(
+    command('embed', 'Turn texts into vectors, one JSON array a line, with an encoder.', [
+      'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." "Cats like mats."',
+      'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
+    ]),
+  )
     .argument('<model>', 'folder, .safetensors file or id of the hub of an encoder')
     .option('--text <text...>', 'texts (default: standard input, a text a line)')
     .option('--file <file>', 'a file with a text a line')
@@ -81,22 +83,22 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--no-normalize', 'do not scale to length 1')
     .option('--truncate', 'cut texts that are longer than the context, instead of failing')
     .option('--context-length <n>', "most tokens of a text (default: the model's, at most 8192)")
-    .option('--threads <n>', 'default: the cores there are')
     .option('--quantize <policy>', policyHelp)
     .option('--backend <name>', 'wasm or reference')
     .option('--json', '{"text", "tokens", "embedding"} a line')
     .action(async (model, flags) => finish(await embedCommand(model, flags)));
 
-  command('forward', 'Logits and hidden states of given tokens as a SafeTensors file.', [
-    'lanewise forward ./gpt2 --token-ids 15496,11,995 --output logits.safetensors --hidden',
-  ])
+  withMachine(
+    command('forward', 'Logits and hidden states of given tokens as a SafeTensors file.', [
+      'lanewise forward ./gpt2 --token-ids 15496,11,995 --output logits.safetensors --hidden',
+    ]),
+  )
     .argument('[model]', modelArgument)
     .option(...safetensors)
     .requiredOption('--token-ids <ids>', '1,2,3')
     .requiredOption('--output <file>', 'where to write logits [T, vocab] (and hidden.0 .. hidden.L) as F32')
     .option('--hidden', 'hidden states after every layer too')
     .option('--quantize <policy>', 'default: none')
-    .option('--threads <n>', 'default: the cores there are')
     .option('--backend <name>', 'wasm or reference')
     .action(async (model, flags) => finish(await forwardCommand(model, flags)));
 
@@ -126,17 +128,18 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--json', 'one JSON object')
     .action(async (input, output, flags) => finish(await quantizeCommand(input, output, flags)));
 
-  command('bench', 'Compare storage policies on this machine.', [
-    'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
-    "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
-  ])
+  withMachine(
+    command('bench', 'Compare storage policies on this machine.', [
+      'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
+      "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
+    ]),
+  )
     .argument('[model]', modelArgument)
     .option(...safetensors)
     .option('--prompt-tokens <n>', 'default: 512')
     .option('--decode-tokens <n>', 'default: 64')
     .option('--repeat <n>', 'default: 5')
     .option('--policies <list>', 'between commas, or semicolons where policies have overrides')
-    .option('--threads <n>', 'default: the cores there are')
     .option('--json', 'one JSON array')
     .action(async (model, flags) => finish(await benchCommand(model, flags)));
 
@@ -221,7 +224,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
 /** How to sample and how to load. */
 function withGeneration(command: Command): Command {
-  return command
+  return withMachine(command)
     .option('--max-tokens <n>', 'most tokens to generate (default: 256)')
     .option('--temperature <t>', '0: always the most probable token (default: 0.8)')
     .option('--top-k <k>', 'only the k most probable tokens')
@@ -237,10 +240,15 @@ function withGeneration(command: Command): Command {
     .option('--ignore-eos', 'go on after an end token')
     .option('--parse-special', 'take <|im_end|> and its like in prompts for control tokens; otherwise they are text')
     .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
-    .option('--threads <n>', 'default: the cores there are')
     .option('--quantize <policy>', policyHelp)
     .option('--backend <name>', 'wasm or reference');
 }
+
+/** What of the machine a model may use. */
+const withMachine = (command: Command): Command =>
+  command
+    .option('--threads <n>', 'default: the cores there are')
+    .option('--no-revectorize', '128-bit kernels: do not ask V8 for 256-bit ones; the result stays the same');
 
 /** `--stream` is the default: commander sets it too, and only the command line tells whether it was asked for. */
 const streamAsked = <F extends { stream?: boolean }>(flags: F): F => ({

@@ -37,6 +37,18 @@ export function numberOf(option: string, text: string | undefined): number | und
   return value;
 }
 
+/** What of the machine a model may use: the options of every command that loads one. */
+export interface MachineFlags {
+  threads?: string;
+  revectorize?: boolean;
+}
+
+/** @throws OptionError */
+export const machineOptions = ({ threads, revectorize }: MachineFlags): Pick<LoadOptions, keyof MachineFlags> => ({
+  threads: numberOf('--threads', threads),
+  revectorize,
+});
+
 /** `1,2,3`. @throws OptionError */
 export function tokenIdsOf(text: string): number[] {
   const ids = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : Number.NaN));

@@ -53,6 +53,8 @@ export class Encoder implements AsyncDisposable {
   readonly quantize: string;
   readonly loadTimes: LoadTimes;
   readonly threads: number;
+  /** Bits of the vectors that its kernels are made for; undefined of the reference backend. */
+  readonly vectorBits: Backend['vectorBits'];
   readonly #backend: Backend;
   readonly #pooling: Pooling | ModelError;
   readonly #timer: ReturnType<typeof createScopeTimer>;
@@ -68,6 +70,7 @@ export class Encoder implements AsyncDisposable {
     this.quantize = quantize;
     this.loadTimes = backend.loadTimes;
     this.threads = backend.threads;
+    this.vectorBits = backend.vectorBits;
     this.#backend = backend;
     this.#pooling = pooling;
     this.#timer = createScopeTimer(description.plan.steps);

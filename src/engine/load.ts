@@ -88,7 +88,7 @@ async function openAs<M>(
     const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden, origin });
     checkKind(name, description, kind);
     const contextLength = contextOf(description, settings);
-    const { onProgress, onWarning, signal, threads } = settings;
+    const { onProgress, onWarning, signal, threads, revectorize } = settings;
     let tokenizer: Tokenizer | undefined;
     let tokenizerError: TokenizerError | undefined;
     try {
@@ -110,7 +110,7 @@ async function openAs<M>(
     backend =
       settings.backend === 'reference'
         ? await createReferenceBackend(backendOptions)
-        : await createWasmBackend({ ...backendOptions, host, threads, onWarning });
+        : await createWasmBackend({ ...backendOptions, host, threads, revectorize, onWarning });
     const close = (): Promise<void> => files.close();
     const loaded = { files, name, description, backend, tokenizer, tokenizerError, contextLength, quantize, close };
     return await make(loaded, settings);

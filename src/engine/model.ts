@@ -59,6 +59,8 @@ export class Model implements AsyncDisposable {
   readonly quantize: string;
   readonly loadTimes: LoadTimes;
   readonly threads: number;
+  /** Bits of the vectors that its kernels are made for; undefined of the reference backend. */
+  readonly vectorBits: Backend['vectorBits'];
   /** Phases of the last forward, while `timing` is on or the log asks for them. */
   lastPhases: Phases | undefined;
   timing = false;
@@ -93,6 +95,7 @@ export class Model implements AsyncDisposable {
     this.quantize = quantize;
     this.loadTimes = backend.loadTimes;
     this.threads = backend.threads;
+    this.vectorBits = backend.vectorBits;
     this.#backend = backend;
     this.#cache = new KvCache((count) => backend.ensurePages(count));
     this.#timer = createScopeTimer(description.plan.steps);

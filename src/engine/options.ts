@@ -7,6 +7,11 @@ export interface LoadOptions {
   quantize?: string;
   /** Default: the cores that there are. */
   threads?: number;
+  /**
+   * Whether V8 may be asked for 256-bit kernels. Elsewhere, and where its flag is missing, kernels have 128 bits anyway.
+   * Results have the same bits. Default true.
+   */
+  revectorize?: boolean;
   /** Most positions of one sequence. Default: the model's own, at most 4096, or 8192 of an encoder. */
   contextLength?: number;
   /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
@@ -23,11 +28,13 @@ export interface LoadOptions {
 export interface LoadSettings extends LoadOptions {
   readonly backend: 'wasm' | 'reference';
   readonly hidden: boolean;
+  readonly revectorize: boolean;
 }
 
 const known: Record<keyof LoadOptions, true> = {
   quantize: true,
   threads: true,
+  revectorize: true,
   contextLength: true,
   backend: true,
   hidden: true,
@@ -42,7 +49,7 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     if (!Object.hasOwn(known, key))
       throw new OptionError(key, `left out (no such option; known: ${Object.keys(known).join(', ')})`, value);
   }
-  const { quantize, contextLength, threads, backend = 'wasm', hidden = false } = options;
+  const { quantize, contextLength, threads, backend = 'wasm', hidden = false, revectorize = true } = options;
   if (quantize !== undefined) {
     if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
     parsePolicy(quantize);
@@ -54,5 +61,6 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   count('contextLength', contextLength, 2 ** 24);
   count('threads', threads, 64);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
-  return { ...options, backend, hidden };
+  if (typeof revectorize !== 'boolean') throw new OptionError('revectorize', 'true or false', revectorize);
+  return { ...options, backend, hidden, revectorize };
 }

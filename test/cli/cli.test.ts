@@ -131,6 +131,14 @@ test('Ctrl-C keeps what was produced and exits with 130', async () => {
   assert.ok(out.startsWith(', there was a little'));
 });
 
+test('--no-revectorize: the same text, and the load line says the width', async () => {
+  const args = ['generate', '--prompt', 'Once upon a time', '--temperature', '0', '--max-tokens', '5', '--timings'];
+  const [asked, not] = [await lanewise(args), await lanewise([...args, '--no-revectorize'])];
+  assert.equal(asked.out, not.out);
+  assert.match(asked.err, /, (128|256)-bit kernels\n/);
+  assert.match(not.err, /, 128-bit kernels\n/);
+});
+
 test('plan reads headers and tells what is stored how', async () => {
   const plan = JSON.parse((await lanewise(['plan', golden('gpt2-wide'), '--json'])).out);
   assert.equal(plan.linear_layers, 13);

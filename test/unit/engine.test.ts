@@ -3,6 +3,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
+import { nodeHost } from '../../src/backend/wasm/host-node.ts';
 import type { GenerateResult } from '../../src/engine/generate.ts';
 import type { GenerateOptions } from '../../src/engine/generation-options.ts';
 import type { Model, Prompt } from '../../src/engine/model.ts';
@@ -56,6 +57,18 @@ for (const options of [{ threads: 1 }, { threads: 2 }, { backend: 'reference' }]
     });
   });
 }
+
+test('kernels of either width give the same bits, and models say which they have', async () => {
+  const logits: Float32Array[] = [];
+  for (const revectorize of [true, false]) {
+    await withModel({ revectorize, threads: 2 }, async (model) => {
+      assert.equal(model.vectorBits, revectorize && nodeHost().widens ? 256 : 128);
+      logits.push((await model.forward([1, 2, 3, 5, 8, 13, 21])).get('logits')!.values);
+    });
+  }
+  assert.deepEqual(logits[0], logits[1]);
+  await assert.rejects(load(undefined, { revectorize: 'no' as unknown as boolean }), OptionError);
+});
 
 test('generation: limits, stops, seeds, batches', async () => {
   await withModel({}, async (model) => {

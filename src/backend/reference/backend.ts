@@ -74,6 +74,7 @@ function hold({ shape, source, storage }: PlannedWeight, tensor: TensorData, byt
 class ReferenceBackend implements Backend {
   readonly name = 'reference';
   readonly threads = 1;
+  readonly vectorBits = undefined;
   readonly maxRows: number;
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;

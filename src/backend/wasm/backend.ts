@@ -155,6 +155,7 @@ interface Assembly {
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
   readonly threads: number;
+  readonly vectorBits: 128 | 256;
   readonly maxRows: number;
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;
@@ -177,6 +178,7 @@ export class WasmBackend implements Backend {
     this.maxRows = options.maxRows;
     this.maxWanted = options.maxWanted;
     this.choice = options.choice;
+    this.vectorBits = options.choice.wide ? 256 : 128;
     this.loadTimes = loadTimes;
     this.#plan = options.plan;
     this.#allThreads = options.allThreads ?? false;

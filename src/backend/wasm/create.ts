@@ -12,6 +12,8 @@ export interface WasmOptions extends BackendOptions {
   readonly host: WasmHost;
   /** Default: the cores that there are; 1 where threads cannot be had. */
   readonly threads?: number;
+  /** Whether kernels may have 256 bits, where the host can make them so. Default true. */
+  readonly revectorize?: boolean;
   readonly onWarning?: (text: string) => void;
 }
 
@@ -21,7 +23,8 @@ export const MAX_THREADS = 64;
  * @throws OptionError for a bad thread count, BackendError when even the portable kernels fail their check
  */
 export async function createWasmBackend(options: WasmOptions): Promise<Backend> {
-  const { host, plan, onWarning } = options;
+  const { plan, onWarning, revectorize = true } = options;
+  const host = { ...options.host, widens: options.host.widens && revectorize };
   const storages = [
     ...new Set(plan.weights.filter((w) => w.shape.length === 2 && w.shares === undefined).map((w) => w.storage)),
   ];

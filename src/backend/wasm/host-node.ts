@@ -17,12 +17,13 @@ const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
 const workerFile = new URL(`./worker-node.${extension}`, import.meta.url);
 
 export function nodeHost(): WasmHost {
-  const widens = v8HasFlags();
+  const optimizes = v8HasFlags();
   return {
     cores: Math.min(availableParallelism(), physicalCores() ?? Number.POSITIVE_INFINITY),
     threads: { possible: true },
-    widens,
-    compile: (bytes, options) => (widens ? compileOptimized(bytes, options) : new WebAssembly.Module(bytes)),
+    // V8 joins vectors on x64 only.
+    widens: optimizes && process.arch === 'x64',
+    compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : new WebAssembly.Module(bytes)),
     spawn,
   };
 }
