@@ -1,12 +1,12 @@
 /**
  * The kernels beside this machine's ceilings, measured in turns in one run:
- * `npm run bench:kernels -- [--threads N] [--turns 10] [--proofs FOLDER] [--json FILE]`.
+ * `npm run bench:kernels -- [--threads N] [--turns 10] [--narrow] [--proofs FOLDER] [--json FILE]`.
  *
  *   decode    one row times 256 MB of weights: GB/s of weights, beside a plain read of the same memory
  *   prefill   512 rows times a [3072, 768] matrix: GOP/s, beside the best tile on operands in the first-level cache
  *   others    512 rows of 768 values: GB/s read and written
  *
- * --proofs names a folder with the prototypes of the products; their own benches run too, for one thread.
+ * --narrow measures the 128-bit kernels, and their own ceilings. --proofs names a folder with the prototypes of the products; their own benches run too, for one thread.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -53,7 +53,17 @@ interface Candidate {
   run(): Promise<number>;
 }
 
-const host = nodeHost();
+const { values } = parseArgs({
+  options: {
+    threads: { type: 'string' },
+    turns: { type: 'string', default: '10' },
+    narrow: { type: 'boolean', default: false },
+    proofs: { type: 'string' },
+    json: { type: 'string' },
+  },
+});
+const node = nodeHost();
+const host = { ...node, widens: node.widens && !values.narrow };
 const choice = chooseKernels(host);
 
 /** Everything that is measured with one number of threads. */
@@ -201,14 +211,6 @@ function runProofs(folder: string | undefined): Proofs {
 const percent = (share: number): string => `${(share * 100).toFixed(0)}%`;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      threads: { type: 'string' },
-      turns: { type: 'string', default: '10' },
-      proofs: { type: 'string' },
-      json: { type: 'string' },
-    },
-  });
   const most = Number(values.threads ?? host.cores);
   const proofs = runProofs(values.proofs);
   const results: Result[] = [];

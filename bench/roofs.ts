@@ -1,13 +1,15 @@
-/** Prints this machine's ceilings: `npm run bench:roofs -- [--threads N]`. */
+/** Prints this machine's ceilings: `npm run bench:roofs -- [--threads N] [--json FILE]`. */
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { Rate } from '../src/backend/wasm/roof.ts';
 import { measureMachine } from '../src/node.ts';
 
-const { values } = parseArgs({ options: { threads: { type: 'string' } } });
+const { values } = parseArgs({ options: { threads: { type: 'string' }, json: { type: 'string' } } });
 const roofs = await measureMachine(values.threads === undefined ? undefined : Number(values.threads));
-const show = (rate: Rate, unit: string): string =>
-  `${(rate.best / 1e9).toFixed(1)} (${(rate.median / 1e9).toFixed(1)}) ${unit}`;
-console.log(`${roofs.threads} threads, best (median)
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(roofs, null, 2)}\n`);
+const show = ({ best, median, worst }: Rate, unit: string): string =>
+  `${(median / 1e9).toFixed(1)} ${unit} (${(worst / 1e9).toFixed(1)} - ${(best / 1e9).toFixed(1)})`;
+console.log(`${roofs.threads} threads, median (worst - best)
 read by one thread   ${show(roofs.readOne, 'GB/s')}
 read by all          ${show(roofs.readAll, 'GB/s')}
 f32 tile ${roofs.f32.tile}        ${show(roofs.f32, 'GFLOP/s')}

@@ -1,4 +1,6 @@
 /** Published models without their weights: config.json and the name, dtype and shape of every tensor. */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Dtype } from '../src/formats/safetensors.ts';
 
 /** What random values stand in for the real ones: around 0, around 1, or a causal mask of ones and zeros. */
@@ -272,6 +274,9 @@ const shapes: Readonly<Record<ShapeName, (dtype?: Dtype) => ModelShape>> = {
       dtype,
     }),
 };
+
+/** Where benches keep the models that they have written. */
+export const benchModels = join(tmpdir(), 'lanewise-bench-models');
 
 export const shapeNames = Object.keys(shapes) as ShapeName[];
 

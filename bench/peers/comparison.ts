@@ -1,14 +1,11 @@
 /** One model file, measured by both engines in turns. */
-import { existsSync, mkdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import type { Rate, Roofs } from '../../src/backend/wasm/roof.ts';
 import { measureMachine } from '../../src/node.ts';
 import { median, type Spread, spreadOf } from '../../src/profile/statistics.ts';
 import { isBlockStorage } from '../../src/quant/storage.ts';
 import type { ShapeName } from '../shapes.ts';
 import type { GgufStorage } from './gguf-writer.ts';
-import { makeGguf } from './make-gguf.ts';
+import { cachedGguf } from './make-gguf.ts';
 import { type KvCache, Side, type Turn, type Way, ways } from './side.ts';
 
 export interface Settings {
@@ -37,8 +34,8 @@ export interface PeerRow {
   readonly of_roof: number | null;
   /** Batch: tokens per second over those of one sequence of Lanewise. */
   readonly of_one: number | null;
-  /** Bytes that a token reads, and their rate: of one decoded sequence. */
-  readonly gigabytes_per_second: number | null;
+  /** Per second; decode: bytes that are read, prefill: multiplications and additions of the linear layers. */
+  readonly rate: number | null;
 }
 
 export interface Comparison {
@@ -46,18 +43,6 @@ export interface Comparison {
   readonly storage: GgufStorage;
   readonly roofs: Roofs;
   readonly rows: readonly PeerRow[];
-}
-
-const cache = path.join(tmpdir(), 'lanewise-bench-models');
-
-/** Both engines read the same file. */
-async function modelFile(shape: ShapeName, storage: GgufStorage): Promise<string> {
-  const file = path.join(cache, `${shape}-${storage}.gguf`);
-  if (existsSync(file)) return file;
-  console.error(`writing ${file}`);
-  mkdirSync(cache, { recursive: true });
-  await makeGguf(shape, storage, file);
-  return file;
 }
 
 const describe = ({ prefillMs, decodeMs, batchMs }: Turn, sequences: number): string => {
@@ -70,7 +55,7 @@ const describe = ({ prefillMs, decodeMs, batchMs }: Turn, sequences: number): st
 export async function compare(shape: ShapeName, storage: GgufStorage, settings: Settings): Promise<Comparison> {
   const roofs = await ceilings(settings.threads);
   const { repeat, kvCache, ...common } = settings;
-  const model = await modelFile(shape, storage);
+  const model = await cachedGguf(shape, storage);
   const turns = { Lanewise: [] as Turn[], peer: [] as Turn[] };
   const sides = new Map<keyof typeof turns, Side>();
   try {
@@ -91,11 +76,17 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
     const us = summarize(turns.Lanewise, settings);
     const them = summarize(turns.peer, settings);
     const peak = isBlockStorage(storage) ? roofs.q8 : roofs.f32;
+    /** What a token takes, and the most of it that this machine does in a second. */
+    const workOf: Record<PeerRow['phase'], (way: Way) => readonly [work: number | null, roof: number]> = {
+      prefill: () => [operationsPerToken!, peak.median],
+      decode: (way) => [bytesPerToken![way], roofs.readAll.median],
+      batch: () => [null, 1],
+    };
     const row = (phase: PeerRow['phase'], way: Way): PeerRow => {
       const [lanewise, peer] = [us[phase][way], them[phase][way]];
       const engine = Math.min(...ways.map((other) => them[phase][other].median));
-      const bytesPerSecond = phase === 'decode' ? bytesPerToken![way] / (lanewise.median / 1e3) : null;
-      const prefillShare = operationsPerToken! / (lanewise.median / 1e3) / peak.median;
+      const [work, roof] = workOf[phase](way);
+      const rate = work === null ? null : work / (lanewise.median / 1e3);
       return {
         shape,
         storage,
@@ -105,10 +96,9 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
         peer,
         ratio: peer.median / lanewise.median,
         engine_ratio: engine / lanewise.median,
-        of_roof:
-          phase === 'prefill' ? prefillShare : bytesPerSecond === null ? null : bytesPerSecond / roofs.readAll.median,
+        rate,
+        of_roof: rate === null ? null : rate / roof,
         of_one: phase === 'batch' ? (settings.sequences * us.decode[way].median) / lanewise.median : null,
-        gigabytes_per_second: bytesPerSecond === null ? null : bytesPerSecond / 1e9,
       };
     };
     const batch = settings.sequences > 0 ? ways.map((way) => row('batch', way)) : [];

@@ -2,7 +2,10 @@
  * Writes a GGUF in the shape of a published model with random weights and a usable vocabulary: what llama.cpp loads and
  * times like the real one. `node bench/peers/make-gguf.ts SHAPE STORAGE OUT.gguf`.
  */
-import { isShapeName, type ShapeName, shapeConfig, shapeNames } from '../shapes.ts';
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { benchModels, isShapeName, type ShapeName, shapeConfig, shapeNames } from '../shapes.ts';
 import { type GgufStorage, GgufWriter, ggufStorages, isGgufStorage } from './gguf-writer.ts';
 
 interface Size {
@@ -160,6 +163,16 @@ export async function makeGguf(shape: ShapeName, storage: GgufStorage, path: str
   if (config.model_type === 'gpt2') gpt2(config, storage, file);
   else decoder(config, storage, file);
   await file.write(path);
+}
+
+/** The file of such a model among those that benches keep; it is written if it is not there. */
+export async function cachedGguf(shape: ShapeName, storage: GgufStorage): Promise<string> {
+  const file = join(benchModels, `${shape}-${storage}.gguf`);
+  if (existsSync(file)) return file;
+  console.error(`writing ${file}`);
+  await mkdir(dirname(file), { recursive: true });
+  await makeGguf(shape, storage, file);
+  return file;
 }
 
 if (import.meta.main) {

@@ -1,0 +1,106 @@
+/**
+ * What the second thread is worth: `node bench/scaling.ts [--json FILE] [--only gpt2,gemma3-1b] [--threads 2] [--repeat 5]`.
+ *
+ * Prompts of 512 tokens in Q8_0 with one thread and with several, in turns, beside what the machine itself gives: how its
+ * memory reads and the tile loops of the products scale.
+ */
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { load, type Model, measureMachine } from '../src/node.ts';
+import { median, pairedChange, type Spread, spreadOf } from '../src/profile/statistics.ts';
+import { renderTable } from '../src/profile/table.ts';
+import { cachedGguf } from './peers/make-gguf.ts';
+import { isShapeName, type ShapeName, shapeNames } from './shapes.ts';
+
+export interface ScalingReport {
+  readonly threads: number;
+  readonly models: readonly {
+    readonly shape: ShapeName;
+    /** Milliseconds of a prompt with one thread and with all. */
+    readonly one: Spread;
+    readonly all: Spread;
+    /** Median of one over all, turn by turn, and its confidence interval. */
+    readonly speedup: number;
+    readonly low: number;
+    readonly high: number;
+  }[];
+  /** Rates of all threads over those of one. */
+  readonly machine: { readonly read: number; readonly f32: number; readonly q8: number };
+}
+
+const PROMPT = 512;
+
+async function prefill(model: Model): Promise<number> {
+  const sequence = model.sequence();
+  const ids = Array.from({ length: PROMPT }, (_, i) => 300 + ((i * 37) % 5000));
+  const start = performance.now();
+  for (let at = 0; at < PROMPT; at += model.maxRows)
+    await model.step([{ sequence, tokens: ids.slice(at, at + model.maxRows), wanted: false }]);
+  const ms = performance.now() - start;
+  sequence.release();
+  return ms;
+}
+
+async function measure(shape: ShapeName, threads: number, repeat: number): Promise<ScalingReport['models'][number]> {
+  const file = await cachedGguf(shape, 'q8_0');
+  const models: Model[] = [];
+  try {
+    for (const count of [1, threads]) models.push(await load(file, { threads: count, contextLength: PROMPT }));
+    const samples: [number[], number[]] = [[], []];
+    for (let turn = 0; turn <= repeat; turn++) {
+      for (const [i, model] of models.entries()) {
+        const ms = await prefill(model);
+        if (turn > 0) samples[i]!.push(ms);
+      }
+    }
+    const [one, all] = samples;
+    const { ratio: speedup, low, high } = pairedChange(all, one);
+    return { shape, one: spreadOf(one), all: spreadOf(all), speedup, low, high };
+  } finally {
+    for (const model of models) await model.dispose();
+  }
+}
+
+/** In turns, as everything here. */
+async function scalingOfMachine(threads: number): Promise<ScalingReport['machine']> {
+  const ratios = { read: [] as number[], f32: [] as number[], q8: [] as number[] };
+  for (let turn = 0; turn < 3; turn++) {
+    const [one, all] = [await measureMachine(1), await measureMachine(threads)];
+    ratios.read.push(all.readAll.median / all.readOne.median);
+    ratios.f32.push(all.f32.median / one.f32.median);
+    ratios.q8.push(all.q8.median / one.q8.median);
+  }
+  return { read: median(ratios.read), f32: median(ratios.f32), q8: median(ratios.q8) };
+}
+
+const { values } = parseArgs({
+  options: {
+    json: { type: 'string' },
+    only: { type: 'string', default: 'gpt2,gemma3-1b' },
+    threads: { type: 'string', default: '2' },
+    repeat: { type: 'string', default: '5' },
+  },
+});
+const shapes = values.only.split(',');
+if (!shapes.every(isShapeName)) throw new Error(`--only takes ${shapeNames.join(', ')}`);
+const threads = Number(values.threads);
+const models: ScalingReport['models'][number][] = [];
+for (const shape of shapes) models.push(await measure(shape, threads, Number(values.repeat)));
+const machine = await scalingOfMachine(threads);
+const report: ScalingReport = { threads, models, machine };
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
+const right = (title: string) => ({ title, align: 'right' as const });
+console.log(
+  renderTable(
+    [{ title: 'What' }, right('1 thread'), right(`${threads} threads`), right('Ratio')],
+    [
+      ...models.map(({ shape, one, all, speedup, low, high }) => [
+        `${shape}, prompt of ${PROMPT}`,
+        `${one.median.toFixed(0)} ms`,
+        `${all.median.toFixed(0)} ms`,
+        `${speedup.toFixed(2)} (${low.toFixed(2)} - ${high.toFixed(2)})`,
+      ]),
+      ...Object.entries(machine).map(([name, ratio]) => [`machine: ${name}`, '', '', ratio.toFixed(2)]),
+    ],
+  ),
+);
