@@ -5,6 +5,7 @@ import {
   constant,
   divideUnsigned,
   type Func,
+  type I32,
   lessUnsigned,
   type Module,
   multiply,
@@ -29,7 +30,7 @@ export function readKernel(module: Module): Func {
   const [line, end, at] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const sums = f.array('v128', 8);
   const lines = readRecord.load(record, 'lines');
-  const share = (n: readonly number[]) => divideUnsigned(multiply(lines, n), threads.get);
+  const share = (n: I32): I32 => divideUnsigned(multiply(lines, n), threads.get);
   return f.emit(
     line.set(share(thread.get)),
     end.set(share(add(thread.get, constant(1)))),
