@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The command line. stdout is the result, stderr the rest; exit 0, 1 for errors that people can mend, 130 on Ctrl-C. */
 import { readFile } from 'node:fs/promises';
 import { Command, CommanderError } from 'commander';
