@@ -20,7 +20,7 @@ import { measureRoofs, type Roofs, rates } from '../src/backend/wasm/roof.ts';
 import { Stage } from '../src/backend/wasm/stage.ts';
 import { activateKernel, activateRecord } from '../src/kernels/activate.ts';
 import { activationStride, groupBytes, groupsOf, LANES, padded, stepsOf } from '../src/kernels/layout.ts';
-import { blockGroups, matmulRecord } from '../src/kernels/matmul.ts';
+import { matmulRecord } from '../src/kernels/matmul.ts';
 import { normKernel, normRecord } from '../src/kernels/norm.ts';
 import { quantizeRowsKernel, quantizeRowsRecord } from '../src/kernels/quantize-rows.ts';
 import { bitsOf } from '../src/kernels/record.ts';
@@ -104,7 +104,6 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
         steps: stepsOf(storage, K),
         groups: groupsOf(outWidth),
         rows: rows === 1 ? one : many,
-        blockGroups: blockGroups(stepsOf(storage, K) * families[index]!.tileStepBytes),
         add: 0,
       });
       return () => stage.run(products[index]!, words);

@@ -19,8 +19,8 @@ import {
   hoistedConstant,
   type I32,
   i32,
+  type Local,
   type Module,
-  multiply,
   repeat,
   type Statement,
   subtract,
@@ -29,8 +29,9 @@ import {
   when,
 } from '../wasm/assembler.ts';
 import { LANES } from './layout.ts';
+import type { Panel } from './matmul.ts';
 import { bitsOf } from './record.ts';
-import { type TileShape, tileFunc } from './tile.ts';
+import { panelFunc, rowFunc, type TileShape, unpacker } from './tile.ts';
 
 export type FloatStorage = 'f32' | 'f16' | 'bf16';
 
@@ -46,57 +47,90 @@ export function widener(f: Func, storage: FloatStorage): (address: I32, offset: 
   return (address, offset) => f32.mul(v.and(i32.shl(v.load16x4s(address, offset), 13), mask.get), factor.get);
 }
 
-/** Adds `matmul_STORAGE_TOKENS` to the module. */
-export function floatTile(module: Module, storage: FloatStorage, { tokens, lanes }: TileShape): Func {
-  const { f, x, xStride, w, out, outStride, steps, groups } = tileFunc(module, `matmul_${storage}_${tokens}`);
-  const columns = lanes / 4;
-  const lineBytes = LANES * bytesOf[storage];
-  const sums = Array.from({ length: tokens }, () => f.array('v128', columns));
-  const weights = f.array('v128', columns);
-  const activation = f.local('v128');
-  const [group, i, line] = [f.local('i32'), f.local('i32'), f.local('i32')];
-  const [pointers, outs] = [f.array('i32', tokens), f.array('i32', tokens)];
-  const widen = widener(f, storage);
-  const unroll = tokens === 1 ? 4 : 2;
+/** Adds `row_STORAGE` to the module. */
+export function floatRow(module: Module, storage: FloatStorage): Func {
+  const { f, x, w, out, steps, groups } = rowFunc(module, storage);
+  const sums = f.array('v128', LANES / 4);
+  const [group, pointer] = [f.local('i32'), f.local('i32')];
+  const walk = columnWalk(f, storage, { sums: [sums], place: w, pointers: [pointer], unroll: 4 });
+  return f.emit(
+    group.set(constant(0)),
+    repeat(
+      group,
+      1,
+      groups.get,
+      pointer.set(x.get),
+      ...sums.map((s) => s.set(f32.splatConstant(0))),
+      ...walk(steps.get, 0),
+      ...sums.map((s, c) => v.store(out.get, s.get, c * 16)),
+      out.set(add(out.get, constant(LANES * 4))),
+    ),
+  );
+}
 
-  const column = (u: number, pass: number): Statement[] => [
-    ...weights.map((l, c) => l.set(widen(line.get, u * lineBytes + (pass * lanes + c * 4) * bytesOf[storage]))),
+/** Adds `panel_STORAGE` to the module. */
+export const floatPanel = (module: Module, storage: FloatStorage, shape: TileShape): Panel => ({
+  f: panelFunc(module, storage, shape, (f) => {
+    const sums = Array.from({ length: shape.tokens }, () => f.array('v128', shape.lanes / 4));
+    const each = (statement: (sum: Local<'v128'>, t: number, c: number) => Statement): Statement[] =>
+      sums.flatMap((row, t) => row.map((sum, c) => statement(sum, t, c)));
+    return ({ place, pointers, steps, lane, load, store }) => [
+      ...each((sum, t, c) => sum.set(load(t, c))),
+      ...columnWalk(f, storage, { sums, place, pointers, unroll: 2 })(steps, lane),
+      ...each((sum, t, c) => store(t, c, sum.get)),
+    ];
+  }),
+  bytes: { w: LANES * bytesOf[storage], x: 4 },
+});
+
+interface Walk {
+  readonly sums: readonly (readonly Local<'v128'>[])[];
+  /** Address of the weights, and of the rows of x: they move along. */
+  readonly place: Local<'i32'>;
+  readonly pointers: readonly Local<'i32'>[];
+  /** Columns per turn of the loop, a power of 2. */
+  readonly unroll: number;
+}
+
+/** Adds the products of columns, for the lanes from `lane` on, to the sums. */
+function columnWalk(f: Func, storage: FloatStorage, { sums, place, pointers, unroll }: Walk) {
+  const lineBytes = LANES * bytesOf[storage];
+  const weights = f.array('v128', sums[0]!.length);
+  const [activation, i] = [f.local('v128'), f.local('i32')];
+  const widen = widener(f, storage);
+  const column = (u: number, lane: number): Statement[] => [
+    ...weights.map((l, c) => l.set(widen(place.get, u * lineBytes + (lane + c * 4) * bytesOf[storage]))),
     ...sums.flatMap((row, t) => [
       activation.set(v.load32splat(pointers[t]!.get, u * 4)),
       ...row.map((s, c) => s.set(f32.madd(activation.get, weights[c]!.get, s.get))),
     ]),
   ];
-  const walk = (count: I32, turn: number, pass: number): Statement =>
+  const walk = (count: I32, turn: number, lane: number): Statement =>
     when(count, [
       i.set(constant(0)),
       repeat(
         i,
         turn,
         count,
-        ...Array.from({ length: turn }, (_, u) => column(u, pass)).flat(),
-        line.set(add(line.get, constant(turn * lineBytes))),
+        ...Array.from({ length: turn }, (_, u) => column(u, lane)).flat(),
+        place.set(add(place.get, constant(turn * lineBytes))),
         ...pointers.map((p) => p.set(add(p.get, constant(turn * 4)))),
       ),
     ]);
-  const rest = and(steps.get, constant(unroll - 1));
-  const onePass = (pass: number): Statement[] => [
-    line.set(w.get),
-    ...pointers.map((p, t) => p.set(add(x.get, multiply(xStride.get, constant(t))))),
-    ...sums.flat().map((s) => s.set(f32.splatConstant(0))),
-    walk(subtract(steps.get, rest), unroll, pass),
-    walk(rest, 1, pass),
-    ...sums.flatMap((row, t) => row.map((s, c) => v.store(outs[t]!.get, s.get, pass * lanes * 4 + c * 16))),
-  ];
-  return f.emit(
-    ...outs.map((p, t) => p.set(add(out.get, multiply(outStride.get, constant(t))))),
-    group.set(constant(0)),
-    repeat(
-      group,
-      1,
-      groups.get,
-      ...Array.from({ length: LANES / lanes }, (_, pass) => onePass(pass)).flat(),
-      w.set(line.get),
-      ...outs.map((p) => p.set(add(p.get, constant(LANES * 4)))),
-    ),
-  );
+  return (steps: I32, lane: number): Statement[] => {
+    const rest = and(steps, constant(unroll - 1));
+    return [walk(subtract(steps, rest), unroll, lane), walk(rest, 1, lane)];
+  };
+}
+
+/** Adds `unpack_STORAGE(w, to, count)`: lines to f32. */
+export function unpackLines(module: Module, storage: FloatStorage): Func {
+  return unpacker(module, storage, { from: LANES * bytesOf[storage], to: LANES * 4 }, (f, w, to) => {
+    const widen = widener(f, storage);
+    const values = f.array('v128', LANES / 4);
+    return [
+      ...values.map((value, c) => value.set(widen(w, c * 4 * bytesOf[storage]))),
+      ...values.map((value, c) => v.store(to, value.get, c * 16)),
+    ];
+  });
 }

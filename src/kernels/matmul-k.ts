@@ -10,8 +10,6 @@
  * bytes, once for all of them.
  */
 import {
-  add,
-  constant,
   type Func,
   f32,
   hoistedConstant,
@@ -19,7 +17,6 @@ import {
   i32,
   type Local,
   type Module,
-  repeat,
   type Statement,
   type V128,
   v,
@@ -37,38 +34,36 @@ import { activationBlockBytes, LANES, pairOf } from './layout.ts';
 import { matmulKernel } from './matmul.ts';
 import type { Q4Dot } from './q4.ts';
 import { bitsOf } from './record.ts';
-import { blockTileFunc, type TileShape } from './tile.ts';
+import { type BlockSteps, blockPanel, blockRow, type TileShape, unpacker } from './tile.ts';
 
 const ACTIVATION_BYTES = activationBlockBytes({ values: 'int8' });
 
-/** Bytes of a super-block of a group as tiles read it. */
-export const unpackedStepBytes = (storage: KStorage): number => kFormat(storage).blocks * unpackedBytes(storage);
-
 /** Exports the step kernel `matmul_STORAGE`. */
-export function kMatmulKernel(module: Module, storage: KStorage, best: TileShape, dot: Q4Dot): Func {
+export function kMatmulKernel(module: Module, storage: KStorage, shape: TileShape, dot: Q4Dot): Func {
   const [format, unpacked] = [kFormat(storage), unpackedFormat(storage)];
-  return matmulKernel(module, storage, best, (shape) => kTile(module, unpacked, dot, shape), {
-    direct: kTile(module, format, dot, { tokens: 1, lanes: 16 }),
-    unpack: kUnpack(module, storage),
-    steps: format.blocks,
-    bytes: unpackedStepBytes(storage),
+  const bytes = { w: unpacked.stepBytes, x: ACTIVATION_BYTES };
+  return matmulKernel(module, storage, format.stepBytes, {
+    row: blockRow(module, storage, { w: format.stepBytes, x: format.blocks * ACTIVATION_BYTES }, kSteps(format, dot)),
+    unpacked: {
+      f: blockPanel(module, storage, shape, bytes, kSteps(unpacked, dot)),
+      bytes,
+      unpack: kUnpack(module, storage),
+      steps: format.blocks,
+      leastRows: shape.tokens,
+    },
   });
 }
 
-/** Adds `matmul_NAME_TOKENS` to the module. */
-function kTile(module: Module, format: KFormat, dot: Q4Dot, shape: TileShape): Func {
-  const { name, blocks, stepBytes, together } = format;
-  const steps = { stepBytes, xBytes: blocks * ACTIVATION_BYTES };
-  return blockTileFunc(module, `matmul_${name}_${shape.tokens}`, shape, steps, (f, columns) => {
-    const sums = Array.from({ length: together }, () =>
-      Array.from({ length: shape.tokens }, () => f.array('v128', columns)),
-    );
+const kSteps =
+  ({ at, blocks, together }: KFormat, dot: Q4Dot): BlockSteps =>
+  (f, tokens, columns) => {
+    const sums = Array.from({ length: together }, () => Array.from({ length: tokens }, () => f.array('v128', columns)));
     const sumsOf = sums.map((own) => integerSums(f, dot, own));
     const [activation, total] = [f.local('v128'), f.local('v128')];
     const ones = hoistedConstant(f, pairOf(1));
     const rescale = hoistedConstant(f, bitsOf(2 ** -112));
     return ({ w, lane, x, accumulate }) => {
-      const parts = format.at(f, { w, lane, columns });
+      const parts = at(f, { w, lane, columns });
       /** Adds a block whose sums are known to the totals. */
       const scaled = ({ scale, minimum }: KBlock, rows: Vectors, splats: readonly Splat[]): Statement[] =>
         splats.flatMap((splat, t) => [
@@ -102,8 +97,7 @@ function kTile(module: Module, format: KFormat, dot: Q4Dot, shape: TileShape): F
       };
       return [...parts.begin, ...Array.from({ length: blocks / together }, (_, n) => someBlocks(n * together)).flat()];
     };
-  });
-}
+  };
 
 /** Per token, per column. */
 type Vectors = readonly (readonly Local<'v128'>[])[];
@@ -197,33 +191,17 @@ function integerSums(f: Func, dot: Q4Dot, sums: Vectors): (block: KBlock, xs: re
 /** Adds `unpack_STORAGE(w, to, count)`: `count` super-blocks of groups, for `unpackedFormat`. */
 function kUnpack(module: Module, storage: KStorage): Func {
   const format = kFormat(storage);
-  const f = module.func(`unpack_${storage}`, ['i32', 'i32', 'i32']);
-  const [w, to, count] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
-  const step = f.local('i32');
-  const values = f.array('v128', LANES / 4);
-  const { begin, block } = format.at(f, { w: w.get, lane: 0, columns: LANES / 4 });
-  const lines = Array.from({ length: format.blocks }, (_, n) => block(n)).map(
-    (part) => [part.scales, unpackedLines(part)] as const,
-  );
-  let at = 0;
-  const body = lines.flatMap(([scales, blockLines]) => [
-    ...scales,
-    ...blockLines.flatMap((line) => {
-      const stores = values.map((value, c) => v.store(to.get, value.get, at + c * 16));
+  const bytes = { from: format.stepBytes, to: format.blocks * unpackedBytes(storage) };
+  return unpacker(module, storage, bytes, (f, w, to) => {
+    const values = f.array('v128', LANES / 4);
+    const { begin, block } = format.at(f, { w, lane: 0, columns: LANES / 4 });
+    let at = 0;
+    const line = (of: (c: number) => V128): Statement[] => {
+      const stores = values.map((value, c) => v.store(to, value.get, at + c * 16));
       at += LANES * 4;
-      return [...values.map((value, c) => value.set(line(c))), ...stores];
-    }),
-  ]);
-  return f.emit(
-    step.set(constant(0)),
-    repeat(
-      step,
-      1,
-      count.get,
-      ...begin,
-      ...body,
-      w.set(add(w.get, constant(format.stepBytes))),
-      to.set(add(to.get, constant(at))),
-    ),
-  );
+      return [...values.map((value, c) => value.set(of(c))), ...stores];
+    };
+    const blocks = Array.from({ length: format.blocks }, (_, n) => block(n));
+    return [...begin, ...blocks.flatMap((part) => [...part.scales, ...unpackedLines(part).flatMap(line)])];
+  });
 }

@@ -1,11 +1,13 @@
 /**
- * The step kernel of matrix products: divides the lane groups among the threads, cuts their share into blocks of groups
- * that stay in the second-level cache while all rows of x pass in tiles, and adds bias and residual.
+ * The step kernel of matrix products: divides the lane groups among the threads, and adds bias and residual.
  *
  *   out[t][n] = (sum + bias[n]) + out[t][n]        bias and the old content where the record asks for them
  *
- * Sums go to the thread's scratch first: [tokens of the tile][groups of the block][16]. Storages whose codes cost much to
- * unpack have them unpacked there too, once for all rows, behind the sums.
+ * One row passes over many groups at a time, a sequential stream of weights. Of several rows, all pass over a piece of one
+ * group that stays in the first-level cache, and over the next one, until the group's sums are complete. Many rows make it
+ * worth to unpack such a piece first into what costs less to multiply by.
+ *
+ * In the thread's scratch lie the sums, [groups][16] of one row or [rows][16] of one group, and the unpacked piece.
  */
 import {
   add,
@@ -16,15 +18,14 @@ import {
   doWhile,
   type Func,
   f32,
+  fillBytes,
   type I32,
   type Local,
   lessUnsigned,
   loadI32,
   type Module,
   multiply,
-  not,
   notEqual,
-  or,
   repeat,
   type Statement,
   smaller,
@@ -35,12 +36,12 @@ import {
 import { LANES } from './layout.ts';
 import { columnShare } from './loops.ts';
 import { recordLayout } from './record.ts';
-import type { TileShape } from './tile.ts';
+import type { StepBytes } from './tile.ts';
 
 /**
  * x: rows of f32 or quantized activations, `xStride` bytes apart; w: lane groups of `groupBytes`; bias: 0 or [n] f32 padded
- * to groups; out: rows of f32; steps: columns or blocks along k; rows: address of the row count; blockGroups: groups per
- * cache block, from `blockGroups`; add: 1 to keep what out holds.
+ * to groups; out: rows of f32; steps: columns or blocks along k; rows: address of the row count; add: 1 to keep what out
+ * holds.
  */
 export const matmulRecord = recordLayout(
   'x',
@@ -53,51 +54,44 @@ export const matmulRecord = recordLayout(
   'steps',
   'groups',
   'rows',
-  'blockGroups',
   'add',
 );
 
-/** Weights of one block, to stay in the second-level cache. */
-const BLOCK_BYTES = 256 * 1024;
+/** Sums of one row that are kept before they are added to out. */
 const MOST_GROUPS = 64;
+/** Rows that pass over the weights together: their quantized values stay in the second-level cache. */
+const MOST_ROWS = 128;
+/** Where an unpacked piece lies in scratch: behind the sums of so many rows, and of those that fill up a tile. */
+const PIECE_AT = 16 * 1024;
+/** Weights of a piece, as a panel reads them: they leave room for rows of x in the first-level cache. */
+const PIECE_BYTES = 20 * 1024;
 
-/** Groups per cache block for groups of so many bytes, as tiles read them. */
-export const blockGroups = (groupBytes: number): number =>
-  Math.max(1, Math.min(MOST_GROUPS, Math.floor(BLOCK_BYTES / groupBytes)));
-
-/** Scratch bytes that sums need. */
-export const matmulScratch = (tokens: number): number => tokens * MOST_GROUPS * LANES * 4;
-
-/** Where unpacked weights lie in scratch, and how many bytes of them: groups that are wider are not unpacked. */
-const UNPACKED_AT = 32 * 1024;
-const UNPACKED_BYTES = 400 * 1024;
-
-/** How weights are read that tiles of several rows want unpacked. */
-export interface Unpacking {
-  /** The inner kernel for one row, on weights as they are stored. */
-  readonly direct: Func;
-  /** unpack(w, to, count): `count` steps of groups, each of which becomes `steps` steps and `bytes` bytes for tiles. */
-  readonly unpack: Func;
-  readonly steps: number;
-  readonly bytes: number;
+/** The inner kernel for several rows. */
+export interface Panel {
+  readonly f: Func;
+  /** Bytes of one step of a group, and of a row of x, as the panel reads them. */
+  readonly bytes: StepBytes;
 }
 
-/**
- * Exports the step kernel `matmul_NAME`. `tile` adds an inner kernel for a shape to the module: the machine's best tile,
- * and those of one and two tokens for what is left of the rows and for decoding. With `unpacking` all of them read unpacked
- * weights, and rows that are too few for that are done one by one.
- */
-export function matmulKernel(
-  module: Module,
-  name: string,
-  best: TileShape,
-  tile: (shape: TileShape) => Func,
-  unpacking?: Unpacking,
-): Func {
-  const sizes = [best, { tokens: 2, lanes: best.lanes }, { tokens: 1, lanes: 16 as const }].filter(
-    (shape, i, all) => all.findIndex((other) => other.tokens === shape.tokens) === i,
-  );
-  const tiles = sizes.map((shape) => ({ tokens: shape.tokens, f: tile(shape) }));
+/** A panel over weights that are unpacked first. */
+export interface UnpackedPanel extends Panel {
+  /** unpack(w, to, count): `count` steps of a group, each of which becomes `steps` steps of the panel. */
+  readonly unpack: Func;
+  readonly steps: number;
+  /** Fewer rows are done otherwise. */
+  readonly leastRows: number;
+}
+
+/** The inner kernels of one storage; see tile.ts. */
+export interface InnerKernels {
+  readonly row: Func;
+  /** For two rows and more. Without it, few rows are done one by one. */
+  readonly panel?: Panel;
+  readonly unpacked?: UnpackedPanel;
+}
+
+/** Exports the step kernel `matmul_NAME`; `stepBytes`: of a step of a group as it is stored. */
+export function matmulKernel(module: Module, name: string, stepBytes: number, kernels: InnerKernels): Func {
   const finish = epilogue(module, name);
   const f = module.func(`matmul_${name}`, ['i32', 'i32', 'i32']);
   const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
@@ -114,90 +108,102 @@ export function matmulKernel(
     argument('bias'),
     argument('out'),
   ];
-  const [outStride, steps, groups, block, addOld] = [
+  const [outStride, steps, groups, addOld] = [
     argument('outStride'),
     argument('steps'),
     argument('groups'),
-    argument('blockGroups'),
     argument('add'),
   ];
-  const [rows, end, group, count] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const [row, left, width, from] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const tileSteps = unpacking ? f.local('i32') : steps;
+  const [rows, begin, end, group] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [row, height, count] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [from, values, left] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const share = (n: I32): I32 =>
     divideUnsigned(columnShare(multiply(groups.get, constant(LANES)), n, threads.get), constant(LANES));
   const lines = (n: I32): I32 => multiply(n, constant(LANES * 4));
-  const biasHere = (): I32 => multiply(notEqual(bias.get, constant(0)), add(bias.get, lines(group.get)));
-
-  const run = ({ tokens, f: kernel }: { tokens: number; f: Func }, along = tileSteps): Statement[] => [
-    call(
-      kernel,
-      add(x.get, multiply(row.get, xStride.get)),
-      xStride.get,
-      from.get,
-      module.scratch,
-      width.get,
-      along.get,
-      count.get,
-    ),
+  const weightsHere = add(w.get, multiply(group.get, groupBytes.get));
+  const valuesHere = add(x.get, multiply(row.get, xStride.get));
+  const finishHere = (rowCount: I32, groupCount: I32): Statement =>
     call(
       finish,
       module.scratch,
       add(add(out.get, multiply(row.get, outStride.get)), lines(group.get)),
       outStride.get,
-      biasHere(),
+      multiply(notEqual(bias.get, constant(0)), add(bias.get, lines(group.get))),
       addOld.get,
-      constant(tokens),
-      count.get,
+      rowCount,
+      groupCount,
+    );
+
+  const rowByRow: Statement[] = [
+    group.set(begin.get),
+    doWhile(
+      lessUnsigned(group.get, end.get),
+      count.set(smaller(constant(MOST_GROUPS), subtract(end.get, group.get))),
+      row.set(constant(0)),
+      repeat(
+        row,
+        1,
+        rows.get,
+        call(kernels.row, valuesHere, weightsHere, module.scratch, steps.get, count.get),
+        finishHere(constant(1), count.get),
+      ),
+      group.set(add(group.get, count.get)),
     ),
-    left.set(subtract(left.get, constant(tokens))),
-    row.set(add(row.get, constant(tokens))),
   ];
-  const largestFitting = (index: number): Statement[] =>
-    index === tiles.length - 1
-      ? run(tiles[index]!)
-      : [
-          when(
-            not(lessUnsigned(left.get, constant(tiles[index]!.tokens))),
-            run(tiles[index]!),
-            largestFitting(index + 1),
-          ),
-        ];
-  const allRows = (body: readonly Statement[]): Statement[] => [
-    row.set(constant(0)),
-    left.set(rows.get),
-    doWhile(left.get, ...body),
-  ];
-  const product = (): Statement[] => {
-    if (!unpacking) return allRows(largestFitting(0));
-    const { direct, unpack, bytes } = unpacking;
-    const area = add(module.scratch, constant(UNPACKED_AT));
-    const all = multiply(steps.get, count.get);
-    const tooFew = lessUnsigned(rows.get, constant(best.tokens));
-    const tooWide = lessUnsigned(constant(UNPACKED_BYTES), multiply(all, constant(bytes)));
-    const unpacked = [
-      call(unpack, from.get, area, all),
-      from.set(area),
-      tileSteps.set(multiply(steps.get, constant(unpacking.steps))),
-      ...allRows(largestFitting(0)),
+
+  const inPanels = (panel: Panel | UnpackedPanel): Statement[] => {
+    const unpacking = 'unpack' in panel ? panel : undefined;
+    const perStep = unpacking?.steps ?? 1;
+    const pieceSteps = Math.max(1, Math.floor(PIECE_BYTES / (panel.bytes.w * perStep)));
+    const area = add(module.scratch, constant(PIECE_AT));
+    const onePiece: Statement[] = [
+      count.set(smaller(constant(pieceSteps), left.get)),
+      ...(unpacking ? [call(unpacking.unpack, from.get, area, count.get)] : []),
+      call(
+        panel.f,
+        values.get,
+        xStride.get,
+        unpacking ? area : from.get,
+        module.scratch,
+        multiply(count.get, constant(perStep)),
+        height.get,
+      ),
+      from.set(add(from.get, multiply(count.get, constant(stepBytes)))),
+      values.set(add(values.get, multiply(count.get, constant(perStep * panel.bytes.x)))),
+      left.set(subtract(left.get, count.get)),
     ];
-    return [when(or(tooFew, tooWide), allRows(run({ tokens: 1, f: direct }, steps)), unpacked)];
+    return [
+      row.set(constant(0)),
+      doWhile(
+        lessUnsigned(row.get, rows.get),
+        height.set(smaller(constant(MOST_ROWS), subtract(rows.get, row.get))),
+        group.set(begin.get),
+        repeat(
+          group,
+          1,
+          end.get,
+          fillBytes(module.scratch, constant(0), lines(height.get)),
+          from.set(weightsHere),
+          values.set(valuesHere),
+          left.set(steps.get),
+          doWhile(left.get, ...onePiece),
+          finishHere(height.get, constant(1)),
+        ),
+        row.set(add(row.get, height.get)),
+      ),
+    ];
   };
 
+  const { panel, unpacked } = kernels;
+  const few = panel ? [when(lessUnsigned(constant(1), rows.get), inPanels(panel), rowByRow)] : rowByRow;
   return f.emit(
     rows.set(loadI32(matmulRecord.load(record, 'rows'))),
-    group.set(share(thread.get)),
+    begin.set(share(thread.get)),
     end.set(share(add(thread.get, constant(1)))),
-    when(and(notEqual(rows.get, constant(0)), lessUnsigned(group.get, end.get)), [
-      doWhile(
-        lessUnsigned(group.get, end.get),
-        count.set(smaller(block.get, subtract(end.get, group.get))),
-        width.set(lines(count.get)),
-        from.set(add(w.get, multiply(group.get, groupBytes.get))),
-        ...product(),
-        group.set(add(group.get, count.get)),
-      ),
-    ]),
+    when(
+      and(notEqual(rows.get, constant(0)), lessUnsigned(begin.get, end.get)),
+      unpacked ? [when(lessUnsigned(rows.get, constant(unpacked.leastRows)), few, inPanels(unpacked))] : few,
+    ),
   );
 }
 

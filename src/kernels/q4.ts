@@ -8,60 +8,124 @@
  *
  *   16 bytes of w  | row0: 4 bytes | row1: 4 bytes | row2: 4 bytes | row3: 4 bytes |
  *   & 0x0f         | row0: k0..k3  | ...             >> 4 & 0x0f  | row0: k16..k19 | ...
+ *
+ * Many rows have the nibbles unpacked first: | 16 f16 scales | 8 lines of 16 x 4 bytes, columns in their order |.
  */
-import { hoistedConstant, i16, i32, type Statement, type V128, v } from '../wasm/assembler.ts';
+import {
+  type Func,
+  hoistedConstant,
+  type I32,
+  i16,
+  i32,
+  type Module,
+  type Statement,
+  type V128,
+  v,
+} from '../wasm/assembler.ts';
 import { BLOCK, LANES, pairOf } from './layout.ts';
-import type { BlockFormat } from './matmul-block.ts';
+import type { UnpackedPanel } from './matmul.ts';
+import { type BlockContext, type BlockFormat, formatPanel, productsThenSums } from './matmul-block.ts';
+import { type TileShape, unpacker } from './tile.ts';
 
 export type Q4Dot = 'strict' | 'pairs' | 'quads';
 
-export function q4Format(dot: Q4Dot): BlockFormat {
-  return {
-    name: 'q4_0',
-    bytes: 18,
-    activation: { values: 'int8' },
-    integers: (f) => {
-      const nibble = hoistedConstant(f, 0x0f0f0f0f);
-      const offset = hoistedConstant(f, pairOf(-8));
-      // Four int8 activations widened: the low halves of their int16 lanes, then the high ones.
-      const odd = (bytes: V128): V128 => i16.shrS(bytes, 8);
-      const even = (bytes: V128): V128 => i16.shrS(i16.shl(bytes, 8), 8);
-      return ({ sums, weights, activation, w, quants, lane, x }) => {
-        const start = (t: number): V128 => i32.dotI16(v.load32splat(x(t), 4), offset.get);
-        const statements: Statement[] = sums.flatMap((row, t) =>
-          dot === 'pairs'
-            ? row.map((s) => s.set(i32.constant(0)))
-            : [activation.set(start(t)), ...row.map((s) => s.set(activation.get))],
-        );
-        const product = (a: V128, b: V128, sum: V128): V128 => {
-          if (dot === 'quads') return i32.relaxedDotAdd(a, b, sum);
-          if (dot === 'pairs') return i16.add(sum, i16.relaxedDot(a, b));
-          return i32.add(i32.add(sum, i32.dotI16(even(a), even(b))), i32.dotI16(odd(a), odd(b)));
-        };
-        const products = (n: number): void => {
-          for (const [t, row] of sums.entries()) {
-            statements.push(activation.set(v.load32splat(x(t), 8 + n * 4)));
-            for (const [c, s] of row.entries()) statements.push(s.set(product(activation.get, weights[c]!.get, s.get)));
-          }
-        };
-        for (let n = 0; n < BLOCK / 8; n++) {
-          // Loaded twice on purpose: a register for the packed bytes costs more than a load from the first-level cache.
-          const load = (c: number): V128 => v.load(w, quants + (n * LANES + lane) * 4 + c * 16);
-          statements.push(...weights.map((l, c) => l.set(v.and(load(c), nibble.get))));
-          products(n);
-          // 16-bit shifts pair up, 8-bit shifts do not.
-          statements.push(...weights.map((l, c) => l.set(v.and(i16.shrU(load(c), 4), nibble.get))));
-          products(n + 4);
-        }
-        if (dot !== 'pairs') return statements;
-        return [
-          ...statements,
-          ...sums.flatMap((row, t) => [
-            activation.set(start(t)),
-            ...row.map((s) => s.set(i32.add(activation.get, i32.extaddI16(s.get)))),
-          ]),
-        ];
-      };
+/** Bytes of four columns of a group, one per code. */
+const LINE = 4 * LANES;
+const LINES = BLOCK / 4;
+/** Bytes of a row's block: of nibbles, and of codes that are unpacked. */
+const [STORED, UNPACKED] = [18, 2 + BLOCK];
+
+export const q4Format = (dot: Q4Dot): BlockFormat => ({
+  name: 'q4_0',
+  bytes: STORED,
+  activation: { values: 'int8' },
+  integers: (f) => {
+    const nibbles = nibblesOf(f);
+    const order = Array.from({ length: LINES / 2 }, (_, n) => [n, n + LINES / 2]).flat();
+    return integers(f, dot, order, ({ w, quants, lane }, n, c) => nibbles(w, quants + lane * 4 + c * 16, n));
+  },
+});
+
+/** Adds `panel_q4_0_unpacked` and `unpack_q4_0` to the module. */
+export function q4UnpackedPanel(module: Module, dot: Q4Dot, shape: TileShape, leastRows: number): UnpackedPanel {
+  const order = Array.from({ length: LINES }, (_, n) => n);
+  const panel = formatPanel(
+    module,
+    {
+      name: 'q4_0_unpacked',
+      bytes: UNPACKED,
+      activation: { values: 'int8' },
+      integers: (f) =>
+        integers(f, dot, order, ({ w, quants, lane }, n, c) => v.load(w, quants + n * LINE + lane * 4 + c * 16)),
     },
+    shape,
+  );
+  const unpack = unpacker(module, 'q4_0', { from: LANES * STORED, to: LANES * UNPACKED }, unpackBlock);
+  return { ...panel, unpack, steps: 1, leastRows };
+}
+
+function unpackBlock(f: Func, w: I32, to: I32): Statement[] {
+  const scaleBytes = 2 * LANES;
+  const nibbles = nibblesOf(f);
+  const values = f.array('v128', LANES / 4);
+  const scales = values.slice(0, scaleBytes / 16);
+  return [
+    ...scales.map((value, c) => value.set(v.load(w, c * 16))),
+    ...scales.map((value, c) => v.store(to, value.get, c * 16)),
+    ...Array.from({ length: LINES }, (_, n) => [
+      ...values.map((value, c) => value.set(nibbles(w, scaleBytes + c * 16, n))),
+      ...values.map((value, c) => v.store(to, value.get, scaleBytes + n * LINE + c * 16)),
+    ]).flat(),
+  ];
+}
+
+/** Loads four codes of each of four rows: columns 4 n and on of a block whose first line is at the offset. */
+function nibblesOf(f: Func): (w: I32, offset: number, n: number) => V128 {
+  const nibble = hoistedConstant(f, 0x0f0f0f0f);
+  return (w, offset, n) => {
+    const line = v.load(w, offset + (n % (LINES / 2)) * LINE);
+    // 16-bit shifts pair up, 8-bit shifts do not.
+    return v.and(n < LINES / 2 ? line : i16.shrU(line, 4), nibble.get);
+  };
+}
+
+/** Sums over the lines in the given order, so that lines of one load follow each other. */
+function integers(
+  f: Func,
+  dot: Q4Dot,
+  order: readonly number[],
+  codes: (context: BlockContext, n: number, c: number) => V128,
+): (context: BlockContext) => Statement[] {
+  const offset = hoistedConstant(f, pairOf(-8));
+  // Four int8 activations widened: the low halves of their int16 lanes, then the high ones.
+  const odd = (bytes: V128): V128 => i16.shrS(bytes, 8);
+  const even = (bytes: V128): V128 => i16.shrS(i16.shl(bytes, 8), 8);
+  const product = (a: V128, b: V128, sum: V128): V128 => {
+    if (dot === 'quads') return i32.relaxedDotAdd(a, b, sum);
+    return i32.add(i32.add(sum, i32.dotI16(even(a), even(b))), i32.dotI16(odd(a), odd(b)));
+  };
+  return (context) => {
+    const { sums, weights, activation, x } = context;
+    const start = (t: number): V128 => i32.dotI16(v.load32splat(x(t), 4), offset.get);
+    const line = (n: number): Statement[] => [
+      ...weights.map((l, c) => l.set(codes(context, n, c))),
+      ...(dot === 'pairs'
+        ? productsThenSums(context, 8 + n * 4, i16.relaxedDot, i16.add)
+        : sums.flatMap((row, t) => [
+            activation.set(v.load32splat(x(t), 8 + n * 4)),
+            ...row.map((s, c) => s.set(product(activation.get, weights[c]!.get, s.get))),
+          ])),
+    ];
+    const begin = sums.flatMap((row, t) =>
+      dot === 'pairs'
+        ? row.map((s) => s.set(i32.constant(0)))
+        : [activation.set(start(t)), ...row.map((s) => s.set(activation.get))],
+    );
+    const end = sums.flatMap((row, t) =>
+      dot === 'pairs'
+        ? [activation.set(start(t)), ...row.map((s) => s.set(i32.add(activation.get, i32.extaddI16(s.get))))]
+        : [],
+    );
+    return [...begin, ...order.flatMap(line), ...end];
   };
 }

@@ -7,39 +7,104 @@
  *   'quads'  i32x4.relaxed_dot_i8x16_i7x16_add_s, one instruction on a CPU with AVX-VNNI; a 32-bit lane holds four columns.
  *            The specification promises the second operand only 7 bits; where the machine takes the eighth as unsigned,
  *            weights are stored as q + 128 and the sum starts at -128 * (sum of the activations).
+ *
+ * Many rows have the weights of 'pairs' widened first: | 16 f16 scales | 16 lines of 16 x 2 int16 |.
  */
-import { hoistedConstant, i32, type Statement, type V128, v } from '../wasm/assembler.ts';
+import {
+  type Func,
+  hoistedConstant,
+  type I32,
+  i32,
+  type Module,
+  type Statement,
+  type V128,
+  v,
+} from '../wasm/assembler.ts';
 import { BLOCK, LANES, pairOf, type Q8Layout } from './layout.ts';
-import type { BlockFormat } from './matmul-block.ts';
+import type { UnpackedPanel } from './matmul.ts';
+import { type BlockContext, type BlockFormat, formatPanel, productsThenSums } from './matmul-block.ts';
+import { type TileShape, unpacker } from './tile.ts';
+
+/** Bytes of one line of 32-bit lanes. */
+const LINE = 4 * LANES;
+/** Bytes of a row's block: as it is stored, and of widened weights. */
+const [STORED, WIDENED] = [2 + BLOCK, 2 + 2 * BLOCK];
 
 export function q8Format({ neighbours, flip }: Q8Layout): BlockFormat {
-  const quads = neighbours === 4;
+  if (neighbours === 2)
+    return {
+      name: 'q8_0',
+      bytes: STORED,
+      activation: { values: 'int16' },
+      integers: () => pairs(({ w, quants, lane }, n, c) => widened(w, quants + lane * 2 + c * 8, n)),
+    };
   return {
     name: 'q8_0',
-    bytes: 34,
-    activation: { values: quads ? 'int8' : 'int16' },
+    bytes: STORED,
+    activation: { values: 'int8' },
     integers: (f) => {
       const offset = flip === 0x80 ? hoistedConstant(f, pairOf(-128)) : undefined;
       return ({ sums, weights, activation, w, quants, lane, x }) => {
         const start = (t: number): V128 => (offset ? i32.dotI16(v.load32splat(x(t), 4), offset.get) : i32.constant(0));
-        const statements: Statement[] = sums.flatMap((row, t) => [
-          activation.set(start(t)),
-          ...row.map((s) => s.set(activation.get)),
-        ]);
-        for (let n = 0; n < BLOCK / neighbours; n++) {
-          const at = quants + n * LANES * neighbours + lane * neighbours;
-          for (const [c, l] of weights.entries())
-            statements.push(l.set(quads ? v.load(w, at + c * 16) : v.load8x8s(w, at + c * 8)));
-          for (const [t, row] of sums.entries()) {
-            statements.push(activation.set(v.load32splat(x(t), 8 + n * 4)));
-            for (const [c, s] of row.entries()) {
-              const [a, b] = [activation.get, weights[c]!.get];
-              statements.push(s.set(quads ? i32.relaxedDotAdd(a, b, s.get) : i32.add(s.get, i32.dotI16(a, b))));
-            }
-          }
-        }
-        return statements;
+        const line = (n: number): Statement[] => [
+          ...weights.map((l, c) => l.set(v.load(w, quants + n * LINE + lane * 4 + c * 16))),
+          ...sums.flatMap((row, t) => [
+            activation.set(v.load32splat(x(t), 8 + n * 4)),
+            ...row.map((s, c) => s.set(i32.relaxedDotAdd(activation.get, weights[c]!.get, s.get))),
+          ]),
+        ];
+        return [
+          ...sums.flatMap((row, t) => [activation.set(start(t)), ...row.map((s) => s.set(activation.get))]),
+          ...Array.from({ length: BLOCK / 4 }, (_, n) => line(n)).flat(),
+        ];
       };
     },
+  };
+}
+
+/** For layouts of neighbouring pairs. Adds `panel_q8_0_widened` and `unpack_q8_0` to the module. */
+export function q8WidenedPanel(module: Module, shape: TileShape, leastRows: number): UnpackedPanel {
+  const panel = formatPanel(
+    module,
+    {
+      name: 'q8_0_widened',
+      bytes: WIDENED,
+      activation: { values: 'int16' },
+      integers: () => pairs(({ w, quants, lane }, n, c) => v.load(w, quants + n * LINE + lane * 4 + c * 16)),
+    },
+    shape,
+  );
+  const unpack = unpacker(module, 'q8_0', { from: LANES * STORED, to: LANES * WIDENED }, widenBlock);
+  return { ...panel, unpack, steps: 1, leastRows };
+}
+
+function widenBlock(f: Func, w: I32, to: I32): Statement[] {
+  const scaleBytes = 2 * LANES;
+  const values = f.array('v128', LANES / 4);
+  const scales = values.slice(0, scaleBytes / 16);
+  return [
+    ...scales.map((value, c) => value.set(v.load(w, c * 16))),
+    ...scales.map((value, c) => v.store(to, value.get, c * 16)),
+    ...Array.from({ length: BLOCK / 2 }, (_, n) => [
+      ...values.map((value, c) => value.set(widened(w, scaleBytes + c * 8, n))),
+      ...values.map((value, c) => v.store(to, value.get, scaleBytes + n * LINE + c * 16)),
+    ]).flat(),
+  ];
+}
+
+/** Columns 2 n and 2 n + 1 of four rows of a block whose first line is at the offset. */
+const widened = (w: I32, offset: number, n: number): V128 => v.load8x8s(w, offset + (n * LINE) / 2);
+
+function pairs(columns: (context: BlockContext, n: number, c: number) => V128): (context: BlockContext) => Statement[] {
+  return (context) => {
+    const { sums, weights } = context;
+    const line = (n: number): Statement[] => [
+      ...weights.map((l, c) => l.set(columns(context, n, c))),
+      ...productsThenSums(context, 8 + n * 4, i32.dotI16, i32.add),
+    ];
+    return [
+      ...sums.flat().map((s) => s.set(i32.constant(0))),
+      ...Array.from({ length: BLOCK / 2 }, (_, n) => line(n)).flat(),
+    ];
   };
 }

@@ -51,16 +51,15 @@ export function readKernel(module: Module): Func {
   );
 }
 
-/** Operands of the inner kernel of a product (tile.ts), and how often it runs. */
-export const tileRecord = recordLayout('x', 'xStride', 'w', 'steps', 'groups', 'calls');
+/** Operands of a panel (tile.ts), and how often it runs. */
+export const tileRecord = recordLayout('x', 'xStride', 'w', 'steps', 'rows', 'calls');
 
-/** Exports the step kernel `tile_NAME`: every thread calls the inner kernel on the same operands, into its own scratch. */
-export function tileKernel(module: Module, tile: Func): Func {
-  const f = module.func(`tile_${tile.name}`, ['i32', 'i32', 'i32']);
+/** Exports the step kernel `tile_NAME`: every thread calls the panel on the same operands, with totals of its own. */
+export function tileKernel(module: Module, panel: Func): Func {
+  const f = module.func(`tile_${panel.name}`, ['i32', 'i32', 'i32']);
   const record = f.param('i32', 0);
   const n = f.local('i32');
   const argument = (name: (typeof tileRecord.names)[number]) => tileRecord.load(record, name);
-  const groups = argument('groups');
   return f.emit(
     n.set(constant(0)),
     repeat(
@@ -68,14 +67,13 @@ export function tileKernel(module: Module, tile: Func): Func {
       1,
       argument('calls'),
       call(
-        tile,
+        panel,
         argument('x'),
         argument('xStride'),
         argument('w'),
         module.scratch,
-        multiply(groups, constant(64)),
         argument('steps'),
-        groups,
+        argument('rows'),
       ),
     ),
   );

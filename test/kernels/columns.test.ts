@@ -2,9 +2,16 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { activateKernel, activateRecord } from '../../src/kernels/activate.ts';
-import { activationBlockBytes, activationStride, groupBytes, groupsOf, padded } from '../../src/kernels/layout.ts';
-import { blockGroups, matmulKernel, matmulRecord } from '../../src/kernels/matmul.ts';
-import { floatTile } from '../../src/kernels/matmul-float.ts';
+import {
+  activationBlockBytes,
+  activationStride,
+  groupBytes,
+  groupsOf,
+  padded,
+  stepBytes,
+} from '../../src/kernels/layout.ts';
+import { matmulKernel, matmulRecord } from '../../src/kernels/matmul.ts';
+import { floatPanel, floatRow } from '../../src/kernels/matmul-float.ts';
 import { quantizeName, quantizeRowsKernel, quantizeRowsRecord } from '../../src/kernels/quantize-rows.ts';
 import { Arena } from './support.ts';
 
@@ -28,7 +35,8 @@ test('a thread activates and quantizes the columns that it multiplied', () => {
       for (let thread = 0; thread < threads; thread++) {
         const arena = new Arena(1 << 20);
         const kernels = arena.compile((module) => {
-          matmulKernel(module, 'f32', { tokens: 4, lanes: 16 }, (tile) => floatTile(module, 'f32', tile));
+          const [row, panel] = [floatRow(module, 'f32'), floatPanel(module, 'f32', { tokens: 4, lanes: 16 })];
+          matmulKernel(module, 'f32', stepBytes('f32'), { row, panel });
           activateKernel(module, 'gelu_tanh', false);
           quantizeRowsKernel(module, int8, 'columns');
         });
@@ -48,7 +56,6 @@ test('a thread activates and quantizes the columns that it multiplied', () => {
           steps: K,
           groups: groupsOf(width),
           rows,
-          blockGroups: blockGroups(groupBytes('f32', K)),
           add: 0,
         });
         kernels.matmul_f32!(arena.record(multiply), thread, threads);

@@ -10,14 +10,15 @@ import {
   LANES,
   padded,
   type Q8Layout,
+  stepBytes,
   stepsOf,
 } from '../../src/kernels/layout.ts';
-import { blockGroups, matmulKernel, matmulRecord } from '../../src/kernels/matmul.ts';
-import { blockTile } from '../../src/kernels/matmul-block.ts';
-import { type FloatStorage, floatTile } from '../../src/kernels/matmul-float.ts';
+import { matmulKernel, matmulRecord } from '../../src/kernels/matmul.ts';
+import { formatPanel, formatRow } from '../../src/kernels/matmul-block.ts';
+import { type FloatStorage, floatPanel, floatRow, unpackLines } from '../../src/kernels/matmul-float.ts';
 import { kMatmulKernel } from '../../src/kernels/matmul-k.ts';
-import { q4Format } from '../../src/kernels/q4.ts';
-import { q8Format } from '../../src/kernels/q8.ts';
+import { q4Format, q4UnpackedPanel } from '../../src/kernels/q4.ts';
+import { q8Format, q8WidenedPanel } from '../../src/kernels/q8.ts';
 import { quantizeName, quantizeRowsKernel, quantizeRowsRecord } from '../../src/kernels/quantize-rows.ts';
 import type { TileShape } from '../../src/kernels/tile.ts';
 import { quantizeActivations } from '../../src/quant/activations.ts';
@@ -47,6 +48,25 @@ const shapes: TileShape[] = [
   { tokens: 1, lanes: 16 },
 ];
 
+/** Rows from which on weights are unpacked here. */
+const UNPACKED_ROWS = 9;
+
+function floatProduct(module: Module, storage: FloatStorage, shape: TileShape): void {
+  matmulKernel(module, storage, stepBytes(storage), {
+    row: floatRow(module, storage),
+    panel: floatPanel(module, storage, shape),
+    unpacked:
+      storage === 'f32'
+        ? undefined
+        : {
+            ...floatPanel(module, 'f32', shape),
+            unpack: unpackLines(module, storage),
+            steps: 1,
+            leastRows: UNPACKED_ROWS,
+          },
+  });
+}
+
 function floatVariants(storage: FloatStorage): Variant[] {
   return shapes.flatMap((shape) =>
     [false, true].map((wide) => ({
@@ -54,7 +74,7 @@ function floatVariants(storage: FloatStorage): Variant[] {
       storage,
       shape,
       wide,
-      emit: (module: Module) => matmulKernel(module, storage, shape, (s) => floatTile(module, storage, s)),
+      emit: (module: Module) => floatProduct(module, storage, shape),
     })),
   );
 }
@@ -74,7 +94,12 @@ const dots = ['strict', 'pairs', 'quads'] as const;
 
 function q8Choice(label: string, q8: Q8Layout, codes?: readonly [number, number]): BlockChoice {
   const format = q8Format(q8);
-  const product = (m: Module, shape: TileShape) => matmulKernel(m, 'q8_0', shape, (s) => blockTile(m, format, s));
+  const product = (m: Module, shape: TileShape) =>
+    matmulKernel(m, 'q8_0', stepBytes('q8_0'), {
+      row: formatRow(m, format),
+      panel: formatPanel(m, format, shape),
+      unpacked: q8.neighbours === 2 ? q8WidenedPanel(m, shape, UNPACKED_ROWS) : undefined,
+    });
   return { label: `q8_0 ${label}`, storage: 'q8_0', activation: format.activation, q8, codes, product };
 }
 
@@ -91,7 +116,12 @@ const blockChoices: readonly BlockChoice[] = [
         label: `q4_0 ${dot}`,
         storage: 'q4_0',
         activation,
-        product: (m, shape) => matmulKernel(m, 'q4_0', shape, (s) => blockTile(m, format, s)),
+        product: (m, shape) =>
+          matmulKernel(m, 'q4_0', stepBytes('q4_0'), {
+            row: formatRow(m, format),
+            panel: formatPanel(m, format, shape),
+            unpacked: q4UnpackedPanel(m, dot, shape, UNPACKED_ROWS),
+          }),
       },
       ...(['q4_k', 'q5_k', 'q6_k'] as const).map((storage) => ({
         label: `${storage} ${dot}`,
@@ -237,7 +267,6 @@ function check(variant: Variant, tokens: number, n: number, k: number): void {
         steps: stepsOf(storage, k),
         groups: groupsOf(n),
         rows,
-        blockGroups: Math.min(2, blockGroups(bytes)),
         add: 1,
       }),
     );
@@ -270,16 +299,17 @@ for (const variant of blockVariants()) {
   });
 }
 
-test('K rows that are too wide to be unpacked in scratch have the same bits', () => {
-  const variant = blockVariants().find(({ storage, shape }) => storage === 'q5_k' && shape.tokens === 4)!;
-  check(variant, 5, 17, 20_736);
+test('weights in several pieces, and more rows than pass over a piece together, have the same bits', () => {
+  const variants = [...floatVariants('f32'), ...floatVariants('bf16'), ...blockVariants()];
+  for (const variant of variants.filter(({ shape, wide }) => wide && shape.tokens === 4)) {
+    check(variant, 5, 17, 1792);
+    check(variant, 131, 17, 1792);
+  }
 });
 
 test('f16 weights are widened exactly, subnormal ones and large activations included', () => {
   const arena = new Arena();
-  const exports = arena.compile((module) =>
-    matmulKernel(module, 'f16', shapes[0]!, (s) => floatTile(module, 'f16', s)),
-  );
+  const exports = arena.compile((module) => floatProduct(module, 'f16', shapes[0]!));
   const halves = Uint16Array.from(
     { length: LANES },
     (_, i) => [0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x3c00, 0x0000][i % 8]!,
@@ -298,7 +328,6 @@ test('f16 weights are widened exactly, subnormal ones and large activations incl
         steps: 1,
         groups: 1,
         rows: arena.putI32([1]),
-        blockGroups: 1,
         add: 0,
       }),
     ),
@@ -311,7 +340,7 @@ test('f16 weights are widened exactly, subnormal ones and large activations incl
   );
 });
 
-test('rows are quantized as defined: zeros, subnormal and huge blocks too', () => {
+test('rows are quantized as defined: zeros, subnormal, huge and broken blocks too', () => {
   const rows = [
     ...randoms(64, 1),
     ...new Float32Array(32),
@@ -320,6 +349,8 @@ test('rows are quantized as defined: zeros, subnormal and huge blocks too', () =
     ...randoms(32, 5, 3e5),
     ...Float32Array.from({ length: 32 }, (_, i) => i - 0.5),
     ...Float32Array.from({ length: 32 }, (_, i) => (i % 2 ? 127 : 0.5 + i)),
+    ...Float32Array.from({ length: 32 }, (_, i) => (i === 5 ? NaN : i)),
+    ...Float32Array.from({ length: 32 }, (_, i) => (i === 7 ? -Infinity : i)),
   ];
   const formats = [{ values: 'int16' }, { values: 'int8' }] as const;
   const divisions = formats.flatMap((format) => (['rows', 'columns'] as const).map((by) => ({ format, by })));

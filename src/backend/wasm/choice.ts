@@ -1,11 +1,11 @@
 /** What the kernels of one machine are made of. Every choice gives the same bits; only the speed differs. */
 import { type ActivationFormat, type Q8Layout, stepBytes } from '../../kernels/layout.ts';
 import { matmulKernel } from '../../kernels/matmul.ts';
-import { blockTile } from '../../kernels/matmul-block.ts';
-import { floatTile } from '../../kernels/matmul-float.ts';
-import { kMatmulKernel, unpackedStepBytes } from '../../kernels/matmul-k.ts';
-import { type Q4Dot, q4Format } from '../../kernels/q4.ts';
-import { q8Format } from '../../kernels/q8.ts';
+import { formatPanel, formatRow } from '../../kernels/matmul-block.ts';
+import { floatPanel, floatRow, unpackLines } from '../../kernels/matmul-float.ts';
+import { kMatmulKernel } from '../../kernels/matmul-k.ts';
+import { type Q4Dot, q4Format, q4UnpackedPanel } from '../../kernels/q4.ts';
+import { q8Format, q8WidenedPanel } from '../../kernels/q8.ts';
 import type { TileShape } from '../../kernels/tile.ts';
 import { isBlockStorage, type Storage } from '../../quant/storage.ts';
 import type { Func, Module } from '../../wasm/assembler.ts';
@@ -34,8 +34,6 @@ export const formatKey = ({ values }: ActivationFormat): string => values;
 export interface ProductFamily {
   /** The quantization that x needs first; undefined for float weights. */
   readonly activation: ActivationFormat | undefined;
-  /** Bytes that tiles read for one step (layout.ts) of a group. */
-  readonly tileStepBytes: number;
   emit(module: Module): Func;
 }
 
@@ -45,32 +43,58 @@ function tileShape(storage: Storage, { wide }: Choice): TileShape {
   return { tokens: isBlockStorage(storage) ? 4 : 5, lanes: 16 };
 }
 
+/** Rows that make up for unpacking weights. */
+const UNPACKED_ROWS = 24;
+
 export function productFamily(storage: Storage, choice: Choice): ProductFamily {
   const shape = tileShape(storage, choice);
-  const tileStepBytes = stepBytes(storage);
+  const bytes = stepBytes(storage);
   switch (storage) {
-    case 'q8_0':
-    case 'q4_0': {
-      const format = storage === 'q8_0' ? q8Format(q8Layout(choice)) : q4Format(choice.q4);
+    case 'q8_0': {
+      const format = q8Format(q8Layout(choice));
       return {
         activation: format.activation,
-        tileStepBytes,
-        emit: (m) => matmulKernel(m, storage, shape, (tile) => blockTile(m, format, tile)),
+        emit: (m) =>
+          matmulKernel(m, storage, bytes, {
+            row: formatRow(m, format),
+            panel: formatPanel(m, format, shape),
+            unpacked: choice.q8 === 'pairs' ? q8WidenedPanel(m, shape, UNPACKED_ROWS) : undefined,
+          }),
+      };
+    }
+    case 'q4_0': {
+      const format = q4Format(choice.q4);
+      return {
+        activation: format.activation,
+        emit: (m) =>
+          matmulKernel(m, storage, bytes, {
+            row: formatRow(m, format),
+            panel: formatPanel(m, format, shape),
+            unpacked: q4UnpackedPanel(m, choice.q4, shape, UNPACKED_ROWS),
+          }),
       };
     }
     case 'q4_k':
     case 'q5_k':
     case 'q6_k':
-      return {
-        activation: { values: 'int8' },
-        tileStepBytes: unpackedStepBytes(storage),
-        emit: (m) => kMatmulKernel(m, storage, shape, choice.q4),
-      };
+      return { activation: { values: 'int8' }, emit: (m) => kMatmulKernel(m, storage, shape, choice.q4) };
     default:
       return {
         activation: undefined,
-        tileStepBytes,
-        emit: (m) => matmulKernel(m, storage, shape, (tile) => floatTile(m, storage, tile)),
+        emit: (m) =>
+          matmulKernel(m, storage, bytes, {
+            row: floatRow(m, storage),
+            panel: floatPanel(m, storage, shape),
+            unpacked:
+              storage === 'f32'
+                ? undefined
+                : {
+                    ...floatPanel(m, 'f32', shape),
+                    unpack: unpackLines(m, storage),
+                    steps: 1,
+                    leastRows: UNPACKED_ROWS,
+                  },
+          }),
       };
   }
 }

@@ -19,7 +19,7 @@ import {
 import { embedKernel, embedRecord } from '../../kernels/embed.ts';
 import { appendKvKernel, appendKvRecord } from '../../kernels/kv.ts';
 import { activationStride, groupBytes, groupsOf, stepsOf } from '../../kernels/layout.ts';
-import { blockGroups, matmulRecord } from '../../kernels/matmul.ts';
+import { matmulRecord } from '../../kernels/matmul.ts';
 import { normKernel, normName, normRecord } from '../../kernels/norm.ts';
 import { bitsOf, RECORD_BYTES } from '../../kernels/record.ts';
 import { ropeKernel, ropeRecord } from '../../kernels/rope.ts';
@@ -164,7 +164,6 @@ class Lowering extends Ground {
       steps: stepsOf(storage, inputs),
       groups: groupsOf(outputs),
       rows: this.rows(out),
-      blockGroups: blockGroups(stepsOf(storage, inputs) * family.tileStepBytes),
       add: add ? 1 : 0,
     });
     const product: Part = {

@@ -2,10 +2,10 @@
  * This machine's ceilings, measured: how fast memory is read, and how fast the products' inner kernels run on operands
  * that stay in the first-level cache. Whatever is timed should be timed in the same run, for machines have moods.
  */
-import { activationStride, groupsOf, LANES, type Q8Layout, stepsOf } from '../../kernels/layout.ts';
-import { blockTile } from '../../kernels/matmul-block.ts';
-import { floatTile } from '../../kernels/matmul-float.ts';
-import { q8Format } from '../../kernels/q8.ts';
+import { activationStride, LANES, type Q8Layout, stepsOf } from '../../kernels/layout.ts';
+import { formatPanel } from '../../kernels/matmul-block.ts';
+import { floatPanel } from '../../kernels/matmul-float.ts';
+import { q8Format, q8WidenedPanel } from '../../kernels/q8.ts';
 import { readKernel, readLines, readRecord, tileKernel, tileRecord } from '../../kernels/roof.ts';
 import type { TileShape } from '../../kernels/tile.ts';
 import type { Func, Module } from '../../wasm/assembler.ts';
@@ -47,9 +47,9 @@ const tileShapes: readonly TileShape[] = [
   { tokens: 4, lanes: 8 },
   { tokens: 6, lanes: 8 },
 ];
-const K = 768;
-const TILE_ROWS = 2 * LANES;
-const TILE_CALLS = 2000;
+const K = 192;
+const TILES = 2;
+const TILE_CALLS = 4000;
 
 interface Candidate {
   readonly label: string;
@@ -69,8 +69,10 @@ export async function measureRoofs(host: WasmHost, options: RoofOptions): Promis
   const tiles = tileShapes.map((shape) => ({
     shape,
     label: `${shape.tokens}x${shape.lanes}`,
-    f32: tile(`f32 ${shape.tokens}x${shape.lanes}`, (module) => floatTile(module, 'f32', shape)),
-    q8: tile(`q8 ${shape.tokens}x${shape.lanes}`, (module) => blockTile(module, format, shape)),
+    f32: tile(`f32 ${shape.tokens}x${shape.lanes}`, (module) => floatPanel(module, 'f32', shape).f),
+    q8: tile(`q8 ${shape.tokens}x${shape.lanes}`, (module) =>
+      q8.neighbours === 2 ? q8WidenedPanel(module, shape, 0).f : formatPanel(module, format, shape).f,
+    ),
   }));
 
   const tileBytes = 2 ** 20;
@@ -95,10 +97,10 @@ export async function measureRoofs(host: WasmHost, options: RoofOptions): Promis
           xStride: storage === 'f32' ? K * 4 : activationStride(format.activation, K),
           w,
           steps: stepsOf(storage, K),
-          groups: groupsOf(TILE_ROWS),
+          rows: TILES * entry.shape.tokens,
           calls: TILE_CALLS,
         }),
-        operations: 2 * entry.shape.tokens * TILE_ROWS * K * TILE_CALLS,
+        operations: 2 * TILES * entry.shape.tokens * LANES * K * TILE_CALLS,
       }));
     const [readOne, readAll] = await rates(
       turns,
