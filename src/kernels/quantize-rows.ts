@@ -11,34 +11,29 @@ import {
   type Func,
   f32,
   f32Div,
-  f32Max,
   f32Multiply,
-  f32NotEqual,
-  type I32,
+  hoistedConstant,
   i8,
   i16,
   i32,
   type Local,
   lessUnsigned,
-  loadF32,
   loadI32,
   type Module,
   multiply,
   notEqual,
-  or,
   repeat,
   type Statement,
-  select,
-  shiftLeft,
   storeF32,
   storeI32,
   subtract,
+  type V128,
   v,
   when,
 } from '../wasm/assembler.ts';
-import { type ActivationFormat, activationBlockBytes, BLOCK } from './layout.ts';
+import { type ActivationFormat, activationBlockBytes, BLOCK, pairOf } from './layout.ts';
 import { columnWise, rowWise, strideOf } from './loops.ts';
-import { recordLayout } from './record.ts';
+import { bitsOf, recordLayout } from './record.ts';
 
 /** x: rows of f32, `width` values each; out: quantized rows, `outStride` bytes apart; rows: address of the row count. */
 export const quantizeRowsRecord = recordLayout('x', 'out', 'outStride', 'rows', 'width');
@@ -59,29 +54,22 @@ export function quantizeRowsKernel(module: Module, format: ActivationFormat, div
     kernel.argument('outStride'),
   ];
   const [from, to, end, bytes] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const [largest, inverse] = [f.local('f32'), f.local('f32')];
-  const values = f.array('v128', BLOCK / 4);
-  const [tops, sums, factor] = [f.array('v128', 2), f.array('v128', 2), f.local('v128')];
-  const scratch = module.scratch;
+  const { compute, codes, largest } = blockCodes(f);
+  const words = f.array('v128', BLOCK / 8);
+  const [sums, upper] = [f.local('v128'), f.local('v128')];
+  const ones = hoistedConstant(f, pairOf(1)).get;
 
-  const absolute = (n: number) => f32.abs(values[n]!.get);
   const block: Statement[] = [
-    ...values.map((value, n) => value.set(v.load(from.get, n * 16))),
-    ...tops.map((top, half) => top.set([0, 2, 4, 6].map((n) => absolute(n + half)).reduce((a, b) => f32.max(a, b)))),
-    v.store(scratch, f32.max(tops[0]!.get, tops[1]!.get)),
-    largest.set([0, 4, 8, 12].map((at) => loadF32(scratch, at)).reduce((a, b) => f32Max(a, b))),
-    // An infinite inverse (nothing or next to nothing in the block) makes zeros.
-    inverse.set(f32Div(f32.constant(127), largest.get)),
-    inverse.set(select(f32NotEqual(inverse.get, f32.constant(Number.POSITIVE_INFINITY)), inverse.get, f32.constant(0))),
-    factor.set(f32.splat(inverse.get)),
-    ...values.map((value) => value.set(i32.truncSat(f32.nearest(f32.mul(value.get, factor.get))))),
-    ...sums.map((sum, half) =>
-      sum.set([0, 1, 2, 3].map((n) => values[4 * half + n]!.get).reduce((a, b) => i32.add(a, b))),
-    ),
-    ...sums.map((sum, half) => v.store(scratch, sum.get, 16 * half)),
+    ...compute(from),
+    ...words.map((word, n) => word.set(i16.narrowI32s(codes[2 * n]!.get, codes[2 * n + 1]!.get))),
+    // Sums of both halves, in the end two i16 side by side.
+    sums.set(i32.dotI16(i16.add(words[0]!.get, words[1]!.get), ones)),
+    upper.set(i32.dotI16(i16.add(words[2]!.get, words[3]!.get), ones)),
+    sums.set(i32.dotI16(i16.narrowI32s(sums.get, upper.get), ones)),
+    sums.set(i32.dotI16(i16.narrowI32s(sums.get, sums.get), ones)),
     storeF32(to.get, f32Multiply(f32Div(largest.get, f32.constant(127)), f32.constant(2 ** 112))),
-    storeI32(to.get, or(and(total(scratch, 0), constant(0xffff)), shiftLeft(total(scratch, 16), constant(16))), 4),
-    ...store(format, to, values),
+    storeI32(to.get, i32.lane(i16.narrowI32s(sums.get, sums.get), 0), 4),
+    ...store(format, to, words),
   ];
   const locals = (): [Local<'i32'>, Local<'i32'>] => [f.local('i32'), f.local('i32')];
   const share: [Local<'i32'>, Local<'i32'>] = [kernel.first, kernel.end];
@@ -115,11 +103,45 @@ export function quantizeRowsKernel(module: Module, format: ActivationFormat, div
   return f;
 }
 
-const total = (address: I32, offset: number): I32 =>
-  [0, 4, 8, 12].map((at) => loadI32(address, offset + at)).reduce((a, b) => add(a, b));
+/** One block of 32 values: its codes as i32, four per vector, and the largest magnitude, which is 127 times the scale. */
+export interface BlockCodes {
+  compute(from: Local<'i32'>): Statement[];
+  readonly codes: readonly Local<'v128'>[];
+  readonly largest: Local<'f32'>;
+}
 
-function store({ values: kind }: ActivationFormat, to: Local<'i32'>, values: readonly Local<'v128'>[]): Statement[] {
-  const words = [0, 1, 2, 3].map((n) => i16.narrowI32s(values[2 * n]!.get, values[2 * n + 1]!.get));
-  if (kind === 'int16') return words.map((word, n) => v.store(to.get, word, 8 + n * 16));
-  return [0, 1].map((n) => v.store(to.get, i8.narrowI16s(words[2 * n]!, words[2 * n + 1]!), 8 + n * 16));
+export function blockCodes(f: Func): BlockCodes {
+  const held = (bits: number): V128 => hoistedConstant(f, bits).get;
+  const [magnitude, most, infinity] = [held(0x7fffffff), held(bitsOf(127)), held(bitsOf(Infinity))];
+  // Beside 1.5 * 2^23 the spacing of f32 is 1: a sum rounds half to even, its bits count on from those of the number.
+  const magic = held(bitsOf(1.5 * 2 ** 23));
+  const [top, inverse, product] = [f.local('v128'), f.local('v128'), f.local('v128')];
+  const [codes, largest] = [f.array('v128', BLOCK / 4), f.local('f32')];
+  const swapped = (distance: number): V128 =>
+    v.shuffle(
+      top.get,
+      top.get,
+      Array.from({ length: 16 }, (_, byte) => byte ^ distance),
+    );
+  const compute = (from: Local<'i32'>): Statement[] => [
+    ...codes.map((value, n) => value.set(v.load(from.get, n * 16))),
+    // Magnitudes are ordered as their bits are.
+    top.set(codes.map((value) => v.and(value.get, magnitude)).reduce((a, b) => i32.maxS(a, b))),
+    top.set(i32.maxS(top.get, swapped(8))),
+    top.set(i32.maxS(top.get, swapped(4))),
+    largest.set(f32.lane(top.get, 0)),
+    // An infinite inverse (nothing or next to nothing in the block) makes zeros.
+    inverse.set(f32.div(most, top.get)),
+    inverse.set(v.and(inverse.get, f32.ne(inverse.get, infinity))),
+    ...codes.flatMap((value) => [
+      product.set(f32.mul(value.get, inverse.get)),
+      value.set(v.and(i32.sub(f32.add(product.get, magic), magic), f32.eq(product.get, product.get))),
+    ]),
+  ];
+  return { compute, codes, largest };
+}
+
+function store({ values: kind }: ActivationFormat, to: Local<'i32'>, words: readonly Local<'v128'>[]): Statement[] {
+  if (kind === 'int16') return words.map((word, n) => v.store(to.get, word.get, 8 + n * 16));
+  return [0, 1].map((n) => v.store(to.get, i8.narrowI16s(words[2 * n]!.get, words[2 * n + 1]!.get), 8 + n * 16));
 }
