@@ -10,6 +10,7 @@ export interface ForwardFlags extends MachineFlags {
   hidden?: boolean;
   quantize?: string;
   backend?: string;
+  kvCache?: string;
 }
 
 export async function forwardCommand(positional: string | undefined, flags: ForwardFlags): Promise<number> {
@@ -20,6 +21,7 @@ export async function forwardCommand(positional: string | undefined, flags: Forw
       quantize: flags.quantize ?? 'none',
       hidden: flags.hidden ?? false,
       backend: flags.backend as 'wasm' | undefined,
+      kvCache: flags.kvCache as 'f32' | undefined,
     });
     await using model = await load(await modelPath(positional, flags.safetensors), loading.options).finally(
       loading.end,

@@ -47,6 +47,7 @@ export interface LoadFlags extends MachineFlags {
   contextLength?: string;
   quantize?: string;
   backend?: string;
+  kvCache?: string;
 }
 
 /** Options that are numbers, by their names in the library. */
@@ -116,6 +117,7 @@ export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions 
     quantize: flags.quantize,
     contextLength: numberOf('--context-length', flags.contextLength),
     backend: flags.backend as 'wasm' | undefined,
+    kvCache: flags.kvCache as 'f32' | undefined,
     signal,
   };
 }

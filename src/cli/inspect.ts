@@ -1,6 +1,7 @@
 /** `lanewise inspect`: what a model is and whether it fits, from its headers, here or at the hub. */
 import { stat } from 'node:fs/promises';
 import { type Check, Inspection, type TensorStatistics } from '../engine/inspect.ts';
+import { validateLoad } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
 import { offline } from '../hub/download.ts';
 import { findCached } from '../hub/model.ts';
@@ -12,7 +13,7 @@ import { createProgress } from '../profile/progress.ts';
 import { renderTable } from '../profile/table.ts';
 import { formatBytes } from '../profile/units.ts';
 import { modelLine } from './models.ts';
-import { numberOf, print, UsageError } from './terminal.ts';
+import { inFlags, numberOf, print, UsageError } from './terminal.ts';
 
 export interface InspectFlags {
   revision?: string;
@@ -24,6 +25,7 @@ export interface InspectFlags {
   chatTemplate?: boolean;
   quantize?: string;
   contextLength?: string;
+  kvCache?: string;
   verify?: boolean;
   json?: boolean;
 }
@@ -41,7 +43,9 @@ export async function inspectCommand(model: string | undefined, flags: InspectFl
   }
   if (flags.verify) return await verify(held, remote, flags.json ?? false);
   if (flags.tensors || flags.stats || flags.filter !== undefined) return await showTensors(held, flags);
-  return await showModel(held, flags);
+  return await showModel(held, flags).catch((error) => {
+    throw inFlags(error);
+  });
 }
 
 async function open(
@@ -152,6 +156,7 @@ async function showModel(inspection: Inspection, flags: InspectFlags): Promise<n
   if (contexts.length === 0)
     throw new UsageError(`--context-length must be at most ${config.contextLength}, got ${asked}`);
   contexts.sort((a, b) => a - b);
+  const { kvCache } = validateLoad({ kvCache: flags.kvCache as 'f32' | undefined });
   const free = process.availableMemory();
   const sizes = inspection.sizes(flags.quantize === undefined ? [] : [flags.quantize]);
   const fileBytes = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -159,7 +164,7 @@ async function showModel(inspection: Inspection, flags: InspectFlags): Promise<n
     policy,
     weight_bytes: weightBytes,
     contexts: contexts.map((positions) => {
-      const cache_bytes = inspection.cacheBytes(positions);
+      const cache_bytes = inspection.cacheBytes(positions, kvCache);
       return { positions, cache_bytes, fits: weightBytes + cache_bytes <= free };
     }),
   }));

@@ -18,6 +18,7 @@ import { tokenizeCommands } from './tokenize-commands.ts';
 
 const policyHelp =
   'none, q8_0, q4_0, q4_k, q5_k, q6_k, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of GGUF files none)';
+const kvCache = ['--kv-cache <storage>', 'how keys and values are cached: f32, f16 or q8_0 (default: f32)'] as const;
 
 async function program(finish: (code: number) => void): Promise<Command> {
   const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -98,6 +99,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .requiredOption('--output <file>', 'where to write logits [T, vocab] (and hidden.0 .. hidden.L) as F32')
     .option('--hidden', 'hidden states after every layer too')
     .option('--quantize <policy>', 'default: none')
+    .option(...kvCache)
     .option('--backend <name>', 'wasm or reference')
     .action(async (model, flags) => finish(await forwardCommand(model, flags)));
 
@@ -157,6 +159,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--chat-template', 'the text of the chat template')
     .option('--quantize <policy>', 'memory under this policy too')
     .option('--context-length <n>', 'memory for so many positions')
+    .option(...kvCache)
     .option('--verify', 'PASS, WARN and FAIL lines; reads everything; exit code 1 on FAIL')
     .option('--json', 'as JSON')
     .action(async (model, flags) => finish(await inspectCommand(model, flags)));
@@ -240,6 +243,7 @@ function withGeneration(command: Command): Command {
     .option('--parse-special', 'take <|im_end|> and its like in prompts for control tokens; otherwise they are text')
     .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
     .option('--quantize <policy>', policyHelp)
+    .option(...kvCache)
     .option('--backend <name>', 'wasm or reference');
 }
 

@@ -11,6 +11,7 @@ import type { TensorShape } from '../models/weights.ts';
 import { dequantizeBF16 } from '../quant/bf16.ts';
 import { dequantizeF16 } from '../quant/f16.ts';
 import { weightType } from '../quant/ggml.ts';
+import type { KvStorage } from '../quant/kv-cache.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ChatFormat, readChatFormat } from './chat.ts';
 import { type OpenModel, openModel } from './open.ts';
@@ -110,9 +111,9 @@ export class Inspection implements AsyncDisposable {
   }
 
   /** @throws ModelError, OptionError */
-  describe(policy: string): ModelDescription {
+  describe(policy: string, kvCache?: KvStorage): ModelDescription {
     const { config, tensors, origin } = this.#files;
-    return buildModel(config, tensors, { policy: parsePolicy(policy), origin });
+    return buildModel(config, tensors, { policy: parsePolicy(policy), kvCache, origin });
   }
 
   /** Memory of the weights under the usual policies, and those given. */
@@ -127,9 +128,11 @@ export class Inspection implements AsyncDisposable {
   }
 
   /** Bytes of cached keys and values for a sequence of so many positions. */
-  cacheBytes(positions: number): number {
-    if (this.description instanceof LanewiseError) throw this.description;
-    const page = this.description.plan.caches.reduce((sum, cache) => sum + cachePageBytes(cache), 0);
+  cacheBytes(positions: number, kvCache: KvStorage = 'f32'): number {
+    const page = this.describe(defaultPolicy, kvCache).plan.caches.reduce(
+      (sum, cache) => sum + cachePageBytes(cache),
+      0,
+    );
     return Math.ceil(positions / PAGE) * page;
   }
 

@@ -85,8 +85,15 @@ async function openAs<M>(
   try {
     const policy = parsePolicy(quantize);
     const { origin } = files;
-    const description = buildModel(files.config, files.tensors, { policy, taps: settings.hidden, origin });
+    const description = buildModel(files.config, files.tensors, {
+      policy,
+      taps: settings.hidden,
+      kvCache: settings.kvCache,
+      origin,
+    });
     checkKind(name, description, kind);
+    if (kind === 'encoder' && settings.kvCache !== 'f32')
+      throw new OptionError('kvCache', 'left out: an encoder keeps no keys and values', settings.kvCache);
     const contextLength = contextOf(description, settings);
     const { onProgress, onWarning, signal, threads, revectorize } = settings;
     let tokenizer: Tokenizer | undefined;

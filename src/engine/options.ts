@@ -1,6 +1,7 @@
 /** The options of `load` and `loadEncoder`. */
 import { OptionError } from '../errors.ts';
 import { parsePolicy } from '../models/policy.ts';
+import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
 
 export interface LoadOptions {
   /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`, of GGUF files `none`. */
@@ -14,6 +15,8 @@ export interface LoadOptions {
   revectorize?: boolean;
   /** Most positions of one sequence. Default: the model's own, at most 4096, or 8192 of an encoder. */
   contextLength?: number;
+  /** How cached keys and values are stored (docs/kv-cache.md): f32 exactly, f16 in half the bytes, q8_0 in 28 %. Default f32. */
+  kvCache?: KvStorage;
   /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
   backend?: 'wasm' | 'reference';
   /** Keep hidden states of each forward, for inspection. Default false. */
@@ -28,6 +31,7 @@ export interface LoadOptions {
 export interface LoadSettings extends LoadOptions {
   readonly backend: 'wasm' | 'reference';
   readonly hidden: boolean;
+  readonly kvCache: KvStorage;
   readonly revectorize: boolean;
 }
 
@@ -36,6 +40,7 @@ const known: Record<keyof LoadOptions, true> = {
   threads: true,
   revectorize: true,
   contextLength: true,
+  kvCache: true,
   backend: true,
   hidden: true,
   onProgress: true,
@@ -49,7 +54,15 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     if (!Object.hasOwn(known, key))
       throw new OptionError(key, `left out (no such option; known: ${Object.keys(known).join(', ')})`, value);
   }
-  const { quantize, contextLength, threads, backend = 'wasm', hidden = false, revectorize = true } = options;
+  const {
+    quantize,
+    contextLength,
+    threads,
+    backend = 'wasm',
+    hidden = false,
+    kvCache = 'f32',
+    revectorize = true,
+  } = options;
   if (quantize !== undefined) {
     if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
     parsePolicy(quantize);
@@ -61,6 +74,7 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   count('contextLength', contextLength, 2 ** 24);
   count('threads', threads, 64);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
+  if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', kvStorages.join(', '), kvCache);
   if (typeof revectorize !== 'boolean') throw new OptionError('revectorize', 'true or false', revectorize);
-  return { ...options, backend, hidden, revectorize };
+  return { ...options, backend, hidden, kvCache, revectorize };
 }

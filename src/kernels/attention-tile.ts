@@ -17,8 +17,10 @@
  * Both products are tiles of queries times lanes without a sum over lanes, strict multiply-then-add in rising order of
  * headDim and of positions, from zero for each page: the same bits whatever the tile.
  */
+import { KV_BLOCK } from '../quant/kv-cache.ts';
 import {
   add,
+  and,
   call,
   constant,
   doWhile,
@@ -30,18 +32,20 @@ import {
   lessUnsigned,
   loadI32,
   type Module,
+  multiply,
   or,
   repeat,
   type Statement,
   select,
   shiftLeft,
+  shiftRight,
   storeF32,
   subtract,
   type V128,
   v,
   when,
 } from '../wasm/assembler.ts';
-import { PAGE } from './kv.ts';
+import { type KvHead, keyGroupBytes, lineBytes, lineLoad, PAGE, scaleBytes, valueScaleBytes } from './kv.ts';
 import { padded } from './layout.ts';
 import { LINE } from './loops.ts';
 import { exponential, interleaved } from './math.ts';
@@ -56,8 +60,7 @@ export const LOWEST = -1e30;
 const LINE_BYTES = LINE * 4;
 const SCORES = PAGE * 4;
 
-export interface TileShape {
-  readonly headDim: number;
+export interface TileShape extends KvHead {
   /** 256-bit registers: twice as many sums at a time. */
   readonly wide: boolean;
   /** Scores become cap tanh(score / cap). */
@@ -93,8 +96,16 @@ export function scratchOf({ headDim }: TileShape) {
 /** Lanes whose sums stay in registers: a line, so that a tile reads one sequential stream, or half of it at a time. */
 const lanesAtOnce = (queries: number, wide: boolean): number => (wide || queries <= 2 ? LINE : LINE / 2);
 
-/** Where in a line the parts begin that it is computed in. */
-const partsOf = (lanes: number): number[] => (lanes < LINE ? [0, LINE_BYTES / 2] : [0]);
+/** The vectors of a line with which the parts begin that it is computed in. */
+const partsOf = (lanes: number): number[] => (lanes < LINE ? [0, 2] : [0]);
+
+/** The lines that a tile multiplies by, from a pointer on. */
+interface Lines {
+  /** What is needed before vectors of line u are loaded. */
+  before(u: number): Statement[];
+  /** Vector c of line u as f32. */
+  load(u: number, c: number): V128;
+}
 
 interface Product {
   /** Sums of every query, one vector of lanes after the other. */
@@ -104,13 +115,13 @@ interface Product {
   step(u: number): Statement[];
 }
 
-/** The registers of a tile of queries x lanes; `lines` points to the line that comes first. */
+/** The registers of a tile of queries x lanes. */
 function product(
   f: Func,
   queries: number,
   lanes: number,
   factors: { readonly at: Local<'i32'>; readonly stride: number },
-  lines: { readonly at: Local<'i32'>; readonly part: number },
+  lines: Lines,
 ): Product {
   const sums = Array.from({ length: queries }, () => f.array('v128', lanes / 4));
   const values = f.array('v128', lanes / 4);
@@ -119,7 +130,8 @@ function product(
     sums,
     zero: sums.flat().map((sum) => sum.set(f32.splatConstant(0))),
     step: (u) => [
-      ...values.map((value, c) => value.set(v.load(lines.at.get, u * LINE_BYTES + c * 16 + lines.part))),
+      ...lines.before(u),
+      ...values.map((value, c) => value.set(lines.load(u, c))),
       ...sums.flatMap((row, t) => [
         factor.set(v.load32splat(factors.at.get, t * factors.stride + u * 4)),
         ...row.map((sum, c) => sum.set(f32.madd(factor.get, values[c]!.get, sum.get))),
@@ -130,7 +142,7 @@ function product(
 
 /** scores(keys, visible, scale): q . K scale of the page's first `visible` positions, rounded up to whole tiles. */
 export function scoresFunc(module: Module, queries: number, shape: TileShape): Func {
-  const { headDim, wide } = shape;
+  const { headDim, wide, storage } = shape;
   const f = module.func(`scores_${headDim}_${queries}`, ['i32', 'i32', 'f32']);
   const [keys, visible, scale] = [f.param('i32', 0), f.param('i32', 1), f.param('f32', 2)];
   const [position, d, query, key] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
@@ -138,24 +150,50 @@ export function scoresFunc(module: Module, queries: number, shape: TileShape): F
   const at = scratchOf(shape);
   const lanes = lanesAtOnce(queries, wide);
   const unroll = headDim % 4 === 0 ? 4 : 1;
+  const load = lineLoad(f, storage);
+  const scaled = storage === 'q8_0';
+  const blockScales = f.array('v128', lanes / 4);
+  const [block, scale16] = [f.local('i32'), f.local('i32')];
   const compute = (part: number): Statement[] => {
     const factors = { at: query, stride: at.query(1) };
-    const { sums, zero, step } = product(f, queries, lanes, factors, { at: key, part });
-    return [
-      ...zero,
-      query.set(module.scratch),
-      key.set(keys.get),
+    const { sums, zero, step } = product(f, queries, lanes, factors, {
+      before: () => [],
+      load: (u, c) => {
+        const values = load(key.get, u, part + c);
+        return scaled ? f32.mul(values, blockScales[c]!.get) : values;
+      },
+    });
+    const walk = (count: number): Statement[] => [
       d.set(constant(0)),
       repeat(
         d,
         unroll,
-        constant(headDim),
+        constant(count),
         ...Array.from({ length: unroll }, (_, u) => step(u)).flat(),
         query.set(add(query.get, constant(unroll * 4))),
-        key.set(add(key.get, constant(unroll * LINE_BYTES))),
+        key.set(add(key.get, constant(unroll * lineBytes[storage]))),
       ),
+    ];
+    return [
+      ...zero,
+      query.set(module.scratch),
+      key.set(add(keys.get, constant(scaleBytes(shape)))),
+      ...(scaled
+        ? [
+            scale16.set(keys.get),
+            block.set(constant(0)),
+            repeat(
+              block,
+              KV_BLOCK,
+              constant(headDim),
+              ...blockScales.map((l, c) => l.set(v.load(scale16.get, (part + c) * 16))),
+              ...walk(KV_BLOCK),
+              scale16.set(add(scale16.get, constant(LINE_BYTES))),
+            ),
+          ]
+        : walk(headDim)),
       ...sums.flat().map((sum) => sum.set(f32.mul(sum.get, scales.get))),
-      ...sums.flatMap((row, t) => row.map((sum, c) => v.store(to.get, sum.get, t * SCORES + c * 16 + part))),
+      ...sums.flatMap((row, t) => row.map((sum, c) => v.store(to.get, sum.get, t * SCORES + (c + part) * 16))),
     ];
   };
   return f.emit(
@@ -167,36 +205,47 @@ export function scoresFunc(module: Module, queries: number, shape: TileShape): F
       visible.get,
       ...partsOf(lanes).flatMap(compute),
       to.set(add(to.get, constant(LINE_BYTES))),
-      keys.set(add(keys.get, constant(headDim * LINE_BYTES))),
+      keys.set(add(keys.get, constant(keyGroupBytes(shape)))),
     ),
   );
 }
 
 /** weigh(values, count): sums = sums correction + weights . V over the page's first `count` positions. */
 export function weighFunc(module: Module, queries: number, shape: TileShape): Func {
-  const { headDim, wide } = shape;
+  const { headDim, wide, storage } = shape;
   const f = module.func(`weigh_${headDim}_${queries}`, ['i32', 'i32']);
   const [values, count] = [f.param('i32', 0), f.param('i32', 1)];
   const [d, left, weight, value, to] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const correction = f.local('v128');
   const at = scratchOf(shape);
   const lanes = lanesAtOnce(queries, wide);
+  const load = lineLoad(f, storage);
+  const scaled = storage === 'q8_0';
+  const [blockScales, scaleAt, scale] = [f.local('i32'), f.local('i32'), f.local('v128')];
   // Positions behind `count` may hold anything, and 0 times anything may be NaN.
   const turns = (positions: number, step: Product['step']): Statement => {
     const more = lessUnsigned(constant(positions - 1), left.get);
     const body = [
       ...Array.from({ length: positions }, (_, u) => step(u)).flat(),
       weight.set(add(weight.get, constant(positions * 4))),
-      value.set(add(value.get, constant(positions * LINE_BYTES))),
+      value.set(add(value.get, constant(positions * lineBytes[storage]))),
+      ...(scaled ? [scaleAt.set(add(scaleAt.get, constant(positions * 4)))] : []),
       left.set(subtract(left.get, constant(positions))),
     ];
     return when(more, [doWhile(more, ...body)]);
   };
   const compute = (part: number): Statement[] => {
     const factors = { at: weight, stride: SCORES };
-    const { sums, zero, step } = product(f, queries, lanes, factors, { at: value, part });
+    const { sums, zero, step } = product(f, queries, lanes, factors, {
+      before: (u) => (scaled ? [scale.set(v.load32splat(scaleAt.get, u * 4))] : []),
+      load: (u, c) => {
+        const stored = load(value.get, u, part + c);
+        return scaled ? f32.mul(stored, scale.get) : stored;
+      },
+    });
     return [
       ...zero,
+      ...(scaled ? [scaleAt.set(blockScales.get)] : []),
       weight.set(add(module.scratch, constant(at.scores(0)))),
       value.set(values.get),
       left.set(count.get),
@@ -204,20 +253,29 @@ export function weighFunc(module: Module, queries: number, shape: TileShape): Fu
       turns(1, step),
       ...sums.flatMap((row, t) => [
         correction.set(v.load32splat(module.scratch, at.correction(t))),
-        ...row.map((sum, c) => sum.set(f32.madd(v.load(to.get, at.sum(t) + c * 16 + part), correction.get, sum.get))),
+        ...row.map((sum, c) => sum.set(f32.madd(v.load(to.get, at.sum(t) + (c + part) * 16), correction.get, sum.get))),
       ]),
-      ...sums.flatMap((row, t) => row.map((sum, c) => v.store(to.get, sum.get, at.sum(t) + c * 16 + part))),
+      ...sums.flatMap((row, t) => row.map((sum, c) => v.store(to.get, sum.get, at.sum(t) + (c + part) * 16))),
     ];
   };
   return f.emit(
     to.set(module.scratch),
+    ...(scaled ? [blockScales.set(values.get), values.set(add(values.get, constant(valueScaleBytes(shape))))] : []),
     repeat(
       d,
       LINE,
       constant(padded(headDim)),
       ...partsOf(lanes).flatMap(compute),
       to.set(add(to.get, constant(LINE_BYTES))),
-      values.set(add(values.get, constant(PAGE * LINE_BYTES))),
+      values.set(add(values.get, constant(PAGE * lineBytes[storage]))),
+      // Two lines of dimensions share their scales.
+      ...(scaled
+        ? [
+            blockScales.set(
+              add(blockScales.get, multiply(and(shiftRight(d.get, constant(4)), constant(1)), constant(PAGE * 4))),
+            ),
+          ]
+        : []),
     ),
   );
 }

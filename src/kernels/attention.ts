@@ -170,20 +170,20 @@ function tileFunc(
       page,
       1,
       pageEnd.get,
-      keys.set(add(pageAddress(word, sequence.get, page.get), multiply(kvHead.get, constant(headBytes(headDim))))),
+      keys.set(add(pageAddress(word, sequence.get, page.get), multiply(kvHead.get, constant(headBytes(shape))))),
       visible.set(smaller(constant(PAGE), subtract(add(last.get, constant(1)), multiply(page.get, constant(PAGE))))),
       call(scores, keys.get, visible.get, scale.get),
       ...(adjust ? [call(adjust, multiply(page.get, constant(PAGE)), scale.get)] : []),
       call(softmax, multiply(page.get, constant(PAGE))),
-      call(weigh, add(keys.get, constant(keyBytes(headDim))), visible.get),
+      call(weigh, add(keys.get, constant(keyBytes(shape))), visible.get),
     ),
     ...each(finish),
   );
 }
 
 /** The name that `attentionKernel` exports. */
-export const attentionName = ({ headDim, cap, alibi, bidirectional }: TileShape): string =>
-  `attention_${headDim}${cap === undefined ? '' : `_cap_${cap}`}${alibi ? '_alibi' : ''}${bidirectional ? '_bidirectional' : ''}`;
+export const attentionName = ({ headDim, storage, cap, alibi, bidirectional }: TileShape): string =>
+  `attention_${headDim}_${storage}${cap === undefined ? '' : `_cap_${cap}`}${alibi ? '_alibi' : ''}${bidirectional ? '_bidirectional' : ''}`;
 
 /** Exports the step kernel `attentionName(shape)`, and its parts. */
 export function attentionKernel(module: Module, shape: TileShape): Func {

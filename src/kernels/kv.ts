@@ -8,115 +8,80 @@
  *
  * so that neither q . K nor p . V sums over lanes, and a tile of either reads one sequential stream. Nothing but the
  * positions that were appended is ever initialised.
+ *
+ * A line has 64 bytes in f32, 32 in f16, and in q8_0 (src/quant/kv-cache.ts) 16, in the order of `codeOrder`. There the
+ * scales of a block of 32 dimensions of 16 positions are a line of f32 in front: K has headDim / 32 of them in front of
+ * each 16 positions, V, whose dimensions are in lines, has [headDim / 32][PAGE] in front of all its lines.
  */
+
+import { KV_BLOCK, type KvStorage } from '../quant/kv-cache.ts';
 import {
   add,
-  and,
   constant,
   type Func,
+  f32,
+  hoistedConstant,
   type I32,
-  loadF32,
+  i32,
   loadI32,
-  type Module,
   multiply,
-  repeat,
   shiftLeft,
-  shiftRight,
-  storeF32,
+  type V128,
   v,
 } from '../wasm/assembler.ts';
 import { padded } from './layout.ts';
-import { computeLine, eachRow, LINE, line, rowWise, span, strideOf } from './loops.ts';
-import { recordLayout } from './record.ts';
+import { LINE } from './loops.ts';
+import { widener } from './matmul-float.ts';
 
 /** Positions per page; backend.ts has the same number for everybody else. */
 export const PAGE = 64;
 
-const LINE_BYTES = LINE * 4;
+/** One head's part of a cache. */
+export interface KvHead {
+  readonly headDim: number;
+  readonly storage: KvStorage;
+}
 
+/** Bytes of a line. */
+export const lineBytes: Readonly<Record<KvStorage, number>> = { f32: 4 * LINE, f16: 2 * LINE, q8_0: LINE };
+/** Bytes of the scales in front of K's lines of 16 positions; V's are as many. */
+export const scaleBytes = ({ headDim, storage }: KvHead): number =>
+  storage === 'q8_0' ? (headDim / KV_BLOCK) * LINE * 4 : 0;
+/** Bytes from 16 positions of K to the next. */
+export const keyGroupBytes = (head: KvHead): number => scaleBytes(head) + head.headDim * lineBytes[head.storage];
 /** Bytes of K of one head's part of a page; V follows. */
-export const keyBytes = (headDim: number): number => PAGE * headDim * 4;
+export const keyBytes = (head: KvHead): number => (PAGE / LINE) * keyGroupBytes(head);
+/** Bytes of V's scales, in front of its lines. */
+export const valueScaleBytes = (head: KvHead): number => (PAGE / LINE) * scaleBytes(head);
 /** Bytes of one key/value head's part of a page. */
-export const headBytes = (headDim: number): number => keyBytes(headDim) + PAGE * padded(headDim) * 4;
+export const headBytes = (head: KvHead): number =>
+  keyBytes(head) + valueScaleBytes(head) + PAGE * (padded(head.headDim) / LINE) * lineBytes[head.storage];
 /** Bytes of one page of one cache. */
-export const pageBytes = (kvHeads: number, headDim: number): number => kvHeads * headBytes(headDim);
+export const pageBytes = ({ kvHeads, ...head }: KvHead & { readonly kvHeads: number }): number =>
+  kvHeads * headBytes(head);
 
 /**
- * k, v: rows of kvHeads * headDim; rows: address of the row count; sequences, positions: i32 for each row; tables: for each
- * sequence the address of its page table, i32 page numbers; pageBase: address of page 0 of this cache; pageStride: bytes
- * from a page to the next.
+ * For each value of a line of q8_0 its byte: even bytes of the first half, of the second, then the odd ones. A multiply-add
+ * of pairs by (1, 0) or (0, 1) takes such bytes apart into four values per vector.
  */
-export const appendKvRecord = recordLayout(
-  'k',
-  'v',
-  'rows',
-  'sequences',
-  'positions',
-  'tables',
-  'pageBase',
-  'pageStride',
-  'kvHeads',
-  'headDim',
-);
+export const codeOrder: readonly number[] = Array.from({ length: LINE }, (_, n) => {
+  const [vector, lane] = [n >> 2, n & 3];
+  return (vector & 1) * 8 + lane * 2 + (vector >> 1);
+});
+
+/** Loads vector c (values 4 c .. 4 c + 3) of line u after an address as f32; of q8_0 the integers, without their scale. */
+export function lineLoad(f: Func, storage: KvStorage): (address: I32, u: number, c: number) => V128 {
+  if (storage !== 'q8_0') {
+    const load = widener(f, storage);
+    const bytes = lineBytes[storage];
+    return (address, u, c) => load(address, u * bytes + (c * bytes) / 4);
+  }
+  const picks = [0x00000001, 0x00010000].map((pair) => hoistedConstant(f, pair));
+  return (address, u, c) => f32.fromI32(i32.dotI16(v.load8x8s(address, u * LINE + (c & 1) * 8), picks[c >> 1]!.get));
+}
 
 /** Address of the page that holds `position` of `sequence`. */
 export function pageAddress(word: (name: 'tables' | 'pageBase' | 'pageStride') => I32, sequence: I32, page: I32): I32 {
   const table = loadI32(add(word('tables'), shiftLeft(sequence, constant(2))));
   return add(word('pageBase'), multiply(loadI32(add(table, shiftLeft(page, constant(2)))), word('pageStride')));
-}
-
-/** Exports the step kernel `append_kv`: k and v of each row into its sequence's page at its position. */
-export function appendKvKernel(module: Module): Func {
-  const kernel = rowWise(module, 'append_kv', appendKvRecord);
-  const { f, first, word } = kernel;
-  const [headDim, kvHeads] = [kernel.argument('headDim'), kernel.argument('kvHeads')];
-  const [stride, head, position, d] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const [k, value, to, keys, place] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const ofRow = (name: 'sequences' | 'positions'): I32 => loadI32(add(word(name), shiftLeft(first.get, constant(2))));
-  const values = line(f);
-  return f.emit(
-    stride.set(strideOf(multiply(kvHeads.get, headDim.get))),
-    eachRow(
-      kernel,
-      position.set(ofRow('positions')),
-      place.set(and(position.get, constant(PAGE - 1))),
-      k.set(add(word('k'), multiply(first.get, stride.get))),
-      value.set(add(word('v'), multiply(first.get, stride.get))),
-      keys.set(pageAddress(word, ofRow('sequences'), shiftRight(position.get, constant(Math.log2(PAGE))))),
-      head.set(constant(0)),
-      repeat(
-        head,
-        1,
-        kvHeads.get,
-        to.set(
-          add(
-            add(keys.get, multiply(shiftRight(place.get, constant(4)), multiply(headDim.get, constant(LINE_BYTES)))),
-            shiftLeft(and(place.get, constant(LINE - 1)), constant(2)),
-          ),
-        ),
-        d.set(constant(0)),
-        repeat(
-          d,
-          1,
-          headDim.get,
-          storeF32(to.get, loadF32(k.get)),
-          k.set(add(k.get, constant(4))),
-          to.set(add(to.get, constant(LINE_BYTES))),
-        ),
-        keys.set(add(keys.get, multiply(headDim.get, constant(PAGE * 4)))),
-        to.set(add(keys.get, multiply(place.get, constant(LINE_BYTES)))),
-        ...span(
-          f,
-          headDim.get,
-          [value],
-          [
-            ...computeLine(to, values, (c) => v.load(value.get, c * 16)),
-            to.set(add(to.get, constant(PAGE * LINE_BYTES))),
-          ],
-          [storeF32(to.get, loadF32(value.get)), to.set(add(to.get, constant(4)))],
-        ),
-        keys.set(add(keys.get, multiply(strideOf(headDim.get), constant(PAGE)))),
-      ),
-    ),
-  );
 }

@@ -3,6 +3,7 @@
 import { ModelError } from '../errors.ts';
 import { PlanBuilder, type Rows } from '../plan/builder.ts';
 import type { Plan } from '../plan/step.ts';
+import type { KvStorage } from '../quant/kv-cache.ts';
 import { bert } from './bert.ts';
 import { Config } from './config.ts';
 import { falcon } from './falcon.ts';
@@ -104,6 +105,8 @@ export interface BuildModelOptions {
   readonly policy: StoragePolicy;
   /** Keep hidden states for inspection: taps hidden.0 .. hidden.L and final. */
   readonly taps?: boolean;
+  /** How keys and values are stored. Default f32. */
+  readonly kvCache?: KvStorage;
   /** For messages, where it is not config.json: what says the settings, and its name of a tensor. */
   readonly origin?: ModelOrigin;
 }
@@ -133,13 +136,13 @@ function build<C extends Sizes, W>(
   architecture: Architecture<C, W>,
   json: Config,
   tensors: ReadonlyMap<string, TensorShape>,
-  { policy, taps, origin }: BuildModelOptions,
+  { policy, taps, kvCache, origin }: BuildModelOptions,
 ): Pick<ModelDescription, 'kind' | 'config' | 'parameters' | 'plan'> {
   const config = architecture.read(json);
   const manifest = new Manifest(tensors, policy, origin);
   const weights = architecture.weights(manifest, config);
   const planned = manifest.finish();
-  const builder = new PlanBuilder({ taps });
+  const builder = new PlanBuilder({ taps, kvCache });
   const output = architecture.forward(builder, config, weights);
   const { kind = 'decoder' } = architecture;
   const plan = kind === 'encoder' ? builder.finishEncoder(output, planned) : builder.finish(output, planned);

@@ -1,4 +1,6 @@
 /** Builds a plan: an architecture file calls these in the order in which the model computes. */
+import { OptionError } from '../errors.ts';
+import { KV_BLOCK, type KvStorage } from '../quant/kv-cache.ts';
 import { gatherProducts } from './order.ts';
 import type { RopeTable } from './rope.ts';
 import {
@@ -59,6 +61,8 @@ type Unscoped<S> = S extends unknown ? Omit<S, 'scope'> : never;
 export interface PlanOptions {
   /** Keep copies of what `tap` names. */
   readonly taps?: boolean;
+  /** How keys and values are stored. Default f32. */
+  readonly kvCache?: KvStorage;
 }
 
 export class PlanBuilder {
@@ -81,8 +85,16 @@ export class PlanBuilder {
     return result;
   }
 
-  cache(spec: KvCacheSpec): CacheId {
-    return this.#caches.push(spec) - 1;
+  /** @throws OptionError where heads are no whole blocks of the storage */
+  cache(spec: Omit<KvCacheSpec, 'storage'>): CacheId {
+    const { kvCache: storage = 'f32' } = this.#options;
+    if (storage === 'q8_0' && spec.headDim % KV_BLOCK)
+      throw new OptionError(
+        'kvCache',
+        `f32 or f16 (q8_0 takes head dimensions that are multiples of ${KV_BLOCK}, this model has ${spec.headDim})`,
+        storage,
+      );
+    return this.#caches.push({ ...spec, storage }) - 1;
   }
 
   rope(table: RopeTable): RopeId {

@@ -1,4 +1,5 @@
 /** Where row buffers lie: buffers whose lifetimes do not overlap share bytes. */
+import { kvBytes } from '../quant/kv-cache.ts';
 import { storageBytes } from '../quant/storage.ts';
 import type { BufferId, Plan, Step, WeightId } from './step.ts';
 
@@ -57,8 +58,8 @@ export function decodeBytes(plan: Plan, position: number): number {
       return weightsOf(step).reduce((all, id) => all + matrixBytes(id), 0) * (step.top / step.gate.length) + sum;
     }
     if (step.op !== 'attention') return sum;
-    const { kvHeads, headDim, window = position } = plan.caches[step.cache]!;
-    return sum + Math.min(window, position) * kvHeads * headDim * 2 * 4;
+    const { kvHeads, headDim, window = position, storage } = plan.caches[step.cache]!;
+    return sum + Math.min(window, position) * kvHeads * 2 * kvBytes(storage, headDim);
   }, 0);
 }
 

@@ -52,11 +52,11 @@ function describe(plan: Plan, step: Step, all: string, wanted: string): { text: 
     case 'appendKv':
       return { text: `cache ${step.cache} <- ${buffer(step.k)}, ${buffer(step.v)}`, bytes: 0 };
     case 'attention': {
-      const { kvHeads, headDim, window } = plan.caches[step.cache]!;
+      const { kvHeads, headDim, window, storage } = plan.caches[step.cache]!;
       const sees = `${step.bidirectional ? ' bidirectional' : ''}${window === undefined ? '' : ` window ${window}`}`;
       const scores = `${step.cap === undefined ? '' : ` cap ${step.cap}`}${step.alibi ? ' alibi' : ''}`;
       return {
-        text: `${buffer(step.q)} cache ${step.cache}: ${step.heads}/${kvHeads} heads of ${headDim}${sees}${scores} -> ${buffer(step.out)}`,
+        text: `${buffer(step.q)} cache ${step.cache}${storage === 'f32' ? '' : ` in ${storage}`}: ${step.heads}/${kvHeads} heads of ${headDim}${sees}${scores} -> ${buffer(step.out)}`,
         bytes: 0,
       };
     }

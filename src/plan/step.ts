@@ -4,6 +4,7 @@
  * A forward takes T rows; each row is one token of one sequence at one position. Buffers hold one f32 row for each of
  * them (`rows: 'all'`) or for each row whose logits somebody wants (`rows: 'wanted'`).
  */
+import type { KvStorage } from '../quant/kv-cache.ts';
 import type { Storage } from '../quant/storage.ts';
 import type { RopeTable } from './rope.ts';
 
@@ -25,6 +26,7 @@ export interface KvCacheSpec {
   readonly headDim: number;
   /** Largest number of keys a token sees, itself included; undefined: all. Odd where attention is bidirectional. */
   readonly window?: number;
+  readonly storage: KvStorage;
 }
 
 /** What a weight is to the model; storage policies decide by it. */
@@ -149,7 +151,7 @@ export type Step = { readonly scope: string } & (
       readonly out: BufferId;
     }
   | {
-      /** Writes k and v of each row [kvHeads * headDim] into its sequence's pages at its position. */
+      /** Writes k and v of each row [kvHeads * headDim] into its sequence's pages at its position, as the cache stores them. */
       readonly op: 'appendKv';
       readonly cache: CacheId;
       readonly k: BufferId;

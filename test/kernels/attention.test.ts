@@ -1,10 +1,13 @@
 /** Attention over pages, against its definition in double precision and against itself: the same bits however it is cut. */
+import assert from 'node:assert/strict';
 import test from 'node:test';
+import { appendKvKernel, appendKvName, appendKvRecord } from '../../src/kernels/append-kv.ts';
 import { attentionKernel, attentionName, attentionRecord } from '../../src/kernels/attention.ts';
-import { appendKvKernel, appendKvRecord, PAGE, pageBytes } from '../../src/kernels/kv.ts';
+import { PAGE, pageBytes } from '../../src/kernels/kv.ts';
 import { bitsOf } from '../../src/kernels/record.ts';
 import { exp, tanh } from '../../src/numbers.ts';
 import { fromBF16, toBF16 } from '../../src/quant/bf16.ts';
+import { asCached, type KvStorage, kvStorages } from '../../src/quant/kv-cache.ts';
 import { Arena, assertClose, assertSameBits, type Kernel, randoms, rowStride, runSplit } from './support.ts';
 
 interface Shape {
@@ -16,6 +19,8 @@ interface Shape {
   /** Slopes per head. */
   readonly alibi?: readonly number[];
   readonly bidirectional?: boolean;
+  /** Of the cache; default f32. */
+  readonly storage?: KvStorage;
 }
 
 /** One sequence: its rows from position 0, row-major. */
@@ -88,7 +93,7 @@ function definition(shape: Shape, { length, q, k, v }: Sequence) {
 
 /** A cache and the kernels over it. Memory that nobody has written is full of NaN. */
 class Bench {
-  readonly shape: Shape;
+  readonly shape: Shape & { readonly storage: KvStorage };
   readonly arena = new Arena(1 << 25);
   readonly #kernels: Record<string, Kernel>;
   readonly #pages: number;
@@ -96,12 +101,12 @@ class Bench {
   #free = 0;
 
   constructor(shape: Shape, wide = true) {
-    this.shape = shape;
+    this.shape = { storage: 'f32', ...shape };
     this.#kernels = this.arena.compile((module) => {
-      appendKvKernel(module);
-      attentionKernel(module, { ...shape, wide });
+      appendKvKernel(module, this.shape);
+      attentionKernel(module, { ...this.shape, wide });
     }, wide);
-    const bytes = 16 * pageBytes(shape.kvHeads, shape.headDim);
+    const bytes = 16 * pageBytes(this.shape);
     this.#pages = this.arena.take(bytes);
     this.arena.f32(this.#pages, bytes / 4).fill(Number.NaN);
   }
@@ -131,11 +136,15 @@ class Bench {
       positions: arena.putI32(numbers.map(([, position]) => position)),
       tables: arena.putI32(this.#pageTables),
       pageBase: this.#pages,
-      pageStride: pageBytes(kvHeads, headDim),
+      pageStride: pageBytes(this.shape),
       kvHeads,
     };
     const [k, v] = [gather('k', kvHeads * headDim), gather('v', kvHeads * headDim)];
-    runSplit(this.#kernels.append_kv!, arena.record(appendKvRecord.words({ ...common, k, v, headDim })), threads);
+    runSplit(
+      this.#kernels[appendKvName(this.shape)]!,
+      arena.record(appendKvRecord.words({ ...common, k, v })),
+      threads,
+    );
     const q = gather('q', heads * headDim);
     const scale = bitsOf(scaleOf(this.shape));
     const record = arena.record(attentionRecord.words({ ...common, q, out, heads, window, scale }));
@@ -264,4 +273,45 @@ test('scores far apart: the largest wins, nothing overflows', () => {
   const { out, size } = definition(shape, rows);
   assertClose(new Bench(shape).run(rows, 130), out, (i) => size[i]!, 'large scores');
   assertSameBits(new Bench(shape).run(rows, 1), new Bench(shape).run(rows, 130, 2), 'large scores, row by row');
+});
+
+/** Chunks, threads and widths of code that must not show. */
+const ways = [
+  [135, 1, true],
+  [1, 2, true],
+  [7, 3, false],
+  [13, 2, true],
+] as const;
+
+test('a cache in f16 or q8_0: the bits of an f32 cache that holds what is left of keys and values', () => {
+  for (const storage of kvStorages) {
+    for (const shape of shapes.map((one) => ({ ...one, storage }))) {
+      // Blocks of q8_0 lie within a head.
+      const own = storage === 'q8_0' ? { ...shape, headDim: Math.ceil(shape.headDim / 32) * 32 } : shape;
+      const rows = sequence(own, 135, 41);
+      const left = { ...rows, k: asCached(storage, rows.k), v: asCached(storage, rows.v) };
+      const expected = new Bench({ ...own, storage: 'f32' }).run(left, 135);
+      for (const [chunk, threads, wide] of ways)
+        assertSameBits(new Bench(own, wide).run(rows, chunk, threads), expected, `${nameOf(own)}, chunks of ${chunk}`);
+    }
+  }
+});
+
+test('values that a storage cannot hold do what its definition says, and nothing to what comes behind them', () => {
+  const hostile = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NaN, 1e6, -1e6, 65519, 2 ** -26, 1e-41];
+  for (const storage of kvStorages) {
+    const shape: Shape = { heads: 2, kvHeads: 2, headDim: 32, window: 0, storage };
+    for (const value of hostile) {
+      const rows = sequence(shape, 70, 43);
+      rows.k[66 * 64 + 40] = value;
+      rows.v[66 * 64 + 3] = value;
+      const left = { ...rows, k: asCached(storage, rows.k), v: asCached(storage, rows.v) };
+      const expected = new Bench({ ...shape, storage: 'f32' }).run(left, 9, 2);
+      const got = new Bench(shape).run(rows, 9, 2);
+      for (const [i, e] of expected.entries()) {
+        if (Number.isNaN(e)) assert.ok(Number.isNaN(got[i]!), `${storage}, ${value}: value ${i}`);
+        else assert.equal(got[i], e, `${storage}, ${value}: value ${i}`);
+      }
+    }
+  }
 });

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { PAGE as BACKEND_PAGE } from '../../src/backend/backend.ts';
-import { appendKvKernel, appendKvRecord, PAGE, pageBytes } from '../../src/kernels/kv.ts';
+import { appendKvKernel, appendKvName, appendKvRecord } from '../../src/kernels/append-kv.ts';
+import { PAGE, pageBytes } from '../../src/kernels/kv.ts';
 import { Arena, randoms, rowStride, runSplit } from './support.ts';
 
 test('appends rows of several sequences to their pages', () => {
@@ -15,6 +16,7 @@ test('appends rows of several sequences to their pages', () => {
     [1, 5, 2],
   ] as const) {
     const width = kvHeads * headDim;
+    const head = { headDim, storage: 'f32' } as const;
     const [sequences, positions] = [
       [0, 0, 0, 1, 1, 2],
       [62, 63, 64, 0, 1, 130],
@@ -23,7 +25,7 @@ test('appends rows of several sequences to their pages', () => {
     const [k, v] = [randoms(6 * width, 1), randoms(6 * width, 2)];
     const arena = new Arena(1 << 22);
     // Pages of another cache lie in between.
-    const stride = 3 * pageBytes(kvHeads, headDim);
+    const stride = 3 * pageBytes({ kvHeads, ...head });
     const base = arena.take(6 * stride);
     const cache = arena.f32(base, (6 * stride) / 4).fill(-7);
     const expected = cache.slice();
@@ -38,10 +40,9 @@ test('appends rows of several sequences to their pages', () => {
         pageBase: base,
         pageStride: stride,
         kvHeads,
-        headDim,
       }),
     );
-    runSplit(arena.compile(appendKvKernel).append_kv!, record, threads);
+    runSplit(arena.compile((module) => appendKvKernel(module, head))[appendKvName(head)]!, record, threads);
     positions.forEach((position, t) => {
       const page = tables[sequences[t]!]![position >> 6]!;
       for (let head = 0; head < kvHeads; head++) {

@@ -16,6 +16,7 @@ import { parsePolicy } from '../../src/models/policy.ts';
 import { weightsOf } from '../../src/plan/memory.ts';
 import { ropeSet } from '../../src/plan/rope.ts';
 import type { Step } from '../../src/plan/step.ts';
+import type { KvStorage } from '../../src/quant/kv-cache.ts';
 
 const goldenFolder = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
 
@@ -101,12 +102,19 @@ export class Runner {
     this.#close = close;
   }
 
-  static async open(name: string, make: MakeBackend, quantize = 'none', maxRows = 64): Promise<Runner> {
+  static async open(
+    name: string,
+    make: MakeBackend,
+    quantize = 'none',
+    maxRows = 64,
+    kvCache?: KvStorage,
+  ): Promise<Runner> {
     const folder = nodeFolder(goldenFolder(name));
     const checkpoint = await openCheckpoint(folder);
     const model = buildModel(await readJson(folder, 'config.json'), checkpoint.tensors, {
       policy: parsePolicy(quantize),
       taps: true,
+      kvCache,
     });
     const tensor = (key: string): TensorData => tensorData(checkpoint.tensors.get(key)!);
     const backend = await make({ plan: model.plan, maxRows, maxWanted: maxRows, tensor });

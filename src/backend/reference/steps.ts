@@ -4,6 +4,7 @@ import { ropeRow } from '../../plan/rope.ts';
 import { type Activation, type KvCacheSpec, type Plan, type Step, SUMMARY_CHUNK } from '../../plan/step.ts';
 import { dequantizeActivations, quantizeActivations } from '../../quant/activations.ts';
 import { fromBF16, toBF16 } from '../../quant/bf16.ts';
+import { asCached } from '../../quant/kv-cache.ts';
 import { type Batch, sequenceLengths } from '../backend.ts';
 import type { KvPages } from './kv-pages.ts';
 
@@ -191,12 +192,12 @@ function rope({ x, heads, headDim, table, out }: Case<'rope'>, state: State): vo
 }
 
 function appendKv({ cache, k, v }: Case<'appendKv'>, { plan, batch, buffers, caches }: State): void {
-  const { kvHeads, headDim } = plan.caches[cache]!;
+  const { kvHeads, headDim, storage } = plan.caches[cache]!;
   const width = kvHeads * headDim;
   for (let t = 0; t < batch.tokens.length; t++) {
     const entry = caches[cache]!.at(batch.pages[batch.sequences[t]!]!, batch.positions[t]!);
-    entry.k.set(buffers[k]!.subarray(t * width, (t + 1) * width));
-    entry.v.set(buffers[v]!.subarray(t * width, (t + 1) * width));
+    entry.k.set(asCached(storage, buffers[k]!.subarray(t * width, (t + 1) * width)));
+    entry.v.set(asCached(storage, buffers[v]!.subarray(t * width, (t + 1) * width)));
   }
 }
 

@@ -177,9 +177,9 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     weights.push(weight.shares === undefined ? address : weights[weight.shares]!);
   }
   let pageStride = 0;
-  const cacheOffsets = plan.caches.map(({ kvHeads, headDim }, id) => {
+  const cacheOffsets = plan.caches.map((spec, id) => {
     const offset = pageStride;
-    if (part.caches.has(id)) pageStride += cachePageBytes({ kvHeads, headDim });
+    if (part.caches.has(id)) pageStride += cachePageBytes(spec);
     return offset;
   });
   return {
@@ -201,7 +201,7 @@ function mostRecords(step: Step): number {
 }
 
 /** Bytes of one page of a cache. */
-export const cachePageBytes = ({ kvHeads, headDim }: KvCacheSpec): number => align(pageBytes(kvHeads, headDim));
+export const cachePageBytes = (spec: KvCacheSpec): number => align(pageBytes(spec));
 
 /** Bytes of a weight as it lies in memory, padding included. */
 export function heldBytes({ shape, storage }: PlannedWeight): number {
