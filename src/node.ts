@@ -126,11 +126,16 @@ export async function quantizeModel(input: string, output: string, options: Quan
   }
 }
 
-/** This machine's ceilings, measured now: memory reads and tiles. */
-export function measureMachine(threads?: number): Promise<Roofs> {
-  const host = nodeHost();
+/** This machine's ceilings, measured now: memory reads and tiles. @param options `revectorize` as for `load` */
+export function measureMachine(
+  threads?: number,
+  options: { revectorize?: boolean; turns?: number } = {},
+): Promise<Roofs> {
+  const { revectorize = true, turns } = options;
+  const node = nodeHost();
+  const host = { ...node, widens: node.widens && revectorize };
   const choice = chooseKernels(host);
-  return measureRoofs(host, { threads: threads ?? host.cores, wide: choice.wide, q8: q8Layout(choice) });
+  return measureRoofs(host, { threads: threads ?? host.cores, wide: choice.wide, q8: q8Layout(choice), turns });
 }
 
 /**

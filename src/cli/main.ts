@@ -130,17 +130,28 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .action(async (input, output, flags) => finish(await quantizeCommand(input, output, flags)));
 
   withMachine(
-    command('bench', 'Compare storage policies on this machine.', [
+    command('bench', 'Compare storage policies on this machine, or this Lanewise with another.', [
       'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
       "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
+      'lanewise bench ./gpt2 --policies q8_0 --save before.json',
+      'lanewise bench ./gpt2 --against before.json --threshold 3',
+      'git worktree add ../old v0.1.0 && npm ci --prefix ../old',
+      'lanewise bench ./gpt2 --policies q8_0 --against ../old',
     ]),
   )
     .argument('[model]', modelArgument)
     .option(...safetensors)
-    .option('--prompt-tokens <n>', 'default: 512')
+    .option('--prompt-tokens <n>', 'default: 512, or what the context holds')
     .option('--decode-tokens <n>', 'default: 64')
-    .option('--repeat <n>', 'default: 5')
+    .option('--repeat <n>', 'turns (default: 5, with --save and --against 12)')
     .option('--policies <list>', 'between commas, or semicolons where policies have overrides')
+    .option(...kvCache)
+    .option('--save <file>', 'keep the times of every turn, and the rates of the machine beside them')
+    .option(
+      '--against <path>',
+      'a file of --save: times set against the machine, ranks compared (Mann and Whitney); or a folder of Lanewise: both run in turns, pairs compared (sign test). Verdicts have a confidence of 95 %',
+    )
+    .option('--threshold <percent>', 'exit code 1 if something is surely slower, and by more than this (default: 5)')
     .option('--json', 'one JSON array')
     .action(async (model, flags) => finish(await benchCommand(model, flags)));
 

@@ -1,0 +1,80 @@
+/** What `bench --save` keeps, for a later `bench --against`. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { FormatError } from '../errors.ts';
+import type { Work } from './bench-measure.ts';
+
+const FORMAT = 'lanewise-bench';
+const VERSION = 1;
+
+/** What must be equal for times to be comparable. */
+export interface Subject {
+  readonly model_type: string;
+  readonly parameters: number;
+  readonly layers: number;
+  readonly dim: number;
+  readonly vocab: number;
+}
+
+/** The machine's rates in one turn, per second. */
+export interface TurnRoofs {
+  readonly read: number;
+  readonly f32: number;
+  readonly q8: number;
+}
+
+export interface SavedRow {
+  readonly policy: string;
+  /** Of each turn; decode: medians of its steps. */
+  readonly prefill_ms: readonly number[];
+  readonly decode_ms: readonly number[];
+  /** Which tiles do most of a prompt's work. */
+  readonly tile: 'f32' | 'q8';
+}
+
+export interface SavedBench {
+  readonly date: string;
+  readonly cpu: string;
+  readonly node: string;
+  readonly threads: number;
+  readonly vector_bits: number | undefined;
+  readonly kv_cache: string;
+  readonly subject: Subject;
+  readonly work: Work;
+  /** Turn by turn, beside the rows. */
+  readonly roofs: readonly TurnRoofs[];
+  readonly rows: readonly SavedRow[];
+}
+
+export async function writeBench(file: string, saved: SavedBench): Promise<void> {
+  await writeFile(file, `${JSON.stringify({ format: FORMAT, version: VERSION, ...saved }, null, 1)}\n`);
+}
+
+/** @throws FormatError for a file that is broken, of another version, or something else */
+export async function readBench(file: string): Promise<SavedBench> {
+  const bad = (code: string, what: string): FormatError => new FormatError(code, file, what);
+  const expected = `expected a file of lanewise bench --save`;
+  let json: Record<string, unknown>;
+  try {
+    json = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw bad('InvalidBench', `${expected}, found no JSON: ${error.message}`);
+  }
+  if (json?.format !== FORMAT) throw bad('InvalidBench', `${expected}, found other JSON`);
+  if (json.version !== VERSION)
+    throw bad('UnknownVersion', `expected version ${VERSION}, found ${JSON.stringify(json.version)}: measure it again`);
+  const saved = json as unknown as SavedBench;
+  const positive = (values: unknown): boolean =>
+    Array.isArray(values) && values.length > 0 && values.every((value) => Number.isFinite(value) && value > 0);
+  const rates = Array.isArray(saved.roofs) ? saved.roofs.map((turn) => [turn?.read, turn?.f32, turn?.q8]) : [];
+  const counts = [saved.work?.prompt, saved.work?.decode, saved.work?.repeat, saved.threads];
+  if (!positive(counts)) throw bad('InvalidBench', `${expected}: work or threads are missing`);
+  if (rates.length === 0 || !rates.every(positive)) throw bad('InvalidBench', `${expected}: roofs are missing`);
+  const whole = ({ policy, tile, prefill_ms, decode_ms }: SavedRow): boolean =>
+    typeof policy === 'string' &&
+    (tile === 'f32' || tile === 'q8') &&
+    [prefill_ms, decode_ms].every((times) => positive(times) && times.length === rates.length);
+  if (!Array.isArray(saved.rows) || saved.rows.length === 0 || !saved.rows.every(whole))
+    throw bad('InvalidBench', `${expected}: rows are missing, or have other turns than the roofs`);
+  return saved;
+}

@@ -1,0 +1,64 @@
+/** One turn of a benchmark: a prompt, then single tokens. */
+import type { Model } from '../engine/model.ts';
+import type { ModelDescription } from '../node.ts';
+import { isQuantized } from './models.ts';
+
+export interface Work {
+  /** Tokens. */
+  readonly prompt: number;
+  readonly decode: number;
+  /** Turns that count. */
+  readonly repeat: number;
+}
+
+export interface Turn {
+  readonly prefillMs: number;
+  /** Of each step that was not timed inside. */
+  readonly decodeMs: readonly number[];
+  readonly projectionMs: readonly number[];
+}
+
+/** @param timed every fourth decode step is timed inside, for `projectionMs`: the clock reads do not touch the others */
+export async function runTurn(model: Model, { prompt, decode }: Work, timed: boolean): Promise<Turn> {
+  const { vocab } = model.description.config;
+  const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
+  const sequence = model.sequence();
+  const [decodeMs, projectionMs]: [number[], number[]] = [[], []];
+  try {
+    const start = performance.now();
+    for (let at = 0; at < prompt; at += model.maxRows) {
+      const tokens = ids.slice(at, at + model.maxRows);
+      await model.step([{ sequence, tokens, wanted: at + tokens.length === prompt }]);
+    }
+    const prefillMs = performance.now() - start;
+    for (let i = 0; i < decode; i++) {
+      model.timing = timed && i % 4 === 3;
+      const before = performance.now();
+      await model.step([{ sequence, tokens: [ids[i % prompt]!], wanted: true }]);
+      if (model.timing) projectionMs.push(model.lastPhases!.projection);
+      else decodeMs.push(performance.now() - before);
+    }
+    return { prefillMs, decodeMs, projectionMs };
+  } finally {
+    model.timing = false;
+    sequence.release();
+  }
+}
+
+/** Multiplications and additions of the products of a prompt, by the arithmetic of their tiles. Undefined with experts. */
+export function promptOperations({ plan }: ModelDescription, tokens: number): Record<TileKind, number> | undefined {
+  const operations: Record<TileKind, number> = { f32: 0, q8: 0 };
+  for (const step of plan.steps) {
+    if (step.op === 'experts') return undefined;
+    if (step.op !== 'matmul') continue;
+    const { shape, role, storage, shares } = plan.weights[step.weight]!;
+    // The output matrix sees the last token only.
+    const rows = role === 'output' ? 1 : tokens;
+    const stored = shares === undefined ? storage : plan.weights[shares]!.storage;
+    operations[isQuantized(stored) ? 'q8' : 'f32'] += 2 * rows * shape[0]! * shape[1]!;
+  }
+  return operations;
+}
+
+/** Tiles of floats or of int8 lanes, as the roofs are measured. */
+export type TileKind = 'f32' | 'q8';

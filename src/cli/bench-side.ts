@@ -1,0 +1,103 @@
+/**
+ * A Lanewise of any folder in a process of its own, for `bench --against FOLDER`. It loads a model, then answers every
+ * message with the times of one turn.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { LoadOptions } from '../engine/options.ts';
+import { LanewiseError, OptionError } from '../errors.ts';
+import type { load } from '../node.ts';
+import { runTurn, type Turn, type Work } from './bench-measure.ts';
+
+interface SideOptions {
+  /** What is imported. */
+  readonly library: string;
+  readonly model: string;
+  readonly options: LoadOptions;
+  readonly work: Work;
+}
+
+type Answer = { readonly turn: Turn } | { readonly error: string } | { readonly ready: true };
+
+/** The library of the code that runs. */
+export const ownLibrary = new URL(`../node${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
+
+/** The library in a checkout or a built package. @throws OptionError */
+export function libraryIn(folder: string): string {
+  const files = ['src/node.ts', 'dist/node.js'].map((file) => join(resolve(folder), file));
+  const file = files.find((name) => existsSync(name));
+  if (file === undefined)
+    throw new OptionError(
+      '--against',
+      'a file of --save, or a folder of Lanewise (src/node.ts or dist/node.js)',
+      folder,
+    );
+  return pathToFileURL(file).href;
+}
+
+export class Side {
+  readonly #process: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#process = child;
+  }
+
+  /** Resolves when the model is loaded. @throws LanewiseError with what went wrong there */
+  static async start(options: SideOptions): Promise<Side> {
+    const side = new Side(
+      fork(fileURLToPath(import.meta.url), [JSON.stringify(options)], {
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      }),
+    );
+    try {
+      await side.#answer(options.library);
+      return side;
+    } catch (error) {
+      side.stop();
+      throw error;
+    }
+  }
+
+  async turn(): Promise<Turn> {
+    const answer = this.#answer('a benchmark');
+    this.#process.send({});
+    return (await answer).turn!;
+  }
+
+  stop(): void {
+    this.#process.kill();
+  }
+
+  #answer(where: string): Promise<{ turn?: Turn }> {
+    return new Promise((resolve, reject) => {
+      const fail = (what: string): void => reject(new LanewiseError('BenchFailed', `${where}: ${what}`));
+      const ended = (code: number | null): void => fail(`its process ended with code ${code}`);
+      this.#process.once('exit', ended);
+      this.#process.once('message', (message) => {
+        this.#process.off('exit', ended);
+        const answer = message as Answer;
+        if ('error' in answer) fail(answer.error);
+        else resolve('turn' in answer ? answer : {});
+      });
+    });
+  }
+}
+
+async function serve(send: (answer: Answer) => void): Promise<void> {
+  const { library, model: path, options, work } = JSON.parse(process.argv[2]!) as SideOptions;
+  const trying = async (make: () => Promise<Answer>): Promise<void> =>
+    send(await make().catch((error: Error) => ({ error: error.message.split('\n')[0]! })));
+  process.on('disconnect', () => process.exit());
+  await trying(async () => {
+    const other = (await import(library)) as { load: typeof load };
+    const model = await other.load(path, options);
+    process.on('message', () => void trying(async () => ({ turn: await runTurn(model, work, false) })));
+    return { ready: true };
+  });
+}
+
+// Forked, not imported.
+if (process.send !== undefined && process.argv[1] === fileURLToPath(import.meta.url))
+  await serve((answer) => void process.send!(answer));

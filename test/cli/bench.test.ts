@@ -1,0 +1,184 @@
+/** `lanewise bench --save` and `--against`: the file, the verdicts, the exit code. Nothing here depends on speed. */
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { checkComparable, comparePairs, compareSaved } from '../../src/cli/bench-against.ts';
+import { readBench, type SavedBench, writeBench } from '../../src/cli/bench-file.ts';
+import { FormatError, LanewiseError } from '../../src/errors.ts';
+import { lanewise } from './run.ts';
+
+async function temporaryFolder(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'lanewise-bench-'));
+  t.after(() => rm(folder, { recursive: true }));
+  return folder;
+}
+
+const TURNS = 12;
+const root = join(import.meta.dirname, '..', '..');
+/** Milliseconds around `middle`, each turn a little other. */
+const around = (middle: number): number[] => Array.from({ length: TURNS }, (_, i) => middle * (0.99 + 0.002 * i));
+
+/** A run on a machine of that speed: a roof is as many times faster, and so are the times that it bounds. */
+function run({ speed = 1, decode = 10, prefill = 400 } = {}): SavedBench {
+  return {
+    date: '2026-01-01T00:00:00.000Z',
+    cpu: 'a processor',
+    node: 'v26.0.0',
+    threads: 2,
+    vector_bits: 256,
+    kv_cache: 'f32',
+    subject: { model_type: 'gpt2', parameters: 5e6, layers: 6, dim: 256, vocab: 4096 },
+    work: { prompt: 512, decode: 64, repeat: TURNS },
+    roofs: Array.from({ length: TURNS }, () => ({ read: 30e9 * speed, f32: 190e9 * speed, q8: 270e9 * speed })),
+    rows: [{ policy: 'q8_0', prefill_ms: around(prefill / speed), decode_ms: around(decode / speed), tile: 'q8' }],
+  };
+}
+
+test('a saved run comes back as it was', async (t) => {
+  const file = join(await temporaryFolder(t), 'bench.json');
+  await writeBench(file, run());
+  const { format, version, ...saved } = (await readBench(file)) as SavedBench & { format: string; version: number };
+  assert.deepEqual([format, version], ['lanewise-bench', 1]);
+  assert.deepEqual(saved, run());
+});
+
+const broken: [what: string, text: string, code: string, message: RegExp][] = [
+  ['no JSON', '{"format": "lanewise-bench"', 'InvalidBench', /expected a file of lanewise bench --save, found no JSON/],
+  ['other JSON', '[1, 2]', 'InvalidBench', /found other JSON/],
+  ['null', 'null', 'InvalidBench', /found other JSON/],
+  ['another version', '{"format": "lanewise-bench", "version": 2}', 'UnknownVersion', /expected version 1, found 2/],
+  ['no work', '{"format": "lanewise-bench", "version": 1}', 'InvalidBench', /work or threads are missing/],
+  ['no roofs', JSON.stringify({ format: 'lanewise-bench', version: 1, ...run(), roofs: [] }), 'InvalidBench', /roofs/],
+  ['no rows', JSON.stringify({ format: 'lanewise-bench', version: 1, ...run(), rows: [{}] }), 'InvalidBench', /rows/],
+  [
+    'times that are none',
+    JSON.stringify({ format: 'lanewise-bench', version: 1, ...run({ decode: -1 }) }),
+    'InvalidBench',
+    /rows are missing/,
+  ],
+];
+for (const [what, text, code, message] of broken) {
+  test(`a file with ${what} is refused in one line`, async (t) => {
+    const file = join(await temporaryFolder(t), 'bench.json');
+    await writeFile(file, text);
+    await assert.rejects(readBench(file), (error: unknown) => {
+      assert.ok(error instanceof FormatError, String(error));
+      assert.equal(error.code, code);
+      assert.match(error.message, message);
+      assert.doesNotMatch(error.message, /\n/);
+      return true;
+    });
+  });
+}
+
+const others: [what: string, change: Partial<SavedBench>, message: RegExp][] = [
+  ['another model', { subject: { ...run().subject, dim: 768 } }, /another model: dim 768, this is 256/],
+  ['another prompt', { work: { prompt: 128, decode: 64, repeat: 6 } }, /prompt tokens 128, this is 512/],
+  ['other threads', { threads: 1 }, /threads 1, this is 2/],
+  ['another cache', { kv_cache: 'f16' }, /cache f16, this is f32/],
+];
+for (const [what, change, message] of others) {
+  test(`a run of ${what} cannot be compared`, () => {
+    assert.throws(
+      () => checkComparable('bench.json', { ...run(), ...change }, run()),
+      (error: unknown) =>
+        error instanceof LanewiseError && error.code === 'NotComparable' && message.test(error.message),
+    );
+  });
+}
+
+test('a slower machine is no change, a slower program is', () => {
+  checkComparable('bench.json', run(), run({ speed: 0.6 }));
+  const verdicts = (now: SavedBench): string[] => compareSaved(run(), now, 0.05).map(({ verdict }) => verdict);
+  assert.deepEqual(verdicts(run({ speed: 0.6 })), ['no change', 'no change']);
+  assert.deepEqual(verdicts(run({ speed: 0.6, decode: 11 })), ['no change', 'slower by more than 5 %']);
+  assert.deepEqual(verdicts(run({ speed: 2, prefill: 380, decode: 10.3 })), ['faster', 'slower, within 5 %']);
+});
+
+test('pairs fail when they are slower surely, and by more than the threshold', () => {
+  const times = (scale: number) => ({ prefill: around(400 * scale), decode: around(10 * scale) });
+  const failures = (scale: number, threshold: number): boolean[] =>
+    comparePairs('q8_0', times(1), times(scale), threshold).map(({ failed }) => failed);
+  assert.deepEqual(failures(1.06, 0.05), [true, true]);
+  assert.deepEqual(failures(1.06, 0.1), [false, false]);
+  assert.deepEqual(failures(0.5, 0), [false, false]);
+  // One turn of twelve is ten times slower.
+  const noisy = { prefill: around(400), decode: around(10).with(0, 100) };
+  assert.deepEqual(
+    comparePairs('q8_0', times(1), noisy, 0).map(({ failed }) => failed),
+    [false, false],
+  );
+});
+
+const short = ['--prompt-tokens', '8', '--decode-tokens', '8', '--repeat', '6', '--policies', 'q8_0', '--threads', '1'];
+
+test('--save, then --against the file: exit code 1 only where it is slower', async (t) => {
+  const file = join(await temporaryFolder(t), 'bench.json');
+  const saved = await lanewise(['bench', ...short, '--save', file]);
+  assert.equal(saved.code, 0, saved.err);
+  assert.match(saved.out, /1 threads, median \(quartiles\): memory read/);
+  const bench = await readBench(file);
+  assert.equal(bench.rows[0]!.decode_ms.length, 6);
+  assert.equal(bench.roofs.length, 6);
+  // A thousand times as fast as it was, and as slow.
+  const scaledTo = (factor: number): Promise<void> => {
+    const rows = bench.rows.map((row) => ({
+      ...row,
+      prefill_ms: row.prefill_ms.map((ms) => ms * factor),
+      decode_ms: row.decode_ms.map((ms) => ms * factor),
+    }));
+    return writeBench(file, { ...bench, rows });
+  };
+  await scaledTo(1e-3);
+  const slower = await lanewise(['bench', ...short, '--against', file]);
+  assert.equal(slower.code, 1, slower.err);
+  assert.equal(slower.out.match(/slower by more than 5 %/g)?.length, 2);
+  await scaledTo(1e3);
+  const faster = await lanewise(['bench', ...short, '--against', file, '--json']);
+  assert.equal(faster.code, 0, faster.err);
+  const { rows } = JSON.parse(faster.out) as { rows: { verdict: string }[] };
+  assert.deepEqual(
+    rows.map(({ verdict }) => verdict),
+    ['faster', 'faster'],
+  );
+});
+
+test('--against a folder runs the Lanewise that is there', async (t) => {
+  // A threshold that noise does not reach.
+  const { code, out, err } = await lanewise(['bench', ...short, '--against', root, '--threshold', '10000']);
+  assert.equal(code, 0, err);
+  assert.match(out, /\| q8_0 +\| prefill/);
+  assert.match(out, /\| q8_0 +\| decode/);
+  const other = await temporaryFolder(t);
+  const none = await lanewise(['bench', ...short, '--against', other]);
+  assert.equal(none.code, 1);
+  assert.match(none.err, /error: --against must be a file of --save, or a folder of Lanewise/);
+});
+
+test('what the options cannot be is said in one line', async (t) => {
+  const file = join(await temporaryFolder(t), 'bench.json');
+  await writeFile(file, JSON.stringify({ format: 'lanewise-bench', version: 1, ...run() }));
+  const cases: [args: string[], message: RegExp][] = [
+    [['--save', file, '--repeat', '5'], /--repeat must be at least 6 with --save or --against, got 5/],
+    [['--against', `${file}.none`], /no such file/],
+    [['--against', file, '--threshold', '-1'], /--threshold must be a percentage from 0, got -1/],
+    [['--against', file, '--policies', 'q4_0'], /--policies must be among those of .*, got "q4_0"/],
+    [['--against', root, '--save', file], /--save must be left out when --against names a folder/],
+    [['--against', file], /measured with another model: /],
+  ];
+  for (const [args, message] of cases) {
+    const { code, err } = await lanewise(['bench', '--threads', '1', ...args]);
+    assert.equal(code, 1);
+    assert.match(err, message);
+    assert.equal(err.trim().split('\n').length, 1, err);
+  }
+  assert.match(await readFile(file, 'utf8'), /a processor/);
+});
+
+test('help names both tests and shows examples', async () => {
+  const { out } = await lanewise(['bench', '--help']);
+  for (const words of [/--save before\.json/, /--against before\.json/, /git worktree add/, /sign\s+test/, /Whitney/])
+    assert.match(out, words);
+});
