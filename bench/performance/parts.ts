@@ -1,5 +1,6 @@
 /** What a report of this machine is made of: benches in processes of their own, each with a JSON file as its result. */
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -94,14 +95,17 @@ export interface PartResult {
   readonly error?: string;
 }
 
+const benchFolder = path.join(import.meta.dirname, '..');
+
 /** How many times its forecast a part may take: machines differ, and models may have to be written. */
 const PATIENCE = 10;
 
 /** Never throws: a part that fails says so in its result. What it says on stderr is passed on. */
 export async function runPart(part: Part, quick: boolean): Promise<PartResult> {
+  const script = path.join(benchFolder, part.script);
+  if (!existsSync(script)) return { seconds: 0, error: `bench/${part.script} is not there` };
   const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-performance-'));
   const file = path.join(folder, 'result.json');
-  const script = path.join(import.meta.dirname, '..', part.script);
   const args = [script, ...part.args, ...(quick ? part.quickArgs : []), '--json', ...(part.prints ? [] : [file])];
   const start = performance.now();
   try {
@@ -133,7 +137,12 @@ function run(args: readonly string[], milliseconds: number): Promise<{ out: stri
     child.on('close', (code, signal) => {
       if (code === 0) return resolve({ out });
       const line = said.split('\n').findLast((text) => /error/i.test(text));
-      resolve({ out, error: line ?? (signal ? `ended by ${signal}` : `exit code ${code}`) });
+      // Where this checkout is concerns nobody.
+      resolve({
+        out,
+        error:
+          line?.replaceAll(path.dirname(benchFolder), '.') ?? (signal ? `ended by ${signal}` : `exit code ${code}`),
+      });
     });
   });
 }

@@ -66,8 +66,10 @@ export function drawPlot({ title, caption, unit, bars }: Plot): string {
       const rectangle = (to: number, look: string): string =>
         `<rect x="${LEFT}" y="${top}" width="${round(x(to) - LEFT)}" height="${THICK}" ${look}/>`;
       lines.push(
-        rectangle(bar.roof, `fill="${colors.track}" stroke="${colors.faint}"`),
+        rectangle(bar.roof, `fill="${colors.track}"`),
         rectangle(bar.value, `fill="${colors.bar}"`),
+        // On top: a bar may be longer than its roof.
+        rectangle(bar.roof, `fill="none" stroke="${colors.faint}"`),
         `<path d="M${x(bar.low)} ${middle}H${x(bar.high)}" stroke="${colors.text}" stroke-width="2"/>`,
         text(LEFT - 8, middle + 4, bar.label, { anchor: 'end' }),
         text(right + 10, middle + 4, `${figure(bar.value)} of ${figure(bar.roof)} ${unit}, ${percent(bar)}`, {}),

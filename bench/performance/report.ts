@@ -4,7 +4,7 @@ import path from 'node:path';
 import { renderTable } from '../../src/profile/table.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';
-import { goalRows } from './goals.ts';
+import { goalRows, kernelCells } from './goals.ts';
 import type { Machine } from './machine.ts';
 import type { PartResult } from './parts.ts';
 import { type Bar, drawPlot, type Plot } from './plot.ts';
@@ -56,7 +56,9 @@ function section(report: Report, folder: string): string {
     writeFileSync(path.join(folder, file), drawPlot(plot));
     return `![${plot.title}](performance/${file})\n`;
   });
-  return [`## ${report.name}\n`, `${describe(report)}\n`, goalTable(report), ...plots].join('\n');
+  return [`## ${report.name}\n`, `${describe(report)}\n`, goalTable(report), ...kernelTable(report), ...plots].join(
+    '\n',
+  );
 }
 
 function describe({ date, quick, machine, parts }: Report): string {
@@ -87,6 +89,19 @@ function goalTable(report: Report): string {
       met === undefined ? '' : met ? 'met' : '**missed**',
     ]),
   );
+}
+
+function kernelTable(report: Report): string[] {
+  const cells = kernelCells(report);
+  const titles = ['Kernel on all threads', '256 bits, of its roof', '128 bits, of its roof'];
+  return cells.length === 0
+    ? []
+    : [
+        renderTable(
+          titles.map((title) => ({ title })),
+          cells,
+        ),
+      ];
 }
 
 /** Name in the file's name, and the picture. Those without a bar are left out. */
