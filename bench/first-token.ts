@@ -19,19 +19,21 @@ import { benchModels, modelShape } from './shapes.ts';
 
 export interface FirstTokenRow {
   readonly model: string;
+  /** Median of the whole process. */
+  readonly seconds: number;
+  readonly goal: number;
   /** Of the whole process. */
   readonly ms: Spread;
   readonly load_ms: Spread;
   readonly prompt_ms: Spread;
   readonly rest_ms: Spread;
-  /** Seconds; undefined where no goal is set. */
-  readonly goal: number | undefined;
 }
 
 interface Candidate {
   readonly name: string;
   readonly args: readonly string[];
-  readonly goal?: number;
+  /** Seconds. */
+  readonly goal: number;
   /** Writes the model where there is none. */
   prepare?(): Promise<void>;
 }
@@ -80,13 +82,15 @@ function sample({ args }: Candidate): Sample {
 
 function rowOf({ name, goal }: Candidate, samples: readonly Sample[]): FirstTokenRow {
   const spread = (of: (sample: Sample) => number): Spread => spreadOf(samples.map(of));
+  const ms = spread(({ whole }) => whole);
   return {
     model: name,
-    ms: spread(({ whole }) => whole),
+    seconds: ms.median / 1000,
+    goal,
+    ms,
     load_ms: spread(({ load }) => load),
     prompt_ms: spread(({ prompt }) => prompt),
     rest_ms: spread(({ whole, load, prompt }) => whole - load - prompt),
-    goal,
   };
 }
 
@@ -110,10 +114,7 @@ for (let turn = 0; turn <= Number(values.repeat); turn++) {
   }
 }
 const rows = runs.map(({ candidate, samples }) => rowOf(candidate, samples));
-if (values.json !== undefined) {
-  const result = { rows, node_start_ms: spreadOf(starts) };
-  writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`);
-}
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
 const ms = ({ median, low, high }: Spread): string => `${median.toFixed(0)} (${low.toFixed(0)} - ${high.toFixed(0)})`;
 console.log(
   renderTable(
@@ -127,7 +128,7 @@ console.log(
       ms(row.load_ms),
       ms(row.prompt_ms),
       ms(row.rest_ms),
-      goal === undefined ? '' : (goal * 1000).toFixed(0),
+      (goal * 1000).toFixed(0),
     ]),
   ),
 );
