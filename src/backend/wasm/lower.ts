@@ -1,6 +1,7 @@
 /** Turns the steps of a plan into records of the tape: kernels, arguments, and what each step reads and writes. */
 
 import { activateKernel, activateRecord } from '../../kernels/activate.ts';
+import { appendKvKernel, appendKvName, appendKvRecord } from '../../kernels/append-kv.ts';
 import { attentionKernel, attentionName, attentionRecord } from '../../kernels/attention.ts';
 import {
   addKernel,
@@ -17,7 +18,6 @@ import {
   selectRecord,
 } from '../../kernels/elementwise.ts';
 import { embedKernel, embedRecord } from '../../kernels/embed.ts';
-import { appendKvKernel, appendKvRecord } from '../../kernels/kv.ts';
 import { activationStride, groupBytes, groupsOf, stepsOf } from '../../kernels/layout.ts';
 import { matmulRecord } from '../../kernels/matmul.ts';
 import { normKernel, normName, normRecord } from '../../kernels/norm.ts';
@@ -179,9 +179,10 @@ class Lowering extends Ground {
   }
 
   #appendKv({ cache, k, v }: Case<'appendKv'>): Part {
-    const { kvHeads, headDim } = this.plan.caches[cache]!;
-    const kernel = this.kernels.index('rows', 'append_kv', appendKvKernel);
-    const words = appendKvRecord.words({ ...this.#pages(cache), k: this.at(k), v: this.at(v), kvHeads, headDim });
+    const head = this.plan.caches[cache]!;
+    const { kvHeads } = head;
+    const kernel = this.kernels.index('rows', appendKvName(head), (m) => appendKvKernel(m, head));
+    const words = appendKvRecord.words({ ...this.#pages(cache), k: this.at(k), v: this.at(v), kvHeads });
     return {
       kernel,
       words,
@@ -194,8 +195,8 @@ class Lowering extends Ground {
   }
 
   #attention({ q, cache, heads, scale, cap, alibi, bidirectional, out }: Case<'attention'>): Part {
-    const { kvHeads, headDim, window = 0 } = this.plan.caches[cache]!;
-    const shape = { headDim, wide: this.choice.wide, cap, alibi, bidirectional };
+    const { kvHeads, headDim, storage, window = 0 } = this.plan.caches[cache]!;
+    const shape = { headDim, storage, wide: this.choice.wide, cap, alibi, bidirectional };
     const kernel = this.kernels.index(attentionName(shape), 'attention', (m) => attentionKernel(m, shape));
     const words = attentionRecord.words({
       ...this.#pages(cache),
