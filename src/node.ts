@@ -3,7 +3,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { q8Layout } from './backend/wasm/choice.ts';
-import { nodeHost } from './backend/wasm/host-node.ts';
+import type { WasmHost } from './backend/wasm/host.ts';
+import { cachedNotes, nodeHost } from './backend/wasm/host-node.ts';
 import { chooseKernels } from './backend/wasm/probe.ts';
 import { measureRoofs, type Roofs } from './backend/wasm/roof.ts';
 import { ChatTemplate } from './chat/template.ts';
@@ -162,6 +163,9 @@ export async function openChatTemplate(path: string = embeddedModel): Promise<Ch
   return openChatFormat(folder, file);
 }
 
+/** Remembers what was measured on this machine. */
+const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() });
+
 /** @throws ModelError where there is no such folder or file */
 export async function locate(path: string): Promise<ModelSource> {
   const full = resolve(path);
@@ -171,12 +175,12 @@ export async function locate(path: string): Promise<ModelSource> {
       'NoModel',
       `${path}: expected a model folder, a .safetensors or a .gguf file, found nothing there`,
     );
-  if (status.isDirectory()) return { folder: nodeFolder(full), host: nodeHost() };
+  if (status.isDirectory()) return { folder: nodeFolder(full), host: rememberingHost() };
   if (!/\.(safetensors|gguf)$/.test(full)) {
     throw new ModelError(
       'NoModel',
       `${path}: expected a folder, a .gguf file, or a .safetensors file beside its config.json`,
     );
   }
-  return { folder: nodeFolder(dirname(full)), file: basename(full), host: nodeHost() };
+  return { folder: nodeFolder(dirname(full)), file: basename(full), host: rememberingHost() };
 }

@@ -31,7 +31,7 @@ import {
   unpackedLines,
 } from './k-formats.ts';
 import { activationBlockBytes, LANES, pairOf } from './layout.ts';
-import { matmulKernel } from './matmul.ts';
+import { matmulKernel, type Panel } from './matmul.ts';
 import type { Q4Dot } from './q4.ts';
 import { bitsOf } from './record.ts';
 import { type BlockSteps, blockPanel, blockRow, type TileShape, unpacker } from './tile.ts';
@@ -40,18 +40,23 @@ const ACTIVATION_BYTES = activationBlockBytes({ values: 'int8' });
 
 /** Exports the step kernel `matmul_STORAGE`. */
 export function kMatmulKernel(module: Module, storage: KStorage, shape: TileShape, dot: Q4Dot): Func {
-  const [format, unpacked] = [kFormat(storage), unpackedFormat(storage)];
-  const bytes = { w: unpacked.stepBytes, x: ACTIVATION_BYTES };
+  const format = kFormat(storage);
   return matmulKernel(module, storage, format.stepBytes, {
     row: blockRow(module, storage, { w: format.stepBytes, x: format.blocks * ACTIVATION_BYTES }, kSteps(format, dot)),
     unpacked: {
-      f: blockPanel(module, storage, shape, bytes, kSteps(unpacked, dot)),
-      bytes,
+      ...kPanel(module, storage, shape, dot),
       unpack: kUnpack(module, storage),
       steps: format.blocks,
       leastRows: shape.tokens,
     },
   });
+}
+
+/** Adds `panel_STORAGE`, over unpacked weights, to the module. */
+export function kPanel(module: Module, storage: KStorage, shape: TileShape, dot: Q4Dot): Panel {
+  const unpacked = unpackedFormat(storage);
+  const bytes = { w: unpacked.stepBytes, x: ACTIVATION_BYTES };
+  return { f: blockPanel(module, storage, shape, bytes, kSteps(unpacked, dot)), bytes };
 }
 
 const kSteps =

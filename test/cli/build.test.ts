@@ -34,7 +34,10 @@ test('the compiled package generates, tokenizes and converts with the Node of th
     symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
     symlinkSync(path.join(root, 'models'), path.join(folder, 'models'));
     const lanewise = (...args: string[]): string =>
-      execFileSync(systemNode(), [path.join(folder, 'dist/cli/lanewise.js'), ...args], { encoding: 'utf8', stdio: 'pipe' });
+      execFileSync(systemNode(), [path.join(folder, 'dist/cli/lanewise.js'), ...args], {
+        encoding: 'utf8',
+        stdio: 'pipe',
+      });
     const greedy = ['--prompt', 'Once upon a time', '--temperature', '0', '--max-tokens', '8'];
     const text = lanewise('generate', ...greedy, '--threads', '2', '--quantize', 'none');
     assert.ok(text.length > 10);

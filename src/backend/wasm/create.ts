@@ -7,6 +7,7 @@ import { type Choice, portable } from './choice.ts';
 import type { WasmHost } from './host.ts';
 import { chooseKernels } from './probe.ts';
 import { selfCheck } from './self-check.ts';
+import { tuned } from './tune.ts';
 
 export interface WasmOptions extends BackendOptions {
   readonly host: WasmHost;
@@ -37,7 +38,7 @@ async function checkedChoice(
   storages: readonly Storage[],
   onWarning?: (text: string) => void,
 ): Promise<Choice> {
-  const best = chooseKernels(host);
+  const best = tuned(host, chooseKernels(host), storages);
   const problem = await selfCheck({ host, choice: best }, storages);
   if (problem === undefined) return best;
   onWarning?.(`${problem} on this machine; using the portable ones`);

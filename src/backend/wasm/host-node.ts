@@ -1,10 +1,11 @@
 /** The backend's surroundings under Node: V8's flags and worker threads. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, homedir } from 'node:os';
+import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { BackendError } from '../../errors.ts';
-import type { CompileOptions, Thread, WasmHost } from './host.ts';
+import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
 import type { ThreadSetup } from './thread.ts';
 
 /** V8 prints a line about a flag it does not know: ask only engines that have these. Other runtimes imitate `process.versions`. */
@@ -25,6 +26,34 @@ export function nodeHost(): WasmHost {
     widens: optimizes && process.arch === 'x64',
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : new WebAssembly.Module(bytes)),
     spawn,
+  };
+}
+
+/** `lanewise/tiles.json` in the user's folder of caches; undefined with LANEWISE_TUNE=off. */
+export function cachedNotes({ LANEWISE_TUNE, XDG_CACHE_HOME } = process.env): Notes | undefined {
+  if (LANEWISE_TUNE === 'off') return undefined;
+  const file = path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise', 'tiles.json');
+  const attempt = <T>(what: () => T): T | undefined => {
+    try {
+      return what();
+    } catch {
+      return undefined;
+    }
+  };
+  const manifest = attempt(() => readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) ?? '{}';
+  const { version } = JSON.parse(manifest) as { version?: string };
+  return {
+    machine: `${cpus()[0]?.model}, Node ${process.version}, V8 ${process.versions.v8}, Lanewise ${version}`,
+    read: () => attempt(() => readFileSync(file, 'utf8')),
+    write: (text) => {
+      attempt(() => {
+        mkdirSync(path.dirname(file), { recursive: true });
+        // Whole or not at all, also when several processes write.
+        const whole = `${file}.${process.pid}`;
+        writeFileSync(whole, text);
+        renameSync(whole, file);
+      });
+    },
   };
 }
 

@@ -17,6 +17,15 @@ export interface Thread {
   terminate(): Promise<void>;
 }
 
+/** One small text that outlives the process. */
+export interface Notes {
+  /** What it was found on: processor, engine, version of this package. */
+  readonly machine: string;
+  /** Undefined where there is none. Neither throws. */
+  read(): string | undefined;
+  write(text: string): void;
+}
+
 export interface WasmHost {
   /** Cores that threads of this process may use. */
   readonly cores: number;
@@ -24,6 +33,8 @@ export interface WasmHost {
   readonly threads: { readonly possible: true } | { readonly possible: false; readonly reason: string };
   /** Whether `wide` does anything here. */
   readonly widens: boolean;
+  /** Without it nothing is measured and kept. */
+  readonly notes?: Notes;
   compile(bytes: Uint8Array<ArrayBuffer>, options: CompileOptions): WebAssembly.Module;
   spawn(setup: ThreadSetup): Thread;
 }
