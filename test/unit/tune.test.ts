@@ -5,11 +5,21 @@ import path from 'node:path';
 import test from 'node:test';
 import type { Notes, WasmHost } from '../../src/backend/wasm/host.ts';
 import { cachedNotes, nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { Notebook } from '../../src/backend/wasm/notebook.ts';
 import { chooseKernels } from '../../src/backend/wasm/probe.ts';
 import { tuned } from '../../src/backend/wasm/tune.ts';
+import { loadModel } from '../../src/engine/load.ts';
+import { embeddedModel, locate } from '../../src/node.ts';
+import type { Storage } from '../../src/quant/storage.ts';
 
 const storages = ['f32', 'q8_0', 'q4_0', 'q4_k'] as const;
 const choice = chooseKernels(nodeHost());
+const tunedOn = (host: WasmHost, of: readonly Storage[] = storages) => {
+  const book = new Notebook(host.notes);
+  const result = tuned(host, choice, of, book);
+  book.close();
+  return result;
+};
 
 function withNotes(text?: string, machine = 'here') {
   const kept = { text, compiled: 0 };
@@ -28,29 +38,29 @@ function withNotes(text?: string, machine = 'here') {
 
 test('shapes are measured once for a machine, and again where the note is not of it', () => {
   const { host, kept } = withNotes();
-  const first = tuned(host, choice, storages);
+  const first = tunedOn(host);
   assert.ok(kept.compiled > 0);
   const measured = kept.compiled;
-  assert.deepEqual(tuned(host, choice, storages), first);
+  assert.deepEqual(tunedOn(host), first);
   assert.equal(kept.compiled, measured);
   const note = kept.text!;
   const others = ['', '{', '7', '{"machine":"here"}', note.replace(/:(-1|\d)/g, ':9')];
   for (const broken of others) {
     const again = withNotes(broken);
-    tuned(again.host, choice, storages);
+    tunedOn(again.host);
     assert.equal(again.kept.compiled, measured, broken);
   }
   const elsewhere = withNotes(note, 'there');
-  tuned(elsewhere.host, choice, storages);
+  tunedOn(elsewhere.host);
   assert.equal(elsewhere.kept.compiled, measured);
 });
 
 test('kept shapes are used, and nothing is measured where nothing can be kept', () => {
-  const key = `${choice.wide ? 'wide' : 'narrow'} ${choice.q8} ${choice.q4} q8_0`;
-  const { host, kept } = withNotes(JSON.stringify({ machine: 'here', tiles: { [key]: 2 } }));
-  assert.deepEqual(tuned(host, choice, ['q8_0']).tiles, { q8_0: { tokens: 6, lanes: choice.wide ? 16 : 8 } });
+  const key = `tile ${choice.wide ? 'wide' : 'narrow'} ${choice.q8} ${choice.q4} q8_0`;
+  const { host, kept } = withNotes(JSON.stringify({ machine: 'here', known: { [key]: 2 } }));
+  assert.deepEqual(tunedOn(host, ['q8_0']).tiles, { q8_0: { tokens: 6, lanes: choice.wide ? 16 : 8 } });
   assert.equal(kept.compiled, 0);
-  assert.equal(tuned({ ...host, notes: undefined }, choice, storages), choice);
+  assert.equal(tunedOn({ ...host, notes: undefined }), choice);
 });
 
 test('notes survive in the folder of caches, and their absence is no error', (t) => {
@@ -61,8 +71,25 @@ test('notes survive in the folder of caches, and their absence is no error', (t)
   notes.write('first');
   notes.write('second');
   assert.equal(cachedNotes({ XDG_CACHE_HOME: folder })!.read(), 'second');
-  assert.deepEqual(readdirSync(path.join(folder, 'lanewise')), ['tiles.json']);
-  assert.equal(cachedNotes({ XDG_CACHE_HOME: path.join(folder, 'lanewise', 'tiles.json') })!.read(), undefined);
-  cachedNotes({ XDG_CACHE_HOME: path.join(folder, 'lanewise', 'tiles.json') })!.write('nowhere');
-  assert.equal(cachedNotes({ LANEWISE_TUNE: 'off' }), undefined);
+  assert.deepEqual(readdirSync(path.join(folder, 'lanewise')), ['machine.json']);
+  assert.equal(cachedNotes({ XDG_CACHE_HOME: path.join(folder, 'lanewise', 'machine.json') })!.read(), undefined);
+  cachedNotes({ XDG_CACHE_HOME: path.join(folder, 'lanewise', 'machine.json') })!.write('nowhere');
+  assert.equal(cachedNotes({ LANEWISE_NOTES: 'off' }), undefined);
+});
+
+test('kernels are checked once on a machine', async () => {
+  const { host, kept } = withNotes();
+  const { folder } = await locate(embeddedModel);
+  const compiledBy = async (): Promise<number> => {
+    kept.compiled = 0;
+    await (await loadModel({ folder, host }, { threads: 1 })).dispose();
+    return kept.compiled;
+  };
+  const [first, second] = [await compiledBy(), await compiledBy()];
+  assert.ok(second < first);
+  const { machine, known } = JSON.parse(kept.text!) as { machine: string; known: Record<string, number> };
+  const others = Object.entries(known).filter(([name]) => !/^right .* f16$/.test(name));
+  kept.text = JSON.stringify({ machine, known: Object.fromEntries(others) });
+  const third = await compiledBy();
+  assert.ok(second < third && third < first);
 });

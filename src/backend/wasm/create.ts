@@ -1,10 +1,11 @@
-/** The WebAssembly backend with the best kernels that this machine gets right. */
+/** The WebAssembly backend with the best kernels that this machine gets right: checked once where that can be kept. */
 import { BackendError, OptionError } from '../../errors.ts';
 import type { Storage } from '../../quant/storage.ts';
 import type { Backend, BackendOptions } from '../backend.ts';
 import { buildBackend } from './backend.ts';
 import { type Choice, portable } from './choice.ts';
 import type { WasmHost } from './host.ts';
+import { Notebook } from './notebook.ts';
 import { chooseKernels } from './probe.ts';
 import { selfCheck } from './self-check.ts';
 import { tuned } from './tune.ts';
@@ -38,9 +39,18 @@ async function checkedChoice(
   storages: readonly Storage[],
   onWarning?: (text: string) => void,
 ): Promise<Choice> {
-  const best = tuned(host, chooseKernels(host), storages);
-  const problem = await selfCheck({ host, choice: best }, storages);
-  if (problem === undefined) return best;
+  const book = new Notebook(host.notes);
+  const best = tuned(host, chooseKernels(host), storages, book);
+  const { wide, q8, q4, eighthBit, tiles } = best;
+  const name = (storage: Storage): string =>
+    `right ${wide ? 'wide' : 'narrow'} ${q8} ${q4} ${eighthBit} ${tiles?.[storage]?.tokens ?? ''} ${storage}`;
+  const unknown = storages.filter((storage) => book.get(name(storage)) === undefined);
+  const problem = await selfCheck({ host, choice: best }, unknown);
+  if (problem === undefined) {
+    for (const storage of unknown) book.set(name(storage), 1);
+    book.close();
+    return best;
+  }
   onWarning?.(`${problem} on this machine; using the portable ones`);
   const worse = await selfCheck({ host, choice: portable }, storages);
   if (worse === undefined) return portable;

@@ -1,7 +1,8 @@
 /** The backend's surroundings under Node: V8's flags and worker threads. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, homedir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { BackendError } from '../../errors.ts';
@@ -29,25 +30,36 @@ export function nodeHost(): WasmHost {
   };
 }
 
-/** `lanewise/tiles.json` in the user's folder of caches; undefined with LANEWISE_TUNE=off. */
-export function cachedNotes({ LANEWISE_TUNE, XDG_CACHE_HOME } = process.env): Notes | undefined {
-  if (LANEWISE_TUNE === 'off') return undefined;
-  const file = path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise', 'tiles.json');
-  const attempt = <T>(what: () => T): T | undefined => {
-    try {
-      return what();
-    } catch {
-      return undefined;
-    }
-  };
-  const manifest = attempt(() => readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) ?? '{}';
-  const { version } = JSON.parse(manifest) as { version?: string };
+/** Where the code of kernels and of what is kept about them lies. */
+const kernelFolders = ['../../kernels/', '../../wasm/', './'].map((folder) =>
+  fileURLToPath(new URL(folder, import.meta.url)),
+);
+
+const attempt = <T>(what: () => T): T | undefined => {
+  try {
+    return what();
+  } catch {
+    return undefined;
+  }
+};
+
+/** `lanewise/machine.json` in the user's folder of caches; undefined with LANEWISE_NOTES=off. */
+export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): Notes | undefined {
+  if (LANEWISE_NOTES === 'off') return undefined;
+  const folder = path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise');
+  const file = path.join(folder, 'machine.json');
+  // What was found out about other kernels, as in a checkout that has changed since, says nothing.
+  const changed = attempt(() =>
+    kernelFolders.flatMap((name) => readdirSync(name).map((entry) => statSync(name + entry).mtimeMs)),
+  );
+  // In a bundle there is no telling what kernels these are.
+  if (!changed) return undefined;
   return {
-    machine: `${cpus()[0]?.model}, Node ${process.version}, V8 ${process.versions.v8}, Lanewise ${version}`,
+    machine: `${cpus()[0]?.model}, Node ${process.version}, V8 ${process.versions.v8}, kernels of ${Math.max(...changed)}`,
     read: () => attempt(() => readFileSync(file, 'utf8')),
     write: (text) => {
       attempt(() => {
-        mkdirSync(path.dirname(file), { recursive: true });
+        mkdirSync(folder, { recursive: true });
         // Whole or not at all, also when several processes write.
         const whole = `${file}.${process.pid}`;
         writeFileSync(whole, text);

@@ -19,7 +19,7 @@ export interface Thread {
 
 /** One small text that outlives the process. */
 export interface Notes {
-  /** What it was found on: processor, engine, version of this package. */
+  /** What it was found on: processor, engine, kernels. */
   readonly machine: string;
   /** Undefined where there is none. Neither throws. */
   read(): string | undefined;

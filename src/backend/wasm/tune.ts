@@ -8,6 +8,7 @@ import type { Storage } from '../../quant/storage.ts';
 import { Module } from '../../wasm/assembler.ts';
 import { type Choice, type ProductFamily, productFamily, type TileShapes } from './choice.ts';
 import type { WasmHost } from './host.ts';
+import type { Notebook } from './notebook.ts';
 
 const candidates = (wide: boolean): readonly TileShape[] =>
   [4, 5, 6].map((tokens) => ({ tokens, lanes: wide ? 16 : 8 }));
@@ -22,40 +23,21 @@ const TURNS = 8;
 /** Less than this is noise: the default stays. */
 const GAIN = 1.03;
 
-/** The choice with the best shapes for these storages: kept ones, or measured now. The same choice where nothing is kept. */
-export function tuned(host: WasmHost, choice: Choice, storages: readonly Storage[]): Choice {
-  const { notes } = host;
-  if (!notes) return choice;
-  const prefix = `${choice.wide ? 'wide' : 'narrow'} ${choice.q8} ${choice.q4}`;
-  const kept = readNotes(notes.read(), notes.machine);
+/** The choice with the best shapes for these storages: known ones, or measured now. The same choice where nothing is kept. */
+export function tuned(host: WasmHost, choice: Choice, storages: readonly Storage[], book: Notebook): Choice {
+  if (!book.keeps) return choice;
   const tiles: TileShapes = {};
-  let measured = false;
   for (const storage of storages) {
-    const key = `${prefix} ${storage}`;
-    let index = kept[key];
-    if (index === undefined) {
+    const name = `tile ${choice.wide ? 'wide' : 'narrow'} ${choice.q8} ${choice.q4} ${storage}`;
+    let index = book.get(name);
+    if (index === undefined || !(index >= -1 && index < candidates(choice.wide).length)) {
       index = fastest(host, choice, productFamily(storage, choice));
-      kept[key] = index;
-      measured = true;
+      book.set(name, index);
     }
     const shape = candidates(choice.wide)[index];
     if (shape) tiles[storage] = shape;
   }
-  if (measured) notes.write(JSON.stringify({ machine: notes.machine, tiles: kept }));
   return { ...choice, tiles };
-}
-
-/** Indices of candidates by storage, -1 for the default; empty for whatever is no note of this machine. */
-function readNotes(text: string | undefined, machine: string): Record<string, number> {
-  try {
-    const { machine: of, tiles } = JSON.parse(text ?? '') as { machine?: unknown; tiles?: unknown };
-    if (of !== machine || typeof tiles !== 'object' || tiles === null) return {};
-    return Object.fromEntries(
-      Object.entries(tiles).filter((entry): entry is [string, number] => [-1, 0, 1, 2].includes(entry[1])),
-    );
-  } catch {
-    return {};
-  }
 }
 
 /** Index of the fastest candidate, or -1 when none beats the default by more than noise. */
