@@ -79,6 +79,19 @@ test('a thread that ended between walks is replaced', async () => {
   }
 });
 
+test('threads that were started ahead serve as others do', async () => {
+  nodeHost().expect!(2);
+  for (let n = 0; n < 2; n++) {
+    const { stage, run, take } = await copying(3);
+    try {
+      await run();
+      assert.deepEqual(take(), expected);
+    } finally {
+      await stage.close();
+    }
+  }
+});
+
 test('walks for few and for many threads in any order', async () => {
   const memory = new Memory(1 << 20, true);
   const kernels = new KernelSet();

@@ -30,8 +30,10 @@ export async function createWasmBackend(options: WasmOptions): Promise<Backend> 
   const storages = [
     ...new Set(plan.weights.filter((w) => w.shape.length === 2 && w.shares === undefined).map((w) => w.storage)),
   ];
+  const threads = threadCount(options);
+  host.expect?.(threads - 1);
   const choice = await checkedChoice(host, storages, onWarning);
-  return buildBackend({ ...options, threads: threadCount(options), choice });
+  return buildBackend({ ...options, threads, choice });
 }
 
 async function checkedChoice(

@@ -26,6 +26,7 @@ export function nodeHost(): WasmHost {
     // V8 joins vectors on x64 only.
     widens: optimizes && process.arch === 'x64',
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : new WebAssembly.Module(bytes)),
+    expect,
     spawn,
   };
 }
@@ -106,8 +107,30 @@ function compileOptimized(bytes: Uint8Array<ArrayBuffer>, { wide }: CompileOptio
   }
 }
 
+/** Workers that wait for their setup. */
+const waiting: Worker[] = [];
+
+/** A worker that does not keep the process alive. */
+function startWorker(): Worker {
+  const worker = new Worker(workerFile, { name: 'lanewise' });
+  worker.unref();
+  return worker;
+}
+
+function expect(threads: number): void {
+  while (waiting.length < threads) {
+    const worker = startWorker();
+    const leave = (): void => {
+      if (waiting.includes(worker)) waiting.splice(waiting.indexOf(worker), 1);
+    };
+    // Whoever spawns the thread hears of its failure, from a worker of its own.
+    worker.on('error', leave).on('exit', leave);
+    waiting.push(worker);
+  }
+}
+
 function spawn(setup: ThreadSetup): Thread {
-  const worker = new Worker(workerFile, { workerData: setup, name: `lanewise ${setup.thread}` });
+  const worker = waiting.pop() ?? startWorker();
   const ready = new Promise<void>((resolve, reject) => {
     worker.once('message', () => resolve());
     worker.once('error', (error: Error) =>
@@ -117,7 +140,9 @@ function spawn(setup: ThreadSetup): Thread {
       reject(new BackendError('ThreadFailed', `thread ${setup.thread} ended before it was ready`)),
     );
   });
-  // An idle pool must not keep the process alive.
+  // An idle pool must not keep the process alive, one that starts must.
+  worker.ref();
+  worker.postMessage(setup);
   const started = ready.finally(() => worker.unref());
   return {
     ready: started,

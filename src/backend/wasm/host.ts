@@ -36,5 +36,7 @@ export interface WasmHost {
   /** Without it nothing is measured and kept. */
   readonly notes?: Notes;
   compile(bytes: Uint8Array<ArrayBuffer>, options: CompileOptions): WebAssembly.Module;
+  /** So many threads will be spawned soon: where starting one takes long, it begins now, beside what else is to be done. */
+  expect?(threads: number): void;
   spawn(setup: ThreadSetup): Thread;
 }

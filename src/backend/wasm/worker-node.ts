@@ -1,5 +1,5 @@
 /** Entry file of a worker thread under Node. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { serve, type ThreadSetup } from './thread.ts';
 
-serve(workerData as ThreadSetup, () => parentPort!.postMessage('ready'));
+parentPort!.once('message', (setup: ThreadSetup) => serve(setup, () => parentPort!.postMessage('ready')));
