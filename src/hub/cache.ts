@@ -19,7 +19,7 @@ import {
 } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import { HubError } from '../errors.ts';
-import { isCommit } from './names.ts';
+import { checkRepository, isCommit, isRepository } from './names.ts';
 
 const PREFIX = 'models--';
 
@@ -31,8 +31,9 @@ export interface RepositoryCache {
   ref(revision: string): string;
 }
 
+/** @throws HubError InvalidId for a name that might lead elsewhere */
 export function repositoryCache(cache: string, repository: string): RepositoryCache {
-  const root = join(cache, PREFIX + repository.replace('/', '--'));
+  const root = join(cache, PREFIX + checkRepository(repository).replace('/', '--'));
   return {
     root,
     blobs: join(root, 'blobs'),
@@ -130,7 +131,8 @@ export async function listModels(cache: string): Promise<CachedModel[]> {
   const names = await readdir(cache).catch(() => [] as string[]);
   const models = names
     .filter((name) => name.startsWith(PREFIX))
-    .map((name) => name.slice(PREFIX.length).replace('--', '/'));
+    .map((name) => name.slice(PREFIX.length).replace('--', '/'))
+    .filter(isRepository);
   return Promise.all(models.sort().map((repository) => describeModel(cache, repository)));
 }
 

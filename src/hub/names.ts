@@ -21,7 +21,7 @@ export function parseHubId(text: string): HubId | undefined {
   return { repository, file };
 }
 
-const isRepository = (id: string): boolean => REPOSITORY.test(id) && !/--|\.\./.test(id);
+export const isRepository = (id: string): boolean => REPOSITORY.test(id) && !/--|\.\./.test(id);
 
 /** @throws HubError InvalidId */
 export function checkRepository(id: string): string {

@@ -283,6 +283,22 @@ test('G8: verify finds a byte that has changed, a blob that has gone, and names 
   await assert.rejects(verified(cache, 'no/body'), { code: 'NotCached' });
 });
 
+test('G9: names that lead out of the cache remove nothing', async (t) => {
+  const root = await mkdtemp(join(tmpdir(), 'lanewise-'));
+  t.after(() => rm(root, { recursive: true, force: true }));
+  const [cache, victim] = [join(root, 'cache'), join(root, 'victim')];
+  await mkdir(join(cache, 'models--x--y'), { recursive: true });
+  await mkdir(join(cache, 'models--not a name'));
+  await mkdir(victim);
+  for (const id of ['x/y/../../victim', '..', 'x/..', '../victim', 'x/y/z', ''])
+    await assert.rejects(removeModel(cache, id), { code: 'InvalidId' });
+  await lstat(victim);
+  assert.deepEqual(
+    (await listModels(cache)).map(({ repository }) => repository),
+    ['x/y'],
+  );
+});
+
 test('models are listed with their size, and removed', async (t) => {
   const { cache, options } = await start(t);
   assert.deepEqual(await listModels(cache), []);
