@@ -36,6 +36,8 @@ export const PAGE = 64;
 
 /** The values of one tensor of a file, row-major, little-endian: as the file stores them, or as blocks stand for them. */
 export interface TensorData {
+  /** File and name there, for messages; default: the weight's source. */
+  readonly place?: string;
   readonly dtype: 'f32' | 'f16' | 'bf16';
   readonly shape: readonly number[];
   readonly byteLength: number;
@@ -61,6 +63,7 @@ function joined(pieces: readonly TensorData[]): TensorData {
   const { byteLength } = first;
   return {
     ...first,
+    place: first.place && `${first.place} to ${pieces.at(-1)!.place}`,
     shape: [first.shape[0]! * pieces.length],
     byteLength: byteLength * pieces.length,
     async readInto(start, target) {

@@ -46,7 +46,10 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
   return {
     config,
     tensors: checkpoint.tensors,
-    tensor: (name) => tensorData(checkpoint.tensors.get(name)!),
+    tensor(name) {
+      const tensor = checkpoint.tensors.get(name)!;
+      return { ...tensorData(tensor), place: `${tensor.file}: ${name}` };
+    },
     files: checkpoint.files,
     defaultPolicy,
     close: () => checkpoint.close(),
@@ -74,7 +77,8 @@ async function openGgufModel(folder: FileFolder, file: string): Promise<OpenMode
       tensors: model.tensors,
       tensor(key) {
         const { view } = model.tensors.get(key)!;
-        return tensorData(viewTensor(key, tensors.get(view.source)!, view));
+        const tensor = tensors.get(view.source)!;
+        return { ...tensorData(viewTensor(key, tensor, view)), place: `${tensor.file}: ${view.source}` };
       },
       files: checkpoint.files,
       origin: model.origin,

@@ -15,6 +15,7 @@ import {
   type TensorData,
   type Timing,
 } from '../backend.ts';
+import { checkFinite, notFinite } from '../finite.ts';
 import { combineSummary } from '../summary.ts';
 import { KvPages } from './kv-pages.ts';
 import { type HeldWeight, runStep, type State } from './steps.ts';
@@ -65,10 +66,11 @@ function hold({ shape, source, storage }: PlannedWeight, tensor: TensorData, byt
   }
   // Blocks of the file are kept as they are.
   const kept = tensor.blocks?.storage === storage && !source.transposed;
-  return {
-    values: kept ? values : dequantize(storage, quantize(storage, values)),
-    quantized: isBlockStorage(storage),
-  };
+  const place = tensor.place ?? source.tensor;
+  checkFinite(place, values, storage);
+  const held = kept ? values : dequantize(storage, quantize(storage, values));
+  if (!held.every(Number.isFinite)) throw notFinite(place, values, storage);
+  return { values: held, quantized: isBlockStorage(storage) };
 }
 
 class ReferenceBackend implements Backend {

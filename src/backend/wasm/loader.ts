@@ -1,4 +1,6 @@
 /** Streams the weights: one slab at a time into staging memory, packed there by all threads. */
+import type { ModelError } from '../../errors.ts';
+import { CHECK_LINE, checkBlocksKernel, checkName, checkRecord, checkValuesKernel } from '../../kernels/finite.ts';
 import {
   type PackedStorage,
   packKernel,
@@ -10,8 +12,11 @@ import {
 import { packStoredKernel, packStoredName } from '../../kernels/pack-stored.ts';
 import { RECORD_BYTES } from '../../kernels/record.ts';
 import { flags } from '../../kernels/walker.ts';
-import { isBlockStorage } from '../../quant/storage.ts';
+import { dequantize } from '../../quant/codec.ts';
+import { isBlockStorage, type Storage, storageLayout } from '../../quant/storage.ts';
+import type { Func, Module } from '../../wasm/assembler.ts';
 import type { BackendOptions, LoadTimes, TensorData } from '../backend.ts';
+import { finiteLimit, notFinite } from '../finite.ts';
 import { type Choice, q8Layout } from './choice.ts';
 import type { KernelSet } from './kernel-set.ts';
 import type { Memory, MemoryMap } from './memory-map.ts';
@@ -31,6 +36,10 @@ interface PackStep {
 interface LoadStep {
   readonly slab: Slab;
   readonly source: SlabSource;
+  /** Looks at all values of the slab, for what no weight may hold. */
+  readonly check: { readonly kernel: number; words(staging: number, found: number): Int32Array };
+  /** What values are to become. */
+  readonly storage: Storage;
   readonly packs: readonly PackStep[];
   /** Whether packing quantizes (else it only interleaves). */
   readonly quantizes: boolean;
@@ -104,9 +113,28 @@ export function planLoad(
       words: (staging) => packWords(weight.storage, matrix, { ...part, source: staging + part.offset }),
     };
   };
+  const limits = new Map<string, number>();
+  const check = (slab: Slab, storage: Storage): LoadStep['check'] => {
+    const { type } = sources.get(slab.tensor)!;
+    const name = checkName(type);
+    const blocks = isBlockStorage(type);
+    const emit = (m: Module): Func => (blocks ? checkBlocksKernel(m, type) : checkValuesKernel(m, type));
+    const key = `${type} ${storage}`;
+    const limit = blocks ? 0 : (limits.get(key) ?? finiteLimit(type, storage));
+    limits.set(key, limit);
+    const count = blocks ? slabBytes(slab) / storageLayout[type].bytes : Math.ceil(slabBytes(slab) / CHECK_LINE);
+    return {
+      kernel: kernels.index('check', name, emit),
+      words: (source, found) => checkRecord.words({ source, count, limit, found }),
+    };
+  };
+  // A slab's weights are parts of one layer: they are stored alike.
+  const storageOf = (slab: Slab): Storage => plan.weights[slab.parts[0]!.weight]!.storage;
   return slabs.map((slab) => ({
     slab,
     source: sources.get(slab.tensor)!,
+    check: check(slab, storageOf(slab)),
+    storage: storageOf(slab),
     packs: slab.parts.map((part) => pack(slab, part)),
     quantizes:
       !isBlockStorage(sources.get(slab.tensor)!.type) &&
@@ -117,7 +145,7 @@ export function planLoad(
 export const loadBytes = (steps: readonly LoadStep[]): number =>
   steps.reduce((sum, { slab }) => sum + slabBytes(slab), 0);
 
-/** Reads and packs a part. The place of its cache holds the slabs meanwhile. */
+/** Reads and packs a part. The place of its cache holds the slabs meanwhile. @throws ModelError NotFinite */
 export async function runLoad(
   steps: readonly LoadStep[],
   { signal }: BackendOptions,
@@ -128,20 +156,27 @@ export async function runLoad(
 ): Promise<LoadTimes> {
   const largest = steps.reduce((most, { slab }) => Math.max(most, slabBytes(slab)), 0);
   // Kernels read whole vectors: the last ones may reach beyond a slab's end.
-  memory.reserve('the staging area', map.cache + largest + 64);
+  memory.reserve('the staging area', map.cache + largest + CHECK_LINE);
+  // The last word of the first record.
+  const found = map.tape + RECORD_BYTES - 4;
   let [readMs, quantizeMs, packMs, bytesRead] = [0, 0, 0, 0];
-  for (const { slab, source, packs, quantizes } of steps) {
+  for (const { slab, source, check, storage, packs, quantizes } of steps) {
     signal?.throwIfAborted();
     const start = performance.now();
     await readSlab(source, slab, map.cache, memory);
     const read = performance.now();
+    memory.bytes(map.cache + slabBytes(slab), CHECK_LINE).fill(0);
+    const head = memory.i32(map.tape, RECORD_BYTES / 4);
+    head.fill(0);
+    head.set([check.kernel, 0, ...check.words(map.cache, found)]);
     for (const [index, { kernel, words }] of packs.entries()) {
       const last = index === packs.length - 1;
       memory
-        .i32(map.tape + index * RECORD_BYTES, RECORD_BYTES / 4)
+        .i32(map.tape + (index + 1) * RECORD_BYTES, RECORD_BYTES / 4)
         .set([kernel, last ? flags.barrier : 0, ...words(map.cache)]);
     }
-    await pool.run(memoryIndex, map.tape, packs.length);
+    await pool.run(memoryIndex, map.tape, packs.length + 1);
+    if (memory.i32(found, 1)[0]) throw slabError(source, memory.bytes(map.cache, slabBytes(slab)), storage);
     const packed = performance.now();
     if (source.quantizes) quantizeMs += read - start;
     else readMs += read - start;
@@ -151,6 +186,12 @@ export async function runLoad(
     onProgress(slab.parts[0]!.weight, bytesRead);
   }
   return { readMs, quantizeMs, packMs, bytesRead };
+}
+
+/** Says what a slab holds that it must not. */
+function slabError({ place, type, quantizes }: SlabSource, bytes: Uint8Array, storage: Storage): ModelError {
+  // Blocks that were made here are made of finite values.
+  return notFinite(place, quantizes ? new Float32Array() : dequantize(type, bytes.slice()), storage);
 }
 
 async function readSlab(source: SlabSource, slab: Slab, address: number, memory: Memory): Promise<void> {

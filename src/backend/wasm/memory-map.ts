@@ -138,8 +138,8 @@ export interface MapOptions {
 
 /** @throws OutOfMemoryError when the weights do not fit 32-bit addresses */
 export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBytes }: MapOptions): MemoryMap {
-  // Packing takes at most one record for each weight.
-  const records = part.steps.reduce((sum, step) => sum + mostRecords(step), part.weights.size);
+  // Packing takes at most one record for each weight, and one that looks at the bytes first.
+  const records = part.steps.reduce((sum, step) => sum + mostRecords(step), part.weights.size + 1);
   const tapeBytes = records * RECORD_BYTES;
   const experts = part.steps.reduce((most, step) => Math.max(most, step.op === 'experts' ? step.gate.length : 0), 0);
   const room = new Allocator(FIRST_REGION);

@@ -15,10 +15,13 @@ import {
   storageLayout,
 } from '../../quant/storage.ts';
 import type { TensorData } from '../backend.ts';
+import { checkFinite } from '../finite.ts';
 
 export interface SlabSource {
   /** Names the source among all. */
   readonly name: string;
+  /** File and name of the tensor, for messages. */
+  readonly place: string;
   readonly type: SourceType | BlockStorage;
   readonly shape: readonly number[];
   /** The weight, as one that takes its part of this source. */
@@ -35,7 +38,8 @@ export const valueBytes = (type: Storage): number => storageLayout[type].bytes /
 export function slabSource(weight: PlannedWeight, index: number, tensor: TensorData): SlabSource {
   const { storage, source, shape } = weight;
   const { blocks } = tensor;
-  const whole = { name: source.tensor, shape: tensor.shape, quantizes: false };
+  const place = tensor.place ?? source.tensor;
+  const whole = { name: source.tensor, place, shape: tensor.shape, quantizes: false };
   if (shape.length === 1 || !isBlockStorage(storage))
     return { ...whole, weight, type: tensor.dtype, readInto: (start, target) => tensor.readInto(start, target) };
   if (blocks?.storage === storage && !source.transposed) {
@@ -48,6 +52,7 @@ export function slabSource(weight: PlannedWeight, index: number, tensor: TensorD
   const name = `weight ${index} as ${storage}`;
   return {
     name,
+    place,
     shape,
     type: storage,
     quantizes: true,
@@ -61,10 +66,13 @@ function quantizedRows(weight: PlannedWeight, tensor: TensorData, storage: Block
   const columns = weight.shape[1]!;
   const rowBytes = storageBytes(storage, columns);
   const rowOf = rowReader(weight, tensor);
+  const place = tensor.place ?? weight.source.tensor;
   return async (start, target) => {
     const end = start + target.length;
     for (let row = Math.floor(start / rowBytes); row * rowBytes < end; row++) {
-      const bytes = quantize(storage, await rowOf(row));
+      const values = await rowOf(row);
+      checkFinite(place, values, storage);
+      const bytes = quantize(storage, values);
       const from = Math.max(start, row * rowBytes);
       const to = Math.min(end, (row + 1) * rowBytes);
       target.set(bytes.subarray(from - row * rowBytes, to - row * rowBytes), from - start);

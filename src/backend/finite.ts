@@ -1,0 +1,42 @@
+/** What weights must not hold, the same for every backend: NaN, infinities, values too large for their storage. */
+import { ModelError } from '../errors.ts';
+import type { SourceType } from '../kernels/convert.ts';
+import { dequantize, quantize } from '../quant/codec.ts';
+import { type Storage, storageLayout } from '../quant/storage.ts';
+
+/** For values of the file, or what blocks of it stand for, of which one cannot be or become a weight's. @param place of the tensor */
+export function notFinite(place: string, values: Float32Array, storage: Storage): ModelError {
+  const value = values.find((x) => !Number.isFinite(x)) ?? values.find((x) => !staysFinite(x, storage));
+  const what =
+    value === undefined || Number.isFinite(value)
+      ? `expected values that ${storage} can hold, found ${value ?? 'larger ones'}: store it as another type`
+      : `expected finite values, found ${value}: get the file again`;
+  return new ModelError('NotFinite', `${place}: ${what}`);
+}
+
+/** @throws ModelError NotFinite */
+export function checkFinite(place: string, values: Float32Array, storage: Storage): void {
+  if (!values.every(Number.isFinite)) throw notFinite(place, values, storage);
+}
+
+/** Bits of the smallest magnitude of a type that is not finite, or no longer when it is stored: larger ones are not either. */
+export function finiteLimit(type: SourceType, storage: Storage): number {
+  let [fits, limit] = [0, { f32: 0x7f800000, f16: 0x7c00, bf16: 0x7f80 }[type]];
+  while (limit - fits > 1) {
+    const middle = Math.floor((fits + limit) / 2);
+    if (staysFinite(numberOf(type, middle), storage)) fits = middle;
+    else limit = middle;
+  }
+  return limit;
+}
+
+/** Whether it is finite in a block of its like. */
+const staysFinite = (value: number, storage: Storage): boolean =>
+  dequantize(storage, quantize(storage, new Float32Array(storageLayout[storage].block).fill(value))).every(
+    Number.isFinite,
+  );
+
+function numberOf(type: SourceType, bits: number): number {
+  const bytes = type === 'f32' ? Uint32Array.of(bits) : Uint16Array.of(bits);
+  return dequantize(type, new Uint8Array(bytes.buffer))[0]!;
+}

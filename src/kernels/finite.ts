@@ -1,0 +1,100 @@
+/**
+ * Load-time kernels that look for what a weight must not hold: NaN, infinities, and values that would become infinite in
+ * its storage. Packing and products would make finite numbers of some of them.
+ */
+import { type BlockStorage, storageLayout } from '../quant/storage.ts';
+import {
+  add,
+  and,
+  constant,
+  divideUnsigned,
+  type Func,
+  hoistedConstant,
+  type I32,
+  i16,
+  i32,
+  type Local,
+  lessUnsigned,
+  load16u,
+  type Module,
+  multiply,
+  or,
+  repeat,
+  shiftRight,
+  storeI32,
+  subtract,
+  v,
+  when,
+} from '../wasm/assembler.ts';
+import type { SourceType } from './convert.ts';
+import { recordLayout } from './record.ts';
+
+/** Bytes that the kernel for single values reads at once: what follows the last value up to a whole line must be zeros. */
+export const CHECK_LINE = 64;
+
+/**
+ * source: address of the first value, or block; count: lines of values, or blocks; limit: of single values, the bits of the
+ * smallest magnitude that must not be, in their own type; found: address of an i32 that is set to 1 where there is such a
+ * value, and else left as it is.
+ */
+export const checkRecord = recordLayout('source', 'count', 'limit', 'found');
+
+/** The name that `checkValuesKernel` or `checkBlocksKernel` exports. */
+export const checkName = (type: SourceType | BlockStorage): string => `check_${type}`;
+
+/** Exports a step kernel that looks at single values. */
+export function checkValuesKernel(module: Module, type: SourceType): Func {
+  const { f, at, end, whenAny, limit, found } = shares(module, type, CHECK_LINE);
+  const lanes = type === 'f32' ? i32 : i16;
+  const magnitude = hoistedConstant(f, type === 'f32' ? 0x7fffffff : 0x7fff7fff).get;
+  const largest = f.array('v128', 4);
+  const all = largest.map((part) => part.get).reduce(lanes.maxS);
+  return f.emit(
+    whenAny(
+      repeat(
+        at,
+        CHECK_LINE,
+        end.get,
+        ...largest.map((part, c) => part.set(lanes.maxS(part.get, v.and(v.load(at.get, 16 * c), magnitude)))),
+      ),
+      when(v.anyTrue(lanes.gtS(all, lanes.splat(subtract(limit, constant(1))))), [storeI32(found, constant(1))]),
+    ),
+  );
+}
+
+/** Exports a step kernel that looks at the f16 scales of blocks. */
+export function checkBlocksKernel(module: Module, storage: BlockStorage): Func {
+  const { bytes } = storageLayout[storage];
+  const { f, at, end, whenAny, found } = shares(module, storage, bytes);
+  const carries = f.local('i32');
+  // An exponent of all ones carries into bit 15.
+  const carry = (offset: number): I32 => add(and(load16u(at.get, offset), constant(0x7c00)), constant(0x400));
+  return f.emit(
+    whenAny(
+      repeat(at, bytes, end.get, carries.set(scalesAt[storage].map(carry).reduce(or, carries.get))),
+      when(shiftRight(carries.get, constant(15)), [storeI32(found, constant(1))]),
+    ),
+  );
+}
+
+/** Where the f16 scales and minima of a block are. */
+const scalesAt: Readonly<Record<BlockStorage, readonly number[]>> = {
+  q8_0: [0],
+  q4_0: [0],
+  q4_k: [0, 2],
+  q5_k: [0, 2],
+  q6_k: [208],
+};
+
+/** Starts a kernel of which every thread takes its share of the lines or blocks, from `at` to `end`. */
+function shares(module: Module, type: SourceType | BlockStorage, bytes: number) {
+  const f = module.func(checkName(type), ['i32', 'i32', 'i32']);
+  const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
+  const [at, end] = [f.local('i32'), f.local('i32')];
+  const word = (name: (typeof checkRecord.names)[number]): I32 => checkRecord.load(record, name);
+  const boundary = (n: I32): I32 =>
+    add(word('source'), multiply(divideUnsigned(multiply(word('count'), n), threads.get), constant(bytes)));
+  f.emit(at.set(boundary(thread.get)), end.set(boundary(add(thread.get, constant(1)))));
+  const whenAny = (...body: Parameters<typeof when>[1]) => when(lessUnsigned(at.get, end.get), body);
+  return { f, at: at as Local<'i32'>, end, whenAny, limit: word('limit'), found: word('found') };
+}
