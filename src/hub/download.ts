@@ -119,6 +119,17 @@ export class Repository {
     );
   }
 
+  /** The hub's answer to a request for a file; status 404 where it has none. @throws HubError */
+  async ask(address: string, headers: Headers): Promise<Response> {
+    try {
+      const ask = () => request(this.#connection, address, { headers: Object.fromEntries(headers) });
+      return (await patiently(this.#connection, ask)).response;
+    } catch (error) {
+      if (error instanceof HubError && error.code === 'EntryNotFound') return new Response(null, { status: 404 });
+      throw error;
+    }
+  }
+
   address(commit: string, path: string): string {
     const name = path.split('/').map(encodeURIComponent).join('/');
     return `${this.settings.endpoint}/${this.id}/resolve/${commit}/${name}`;

@@ -26,7 +26,10 @@ export async function remoteModel(id: HubId, options: DownloadOptions = {}): Pro
   const names = files.flatMap(({ path }) =>
     path.startsWith(place) && !path.slice(place.length).includes('/') ? [path.slice(place.length)] : [],
   );
-  const headers = settings.token ? { authorization: `Bearer ${settings.token}` } : undefined;
-  const folder = fetchFolder(repository.address(commit, place), { headers, names, signal: options.signal });
+  const folder = fetchFolder(repository.address(commit, place), {
+    names,
+    signal: options.signal,
+    request: (address, { headers }) => repository.ask(address, new Headers(headers)),
+  });
   return { folder, file: file === '' ? undefined : basename(file) };
 }

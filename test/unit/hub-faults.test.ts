@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { type DownloadOptions, download, type Transport } from '../../src/hub/download.ts';
 import { nextHop } from '../../src/hub/http.ts';
+import { parseHubId } from '../../src/hub/names.ts';
+import { remoteModel } from '../../src/hub/remote.ts';
 import { type Disk, nodeDisk } from '../../src/hub/transfer.ts';
 import { commit, type Fault, HubServer, hashOf, noise, type Seen, sendBytes } from './hub-server.ts';
 
@@ -282,6 +284,30 @@ test('G12: twenty redirects are too many, http after https is refused', async (t
   for (const bad of [null, 'file:///etc/passwd', 'http://['])
     assert.throws(() => nextHop(from, bad), { code: 'InvalidRedirect' });
   assert.equal(nextHop(from, '/b').href, 'https://hub.example/b');
+});
+
+test('G12: a model that is read at the hub follows redirects by the same rules', async (t) => {
+  const { hub, cache } = await scene(t);
+  await using other = await HubServer.start({ [file]: weights });
+  const settings = hub.settings(cache, { token: 'secret' });
+  const { folder } = await remoteModel(parseHubId(`${id}:${file}`)!, { settings, transport: quick });
+  hub.fault = (_, response) => {
+    response.writeHead(302, { location: `${other.origin}/cdn/${file}` }).end();
+    return true;
+  };
+  const source = (await folder.open(file))!;
+  assert.deepEqual(Buffer.from(await source.read(10, 20)), weights.subarray(10, 20));
+  assert.ok(hub.seen.every(({ authorization }) => authorization === 'Bearer secret'));
+  assert.ok(other.seen.length > 0 && other.seen.every(({ authorization }) => authorization === undefined));
+  hub.fault = (request, response) => {
+    response.writeHead(302, { location: `${request.url}x` }).end();
+    return true;
+  };
+  hub.seen.length = 0;
+  await assert.rejects(folder.open(file), { code: 'TooManyRedirects' });
+  assert.equal(hub.seen.length, 6);
+  hub.fault = undefined;
+  assert.equal(await folder.open('none.json'), undefined);
 });
 
 const refusals = [

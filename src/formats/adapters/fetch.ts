@@ -7,6 +7,8 @@ export interface FetchOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Stops requests under way; reads then reject with its reason. */
   readonly signal?: AbortSignal;
+  /** Makes the requests, for servers with rules of their own. Default: `fetch`. */
+  readonly request?: (url: string, init: RequestInit) => Promise<Response>;
 }
 
 /** What an answer says about the file: `bytes 0-0/1234` gives total 1234. */
@@ -47,7 +49,8 @@ async function requestRange(
   options: FetchOptions,
 ): Promise<RangeAnswer | undefined> {
   const headers = { ...options.headers, range: `bytes=${start}-${end - 1}` };
-  const response = await fetch(url, { headers, signal: options.signal ?? null });
+  const { request = fetch, signal = null } = options;
+  const response = await request(url, { headers, signal });
   const refuse = async (code: string, what: string): Promise<never> => {
     await response.body?.cancel();
     throw new FormatError(code, url, what, { offset: start });
