@@ -248,15 +248,20 @@ export function stripDecoder(content: string, start: number, stop: number): Deco
 
 /** Connectionist temporal classification: equal tokens in a row are one, padding is nothing. */
 function ctcDecoder(padding: string, delimiter: string, cleanup: boolean): DecoderStep {
-  let last: string | undefined;
-  const step = direct((token, first) => {
-    const repeated = !first && token === last;
-    last = token;
-    if (repeated) return '';
-    const text = token.replaceAll(padding, '');
-    return cleanup ? cleanUp(text).replaceAll(delimiter, ' ') : text;
-  });
-  return step;
+  return {
+    fuses: false,
+    start(fused) {
+      let last: string | undefined;
+      const step = direct((token) => {
+        const repeated = token === last;
+        last = token;
+        if (repeated) return '';
+        const text = token.replaceAll(padding, '');
+        return cleanup ? cleanUp(text).replaceAll(delimiter, ' ') : text;
+      });
+      return step.start(fused);
+    },
+  };
 }
 
 /** @param spaces to take from the beginning of a text */

@@ -152,3 +152,23 @@ test('broken files are named', () => {
     );
   }
 });
+
+test('decoders of equal tokens in a row know their own text only', () => {
+  const tokenizerJson = JSON.stringify({
+    model: { type: 'WordLevel', vocab: { '<pad>': 0, a: 1, b: 2, '|': 3 }, unk_token: '<pad>' },
+    decoder: { type: 'CTC', pad_token: '<pad>', word_delimiter_token: '|', cleanup: true },
+  });
+  const tokenizer = loadTokenizer({ tokenizerJson, name: 'ctc' });
+  assert.equal(tokenizer.decode([1, 1, 0, 1, 3, 2, 2]), 'aa b');
+  const [one, other] = [tokenizer.incremental(), tokenizer.incremental()];
+  const texts = ['', ''];
+  for (const [mine, others] of [
+    [1, 2],
+    [1, 1],
+    [2, 1],
+  ] as const) {
+    texts[0] += one.push(mine);
+    texts[1] += other.push(others);
+  }
+  assert.deepEqual([texts[0] + one.end(), texts[1] + other.end()], ['ab', 'ba']);
+});
