@@ -87,6 +87,7 @@ export class Encoder implements AsyncDisposable {
    * @throws OptionError, ModelError UnsupportedPooling, LanewiseError NoTokenizer, ContextLengthExceeded; the signal's reason
    */
   async embed(texts: readonly Text[], options: EmbedOptions = {}): Promise<Embedding[]> {
+    checkTexts(texts);
     const { pooling = this.#pooling, normalize: scaled = true, truncate = false, signal } = options;
     if (pooling instanceof ModelError) throw pooling;
     if (!poolings.includes(pooling)) throw new OptionError('pooling', `one of ${poolings.join(', ')}`, pooling);
@@ -176,6 +177,17 @@ export class Encoder implements AsyncDisposable {
     const [times, rows] = [this.#backend.stepTimes(), texts.flat().length];
     logForward(this.#timer(times), plan.steps, times, (step) => describeWork(plan, step, rows, 0));
   }
+}
+
+/** @throws OptionError */
+function checkTexts(texts: readonly unknown[]): void {
+  const isText = (text: unknown): boolean =>
+    typeof text === 'string' ||
+    (typeof text === 'object' && text !== null && 'tokenIds' in text && Array.isArray(text.tokenIds));
+  // Not `find`: a bad text may be undefined.
+  const bad = Array.isArray(texts) ? texts.findIndex((text) => !isText(text)) : undefined;
+  if (bad === -1) return;
+  throw new OptionError('texts', 'an array of strings or { tokenIds }', bad === undefined ? texts : texts[bad]);
 }
 
 const nameOf = (text: Text): string =>

@@ -26,6 +26,27 @@ test('token ids are taken instead of text', async () => {
   await assert.rejects(encoder.embed([{ tokenIds: [] }]), /texts must be of at least one token each/);
 });
 
+test('what is no list of texts is refused', async () => {
+  await using encoder = await open();
+  for (const bad of [
+    'text',
+    null,
+    undefined,
+    5,
+    {},
+    [5],
+    [null],
+    ['a', undefined],
+    [{}],
+    [{ tokenIds: 'ab' }],
+    new Array(1),
+  ])
+    await assert.rejects(encoder.embed(bad as never), {
+      name: 'OptionError',
+      message: /^texts must be an array of strings or \{ tokenIds \}, got /,
+    });
+});
+
 test('a text takes all of the context, which may be shorter than the model allows', async () => {
   await using encoder = await open({ contextLength: 10 });
   const tokens = async (words: number, truncate: boolean): Promise<number> =>
