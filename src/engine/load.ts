@@ -15,7 +15,7 @@ import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
 import { ggufPooling, readPooling } from './pooling.ts';
-import { tokenizerBeside } from './tokenizer.ts';
+import { tokenizerBeside, withinVocabulary } from './tokenizer.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
 const MAX_ROWS = 128;
@@ -42,7 +42,7 @@ export function loadModel(source: ModelSource, options: LoadOptions = {}): Promi
     const endOfTurn = chat instanceof LanewiseError || !chat.eosToken ? undefined : tokenizer?.id(chat.eosToken);
     const eosTokenIds = [
       ...description.eosTokenIds,
-      ...eosOf(generation),
+      ...eosOf(generation, description.config.vocab),
       ...(endOfTurn === undefined ? [] : [endOfTurn]),
     ];
     return new Model({ ...loaded, chat, eosTokenIds });
@@ -99,7 +99,11 @@ async function openAs<M>(
     let tokenizer: Tokenizer | undefined;
     let tokenizerError: TokenizerError | undefined;
     try {
-      tokenizer = await tokenizerBeside(folder, files.metadata);
+      const whole = await tokenizerBeside(folder, files.metadata);
+      const { vocab } = description.config;
+      if (whole && whole.vocabSize > vocab)
+        onWarning?.(`${name}: the tokenizer has ids up to ${whole.vocabSize - 1}, the model up to ${vocab - 1}`);
+      tokenizer = whole && withinVocabulary(whole, vocab, name);
     } catch (error) {
       // Token ids need none, and an encoder takes nothing but texts.
       if (!(error instanceof TokenizerError) || kind === 'encoder') throw error;
@@ -171,11 +175,11 @@ function contextOf({ kind, config: { contextLength: most } }: ModelDescription, 
   return contextLength;
 }
 
-/** End tokens of generation_config.json: a number or a list. */
-function eosOf(generation: unknown): number[] {
+/** End tokens of generation_config.json, a number or a list, as far as the model has them. */
+function eosOf(generation: unknown, vocab: number): number[] {
   const ids =
     typeof generation === 'object' && generation !== null && 'eos_token_id' in generation
       ? generation.eos_token_id
       : [];
-  return (Array.isArray(ids) ? ids : [ids]).filter((id) => Number.isInteger(id));
+  return (Array.isArray(ids) ? ids : [ids]).filter((id) => Number.isInteger(id) && id >= 0 && id < vocab);
 }

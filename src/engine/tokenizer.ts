@@ -1,5 +1,5 @@
 /** Finds the tokenizer of a model: tokenizer.json, a SentencePiece model, or the vocabulary in a GGUF file. */
-import { ModelError } from '../errors.ts';
+import { ModelError, TokenizerError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readText } from '../formats/checkpoint.ts';
 import { firstPart } from '../formats/gguf.ts';
@@ -30,6 +30,36 @@ export async function tokenizerBeside(folder: FileFolder, metadata?: GgufMetadat
     if (tokenizer) return tokenizer;
   }
   return undefined;
+}
+
+/**
+ * The tokenizer of a model that has tokens 0 to `vocab - 1`: texts that need others, which the tokenizer may have, are refused
+ * with a TokenizerError.
+ */
+export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: string): Tokenizer {
+  if (tokenizer.vocabSize <= vocab) return tokenizer;
+  const known = (ids: number[]): number[] => {
+    const beyond = ids.find((id) => id >= vocab);
+    if (beyond === undefined) return ids;
+    const token = JSON.stringify(tokenizer.token(beyond));
+    throw new TokenizerError(name, `the text has the token ${beyond} (${token}), the model has ${vocab} tokens`);
+  };
+  return {
+    vocabSize: tokenizer.vocabSize,
+    specialIds: tokenizer.specialIds,
+    kind: tokenizer.kind,
+    encode: (text, options) => known(tokenizer.encode(text, options)),
+    encodeParts: (parts, options) => known(tokenizer.encodeParts(parts, options)),
+    encodePair(first, second, options) {
+      const pair = tokenizer.encodePair(first, second, options);
+      known(pair.ids);
+      return pair;
+    },
+    decode: (ids, options) => tokenizer.decode(ids, options),
+    incremental: (options) => tokenizer.incremental(options),
+    token: (id) => tokenizer.token(id),
+    id: (token) => tokenizer.id(token),
+  };
 }
 
 /**

@@ -221,3 +221,28 @@ test('a bad tokenizer is an error for texts and a warning for token ids', async 
     await rm(folder, { recursive: true });
   }
 });
+
+test('tokens that the model does not have are refused in texts, and are no end tokens', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-engine-'));
+  try {
+    await cp(embeddedModel, folder, { recursive: true });
+    const tokenizer = JSON.parse(await readFile(path.join(folder, 'tokenizer.json'), 'utf8'));
+    tokenizer.added_tokens.push({ id: 4096, content: 'zebrafish', special: false });
+    await writeFile(path.join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+    const ends = { eos_token_id: [1e99, -5, 1.5, 4096, 4095] };
+    await writeFile(path.join(folder, 'generation_config.json'), JSON.stringify(ends));
+    const warnings: string[] = [];
+    await using model = await load(folder, { onWarning: (text) => warnings.push(text) });
+    assert.match(warnings.join('\n'), /^.*: the tokenizer has ids up to 4096, the model up to 4095$/);
+    const message = /: the text has the token 4096 \("zebrafish"\), the model has 4096 tokens$/;
+    const refusal = { name: 'TokenizerError', code: 'InvalidTokenizer', message };
+    assert.throws(() => model.encode('a zebrafish'), refusal);
+    assert.throws(() => model.encode({ text: 'a zebrafish', parseSpecial: true }), refusal);
+    assert.throws(() => model.tokenizer!.encodePair('a', 'zebrafish'), refusal);
+    assert.equal(model.tokenizer!.decode(model.encode(prompt)), prompt);
+    assert.ok(model.eosTokenIds.has(4095));
+    for (const id of [1e99, -5, 1.5, 4096]) assert.ok(!model.eosTokenIds.has(id), `${id}`);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
