@@ -1,15 +1,20 @@
 /** What every surrounding exports alike. */
 
-export { ChatTemplate, type Message, type RenderOptions } from './chat/template.ts';
+export type { LoadTimes, LogitsSummary } from './backend/backend.ts';
+export type { WasmHost } from './backend/wasm/host.ts';
+export { ChatTemplate, type Message, type Rendered, type RenderOptions } from './chat/template.ts';
 export type { ChatFormat, ChatPrompt } from './engine/chat.ts';
 export type { Conversation } from './engine/conversation.ts';
-export type { Embedding, EmbedOptions, Encoder } from './engine/encoder.ts';
-export type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './engine/generate.ts';
+export type { Embedding, EmbedOptions, Encoder, Text } from './engine/encoder.ts';
+export type { BatchResult, FinishReason, GenerateEvent, GenerateResult, StepTiming, Usage } from './engine/generate.ts';
 export type { GenerateOptions } from './engine/generation-options.ts';
+export type { Sequence } from './engine/kv-cache.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
-export type { Model, Prompt } from './engine/model.ts';
+export type { Model, Prompt, SequenceRows, StepLogits } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
 export type { Pooling } from './engine/pooling.ts';
+export type { TokenChoice } from './engine/sampler.ts';
+export type { SamplingOptions } from './engine/sampling-options.ts';
 export {
   BackendError,
   FormatError,
@@ -21,10 +26,14 @@ export {
   TemplateError,
   TokenizerError,
 } from './errors.ts';
-export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
+export type { ByteSource, FileFolder } from './formats/bytes.ts';
+export { buildModel, type ModelDescription, type ModelKind, modelTypes, type Sizes } from './models/index.ts';
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
 export { printPlan } from './plan/print.ts';
+export type { Plan } from './plan/step.ts';
 export { configureLogging } from './profile/log.ts';
+export type { Phases } from './profile/scopes.ts';
+export type { KvStorage } from './quant/kv-cache.ts';
 export { tokenizerFromGguf } from './tokenizer/gguf.ts';
 export { loadTokenizer, type TokenizerFiles } from './tokenizer/load.ts';
 export { loadSentencePiece } from './tokenizer/sentencepiece.ts';

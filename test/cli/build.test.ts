@@ -1,10 +1,10 @@
 /** The package as it is published: compiled, without a TypeScript file, its threads included. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import test from 'node:test';
+import test, { type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -23,30 +23,62 @@ function systemNode(): string {
   }).trim();
 }
 
-test('the compiled package generates, tokenizes and converts with the Node of the system', () => {
+/** The package in a folder of its own. */
+function build(t: TestContext): string {
   const folder = mkdtempSync(path.join(tmpdir(), 'lanewise-build-'));
-  try {
-    execFileSync(process.execPath, [
-      path.join(root, 'node_modules/typescript/bin/tsc'),
-      ...['-p', path.join(root, 'tsconfig.build.json'), '--outDir', path.join(folder, 'dist')],
-    ]);
-    cpSync(path.join(root, 'package.json'), path.join(folder, 'package.json'));
-    symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
-    symlinkSync(path.join(root, 'models'), path.join(folder, 'models'));
-    const lanewise = (...args: string[]): string =>
-      execFileSync(systemNode(), [path.join(folder, 'dist/cli/lanewise.js'), ...args], {
-        encoding: 'utf8',
-        stdio: 'pipe',
-      });
-    const greedy = ['--prompt', 'Once upon a time', '--temperature', '0', '--max-tokens', '8'];
-    const text = lanewise('generate', ...greedy, '--threads', '2', '--quantize', 'none');
-    assert.ok(text.length > 10);
-    assert.equal(lanewise('generate', ...greedy, '--threads', '1', '--quantize', 'none'), text);
-    assert.equal(lanewise('tokenize', 'encode', '--text', 'Once upon a time').trim(), '559,552,263,423');
-    const file = path.join(folder, 'stories.gguf');
-    lanewise('quantize', path.join(folder, 'models/lanewise-stories'), file, '--to', 'f16');
-    assert.equal(lanewise('generate', file, ...greedy), text);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  execFileSync(process.execPath, [
+    tsc,
+    ...['-p', path.join(root, 'tsconfig.build.json'), '--outDir', path.join(folder, 'dist')],
+  ]);
+  cpSync(path.join(root, 'package.json'), path.join(folder, 'package.json'));
+  symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
+  symlinkSync(path.join(root, 'models'), path.join(folder, 'models'));
+  return folder;
+}
+
+const tsc = path.join(root, 'node_modules/typescript/bin/tsc');
+
+test('the compiled package generates, tokenizes and converts with the Node of the system', (t) => {
+  const folder = build(t);
+  const lanewise = (...args: string[]): string =>
+    execFileSync(systemNode(), [path.join(folder, 'dist/cli/lanewise.js'), ...args], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
+  const greedy = ['--prompt', 'Once upon a time', '--temperature', '0', '--max-tokens', '8'];
+  const text = lanewise('generate', ...greedy, '--threads', '2', '--quantize', 'none');
+  assert.ok(text.length > 10);
+  assert.equal(lanewise('generate', ...greedy, '--threads', '1', '--quantize', 'none'), text);
+  assert.equal(lanewise('tokenize', 'encode', '--text', 'Once upon a time').trim(), '559,552,263,423');
+  const file = path.join(folder, 'stories.gguf');
+  lanewise('quantize', path.join(folder, 'models/lanewise-stories'), file, '--to', 'f16');
+  assert.equal(lanewise('generate', file, ...greedy), text);
+});
+
+/** A user's program that names the types behind the functions. */
+const consumer = `
+import type {
+  BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, Phases, Plan, Rendered,
+  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, Text, TokenChoice, Usage, WasmHost,
+} from 'lanewise';
+import type { KvStorage as InBrowsers } from 'lanewise/browser';
+import settings from 'lanewise/package.json' with { type: 'json' };
+export type All = [
+  BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, Phases, Plan, Rendered,
+  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, Text, TokenChoice, Usage, WasmHost, InBrowsers,
+];
+console.log(settings.name);
+`;
+
+test('a program can name the types of the package, and read its package.json', (t) => {
+  const folder = build(t);
+  const file = path.join(folder, 'consumer.mts');
+  writeFileSync(file, consumer);
+  const options = ['--strict', '--module', 'nodenext', '--target', 'esnext', '--resolveJsonModule', '--types', 'node'];
+  const { status, stdout } = spawnSync(process.execPath, [tsc, ...options, file], { cwd: folder, encoding: 'utf8' });
+  assert.equal(stdout, '');
+  assert.equal(status, 0);
+  const compiled = path.join(folder, 'consumer.mjs');
+  assert.equal(execFileSync(process.execPath, [compiled], { encoding: 'utf8' }), 'lanewise\n');
 });
