@@ -1,6 +1,6 @@
 /** The package as it is published: compiled, without a TypeScript file, its threads included. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, execSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -33,8 +33,15 @@ function build(t: TestContext): string {
   ]);
   cpSync(path.join(root, 'package.json'), path.join(folder, 'package.json'));
   symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
-  symlinkSync(path.join(root, 'models'), path.join(folder, 'models'));
+  for (const file of packedModels()) cpSync(path.join(root, file), path.join(folder, file));
   return folder;
+}
+
+/** Files of models that come with the package. */
+function packedModels(): string[] {
+  const pack = 'npm pack --dry-run --json --ignore-scripts --loglevel=error';
+  const [{ files }] = JSON.parse(execSync(pack, { cwd: root, encoding: 'utf8' }));
+  return files.map((file: { path: string }) => file.path).filter((file: string) => file.startsWith('models/'));
 }
 
 const tsc = path.join(root, 'node_modules/typescript/bin/tsc');
@@ -54,6 +61,23 @@ test('the compiled package generates, tokenizes and converts with the Node of th
   const file = path.join(folder, 'stories.gguf');
   lanewise('quantize', path.join(folder, 'models/lanewise-stories'), file, '--to', 'f16');
   assert.equal(lanewise('generate', file, ...greedy), text);
+});
+
+test('the package has what its model needs, with its card, and nothing else of it', () => {
+  assert.deepEqual(
+    packedModels()
+      .map((file) => path.basename(file))
+      .sort(),
+    [
+      'README.md',
+      'config.json',
+      'generation_config.json',
+      'model.safetensors',
+      'special_tokens_map.json',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ],
+  );
 });
 
 /** A user's program that names the types behind the functions. */
