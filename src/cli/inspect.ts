@@ -100,7 +100,11 @@ async function showMetadata({ metadata }: Inspection, json: boolean): Promise<nu
 }
 
 async function showTensors(inspection: Inspection, { filter = '', stats, json }: InspectFlags): Promise<number> {
-  const chosen = inspection.tensors.filter(({ name }) => name.includes(filter));
+  const chosen = inspection.tensors.filter(({ name, origin }) => name.includes(filter) || origin.includes(filter));
+  if (chosen.length === 0) {
+    const names = `${inspection.tensors.length} tensors; --tensors lists them`;
+    throw new UsageError(`${inspection.name}: --filter ${filter} is in no name of its ${names}`);
+  }
   const rows: { tensor: (typeof chosen)[number]; statistics: TensorStatistics | undefined }[] = [];
   for (const tensor of chosen)
     rows.push({ tensor, statistics: stats ? await inspection.statistics(tensor.name) : undefined });

@@ -20,6 +20,8 @@ import { tokenizerBeside } from './tokenizer.ts';
 export interface TensorSummary {
   /** By its name in Hugging Face. */
   readonly name: string;
+  /** Its name in the file. */
+  readonly origin: string;
   readonly dtype: string;
   readonly shape: readonly number[];
   /** In the file. */
@@ -79,6 +81,7 @@ export class Inspection implements AsyncDisposable {
     this.chat = parts.chat;
     this.tensors = [...files.tensors].map(([tensor, { dtype, shape }]) => ({
       name: tensor,
+      origin: files.origin?.nameOf(tensor) ?? tensor,
       dtype,
       shape,
       bytes: fileBytes({ dtype, shape }),

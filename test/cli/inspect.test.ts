@@ -70,6 +70,25 @@ test('tensors are listed, filtered and measured', async () => {
   );
 });
 
+test('tensors are found by either name; a filter that finds none says so', async () => {
+  const file = golden('gguf/llama-f32.gguf');
+  const chosen = async (filter: string): Promise<string[]> => {
+    const { out } = await lanewise(['inspect', file, '--filter', filter, '--json']);
+    return JSON.parse(out).map(({ name }: { name: string }) => name);
+  };
+  const first = await chosen('blk.0.');
+  assert.ok(first.includes('model.layers.0.mlp.up_proj.weight'));
+  assert.deepEqual(first, await chosen('model.layers.0.'));
+  for (const more of [[], ['--json'], ['--stats']]) {
+    const { code, out, err } = await lanewise(['inspect', file, '--filter', 'blk.77', ...more]);
+    assert.deepEqual([code, out], [1, '']);
+    assert.match(
+      err,
+      /^error: .*llama-f32\.gguf: --filter blk\.77 is in no name of its \d+ tensors; --tensors lists them\n$/,
+    );
+  }
+});
+
 test('metadata and single values', async () => {
   assert.equal((await lanewise(['inspect', model, '--key', 'model_type'])).out, 'llama\n');
   assert.match((await lanewise(['inspect', model, '--metadata'])).out, /^architectures: \["LlamaForCausalLM"\]$/m);
