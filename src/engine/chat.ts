@@ -56,7 +56,8 @@ export async function openChatFormat(folder: FileFolder, file?: string): Promise
   const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
   const source = gguf === undefined ? undefined : await folder.open(gguf);
   const metadata = source && (await readGgufHeader(source).finally(() => source.close())).metadata;
-  const format = await readChatFormat(folder, metadata, metadata && (await tokenizerBeside(folder, metadata)));
+  const tokenizer = metadata && (await tokenizerBeside(folder, { metadata, files: [gguf!] }));
+  const format = await readChatFormat(folder, metadata, tokenizer);
   if (format instanceof LanewiseError) throw format;
   return format;
 }

@@ -94,7 +94,7 @@ export class Inspection implements AsyncDisposable {
     const files = await openModel(folder, file);
     try {
       const { metadata, warnings } = await metadataOf(folder, file, files);
-      const tokenizer = await attemptAsync(() => tokenizerBeside(folder, files.metadata));
+      const tokenizer = await attemptAsync(() => tokenizerBeside(folder, files));
       const known = tokenizer instanceof LanewiseError ? undefined : tokenizer;
       const chat = await readChatFormat(folder, files.metadata, known);
       const name = files.metadata ? `${folder.name}/${files.files[0]}` : folder.name;

@@ -99,7 +99,7 @@ async function openAs<M>(
     let tokenizer: Tokenizer | undefined;
     let tokenizerError: TokenizerError | undefined;
     try {
-      const whole = await tokenizerBeside(folder, files.metadata);
+      const whole = await tokenizerBeside(folder, files);
       const { vocab } = description.config;
       if (whole && whole.vocabSize > vocab)
         onWarning?.(`${name}: the tokenizer has ids up to ${whole.vocabSize - 1}, the model up to ${vocab - 1}`);

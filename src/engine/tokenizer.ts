@@ -4,12 +4,11 @@ import type { FileFolder } from '../formats/bytes.ts';
 import { readText } from '../formats/checkpoint.ts';
 import { firstPart } from '../formats/gguf.ts';
 import { readGgufHeader } from '../formats/gguf-header.ts';
-import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import { loadSentencePiece } from '../tokenizer/sentencepiece.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { findGguf } from './open.ts';
+import { findGguf, type OpenModel } from './open.ts';
 
 /** Longest .model file that is read: the largest known ones have 10 MB. */
 const MOST_MODEL_BYTES = 256 * 2 ** 20;
@@ -21,8 +20,14 @@ const sentencePieceNames = ['tokenizer.model', 'spiece.model'];
  * token ids.
  * @throws TokenizerError, FormatError
  */
-export async function tokenizerBeside(folder: FileFolder, metadata?: GgufMetadata): Promise<Tokenizer | undefined> {
-  if (metadata) return tokenizerFromGguf(new Map([...metadata].map(([key, { value }]) => [key, value])), folder.name);
+export async function tokenizerBeside(
+  folder: FileFolder,
+  { metadata, files }: Pick<OpenModel, 'metadata' | 'files'> = { files: [] },
+): Promise<Tokenizer | undefined> {
+  if (metadata) {
+    const values = new Map([...metadata].map(([key, { value }]) => [key, value]));
+    return tokenizerFromGguf(values, `${folder.name}/${files[0]}`);
+  }
   const tokenizerJson = await readText(folder, 'tokenizer.json');
   if (tokenizerJson !== undefined) return loadTokenizer({ tokenizerJson, name: folder.name });
   for (const name of sentencePieceNames) {
@@ -85,7 +90,7 @@ async function openNamed(folder: FileFolder, file: string | undefined): Promise<
   const source = await folder.open(gguf);
   if (!source) return undefined;
   try {
-    return await tokenizerBeside(folder, (await readGgufHeader(source)).metadata);
+    return await tokenizerBeside(folder, { ...(await readGgufHeader(source)), files: [gguf] });
   } finally {
     await source.close();
   }

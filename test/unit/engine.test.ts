@@ -6,8 +6,18 @@ import test from 'node:test';
 import { nodeHost } from '../../src/backend/wasm/host-node.ts';
 import type { GenerateResult } from '../../src/engine/generate.ts';
 import type { GenerateOptions } from '../../src/engine/generation-options.ts';
+import { Inspection } from '../../src/engine/inspect.ts';
 import type { Model, Prompt } from '../../src/engine/model.ts';
-import { embeddedModel, type LanewiseError, type LoadOptions, load, OptionError } from '../../src/node.ts';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import {
+  embeddedModel,
+  type LanewiseError,
+  type LoadOptions,
+  load,
+  OptionError,
+  openChatTemplate,
+  openTokenizer,
+} from '../../src/node.ts';
 
 interface Expected {
   readonly cases: readonly { readonly prompt_ids: number[]; readonly ids: number[]; readonly margins: number[] }[];
@@ -242,6 +252,29 @@ test('tokens that the model does not have are refused in texts, and are no end t
     assert.equal(model.tokenizer!.decode(model.encode(prompt)), prompt);
     assert.ok(model.eosTokenIds.has(4095));
     for (const id of [1e99, -5, 1.5, 4096]) assert.ok(!model.eosTokenIds.has(id), `${id}`);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('a bad vocabulary of a GGUF file is told with the name of the file', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-engine-'));
+  try {
+    const bytes = await readFile(new URL('../golden/gguf/llama-f32.gguf', import.meta.url));
+    const key = 'tokenizer.ggml.model';
+    // Behind the key: its type in 4 bytes, the length of the text in 8.
+    bytes.write('other', bytes.indexOf(key) + key.length + 12);
+    const file = path.join(folder, 'm.gguf');
+    await writeFile(file, bytes);
+    const message = `${file}: tokenizer.ggml.model: expected gpt2, llama, bert or t5, found "other"`;
+    await assert.rejects(openTokenizer(file), { code: 'InvalidTokenizer', message });
+    await assert.rejects(openTokenizer(folder), { code: 'InvalidTokenizer', message });
+    await assert.rejects(openChatTemplate(file), { code: 'InvalidTokenizer', message });
+    const warnings: string[] = [];
+    await using _ = await load(file, { onWarning: (text) => warnings.push(text) });
+    assert.deepEqual(warnings, [`${message}; texts will not work, token ids do`]);
+    await using inspection = await Inspection.open(nodeFolder(folder));
+    assert.equal((inspection.tokenizer as LanewiseError).message, message);
   } finally {
     await rm(folder, { recursive: true });
   }
