@@ -8,6 +8,7 @@ import { OptionError } from '../errors.ts';
 import { describeModel, load, measureMachine } from '../node.ts';
 import { median, type Spread, spreadOf } from '../profile/statistics.ts';
 import { renderTable } from '../profile/table.ts';
+import { formatBytes } from '../profile/units.ts';
 import {
   type ComparedRow,
   checkComparable,
@@ -308,6 +309,13 @@ function roofLine(threads: number, roofs: readonly TurnRoofs[]): string {
 const spreadText = ({ median, low, high }: Spread, digits: number, unit = ''): string =>
   `${median.toFixed(digits)}${unit} (${low.toFixed(digits)} - ${high.toFixed(digits)})`;
 
+/** More than noise makes of a model that memory bounds. */
+const BEYOND_MEMORY = 1.05;
+
+/** Memory is no ceiling for what the caches of the processor hold. @param bytes that a decode step reads */
+export const shareOfRead = (share: number, bytes: number): string =>
+  share > BEYOND_MEMORY ? `${formatBytes(bytes)} from caches` : `${(share * 100).toFixed(0)} %`;
+
 function table(rows: readonly Row[], { prompt }: Work, roofs: readonly TurnRoofs[]): string {
   const read = middle(roofs, 'read');
   const percent = (share: number | undefined): string => (share === undefined ? '' : `${(share * 100).toFixed(0)} %`);
@@ -319,7 +327,7 @@ function table(rows: readonly Row[], { prompt }: Work, roofs: readonly TurnRoofs
     ['Decode ms per step', (row) => ms(decodeMs(row))],
     ['Output projection ms', (row) => ms(row.turns.flatMap((turn) => turn.projectionMs))],
     ['Decode GB/s', (row) => (ratesOf(row, roofs).decode / 1e9).toFixed(1)],
-    ['of the memory read', (row) => percent(ratesOf(row, roofs).decode / read)],
+    ['of the memory read', (row) => shareOfRead(ratesOf(row, roofs).decode / read, row.bytes)],
   ];
   return renderTable(
     [{ title: 'Metric' }, ...rows.map(({ policy }) => ({ title: policy, align: 'right' as const }))],

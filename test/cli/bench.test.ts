@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
+import { shareOfRead } from '../../src/cli/bench.ts';
 import { checkComparable, comparePairs, compareSaved } from '../../src/cli/bench-against.ts';
 import { readBench, type SavedBench, writeBench } from '../../src/cli/bench-file.ts';
 import { FormatError, LanewiseError } from '../../src/errors.ts';
@@ -181,4 +182,10 @@ test('help names both tests and shows examples', async () => {
   const { out } = await lanewise(['bench', '--help']);
   for (const words of [/--save before\.json/, /--against before\.json/, /git worktree add/, /sign\s+test/, /Whitney/])
     assert.match(out, words);
+});
+
+test('weights that caches hold are no share of what memory reads', () => {
+  assert.equal(shareOfRead(0.914, 132e6), '91 %');
+  assert.equal(shareOfRead(1.02, 132e6), '102 %');
+  assert.equal(shareOfRead(1.11, 12.34e6), '12.3 MB from caches');
 });
