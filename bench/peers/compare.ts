@@ -103,7 +103,7 @@ async function main(): Promise<void> {
   }
   const { threads, promptTokens, decodeTokens, sequences, repeat } = settings;
   console.log(`${threads} threads, ${promptTokens} prompt tokens, ${decodeTokens} decoded, ${repeat} turns;`);
-  console.log(`ms per token, of a batch per round of ${sequences} sequences: median (quartiles)\n`);
+  console.log(`ms per token, of a batch per round of its ${sequences} sequences: median (quartiles)\n`);
   console.log(
     renderTable(
       columns,

@@ -30,7 +30,7 @@ export interface PeerRow {
   readonly ratio: number;
   /** The peer's engine time, the lower of its two medians, over the time of Lanewise in this way. */
   readonly engine_ratio: number;
-  /** Decode: share of the memory's read rate; prefill: share of the rate of the best tile. */
+  /** Decode: share of the memory's read rate; prefill: share of the rate of the best tile. Median of the turns. */
   readonly of_roof: number | null;
   /** Batch: tokens per second over those of one sequence of Lanewise. */
   readonly of_one: number | null;
@@ -41,7 +41,8 @@ export interface PeerRow {
 export interface Comparison {
   readonly shape: ShapeName;
   readonly storage: GgufStorage;
-  readonly roofs: Roofs;
+  /** Turn by turn. */
+  readonly roofs: readonly Roofs[];
   readonly rows: readonly PeerRow[];
 }
 
@@ -53,10 +54,11 @@ const describe = ({ prefillMs, decodeMs, batchMs }: Turn, sequences: number): st
 };
 
 export async function compare(shape: ShapeName, storage: GgufStorage, settings: Settings): Promise<Comparison> {
-  const roofs = await ceilings(settings.threads);
   const { repeat, kvCache, ...common } = settings;
   const model = await cachedGguf(shape, storage);
   const turns = { Lanewise: [] as Turn[], peer: [] as Turn[] };
+  // Measured between the turns: what a shared machine can do changes within minutes.
+  const roofs: Roofs[] = [];
   const sides = new Map<keyof typeof turns, Side>();
   try {
     sides.set(
@@ -70,23 +72,25 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
         const turn = await side.turn();
         console.error(`  turn ${n}, ${name}: ${describe(turn, settings.sequences)}`);
         if (n > 0) turns[name].push(turn);
+        if (n > 0 && name === 'Lanewise') roofs.push(await ceilings(settings.threads));
       }
     }
     const { bytesPerToken, operationsPerToken } = sides.get('Lanewise')!.introduction;
     const us = summarize(turns.Lanewise, settings);
     const them = summarize(turns.peer, settings);
-    const peak = isBlockStorage(storage) ? roofs.q8 : roofs.f32;
-    /** What a token takes, and the most of it that this machine does in a second. */
-    const workOf: Record<PeerRow['phase'], (way: Way) => readonly [work: number | null, roof: number]> = {
-      prefill: () => [operationsPerToken!, peak.median],
-      decode: (way) => [bytesPerToken![way], roofs.readAll.median],
-      batch: () => [null, 1],
+    /** Of Lanewise: rate, and the share of what the machine did at most beside it, turn by turn. */
+    const speed = (phase: PeerRow['phase'], way: Way): Pick<PeerRow, 'rate' | 'of_roof'> => {
+      if (phase === 'batch') return { rate: null, of_roof: null };
+      const tile = isBlockStorage(storage) ? 'q8' : 'f32';
+      const [work, roof] =
+        phase === 'decode' ? ([bytesPerToken![way], 'readAll'] as const) : ([operationsPerToken!, tile] as const);
+      const rate = (summary: Summary): number => (work * 1000) / summary[phase][way].median;
+      const shares = turns.Lanewise.map((turn, n) => rate(summarize([turn], settings)) / roofs[n]![roof].median);
+      return { rate: rate(us), of_roof: median(shares) };
     };
     const row = (phase: PeerRow['phase'], way: Way): PeerRow => {
       const [lanewise, peer] = [us[phase][way], them[phase][way]];
       const engine = Math.min(...ways.map((other) => them[phase][other].median));
-      const [work, roof] = workOf[phase](way);
-      const rate = work === null ? null : work / (lanewise.median / 1e3);
       return {
         shape,
         storage,
@@ -96,8 +100,7 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
         peer,
         ratio: peer.median / lanewise.median,
         engine_ratio: engine / lanewise.median,
-        rate,
-        of_roof: rate === null ? null : rate / roof,
+        ...speed(phase, way),
         of_one: phase === 'batch' ? (settings.sequences * us.decode[way].median) / lanewise.median : null,
       };
     };
@@ -128,10 +131,10 @@ function summarize(turns: readonly Turn[], { promptTokens, sequences }: Settings
 }
 
 async function ceilings(threads: number): Promise<Roofs> {
-  const roofs = await measureMachine(threads);
+  const roofs = await measureMachine(threads, { turns: 4 });
   const giga = ({ median }: Rate): string => (median / 1e9).toFixed(1);
   console.error(
-    `${threads} threads: read ${giga(roofs.readAll)} GB/s, f32 ${giga(roofs.f32)} GFLOP/s, q8_0 ${giga(roofs.q8)} GOP/s`,
+    `  roofs, ${threads} threads: read ${giga(roofs.readAll)} GB/s, f32 ${giga(roofs.f32)} GFLOP/s, q8_0 ${giga(roofs.q8)} GOP/s`,
   );
   return roofs;
 }

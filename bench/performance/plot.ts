@@ -8,7 +8,7 @@ export interface Bar {
   /** Where half of the samples lie. */
   readonly low: number;
   readonly high: number;
-  /** The machine's limit, measured in the same run. */
+  /** The machine's limit, measured in turns with it. */
   readonly roof: number;
 }
 

@@ -1,6 +1,7 @@
 /** The stored form of a report, and the page that is made of all of them. */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import type { Roofs } from '../../src/backend/wasm/roof.ts';
 import { renderTable } from '../../src/profile/table.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';
@@ -67,7 +68,7 @@ function describe({ date, quick, machine, parts }: Report): string {
     `${cpu}, ${cores} cores, ${caches === '' ? '' : `${caches}, `}${(memory_bytes / 2 ** 30).toFixed(0)} GiB; ${vnni ? 'with' : 'without'} AVX-VNNI as kernels see it, ${wide ? 256 : 128}-bit kernels.`,
     `Node ${node}, V8 ${v8}; ${date.slice(0, 10)}${commit === '' ? '' : `, commit ${commit}`}${quick ? ', a quick run: few samples' : ''}.`,
   ];
-  const roofs = parts.roofs?.result as PeerReport['comparisons'][number]['roofs'] | undefined;
+  const roofs = parts.roofs?.result as Roofs | undefined;
   const giga = (rate: { median: number; worst: number; best: number }, unit: string): string =>
     `${(rate.median / 1e9).toFixed(1)} ${unit} (${(rate.worst / 1e9).toFixed(1)} - ${(rate.best / 1e9).toFixed(1)})`;
   if (roofs)
@@ -118,7 +119,7 @@ function plotsOf({ name, parts }: Report): [string, Plot][] {
         const [low, high] = [at(lanewise.high), at(lanewise.low)];
         return { group: shape, label: storage.toUpperCase(), value, low, high, roof: value / of_roof! };
       });
-  const caption = (roof: string): string => `Frame: ${roof}, measured in the same run. Line: half of the samples.`;
+  const caption = (roof: string): string => `Frame: ${roof}, measured in turns with it. Line: half of the samples.`;
   const plots: [string, Plot][] = [
     [
       'decode',
