@@ -9,6 +9,7 @@ import { renderStepTable } from '../profile/step-table.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
 import { type PromptFlags, readPrompts } from './prompts.ts';
 import {
+  flagName,
   inFlags,
   type MachineFlags,
   machineOptions,
@@ -105,7 +106,7 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
 export function generateOptions(flags: SamplingFlags): GenerateOptions {
   const options: GenerateOptions = { stop: flags.stop, ignoreEos: flags.ignoreEos, temperature: 0.8 };
   for (const name of numbers) {
-    const value = numberOf(`--${name}`, flags[name]);
+    const value = numberOf(flagName(name), flags[name]);
     if (value !== undefined) options[name] = value;
   }
   return options;

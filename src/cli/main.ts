@@ -25,13 +25,13 @@ async function program(finish: (code: number) => void): Promise<Command> {
     version: string;
   };
   const top = new Command('lanewise').description('Language models in TypeScript.').version(version).exitOverride();
-  top.configureOutput({ writeErr: () => {} });
+  top.configureOutput({ outputError: () => {} });
   const command = (name: string, description: string, examples: readonly string[]): Command =>
     top
       .command(name)
       .description(description)
       .exitOverride()
-      .configureOutput({ writeErr: () => {} })
+      .configureOutput({ outputError: () => {} })
       .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
   const modelArgument =
     'folder, .gguf or .safetensors file, id of the hub (org/name, org/name:file.gguf); default: the embedded model';
@@ -72,12 +72,12 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
   withMachine(
     command('embed', 'Turn texts into vectors, one JSON array a line, with an encoder.', [
-      'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." "Cats like mats."',
+      'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." --text "Cats like mats."',
       'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
     ]),
   )
     .argument('<model>', 'folder, .safetensors file or id of the hub of an encoder')
-    .option('--text <text...>', 'texts (default: standard input, a text a line)')
+    .option('--text <text>', 'a text, as often as there are (default: standard input, a text a line)', collected)
     .option('--file <file>', 'a file with a text a line')
     .option('--pooling <how>', "mean, cls or last (default: what the model's folder says, else mean)")
     .option('--no-normalize', 'do not scale to length 1')
@@ -179,7 +179,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .command('render')
     .description('What a chat template makes of messages.')
     .exitOverride()
-    .configureOutput({ writeErr: () => {} })
+    .configureOutput({ outputError: () => {} })
     .argument('[model]', 'folder, .gguf file, id of the hub, or a .jinja file')
     .option('--file <file>', 'what to read (default: standard input)')
     .option(
@@ -193,14 +193,14 @@ async function program(finish: (code: number) => void): Promise<Command> {
     'Fetch a model from the hub into the cache that Python shares; goes on where it was interrupted.',
     [
       'lanewise download HuggingFaceTB/SmolLM2-135M-Instruct',
-      "lanewise download openai-community/gpt2 --include '*.json' model.safetensors",
+      "lanewise download openai-community/gpt2 --include '*.json' --include model.safetensors",
       'lanewise download org/model-GGUF:model-q4_k_m.gguf',
     ],
   )
     .argument('<id>', 'organisation/name, or organisation/name:file.gguf')
     .option('--revision <name>', 'a branch, tag or commit (default: main)')
-    .option('--include <globs...>', 'only these files')
-    .option('--exclude <globs...>', 'not these files')
+    .option('--include <glob>', 'only these files; may be given again', collected)
+    .option('--exclude <glob>', 'not these files; may be given again', collected)
     .option('--json', 'one JSON object')
     .action(async (id, flags) => finish(await downloadCommand(id, flags)));
 
@@ -235,6 +235,9 @@ async function program(finish: (code: number) => void): Promise<Command> {
   return top;
 }
 
+/** Values of an option that may be given again: one that takes all that follows would take the model too. */
+const collected = (value: string, before: readonly string[] = []): string[] => [...before, value];
+
 /** How to sample and how to load. */
 function withGeneration(command: Command): Command {
   return withMachine(command)
@@ -247,7 +250,7 @@ function withGeneration(command: Command): Command {
     .option('--presence-penalty <x>', '-2 to 2')
     .option('--frequency-penalty <x>', '-2 to 2')
     .option('--seed <n>', 'the same seed gives the same text everywhere')
-    .option('--stop <text...>', 'end before this text')
+    .option('--stop <text>', 'end before this text; may be given again', collected)
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
     .option('--timeout <seconds>', 'end with the text so far')
     .option('--ignore-eos', 'go on after an end token')
@@ -274,8 +277,11 @@ async function main(): Promise<void> {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     // The reader of our output has gone: nothing more to do.
     if (error.code === 'EPIPE') process.exit(0);
-    throw error;
+    process.stderr.write(`error: standard output: ${error.message}\n`);
+    process.exit(1);
   });
+  // Without a reader of what else we say, the result still counts.
+  process.stderr.on('error', () => {});
   try {
     configureLogging(process.env.LANEWISE_LOG, (text) => process.stderr.write(text));
     const commands = await program((code) => {
@@ -290,6 +296,7 @@ async function main(): Promise<void> {
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
+    // Help has been shown in place of a missing subcommand.
     if (error.code === 'commander.help') return 1;
     process.stderr.write(`${error.message.startsWith('error:') ? '' : 'error: '}${error.message}\n`);
     return 1;

@@ -8,10 +8,6 @@ const modelArgument = [
 ] as const;
 
 export function tokenizeCommands(tokenize: Command, finish: (code: number) => void): void {
-  tokenize.action(() => {
-    tokenize.outputHelp();
-    finish(1);
-  });
   const command = (name: string, description: string): Command =>
     tokenize
       .command(name)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -94,6 +94,7 @@ test('mistakes are one line on stderr and exit code 1', async () => {
       ['generate', '--prompt', 'x', '--token-ids', '1'],
       /give one of --prompt, --token-ids, --messages and --batch-file/,
     ],
+    [['generate', '--prompt', 'x', '--max-tokens', 'five'], /--max-tokens must be a number/],
     [['generate', '--token-ids', '1,x'], /--token-ids must be integers/],
     [['generate', '--prompt', 'x', '--quantize', 'q3'], /--quantize must be none, q8_0/],
     [['generate', 'nowhere', '--prompt', 'x'], /nowhere: expected a model folder/],
@@ -109,6 +110,34 @@ test('mistakes are one line on stderr and exit code 1', async () => {
     assert.match(err, /^error: [^\n]*\n$/, args.join(' '));
     assert.match(err, message);
   }
+});
+
+test('without a subcommand there is help', async () => {
+  for (const args of [[], ['template'], ['tokenize']]) {
+    const { code, out, err } = await lanewise(args);
+    assert.deepEqual([code, out], [1, '']);
+    assert.match(err, /^Usage: lanewise/);
+  }
+});
+
+test('an option that may be given again does not take the model for a value', async () => {
+  const { code, err } = await lanewise(['generate', '--stop', 'END', '--stop', 'x', './nowhere', '--prompt', 'Once']);
+  assert.equal(code, 1);
+  assert.match(err, /nowhere: expected a model folder/);
+});
+
+test('a full disk behind stdout and a closed stderr', async () => {
+  const shell = (redirection: string) =>
+    spawnSync(
+      'sh',
+      ['-c', `"$0" "$1" generate --prompt Once --max-tokens 5 --temperature 0 ${redirection}`, process.execPath, main],
+      { encoding: 'utf8' },
+    );
+  const full = shell('> /dev/full');
+  assert.equal(full.status, 1);
+  assert.match(full.stderr, /^error: standard output: [^\n]*ENOSPC[^\n]*\n$/);
+  const silent = shell('2>&-');
+  assert.deepEqual([silent.status, silent.stdout], [0, shell('').stdout]);
 });
 
 test('Ctrl-C keeps what was produced and exits with 130', async () => {

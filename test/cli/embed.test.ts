@@ -29,8 +29,8 @@ test('embeddings are those of transformers, in the order of the lines', async ()
     const rows = mean.out.trimEnd().split('\n');
     assert.equal(rows.length, texts.length);
     for (const [i, row] of rows.entries()) near(JSON.parse(row), texts[i]!.tensors.get('embedding')!);
-    const args = ['embed', encoder(name), '--quantize', 'none', '--pooling', 'cls', '--json', '--text'];
-    const cls = await lanewise([...args, ...texts.map(({ text }) => text)]);
+    const args = ['embed', encoder(name), '--quantize', 'none', '--pooling', 'cls', '--json'];
+    const cls = await lanewise([...args, ...texts.flatMap(({ text }) => ['--text', text])]);
     for (const [i, row] of cls.out.trimEnd().split('\n').entries()) {
       const { text, tokens, embedding } = JSON.parse(row);
       assert.deepEqual({ text, tokens }, { text: texts[i]!.text, tokens: texts[i]!.ids.length });
