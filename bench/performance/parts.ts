@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { benchModels } from '../shapes.ts';
+import { SHARES } from './shares.ts';
 
 export interface Part {
   /** Unique; parts of one goal begin alike. */
@@ -32,6 +33,16 @@ const peerPart = (shape: string, storage: string, seconds: number, batch: boolea
   quickSeconds: seconds / 5,
 });
 
+const sharesPart = (shape: string, storage: string, seconds: number): Part => ({
+  name: `${SHARES}${shape} ${storage}`,
+  script: '../src/cli/lanewise.ts',
+  args: ['bench', cachedModel(shape, storage), '--policies', 'none', '--kernels', '--repeat', '3'],
+  quickArgs: ['--repeat', '1', '--decode-tokens', '12'],
+  seconds,
+  quickSeconds: seconds / 3,
+  prints: true,
+});
+
 /** In the order of running. Models come out of the folder that benches keep; those that are missing are written first. */
 export const parts: readonly Part[] = [
   { name: 'roofs', script: 'roofs.ts', args: [], quickArgs: [], seconds: 5, quickSeconds: 5 },
@@ -49,6 +60,10 @@ export const parts: readonly Part[] = [
   peerPart('tinyllama-1.1b', 'q4_0', 70, false),
   peerPart('tinyllama-1.1b', 'q4_k', 80, false),
   peerPart('tinyllama-1.1b', 'q6_k', 90, false),
+  sharesPart('gpt2', 'q8_0', 8),
+  sharesPart('gpt2', 'q4_0', 8),
+  sharesPart('gemma3-1b', 'q8_0', 40),
+  sharesPart('tinyllama-1.1b', 'q6_k', 50),
   {
     name: 'kernels wide',
     script: 'kernels.ts',

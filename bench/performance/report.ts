@@ -9,6 +9,7 @@ import { goalRows, kernelCells } from './goals.ts';
 import type { Machine } from './machine.ts';
 import type { PartResult } from './parts.ts';
 import { type Bar, drawPlot, type Plot } from './plot.ts';
+import { sharesTable } from './shares.ts';
 
 export interface Report {
   readonly format: 'lanewise-performance';
@@ -57,9 +58,14 @@ function section(report: Report, folder: string): string {
     writeFileSync(path.join(folder, file), drawPlot(plot));
     return `![${plot.title}](performance/${file})\n`;
   });
-  return [`## ${report.name}\n`, `${describe(report)}\n`, goalTable(report), ...kernelTable(report), ...plots].join(
-    '\n',
-  );
+  return [
+    `## ${report.name}\n`,
+    `${describe(report)}\n`,
+    goalTable(report),
+    ...plots,
+    ...sharesTable(report),
+    ...kernelTable(report),
+  ].join('\n');
 }
 
 function describe({ date, quick, machine, parts }: Report): string {

@@ -45,20 +45,38 @@ export async function runTurn(model: Model, { prompt, decode }: Work, timed: boo
   }
 }
 
-/** Multiplications and additions of the products of a prompt, by the arithmetic of their tiles. Undefined with experts. */
-export function promptOperations({ plan }: ModelDescription, tokens: number): Record<TileKind, number> | undefined {
+type Step = ModelDescription['plan']['steps'][number];
+
+/** What its matrix is stored as. */
+export function storageOf({ plan }: ModelDescription, step: Step & { readonly op: 'matmul' }): string {
+  const { shares, storage } = plan.weights[step.weight]!;
+  return shares === undefined ? storage : plan.weights[shares]!.storage;
+}
+
+/** Multiplications and additions of a step in a prompt of so many tokens, of which the last one's logits are wanted. */
+export function stepOperations({ plan }: ModelDescription, step: Step, tokens: number): number {
+  if (step.op === 'matmul') {
+    const { shape, role } = plan.weights[step.weight]!;
+    return 2 * (role === 'output' ? 1 : tokens) * shape[0]! * shape[1]!;
+  }
+  if (step.op !== 'attention') return 0;
+  const { headDim, window = tokens } = plan.caches[step.cache]!;
+  const seen = Math.min(window, tokens);
+  // The first `seen` rows see 1, 2 ... positions, the others `seen`: scores, then values.
+  return 4 * step.heads * headDim * ((seen * (seen + 1)) / 2 + (tokens - seen) * seen);
+}
+
+/** Operations of the products of a prompt, by the arithmetic of their tiles. Undefined with experts. */
+export function promptOperations(model: ModelDescription, tokens: number): Record<TileKind, number> | undefined {
   const operations: Record<TileKind, number> = { f32: 0, q8: 0 };
-  for (const step of plan.steps) {
+  for (const step of model.plan.steps) {
     if (step.op === 'experts') return undefined;
-    if (step.op !== 'matmul') continue;
-    const { shape, role, storage, shares } = plan.weights[step.weight]!;
-    // The output matrix sees the last token only.
-    const rows = role === 'output' ? 1 : tokens;
-    const stored = shares === undefined ? storage : plan.weights[shares]!.storage;
-    operations[isQuantized(stored) ? 'q8' : 'f32'] += 2 * rows * shape[0]! * shape[1]!;
+    if (step.op === 'matmul') operations[tileOf(storageOf(model, step))] += stepOperations(model, step, tokens);
   }
   return operations;
 }
 
 /** Tiles of floats or of int8 lanes, as the roofs are measured. */
 export type TileKind = 'f32' | 'q8';
+
+export const tileOf = (storage: string): TileKind => (isQuantized(storage) ? 'q8' : 'f32');

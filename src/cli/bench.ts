@@ -18,6 +18,7 @@ import {
   renderAgainst,
 } from './bench-against.ts';
 import { readBench, type SavedBench, type TurnRoofs, writeBench } from './bench-file.ts';
+import { type KernelTime, measureKernels, renderKernels } from './bench-kernels.ts';
 import { promptOperations, runTurn, type TileKind, type Turn, type Work } from './bench-measure.ts';
 import { libraryIn, ownLibrary, Side } from './bench-side.ts';
 import { linearLayers, modelLine, modelPath } from './models.ts';
@@ -30,6 +31,7 @@ export interface BenchFlags extends MachineFlags {
   repeat?: string;
   policies?: string;
   kvCache?: string;
+  kernels?: boolean;
   save?: string;
   against?: string;
   threshold?: string;
@@ -47,6 +49,8 @@ interface Row {
   /** Multiplications and additions of the prompt; undefined with experts. */
   readonly operations: Readonly<Record<TileKind, number>> | undefined;
   readonly turns: Turn[];
+  /** Where the time goes; empty unless asked for. */
+  kernels: readonly KernelTime[];
 }
 
 /** Policies with overrides hold commas, so that a semicolon separates them too. */
@@ -60,6 +64,8 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
   try {
     const { save, against } = flags;
     const compared = save !== undefined || against !== undefined;
+    if (flags.kernels && against !== undefined)
+      throw new OptionError('--kernels', 'left out with --against, which compares whole prompts and steps', true);
     const path = await modelPath(positional, flags.safetensors);
     const { contextLength } = (await describeModel(path)).config;
     const decode = count('--decode-tokens', flags.decodeTokens, 64);
@@ -84,12 +90,15 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     const missing = before && asked.find((policy) => !before.rows.some((row) => row.policy === policy));
     if (missing !== undefined) throw new OptionError('--policies', `among those of ${against}`, missing);
     const check = (now: ReturnType<typeof header>): void => before && checkComparable(against!, before, now);
-    const { rows, roofs } = await measure(path, asked, options, work, check);
+    const { rows, roofs } = await measure(path, asked, options, { ...work, kernels: flags.kernels }, check);
     const saved: SavedBench = { ...header(rows[0]!.model, options, work), roofs, rows: rows.map(savedRow) };
     if (save !== undefined) await writeBench(save, saved);
     if (before) return await reportAgainst(compareSaved(before, saved, percent / 100), flags);
     if (flags.json) await print(`${JSON.stringify(rows.map((row) => summary(row, work, roofs)))}\n`);
-    else await print(`${roofLine(rows[0]!.model.threads, roofs)}\n\n${table(rows, work, roofs)}\n`);
+    else
+      await print(
+        `${roofLine(rows[0]!.model.threads, roofs)}\n\n${table(rows, work, roofs)}\n${kernelTables(rows, roofs)}`,
+      );
     return 0;
   } catch (error) {
     throw inFlags(error);
@@ -151,7 +160,7 @@ async function measure(
   path: string,
   policies: readonly string[],
   options: LoadOptions,
-  work: Work,
+  work: Work & { readonly kernels: boolean | undefined },
   check: (now: ReturnType<typeof header>) => void,
 ): Promise<{ rows: Row[]; roofs: TurnRoofs[] }> {
   const rows: Row[] = [];
@@ -177,6 +186,7 @@ async function measure(
         }
         if (turn > 0 && first) roofs.push(await roofsNow(options));
       }
+      if (work.kernels) for (const { model, row } of models) row.kernels = await measureKernels(model, work);
     } finally {
       for (const { model } of models) await model.dispose();
     }
@@ -203,6 +213,7 @@ function rowOf(policy: string, model: Model, { prompt, decode }: Work): Row {
     bytes: model.decodeBytes(prompt + decode / 2),
     operations: promptOperations(model.description, prompt),
     turns: [],
+    kernels: [],
   };
 }
 
@@ -293,7 +304,23 @@ function summary(row: Row, { prompt }: Work, roofs: readonly TurnRoofs[]): objec
     gigabytes_per_second: rates.decode / 1e9,
     read_gigabytes_per_second: read / 1e9,
     of_memory_bandwidth: rates.decode / read,
+    ...(row.kernels.length > 0 ? { kernels: row.kernels.map((time) => kernelSummary(time, roofs)) } : {}),
   };
+}
+
+const kernelSummary = ({ work, kernel, ms, share, rate, roof }: KernelTime, roofs: readonly TurnRoofs[]): object => ({
+  ...{ work, kernel, ms, share },
+  rate: rate ?? null,
+  roof,
+  of_roof: rate === undefined ? null : rate / middle(roofs, roof),
+});
+
+function kernelTables(rows: readonly Row[], roofs: readonly TurnRoofs[]): string {
+  const rates = { read: middle(roofs, 'read'), f32: middle(roofs, 'f32'), q8: middle(roofs, 'q8') };
+  return rows
+    .filter(({ kernels }) => kernels.length > 0)
+    .map(({ policy, kernels }) => `${policy}\n\n${renderKernels(kernels, rates)}\n`)
+    .join('');
 }
 
 /** `2 threads: memory read 33.1 GB/s (32.9 - 33.4), tile loops f32 192 GFLOP/s (190 - 193), int8 ...` */

@@ -133,6 +133,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     command('bench', 'Compare storage policies on this machine, or this Lanewise with another.', [
       'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
       "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
+      'lanewise bench ./gpt2 --policies q8_0 --kernels',
       'lanewise bench ./gpt2 --policies q8_0 --save before.json',
       'lanewise bench ./gpt2 --against before.json --threshold 3',
       'git worktree add ../old v0.1.0 && npm ci --prefix ../old',
@@ -146,6 +147,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--repeat <n>', 'turns (default: 5, with --save and --against 12)')
     .option('--policies <list>', 'between commas, or semicolons where policies have overrides')
     .option(...kvCache)
+    .option('--kernels', 'also where the time goes, kernel by kernel, beside what bounds each')
     .option('--save <file>', 'keep the times of every turn, and the rates of the machine beside them')
     .option(
       '--against <path>',

@@ -6,7 +6,7 @@ import { decodeBytes } from '../plan/memory.ts';
 import { describeWork } from '../plan/print.ts';
 import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
-import { createScopeTimer, type Phases, phasesOf } from '../profile/scopes.ts';
+import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ChatFormat, type ChatPrompt, renderChat } from './chat.ts';
 import { Conversation } from './conversation.ts';
@@ -63,7 +63,10 @@ export class Model implements AsyncDisposable {
   readonly vectorBits: Backend['vectorBits'];
   /** Phases of the last forward, while `timing` is on or the log asks for them. */
   lastPhases: Phases | undefined;
-  timing = false;
+  /** Steps of the last forward, in milliseconds, while `timing` is 'steps': one after another, with the wait behind each. */
+  lastSteps: readonly StepMilliseconds[] = [];
+  /** Whether forwards are timed inside: true by phase, 'steps' step by step (up to 2 % slower in small models). */
+  timing: boolean | 'steps' = false;
   readonly #tokenizerError: TokenizerError | undefined;
   readonly #chat: ChatFormat | LanewiseError;
   readonly #backend: Backend;
@@ -126,9 +129,9 @@ export class Model implements AsyncDisposable {
     return this.#backend.memory();
   }
 
-  /** Bytes of matrices and cache that a decode step at `position` reads: what it takes the memory at least. */
-  decodeBytes(position: number): number {
-    return decodeBytes(this.description.plan, position);
+  /** Bytes of matrices and cache that a decode step at `position`, or some steps of its plan, reads: the least it takes the memory. */
+  decodeBytes(position: number, steps = this.description.plan.steps): number {
+    return decodeBytes(this.description.plan, position, steps);
   }
 
   /** Events of one generation, token by token. @throws OptionError, LanewiseError ContextLengthExceeded */
@@ -299,7 +302,7 @@ export class Model implements AsyncDisposable {
       return sequence.reserve(sequence.length + added.length);
     });
     const logs = wantsForward();
-    this.#backend.timing = logs ?? (this.timing ? 'scopes' : 'off');
+    this.#backend.timing = this.timing === 'steps' ? 'steps' : (logs ?? (this.timing ? 'scopes' : 'off'));
     await this.#backend.forward({
       tokens: Int32Array.from(tokens),
       positions: Int32Array.from(positions),
@@ -313,6 +316,7 @@ export class Model implements AsyncDisposable {
     const times = this.#backend.stepTimes();
     const tree = this.#timer(times);
     this.lastPhases = phasesOf(tree);
+    if (this.timing === 'steps') this.lastSteps = times;
     const { plan } = this.description;
     if (logs) logForward(tree, plan.steps, times, (step) => describeWork(plan, step, tokens.length, wanted.length));
   }

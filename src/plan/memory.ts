@@ -45,13 +45,13 @@ export function weightsOf(step: Step): WeightId[] {
   return weights;
 }
 
-/** Bytes of matrices and cached keys and values that a forward of one row at `position` reads. */
-export function decodeBytes(plan: Plan, position: number): number {
+/** Bytes of matrices and cached keys and values that a forward of one row at `position`, or some steps of it, reads. */
+export function decodeBytes(plan: Plan, position: number, steps: readonly Step[] = plan.steps): number {
   const matrixBytes = (id: WeightId): number => {
     const [outputs, inputs] = plan.weights[id]!.shape as [number, number];
     return outputs * storageBytes(plan.weights[plan.weights[id]!.shares ?? id]!.storage, inputs);
   };
-  return plan.steps.reduce((sum, step) => {
+  return steps.reduce((sum, step) => {
     if (step.op === 'matmul') return sum + matrixBytes(step.weight);
     if (step.op === 'experts') {
       // Experts of one layer have equal sizes.

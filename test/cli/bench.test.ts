@@ -7,6 +7,7 @@ import test, { type TestContext } from 'node:test';
 import { shareOfRead } from '../../src/cli/bench.ts';
 import { checkComparable, comparePairs, compareSaved } from '../../src/cli/bench-against.ts';
 import { readBench, type SavedBench, writeBench } from '../../src/cli/bench-file.ts';
+import { stepOperations } from '../../src/cli/bench-measure.ts';
 import { FormatError, LanewiseError } from '../../src/errors.ts';
 import { lanewise } from './run.ts';
 
@@ -167,6 +168,7 @@ test('what the options cannot be is said in one line', async (t) => {
     [['--against', file, '--threshold', '-1'], /--threshold must be a percentage from 0, got -1/],
     [['--against', file, '--policies', 'q4_0'], /--policies must be among those of .*, got "q4_0"/],
     [['--against', root, '--save', file], /--save must be left out when --against names a folder/],
+    [['--against', file, '--kernels'], /--kernels must be left out with --against/],
     [['--against', file], /measured with another model: /],
   ];
   for (const [args, message] of cases) {
@@ -188,4 +190,48 @@ test('weights that caches hold are no share of what memory reads', () => {
   assert.equal(shareOfRead(0.914, 132e6), '91 %');
   assert.equal(shareOfRead(1.02, 132e6), '102 %');
   assert.equal(shareOfRead(1.11, 12.34e6), '12.3 MB from caches');
+});
+
+interface KernelRow {
+  readonly work: string;
+  readonly kernel: string;
+  readonly ms: number;
+  readonly share: number;
+  readonly rate: number | null;
+}
+
+test('--kernels says where the time of a prompt and of a step goes', async () => {
+  const work = ['--prompt-tokens', '40', '--decode-tokens', '3', '--repeat', '1', '--policies', 'q8_0:min-dim=512'];
+  const { code, out, err } = await lanewise(['bench', ...work, '--kernels', '--json']);
+  assert.equal(code, 0, err);
+  const [{ kernels }] = JSON.parse(out) as [{ kernels: KernelRow[] }];
+  for (const name of ['prefill', 'decode']) {
+    const rows = kernels.filter((row) => row.work === name);
+    const share = rows.reduce((sum, row) => sum + row.share, 0);
+    assert.ok(Math.abs(share - 1) < 1e-9, `${share}`);
+    // Some matrices are below the threshold.
+    for (const kernel of ['matmul q8_0', 'matmul f16', 'attention'])
+      assert.ok(rows.some((row) => row.kernel === kernel && row.rate !== null && row.rate > 0));
+    assert.equal(rows.find(({ kernel }) => kernel === 'norm')?.rate, null);
+  }
+  const table = await lanewise(['bench', ...work, '--kernels']);
+  assert.match(table.out, /\| decode +\| matmul q8_0 +\| +[\d.]+ \| +\d+ % \| +[\d.]+ GB\/s \| +\d+ % \|/);
+});
+
+test('operations of attention are those of the positions that each row sees', () => {
+  const count = (tokens: number, window: number | undefined): number => {
+    const plan = { caches: [{ headDim: 8, window }], weights: [] };
+    const step = { op: 'attention', heads: 3, cache: 0 };
+    return stepOperations({ plan } as never, step as never, tokens);
+  };
+  for (const [tokens, window] of [
+    [1, undefined],
+    [7, undefined],
+    [7, 3],
+    [2, 3],
+  ] as const) {
+    let seen = 0;
+    for (let row = 0; row < tokens; row++) seen += Math.min(row + 1, window ?? tokens);
+    assert.equal(count(tokens, window), 4 * 3 * 8 * seen);
+  }
 });

@@ -1,0 +1,134 @@
+/** Where the time of a prompt and of a decode step goes, kernel by kernel: `lanewise bench --kernels`. */
+import type { Model } from '../engine/model.ts';
+import type { ModelDescription } from '../node.ts';
+import { median } from '../profile/statistics.ts';
+import { renderTable } from '../profile/table.ts';
+import type { TurnRoofs } from './bench-file.ts';
+import { stepOperations, storageOf, tileOf, type Work } from './bench-measure.ts';
+
+/** All steps of one kind in a prompt, or in one decode step behind it. */
+export interface KernelTime {
+  readonly work: 'prefill' | 'decode';
+  /** `matmul q8_0`, `attention` */
+  readonly kernel: string;
+  /** Median. */
+  readonly ms: number;
+  /** Of the time of all kernels. */
+  readonly share: number;
+  /** Operations per second of a prompt, bytes per second of a decode step; undefined of kinds that neither bounds. */
+  readonly rate: number | undefined;
+  /** What bounds it. */
+  readonly roof: keyof TurnRoofs;
+}
+
+/** Milliseconds by kind, one entry for each prompt or decode step. */
+type Samples = Map<string, number[]>;
+
+/**
+ * Steps are timed one by one, by the clock of the thread that leads; where threads meet, the wait belongs to the step
+ * before.
+ */
+export async function measureKernels(model: Model, { prompt, decode, repeat }: Work): Promise<KernelTime[]> {
+  const { vocab } = model.description.config;
+  const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
+  const [prefills, decodes]: [Samples, Samples] = [new Map(), new Map()];
+  model.timing = 'steps';
+  try {
+    for (let turn = 0; turn < repeat; turn++) {
+      const sequence = model.sequence();
+      const sums = new Map<string, number>();
+      try {
+        for (let at = 0; at < prompt; at += model.maxRows) {
+          const tokens = ids.slice(at, at + model.maxRows);
+          await model.step([{ sequence, tokens, wanted: at + tokens.length === prompt }]);
+          addSteps(sums, model);
+        }
+        append(prefills, sums);
+        for (let i = 0; i < decode; i++) {
+          await model.step([{ sequence, tokens: [ids[i % prompt]!], wanted: true }]);
+          append(decodes, addSteps(new Map(), model));
+        }
+      } finally {
+        sequence.release();
+      }
+    }
+  } finally {
+    model.timing = false;
+  }
+  return [
+    ...timesOf(model, 'prefill', prefills, (step) => stepOperations(model.description, step, prompt)),
+    ...timesOf(model, 'decode', decodes, (step) => model.decodeBytes(prompt + decode / 2, [step])),
+  ];
+}
+
+type Step = ModelDescription['plan']['steps'][number];
+
+const kernelOf = (model: Model, step: Step): string =>
+  step.op === 'matmul' ? `matmul ${storageOf(model.description, step)}` : step.op;
+
+function addSteps(sums: Map<string, number>, model: Model): Map<string, number> {
+  for (const { step, ms } of model.lastSteps) {
+    const kernel = kernelOf(model, model.description.plan.steps[step]!);
+    sums.set(kernel, (sums.get(kernel) ?? 0) + ms);
+  }
+  return sums;
+}
+
+function append(samples: Samples, sums: ReadonlyMap<string, number>): void {
+  for (const [kernel, ms] of sums) samples.set(kernel, [...(samples.get(kernel) ?? []), ms]);
+}
+
+/** The slowest first. @param amountOf operations or bytes of one step */
+function timesOf(
+  model: Model,
+  work: KernelTime['work'],
+  samples: Samples,
+  amountOf: (step: Step) => number,
+): KernelTime[] {
+  const amounts = new Map<string, number>();
+  for (const step of model.description.plan.steps) {
+    const kernel = kernelOf(model, step);
+    amounts.set(kernel, (amounts.get(kernel) ?? 0) + amountOf(step));
+  }
+  const medians = [...samples].map(([kernel, values]) => ({ kernel, ms: median(values) }));
+  const all = medians.reduce((sum, { ms }) => sum + ms, 0);
+  return medians
+    .toSorted((a, b) => b.ms - a.ms)
+    .map(({ kernel, ms }) => ({
+      work,
+      kernel,
+      ms,
+      share: ms / all,
+      rate: amounts.get(kernel) ? amounts.get(kernel)! / (ms / 1000) : undefined,
+      roof: work === 'decode' ? 'read' : kernel.startsWith('matmul ') ? tileOf(kernel.slice('matmul '.length)) : 'f32',
+    }));
+}
+
+/** Kinds below this share of the time stand in one row together. */
+const SMALL = 0.01;
+
+/** @param roofs operations and bytes per second of the machine */
+export function renderKernels(times: readonly KernelTime[], roofs: TurnRoofs): string {
+  const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
+  const cells = (['prefill', 'decode'] as const).flatMap((work) => {
+    const rows = times.filter((time) => time.work === work);
+    const [large, small] = [rows.filter(({ share }) => share >= SMALL), rows.filter(({ share }) => share < SMALL)];
+    const total = (key: 'ms' | 'share'): number => small.reduce((sum, time) => sum + time[key], 0);
+    const others = [
+      work,
+      small.map(({ kernel }) => kernel).join(', '),
+      total('ms').toFixed(2),
+      percent(total('share')),
+    ];
+    const unit = work === 'decode' ? 'GB/s' : 'GOP/s';
+    return [
+      ...large.map(({ kernel, ms, share, rate, roof }) => [
+        ...[work, kernel, ms.toFixed(2), percent(share)],
+        ...(rate === undefined ? [] : [`${(rate / 1e9).toFixed(1)} ${unit}`, percent(rate / roofs[roof])]),
+      ]),
+      ...(small.length > 0 ? [others] : []),
+    ];
+  });
+  const right = ['ms', 'Share', 'Rate', 'Of the roof'].map((title) => ({ title, align: 'right' as const }));
+  return renderTable([{ title: 'Work' }, { title: 'Kernel' }, ...right], cells);
+}
