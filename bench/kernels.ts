@@ -15,9 +15,11 @@ import { parseArgs } from 'node:util';
 import { productFamily, q8Layout } from '../src/backend/wasm/choice.ts';
 import { nodeHost } from '../src/backend/wasm/host-node.ts';
 import { KernelSet } from '../src/backend/wasm/kernel-set.ts';
+import { Notebook } from '../src/backend/wasm/notebook.ts';
 import { chooseKernels } from '../src/backend/wasm/probe.ts';
 import { measureRoofs, type Roofs, rates } from '../src/backend/wasm/roof.ts';
 import { Stage } from '../src/backend/wasm/stage.ts';
+import { tuned } from '../src/backend/wasm/tune.ts';
 import { activateKernel, activateRecord } from '../src/kernels/activate.ts';
 import { activationStride, groupBytes, groupsOf, LANES, padded, stepsOf } from '../src/kernels/layout.ts';
 import { matmulRecord } from '../src/kernels/matmul.ts';
@@ -64,7 +66,13 @@ const { values } = parseArgs({
 });
 const node = nodeHost();
 const host = { ...node, widens: node.widens && !values.narrow };
-const choice = chooseKernels(host);
+/** Tile shapes as a model that is loaded here would get them, measured anew. */
+const choice = tuned(
+  host,
+  chooseKernels(host),
+  storages,
+  new Notebook({ machine: '', read: () => undefined, write: () => {} }),
+);
 
 /** Everything that is measured with one number of threads. */
 async function measure(threads: number, turns: number, proofs: Proofs): Promise<Result[]> {
@@ -183,7 +191,7 @@ function tileRoof(roofs: Roofs, storage: Storage): number | null {
   return isBlockStorage(storage) ? null : roofs.f32.median;
 }
 
-/** `phase kernel` -> best wide rate of the prototype, in the unit of the results. */
+/** `phase kernel` -> best rate of the prototype at this width, in the unit of the results. */
 type Proofs = ReadonlyMap<string, number>;
 
 function runProofs(folder: string | undefined): Proofs {
@@ -193,8 +201,9 @@ function runProofs(folder: string | undefined): Proofs {
     const found = stdout.split('\n').flatMap((text) => (line.test(text) ? [Number(rate.exec(text)?.[1])] : []));
     return Math.max(...found);
   };
-  const tileRate = /wide\s+([\d.]+)/;
-  const memoryRate = /RAM:.*wide\s+([\d.]+)/;
+  const width = choice.wide ? 'wide' : 'narrow';
+  const tileRate = RegExp(`${width}\\s+([\\d.]+)`);
+  const memoryRate = RegExp(`RAM:.*${width}\\s+([\\d.]+)`);
   return new Map([
     ['prefill matmul f32', best('f32-tile.ts', /strict/, tileRate)],
     ['prefill matmul q8_0', best('q8-tile.ts', RegExp(`^q8 ${choice.q8}`), tileRate)],

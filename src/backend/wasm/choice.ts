@@ -47,8 +47,7 @@ export interface ProductFamily {
 /** Tiles that keep their sums in the registers of their width: measured in bench/kernels. */
 function defaultShape(storage: Storage, wide: boolean): TileShape {
   if (wide) return { tokens: isBlockStorage(storage) ? 4 : 5, lanes: 16 };
-  if (!isBlockStorage(storage)) return { tokens: 6, lanes: 8 };
-  return { tokens: kTypes.includes(storage) ? 4 : 5, lanes: 8 };
+  return { tokens: isBlockStorage(storage) && !kTypes.includes(storage) ? 5 : 4, lanes: 8 };
 }
 
 /** Rows that make up for unpacking weights. */
