@@ -34,6 +34,14 @@ export function sequenceLengths({ pages, positions, sequences, lengths }: Batch)
 /** Positions per page of the key/value cache. Attention adds up page by page, so this number is part of the results' bits. */
 export const PAGE = 64;
 
+/** Where bytes lie in a file that any thread of the process can read. */
+export interface FilePlace {
+  /** The system's number of the open file. */
+  readonly descriptor: number;
+  /** Byte position in the file. */
+  readonly offset: number;
+}
+
 /** The values of one tensor of a file, row-major, little-endian: as the file stores them, or as blocks stand for them. */
 export interface TensorData {
   /** File and name there, for messages; default: the weight's source. */
@@ -43,8 +51,14 @@ export interface TensorData {
   readonly byteLength: number;
   /** Fills `target` with the bytes from `start` (relative to the tensor). */
   readInto(start: number, target: Uint8Array): Promise<void>;
+  /** Where the same bytes can be had without `readInto`. */
+  readonly inFile?: FilePlace;
   /** The file's own bytes, where they are blocks that weights may be stored in: rows are whole blocks. */
-  readonly blocks?: { readonly storage: BlockStorage; readInto(start: number, target: Uint8Array): Promise<void> };
+  readonly blocks?: BlockData;
+}
+
+export interface BlockData extends Pick<TensorData, 'readInto' | 'inFile'> {
+  readonly storage: BlockStorage;
 }
 
 /** The tensors by name; where a weight's values lie in several, the first stands for all of them. */
@@ -66,6 +80,7 @@ function joined(pieces: readonly TensorData[]): TensorData {
     place: first.place && `${first.place} to ${pieces.at(-1)!.place}`,
     shape: [first.shape[0]! * pieces.length],
     byteLength: byteLength * pieces.length,
+    inFile: undefined,
     async readInto(start, target) {
       for (let done = 0; done < target.length; ) {
         const [piece, at] = [Math.floor((start + done) / byteLength), (start + done) % byteLength];
@@ -78,6 +93,9 @@ function joined(pieces: readonly TensorData[]): TensorData {
 }
 
 export interface LoadTimes {
+  /** From the first byte to the last weight. */
+  readonly ms: number;
+  /** This and the following: the time of all threads, added up. */
   readonly readMs: number;
   readonly quantizeMs: number;
   readonly packMs: number;

@@ -74,8 +74,7 @@ export function storageLine(description: ModelDescription): string {
 
 /** Load time by phase. */
 export function loadLine({ loadTimes, threads, vectorBits }: Model): string {
-  const { readMs, quantizeMs, packMs, bytesRead } = loadTimes;
-  const total = readMs + quantizeMs + packMs;
+  const { ms: total, readMs, quantizeMs, packMs, bytesRead } = loadTimes;
   const rate = (ms: number): string => `${ms.toFixed(0)} ms`;
-  return `loaded ${(bytesRead / 1e6).toFixed(1)} MB in ${rate(total)} (${(bytesRead / total / 1e6).toFixed(2)} GB/s: read ${rate(readMs)}, quantize ${rate(quantizeMs)}, pack ${rate(packMs)}) on ${threads} thread${threads > 1 ? 's' : ''}${vectorBits ? `, ${vectorBits}-bit kernels` : ''}`;
+  return `loaded ${(bytesRead / 1e6).toFixed(1)} MB in ${rate(total)} (${(bytesRead / total / 1e6).toFixed(2)} GB/s; all threads: read ${rate(readMs)}, quantize ${rate(quantizeMs)}, pack ${rate(packMs)}) on ${threads} thread${threads > 1 ? 's' : ''}${vectorBits ? `, ${vectorBits}-bit kernels` : ''}`;
 }

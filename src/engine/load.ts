@@ -81,7 +81,7 @@ async function openAs<M>(
   const files = await openModel(folder, file);
   const name = files.metadata ? `${folder.name}/${files.files[0]}` : folder.name;
   const quantize = settings.quantize ?? files.defaultPolicy;
-  let backend: Backend | undefined;
+  let loading: Promise<Backend> | undefined;
   try {
     const policy = parsePolicy(quantize);
     const { origin } = files;
@@ -96,9 +96,24 @@ async function openAs<M>(
       throw new OptionError('kvCache', 'left out: an encoder keeps no keys and values', settings.kvCache);
     const contextLength = contextOf(description, settings);
     const { onProgress, onWarning, signal, threads, revectorize } = settings;
+    const backendOptions: BackendOptions = {
+      plan: description.plan,
+      ...rowsOf(description, contextLength),
+      contextLength,
+      tensor: (name) => files.tensor(name),
+      onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
+      signal,
+    };
+    loading =
+      settings.backend === 'reference'
+        ? createReferenceBackend(backendOptions)
+        : createWasmBackend({ ...backendOptions, host, threads, revectorize, onWarning });
+    // It is heard of below; until then the failure of the tokenizer may be the first.
+    loading.catch(() => {});
     let tokenizer: Tokenizer | undefined;
     let tokenizerError: TokenizerError | undefined;
     try {
+      // Read by this thread, while the others load.
       const whole = await tokenizerBeside(folder, files);
       const { vocab } = description.config;
       if (whole && whole.vocabSize > vocab)
@@ -110,23 +125,15 @@ async function openAs<M>(
       tokenizerError = error;
       onWarning?.(`${error.message}; texts will not work, token ids do`);
     }
-    const backendOptions: BackendOptions = {
-      plan: description.plan,
-      ...rowsOf(description, contextLength),
-      contextLength,
-      tensor: (name) => files.tensor(name),
-      onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
-      signal,
-    };
-    backend =
-      settings.backend === 'reference'
-        ? await createReferenceBackend(backendOptions)
-        : await createWasmBackend({ ...backendOptions, host, threads, revectorize, onWarning });
+    const backend = await loading;
     const close = (): Promise<void> => files.close();
     const loaded = { files, name, description, backend, tokenizer, tokenizerError, contextLength, quantize, close };
     return await make(loaded, settings);
   } catch (error) {
-    await backend?.dispose();
+    await loading?.then(
+      (backend) => backend.dispose(),
+      () => {},
+    );
     await files.close();
     throw error;
   }

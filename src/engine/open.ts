@@ -112,7 +112,9 @@ export async function readFactors({ tensors }: TensorFiles): Promise<Map<string,
 /** A tensor for a backend: float types as they are, blocks as the f32 values they stand for. */
 export function tensorData(tensor: CheckpointTensor): TensorData {
   const name = tensor.dtype.toLowerCase();
-  if (name === 'f32' || name === 'f16' || name === 'bf16') return { ...tensor, dtype: name };
+  const { descriptor, offset } = tensor;
+  const inFile = descriptor === undefined ? undefined : { descriptor, offset };
+  if (name === 'f32' || name === 'f16' || name === 'bf16') return { ...tensor, dtype: name, inFile };
   // The weights manifest has refused every other type.
   const { block, bytes, dequantize } = weightType(name)!;
   const storage = Object.hasOwn(storageLayout, name) ? (name as BlockStorage) : undefined;
@@ -121,7 +123,7 @@ export function tensorData(tensor: CheckpointTensor): TensorData {
     dtype: 'f32',
     shape: tensor.shape,
     byteLength: (tensor.byteLength / bytes) * block * 4,
-    blocks: storage && { storage, readInto: (start, target) => tensor.readInto(start, target) },
+    blocks: storage && { storage, inFile, readInto: (start, target) => tensor.readInto(start, target) },
     async readInto(start, target) {
       const blockBytes = block * 4;
       const last = Math.ceil((start + target.length) / blockBytes);

@@ -10,6 +10,8 @@ export interface ByteSource {
   read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
   /** Fills `target`, which may lie in shared or WebAssembly memory, from `start` on. @throws FormatError OutOfFile, FileChanged */
   readInto(start: number, target: Uint8Array): Promise<void>;
+  /** The system's number of the open file, where other threads of the process can read it by that. */
+  readonly descriptor?: number;
   close(): Promise<void>;
 }
 
@@ -34,6 +36,7 @@ export function byteSource(
   byteLength: number,
   fill: (start: number, target: Uint8Array) => Promise<void>,
   close: () => Promise<void> = async () => {},
+  descriptor?: number,
 ): ByteSource {
   const check = (start: number, end: number): void => {
     if (
@@ -55,6 +58,7 @@ export function byteSource(
       check(start, start + target.length);
       await fill(start, target);
     },
+    descriptor,
     close,
   };
 }

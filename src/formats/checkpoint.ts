@@ -19,6 +19,8 @@ export interface CheckpointTensor extends TensorPlace {
   readonly file: string;
   /** Fills `target` (any memory) with the tensor's bytes from `start` on. @throws FormatError OutOfTensor, FileChanged */
   readInto(start: number, target: Uint8Array): Promise<void>;
+  /** Of the file, where other threads can read the tensor's bytes there, from `offset` on. */
+  readonly descriptor?: number;
 }
 
 /** The tensors of one model, whatever files hold them. */
@@ -164,6 +166,7 @@ export function checkpointTensor(info: TensorPlace, file: string, source: ByteSo
   return {
     ...info,
     file,
+    descriptor: source.descriptor,
     async readInto(start, target) {
       if (!Number.isSafeInteger(start) || start < 0 || start + target.length > info.byteLength) {
         const what = `bytes ${start} to ${start + target.length} asked for, the tensor has ${info.byteLength}`;

@@ -40,6 +40,7 @@ export function viewTensor(
     shape,
     byteLength,
     offset: tensor.offset + base,
+    descriptor: rows === undefined ? tensor.descriptor : undefined,
     async readInto(start, target) {
       if (!Number.isSafeInteger(start) || start < 0 || start + target.length > byteLength) {
         const what = `bytes ${start} to ${start + target.length} asked for, the tensor has ${byteLength}`;

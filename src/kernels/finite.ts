@@ -27,24 +27,25 @@ import {
   when,
 } from '../wasm/assembler.ts';
 import type { SourceType } from './convert.ts';
-import { recordLayout } from './record.ts';
+import { RECORD_BYTES, recordLayout } from './record.ts';
 
 /** Bytes that the kernel for single values reads at once: what follows the last value up to a whole line must be zeros. */
 export const CHECK_LINE = 64;
 
 /**
  * source: address of the first value, or block; count: lines of values, or blocks; limit: of single values, the bits of the
- * smallest magnitude that must not be, in their own type; found: address of an i32 that is set to 1 where there is such a
- * value, and else left as it is.
+ * smallest magnitude that must not be, in their own type. The answer is in word FOUND of the record.
  */
-export const checkRecord = recordLayout('source', 'count', 'limit', 'found');
+export const checkRecord = recordLayout('source', 'count', 'limit');
+/** Set to 1 where there is such a value, and else left as it is. */
+export const FOUND = RECORD_BYTES / 4 - 1;
 
 /** The name that `checkValuesKernel` or `checkBlocksKernel` exports. */
 export const checkName = (type: SourceType | BlockStorage): string => `check_${type}`;
 
 /** Exports a step kernel that looks at single values. */
 export function checkValuesKernel(module: Module, type: SourceType): Func {
-  const { f, at, end, whenAny, limit, found } = shares(module, type, CHECK_LINE);
+  const { f, at, end, whenAny, limit, find } = shares(module, type, CHECK_LINE);
   const lanes = type === 'f32' ? i32 : i16;
   const magnitude = hoistedConstant(f, type === 'f32' ? 0x7fffffff : 0x7fff7fff).get;
   const largest = f.array('v128', 4);
@@ -57,7 +58,7 @@ export function checkValuesKernel(module: Module, type: SourceType): Func {
         end.get,
         ...largest.map((part, c) => part.set(lanes.maxS(part.get, v.and(v.load(at.get, 16 * c), magnitude)))),
       ),
-      when(v.anyTrue(lanes.gtS(all, lanes.splat(subtract(limit, constant(1))))), [storeI32(found, constant(1))]),
+      when(v.anyTrue(lanes.gtS(all, lanes.splat(subtract(limit, constant(1))))), [find]),
     ),
   );
 }
@@ -65,14 +66,14 @@ export function checkValuesKernel(module: Module, type: SourceType): Func {
 /** Exports a step kernel that looks at the f16 scales of blocks. */
 export function checkBlocksKernel(module: Module, storage: BlockStorage): Func {
   const { bytes } = storageLayout[storage];
-  const { f, at, end, whenAny, found } = shares(module, storage, bytes);
+  const { f, at, end, whenAny, find } = shares(module, storage, bytes);
   const carries = f.local('i32');
   // An exponent of all ones carries into bit 15.
   const carry = (offset: number): I32 => add(and(load16u(at.get, offset), constant(0x7c00)), constant(0x400));
   return f.emit(
     whenAny(
       repeat(at, bytes, end.get, carries.set(scalesAt[storage].map(carry).reduce(or, carries.get))),
-      when(shiftRight(carries.get, constant(15)), [storeI32(found, constant(1))]),
+      when(shiftRight(carries.get, constant(15)), [find]),
     ),
   );
 }
@@ -96,5 +97,6 @@ function shares(module: Module, type: SourceType | BlockStorage, bytes: number) 
     add(word('source'), multiply(divideUnsigned(multiply(word('count'), n), threads.get), constant(bytes)));
   f.emit(at.set(boundary(thread.get)), end.set(boundary(add(thread.get, constant(1)))));
   const whenAny = (...body: Parameters<typeof when>[1]) => when(lessUnsigned(at.get, end.get), body);
-  return { f, at: at as Local<'i32'>, end, whenAny, limit: word('limit'), found: word('found') };
+  const find = storeI32(record.get, constant(1), 4 * FOUND);
+  return { f, at: at as Local<'i32'>, end, whenAny, limit: word('limit'), find };
 }

@@ -38,8 +38,10 @@ export async function createReferenceBackend(options: BackendOptions): Promise<B
     bytesRead += tensor.byteLength;
     onProgress?.(weight, (done += weight.bytes), total);
   }
+  const ms = performance.now() - start;
   return new ReferenceBackend(options, weights, {
-    readMs: performance.now() - start,
+    ms,
+    readMs: ms,
     quantizeMs: 0,
     packMs: 0,
     bytesRead,

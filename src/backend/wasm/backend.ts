@@ -23,7 +23,8 @@ import { type Choice, formatKey, productFamily } from './choice.ts';
 import { Governor } from './governor.ts';
 import type { WasmHost } from './host.ts';
 import { KernelSet } from './kernel-set.ts';
-import { type LoadTarget, loadBytes, planLoad, runLoad } from './loader.ts';
+import { Load, type Shelf } from './load-run.ts';
+import { type LoadTarget, planLoad } from './loader.ts';
 import { lower } from './lower.ts';
 import {
   align,
@@ -57,12 +58,6 @@ export interface BuildOptions extends BackendOptions {
 /** Of a memory's 4 GiB, what rows, scratch and staging may take. */
 const ASIDE_BYTES = 512 * 1024 * 1024;
 
-/** One part of the plan in its memory. */
-interface Shelf extends LoadTarget {
-  readonly part: PlanPart;
-  readonly memory: Memory;
-}
-
 /** A walk: records of one part's tape. */
 interface Walk extends Segment {
   readonly tape: number;
@@ -88,27 +83,24 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   const tapes = segments.map(({ part, from, to }) =>
     lower({ plan: { ...plan, steps: plan.steps.slice(from, to) }, map: targets[part]!.map, choice, kernels }),
   );
-  const loads = targets.map((target) => planLoad(options, target, choice, kernels));
+  const steps = targets.flatMap((target) => planLoad(options, target, choice, kernels));
   const compiled = kernels.compile(host, choice.wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 });
   const shelves = targets.map((target): Shelf => ({ ...target, memory: new Memory(target.map.cache, threads > 1) }));
   const marks: number[] = [];
+  const load = new Load(steps, shelves, threads);
   const memories = shelves.map(({ memory }) => memory.wasm);
+  const start = performance.now();
   const pool = await Pool.start(
     host,
     { ...compiled, memories, threads, cores: host.cores },
     (thread, memory) => shelves[memory]!.map.scratch + thread * SCRATCH_BYTES,
     () => marks.push(performance.now()),
+    load.list,
   );
   try {
-    const loadTimes = { readMs: 0, quantizeMs: 0, packMs: 0, bytesRead: 0 };
-    const total = loads.reduce((sum, load) => sum + loadBytes(load), 0);
-    for (const [index, load] of loads.entries()) {
-      const before = loadTimes.bytesRead;
-      const progress = (weight: number, bytes: number): void =>
-        onProgress?.(plan.weights[weight]!, before + bytes, total);
-      const times = await runLoad(load, options, shelves[index]!, shelves[index]!.memory, pool, progress);
-      for (const key of ['readMs', 'quantizeMs', 'packMs', 'bytesRead'] as const) loadTimes[key] += times[key];
-    }
+    const total = load.bytes;
+    const times = await load.run(pool, options, (weight, bytes) => onProgress?.(plan.weights[weight]!, bytes, total));
+    const loadTimes = { ...times, ms: performance.now() - start };
     const ends = shelves.map(({ map }) => map.tape);
     const walks = segments.map((segment, index): Walk => {
       const { words, stepOf, scopeEnds } = tapes[index]!;

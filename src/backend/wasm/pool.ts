@@ -1,21 +1,23 @@
 /** The threads of one backend: started once, woken once per walk, rebuilt after a failure. */
 import { BackendError } from '../../errors.ts';
+import { control } from '../../kernels/barrier.ts';
 import type { Thread, WasmHost } from './host.ts';
 import { FIRST_REGION } from './memory-map.ts';
+import { signals, signalWords } from './signals.ts';
 import {
   commands,
+  controlAddress,
   EPOCH,
   failureText,
   instantiate,
   reportFailure,
-  signals,
-  signalWords,
   type ThreadSetup,
   type Walk,
 } from './thread.ts';
+import { heldWord, type LoadList } from './thread-load.ts';
 
 /** What all threads share. */
-type CrewSetup = Omit<ThreadSetup, 'thread' | 'scratch'>;
+type CrewSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
 
 /** Byte address of a thread's scratch area in a memory. */
 export type ScratchOf = (thread: number, memory: number) => number;
@@ -37,11 +39,40 @@ export class Pool {
     this.#walk = instantiate(this.#setupOf(0), mark);
   }
 
-  /** @param mark called where the timing setting says */
-  static async start(host: WasmHost, setup: CrewSetup, scratchOf: ScratchOf, mark: () => void): Promise<Pool> {
+  /** @param mark called where the timing setting says @param load what the threads begin with */
+  static async start(
+    host: WasmHost,
+    setup: CrewSetup,
+    scratchOf: ScratchOf,
+    mark: () => void,
+    load?: LoadList,
+  ): Promise<Pool> {
     const pool = new Pool(host, setup, scratchOf, mark);
-    await pool.#spawn();
+    await pool.#spawn(load);
     return pool;
+  }
+
+  get memories(): readonly WebAssembly.Memory[] {
+    return this.#setup.memories;
+  }
+
+  /** The calling thread walks, whatever the others do. */
+  alone(memory: number, tape: number, steps: number): void {
+    try {
+      this.#walk(memory, tape, steps, 1);
+    } catch (error) {
+      throw new BackendError('KernelFailed', `a kernel failed in thread 0: ${(error as Error).message}`);
+    }
+  }
+
+  /** Waits until no other thread loads any more. @returns the slabs that they had and left undone */
+  async loaded(): Promise<number[]> {
+    const words = signalWords(this.#setup);
+    while (!this.#broken && Atomics.load(words, signals.loaded >> 2) < this.#crew.length)
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    if (this.#broken) await Promise.all(this.#crew.map((thread) => thread.terminate()));
+    const held = this.#crew.map((_, n) => Atomics.load(words, heldWord(n + 1)) - 1);
+    return held.filter((slab) => slab >= 0);
   }
 
   /**
@@ -87,8 +118,10 @@ export class Pool {
     Atomics.notify(words, signals.epoch >> 2);
   }
 
-  async #spawn(): Promise<void> {
-    this.#crew = Array.from({ length: this.threads - 1 }, (_, n) => this.#host.spawn(this.#setupOf(n + 1)));
+  async #spawn(load?: LoadList): Promise<void> {
+    this.#crew = Array.from({ length: this.threads - 1 }, (_, n) =>
+      this.#host.spawn({ ...this.#setupOf(n + 1), load }),
+    );
     try {
       await Promise.all(this.#crew.map((thread) => thread.ready));
       for (const thread of this.#crew) void thread.ended.then(() => this.#lost(thread));
@@ -103,12 +136,16 @@ export class Pool {
     if (this.#crew.includes(thread)) this.#broken = true;
   }
 
-  /** New threads over the same memories; barrier words and poison start from zero. */
+  /** New threads over the same memories; signals, barrier words and poison start from zero, settings of a forward stay. */
   async #rebuild(): Promise<void> {
     const crew = this.#crew;
     this.#crew = [];
     await Promise.all(crew.map((thread) => thread.terminate()));
-    for (const { buffer } of this.#setup.memories) new Uint8Array(buffer, 0, FIRST_REGION).fill(0);
+    for (const { buffer } of this.#setup.memories) {
+      const head = new Uint8Array(buffer, 0, FIRST_REGION);
+      head.fill(0, 0, controlAddress);
+      head.fill(0, controlAddress + control.poison);
+    }
     await this.#spawn();
     this.#broken = false;
   }

@@ -14,7 +14,7 @@ import {
   storageBytes,
   storageLayout,
 } from '../../quant/storage.ts';
-import type { TensorData } from '../backend.ts';
+import type { FilePlace, TensorData } from '../backend.ts';
 import { checkFinite } from '../finite.ts';
 
 export interface SlabSource {
@@ -29,6 +29,7 @@ export interface SlabSource {
   /** Whether reading quantizes. */
   readonly quantizes: boolean;
   readInto: TensorData['readInto'];
+  readonly inFile?: FilePlace;
 }
 
 /** Bytes per value, a fraction for blocks. */
@@ -40,15 +41,19 @@ export function slabSource(weight: PlannedWeight, index: number, tensor: TensorD
   const { blocks } = tensor;
   const place = tensor.place ?? source.tensor;
   const whole = { name: source.tensor, place, shape: tensor.shape, quantizes: false };
-  if (shape.length === 1 || !isBlockStorage(storage))
-    return { ...whole, weight, type: tensor.dtype, readInto: (start, target) => tensor.readInto(start, target) };
+  const values = {
+    type: tensor.dtype,
+    inFile: tensor.inFile,
+    readInto: (start: number, target: Uint8Array) => tensor.readInto(start, target),
+  };
+  if (shape.length === 1 || !isBlockStorage(storage)) return { ...whole, ...values, weight };
   if (blocks?.storage === storage && !source.transposed) {
     const name = `${source.tensor} as ${storage}`;
     const readInto: TensorData['readInto'] = (start, target) => blocks.readInto(start, target);
-    return { ...whole, name, weight: { ...weight, source: { ...source, tensor: name } }, type: storage, readInto };
+    const own = { ...weight, source: { ...source, tensor: name } };
+    return { ...whole, name, weight: own, type: storage, inFile: blocks.inFile, readInto };
   }
-  if (!kTypes.includes(storage))
-    return { ...whole, weight, type: tensor.dtype, readInto: (start, target) => tensor.readInto(start, target) };
+  if (!kTypes.includes(storage)) return { ...whole, ...values, weight };
   const name = `weight ${index} as ${storage}`;
   return {
     name,

@@ -31,6 +31,12 @@ export interface SlabPart {
 
 export const slabBytes = ({ ranges }: Slab): number => ranges.reduce((sum, { start, end }) => sum + end - start, 0);
 
+/** Bytes that slabs may have, and are to have where they can. */
+interface Room {
+  readonly capacity: number;
+  readonly enough: number;
+}
+
 /** Rows of a lane group; a slab starts at a group's first row. */
 const GROUP = 16;
 /** Values of a quantization block; a transposed slab starts at a block's first column. */
@@ -45,6 +51,8 @@ export interface Wanted {
 /**
  * @param shapeOf shape of a tensor as the file has it
  * @param sizeOf bytes per value of a tensor, a fraction for blocks
+ * @param capacity most bytes of a slab
+ * @param enough bytes that a slab of a tensor is to have, unless one group exceeds them
  * @throws RangeError when one group exceeds `capacity`
  */
 export function planSlabs(
@@ -52,6 +60,7 @@ export function planSlabs(
   shapeOf: (tensor: string) => readonly number[],
   sizeOf: (tensor: string) => number,
   capacity: number,
+  enough: (tensor: string) => number = () => capacity,
 ): Slab[] {
   const byTensor = new Map<string, Wanted[]>();
   for (const { index, weight } of weights) {
@@ -63,11 +72,12 @@ export function planSlabs(
   return [...byTensor].flatMap(([tensor, wanted]) => {
     const size = sizeOf(tensor);
     const matrices = wanted.filter(({ weight }) => weight.shape.length === 2);
+    const room = { capacity, enough: enough(tensor) };
     const transposed = matrices.filter(({ weight }) => weight.source.transposed);
     return [
       ...wanted.filter(({ weight }) => weight.shape.length === 1).map((w) => vectorSlab(tensor, w, size)),
-      ...matrices.filter((w) => !transposed.includes(w)).flatMap((w) => rowSlabs(tensor, w, size, capacity)),
-      ...(transposed.length ? columnSlabs(tensor, transposed, shapeOf(tensor), size, capacity) : []),
+      ...matrices.filter((w) => !transposed.includes(w)).flatMap((w) => rowSlabs(tensor, w, size, room)),
+      ...(transposed.length ? columnSlabs(tensor, transposed, shapeOf(tensor), size, room) : []),
     ];
   });
 }
@@ -87,10 +97,10 @@ function vectorSlab(tensor: string, { index, weight }: Wanted, size: number): Sl
 }
 
 /** Whole rows of a matrix stored [out, in]. */
-function rowSlabs(tensor: string, { index, weight }: Wanted, size: number, capacity: number): Slab[] {
+function rowSlabs(tensor: string, { index, weight }: Wanted, size: number, room: Room): Slab[] {
   const [rows, columns] = weight.shape as [number, number];
   const lineBytes = columns * size;
-  const step = linesPerSlab(tensor, lineBytes, GROUP, capacity);
+  const step = linesPerSlab(tensor, lineBytes, GROUP, room);
   const slabs: Slab[] = [];
   for (let firstRow = 0; firstRow < rows; firstRow += step) {
     const count = Math.min(step, rows - firstRow);
@@ -119,11 +129,11 @@ function columnSlabs(
   wanted: readonly Wanted[],
   shape: readonly number[],
   size: number,
-  capacity: number,
+  room: Room,
 ): Slab[] {
   const [inputs, outputs] = shape as [number, number];
   const lineBytes = outputs * size;
-  const step = linesPerSlab(tensor, lineBytes, BLOCK, capacity);
+  const step = linesPerSlab(tensor, lineBytes, BLOCK, room);
   const slabs: Slab[] = [];
   for (let firstColumn = 0; firstColumn < inputs; firstColumn += step) {
     const columns = Math.min(step, inputs - firstColumn);
@@ -142,9 +152,8 @@ function columnSlabs(
   return slabs;
 }
 
-function linesPerSlab(tensor: string, lineBytes: number, multiple: number, capacity: number): number {
-  const lines = Math.floor(capacity / lineBytes / multiple) * multiple;
-  if (lines === 0)
+function linesPerSlab(tensor: string, lineBytes: number, multiple: number, { capacity, enough }: Room): number {
+  if (lineBytes * multiple > capacity)
     throw new RangeError(`${tensor}: ${multiple} lines of ${lineBytes} bytes exceed the staging area of ${capacity}`);
-  return lines;
+  return Math.max(1, Math.floor(enough / lineBytes / multiple)) * multiple;
 }

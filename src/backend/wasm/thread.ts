@@ -4,19 +4,9 @@
  */
 
 import { PATIENCE, poison } from '../../kernels/barrier.ts';
+import { signals, signalWords } from './signals.ts';
+import { type LoadList, loadSlabs, type ReadFile } from './thread-load.ts';
 
-/** Words that the threads and their caller share, as byte addresses. */
-export const signals = {
-  /** Rises by EPOCH with each walk; the rest is how many threads it is for, read in one go with it. */
-  epoch: 64,
-  command: 128,
-  tape: 132,
-  steps: 136,
-  memory: 140,
-  errorLength: 252,
-  error: 256,
-  errorCapacity: 512,
-} as const;
 /** Address of the kernels' control block (src/kernels/barrier.ts). */
 export const controlAddress = 1024;
 export const commands = { walk: 1, exit: 2 } as const;
@@ -38,6 +28,8 @@ export interface ThreadSetup {
   readonly scratch: readonly number[];
   /** Cores that threads may use: with more threads at work than that, a spinning one keeps another off its core. */
   readonly cores: number;
+  /** What the threads load first, each as much as it gets to. */
+  readonly load?: LoadList;
 }
 
 /** Walks `steps` records from address `tape` of a memory as one of `threads`; not 0 when a thread failed. */
@@ -58,8 +50,11 @@ export function instantiate(setup: ThreadSetup, mark: () => void): Walk {
     for (const [entry, { module, name }] of setup.kernels.entries()) table.set(entry, exports[module]![name]);
     return exports[setup.walker]!.walk!;
   });
-  return (memory, tape, steps, threads) =>
-    walks[memory]!(tape, steps, setup.thread, threads, threads > setup.cores ? 0 : SPINS);
+  return (memory, tape, steps, threads) => {
+    // One that walks alone does all of every step.
+    const thread = threads === 1 ? 0 : setup.thread;
+    return walks[memory]!(tape, steps, thread, threads, threads > setup.cores ? 0 : SPINS);
+  };
 }
 
 /**
@@ -68,13 +63,14 @@ export function instantiate(setup: ThreadSetup, mark: () => void): Walk {
  */
 const idleSpins = 300_000;
 
-/** The life of a worker thread: wait for an epoch, walk the tape, again; returns at the exit command. */
-export function serve(setup: ThreadSetup, onReady: () => void): void {
+/** The life of a worker thread: load, then wait for an epoch, walk the tape, again; returns at the exit command. */
+export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): void {
   const walk = instantiate(setup, () => {});
   const words = signalWords(setup);
   const epochAt = signals.epoch >> 2;
   let epoch = Atomics.load(words, epochAt);
   onReady();
+  if (setup.load) loadSlabs(setup, setup.load, walk, read);
   for (;;) {
     for (let n = setup.threads > setup.cores ? 0 : idleSpins; n > 0 && Atomics.load(words, epochAt) === epoch; n--);
     while (Atomics.load(words, epochAt) === epoch) Atomics.wait(words, epochAt, epoch);
@@ -90,9 +86,6 @@ export function serve(setup: ThreadSetup, onReady: () => void): void {
     }
   }
 }
-
-export const signalWords = ({ memories }: Pick<ThreadSetup, 'memories'>): Int32Array =>
-  new Int32Array(memories[0]!.buffer, 0, 256);
 
 /** Leaves the message where the caller finds it and wakes every thread that waits. */
 export function reportFailure({ memories, thread }: ThreadSetup, error: unknown): void {

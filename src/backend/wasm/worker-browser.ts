@@ -1,4 +1,9 @@
 /** Entry file of a worker thread in a browser. */
 import { serve, type ThreadSetup } from './thread.ts';
+import type { ReadFile } from './thread-load.ts';
 
-globalThis.onmessage = ({ data }: MessageEvent<ThreadSetup>) => serve(data, () => globalThis.postMessage('ready'));
+/** Files of a page are read by its own thread. */
+const none: ReadFile = () => 0;
+
+globalThis.onmessage = ({ data }: MessageEvent<ThreadSetup>) =>
+  serve(data, () => globalThis.postMessage('ready'), none);

@@ -28,6 +28,7 @@ export async function openFile(path: string): Promise<ByteSource | undefined> {
     status.size,
     (start, target) => fill(handle, path, start, target),
     () => handle.close(),
+    handle.fd,
   );
 }
 
