@@ -5,17 +5,21 @@
  *
  * One row passes over many groups at a time, a sequential stream of weights. Of several rows, all pass over a piece of one
  * group that stays in the first-level cache, and over the next one, until the group's sums are complete. Many rows make it
- * worth to unpack such a piece first into what costs less to multiply by.
+ * worth to unpack such a piece first into what costs less to multiply by. Many rows also make it worth to claim group after
+ * group instead of dividing them beforehand; the thread whose claim is the last of all clears the count.
  *
  * In the thread's scratch lie the sums, [groups][16] of one row or [rows][16] of one group, and the unpacked piece.
  */
 import {
   add,
   and,
+  atomicAdd,
+  atomicStore,
   call,
   constant,
   divideUnsigned,
   doWhile,
+  equal,
   type Func,
   f32,
   fillBytes,
@@ -25,7 +29,10 @@ import {
   loadI32,
   type Module,
   multiply,
+  not,
   notEqual,
+  or,
+  remainderUnsigned,
   repeat,
   type Statement,
   smaller,
@@ -35,7 +42,7 @@ import {
 } from '../wasm/assembler.ts';
 import { LANES } from './layout.ts';
 import { columnShare } from './loops.ts';
-import { recordLayout } from './record.ts';
+import { CLAIMING_ROWS, CLAIMS_AT, recordLayout } from './record.ts';
 import type { StepBytes } from './tile.ts';
 
 /**
@@ -116,6 +123,7 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
   ];
   const [rows, begin, end, group] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [row, height, count] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [claiming, mine, items, item] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [from, values, left] = [f.local('i32'), f.local('i32'), f.local('i32')];
   const share = (n: I32): I32 =>
     divideUnsigned(columnShare(multiply(groups.get, constant(LANES)), n, threads.get), constant(LANES));
@@ -151,6 +159,8 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
     ),
   ];
 
+  const claims = add(record.get, constant(CLAIMS_AT));
+  const claim = atomicAdd(claims, constant(1));
   const inPanels = (panel: Panel | UnpackedPanel): Statement[] => {
     const unpacking = 'unpack' in panel ? panel : undefined;
     const perStep = unpacking?.steps ?? 1;
@@ -173,24 +183,33 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
       left.set(subtract(left.get, count.get)),
     ];
     return [
-      row.set(constant(0)),
-      doWhile(
-        lessUnsigned(row.get, rows.get),
-        height.set(smaller(constant(MOST_ROWS), subtract(rows.get, row.get))),
-        group.set(begin.get),
-        repeat(
-          group,
-          1,
-          end.get,
+      // Items are groups, of the first MOST_ROWS rows, of the next ones ...
+      when(claiming.get, [begin.set(constant(0)), end.set(groups.get)]),
+      mine.set(subtract(end.get, begin.get)),
+      items.set(multiply(mine.get, divideUnsigned(add(rows.get, constant(MOST_ROWS - 1)), constant(MOST_ROWS)))),
+      item.set(constant(0)),
+      when(claiming.get, [item.set(claim)]),
+      when(lessUnsigned(item.get, items.get), [
+        doWhile(
+          lessUnsigned(item.get, items.get),
+          row.set(multiply(divideUnsigned(item.get, mine.get), constant(MOST_ROWS))),
+          group.set(add(begin.get, remainderUnsigned(item.get, mine.get))),
+          height.set(smaller(constant(MOST_ROWS), subtract(rows.get, row.get))),
           fillBytes(module.scratch, constant(0), lines(height.get)),
           from.set(weightsHere),
           values.set(valuesHere),
           left.set(steps.get),
           doWhile(left.get, ...onePiece),
           finishHere(height.get, constant(1)),
+          when(claiming.get, [item.set(claim)], [item.set(add(item.get, constant(1)))]),
         ),
-        row.set(add(row.get, height.get)),
-      ),
+      ]),
+      when(claiming.get, [
+        // Every thread ends with a claim for which nothing is left.
+        when(equal(subtract(item.get, items.get), subtract(threads.get, constant(1))), [
+          atomicStore(claims, constant(0)),
+        ]),
+      ]),
     ];
   };
 
@@ -200,8 +219,9 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
     rows.set(loadI32(matmulRecord.load(record, 'rows'))),
     begin.set(share(thread.get)),
     end.set(share(add(thread.get, constant(1)))),
+    claiming.set(not(lessUnsigned(rows.get, constant(CLAIMING_ROWS)))),
     when(
-      and(notEqual(rows.get, constant(0)), lessUnsigned(begin.get, end.get)),
+      and(notEqual(rows.get, constant(0)), or(claiming.get, lessUnsigned(begin.get, end.get))),
       unpacked ? [when(lessUnsigned(rows.get, constant(unpacked.leastRows)), few, inPanels(unpacked))] : few,
     ),
   );

@@ -26,11 +26,11 @@ import {
   when,
 } from '../wasm/assembler.ts';
 import { barrier, control, timings } from './barrier.ts';
-import { RECORD_BYTES } from './record.ts';
+import { CLAIMING_ROWS, RECORD_BYTES } from './record.ts';
 
 /** Bits of a record's word 1. */
 export const flags = {
-  /** A barrier follows when the threads divided the step. */
+  /** A barrier follows when the threads divided the step, and there were fewer rows than CLAIMING_ROWS. */
   barrier: 1,
   /** Done in full by every thread when the row count is at most the control block's replicate limit. */
   replicable: 2,
@@ -45,6 +45,8 @@ export const flags = {
   skipsEmpty: 32,
   /** A barrier follows also when every thread did all of it. */
   barrierAlways: 8,
+  /** A barrier follows when there were more rows: products do not divide these by columns. */
+  barrierMany: 64,
 } as const;
 
 /**
@@ -81,7 +83,11 @@ export function walker(module: Module, controlAddress: number, patience?: number
             not(lessUnsigned(setting(control.replicateLimit), count.get)),
           ),
           [run(constant(0), constant(1)), waits.set(flag(flags.barrierAlways))],
-          [run(thread.get, threads.get), waits.set(flag(flags.barrier | flags.barrierAlways))],
+          [
+            run(thread.get, threads.get),
+            waits.set(flag(flags.barrier | flags.barrierAlways)),
+            when(not(lessUnsigned(count.get, constant(CLAIMING_ROWS))), [waits.set(flag(flags.barrierMany))]),
+          ],
         ),
         when(and(notEqual(waits.get, constant(0)), lessUnsigned(constant(1), threads.get)), [
           when(call<'i32'>(meet, threads.get, spins.get), [returns(constant(1))]),

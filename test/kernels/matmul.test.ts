@@ -20,6 +20,7 @@ import { kMatmulKernel } from '../../src/kernels/matmul-k.ts';
 import { q4Format, q4UnpackedPanel } from '../../src/kernels/q4.ts';
 import { q8Format, q8WidenedPanel } from '../../src/kernels/q8.ts';
 import { quantizeName, quantizeRowsKernel, quantizeRowsRecord } from '../../src/kernels/quantize-rows.ts';
+import { CLAIMS_AT } from '../../src/kernels/record.ts';
 import type { TileShape } from '../../src/kernels/tile.ts';
 import { quantizeActivations } from '../../src/quant/activations.ts';
 import { dequantize, quantize } from '../../src/quant/codec.ts';
@@ -272,6 +273,8 @@ function check(variant: Variant, tokens: number, n: number, k: number): void {
     );
     runSplit(exports[`matmul_${storage}`]!, record, threads);
     assertSameBits(arena.rows(out, tokens, n), want, `${variant.label} ${tokens}x${n}x${k} on ${threads}`);
+    // For the next run of the same record.
+    assert.equal(arena.i32(record + CLAIMS_AT, 1)[0], 0);
   }
 }
 

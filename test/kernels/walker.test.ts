@@ -5,7 +5,7 @@ import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { control, poison, timings } from '../../src/kernels/barrier.ts';
-import { RECORD_BYTES } from '../../src/kernels/record.ts';
+import { CLAIMING_ROWS, RECORD_BYTES } from '../../src/kernels/record.ts';
 import { flags, walker } from '../../src/kernels/walker.ts';
 import {
   add,
@@ -93,7 +93,7 @@ function walkAlone(flag: number, settings: Settings, thread: number, threads: nu
 }
 
 test('a step is divided, or replicated when few rows make that cheaper', () => {
-  const { barrier, replicable, wanted, barrierAlways } = flags;
+  const { barrier, replicable, wanted, barrierAlways, barrierMany } = flags;
   const few = { rows: 3, wanted: 1, replicateLimit: 3 };
   const cases = [
     [0, few, [1, 2], 0],
@@ -106,6 +106,10 @@ test('a step is divided, or replicated when few rows make that cheaper', () => {
     [replicable | barrier | wanted, { ...few, rows: 4 }, [0, 1], 0],
     [replicable | barrier | wanted, { ...few, wanted: 4 }, [1, 2], 1],
     [replicable, { ...few, replicateLimit: 0 }, [1, 2], 0],
+    [barrierMany, { ...few, rows: CLAIMING_ROWS - 1 }, [1, 2], 0],
+    [barrierMany, { ...few, rows: CLAIMING_ROWS }, [1, 2], 1],
+    [barrier, { ...few, rows: CLAIMING_ROWS }, [1, 2], 0],
+    [barrier | wanted, { ...few, rows: CLAIMING_ROWS, wanted: 4 }, [1, 2], 1],
   ] as const;
   for (const [flag, settings, call, barriers] of cases) {
     const got = walkAlone(flag, settings, 1, 2);

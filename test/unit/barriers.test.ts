@@ -48,12 +48,28 @@ test('what is done by columns between two products needs no barrier but the one 
   );
 });
 
+test('what reads columns of a product whose groups are claimed waits for all of it', () => {
+  const barriers = placeBarriers([
+    { ...step([access('x', 0, 'any')], [access('up', 10, 'columns')]), claims: true },
+    step([access('up', 10, 'columns')], [access('activated', 20, 'columns')]),
+    step([access('activated', 20, 'columns')], [access('quantized', 30, 'columns')]),
+  ]);
+  assert.deepEqual(
+    barriers.map((b) => [b.divided, b.many]),
+    [
+      [false, true],
+      [false, false],
+      [true, true],
+    ],
+  );
+});
+
 test('a replicated step waits before it overwrites what another thread may still read', () => {
   const barriers = placeBarriers([
     step([access('a', 0, 'any')], [access('b', 10, 'any')]),
     step([access('c', 20, 'rows')], [access('d', 0, 'rows')], true),
   ]);
-  assert.deepEqual(barriers[0], { divided: true, replicated: false });
+  assert.deepEqual(barriers[0], { divided: true, many: true, replicated: false });
 });
 
 test('a fence always waits', () => {
@@ -61,7 +77,7 @@ test('a fence always waits', () => {
     step([], [access('a', 0, 'rows')], true),
     step([], [access('b', 10, 'rows')], true, true),
   ]);
-  assert.deepEqual(barriers[0], { divided: true, replicated: true });
+  assert.deepEqual(barriers[0], { divided: true, many: true, replicated: true });
 });
 
 test('steps that may be left out wait before their run and after it, whatever they touch', () => {
@@ -77,15 +93,17 @@ test('steps that may be left out wait before their run and after it, whatever th
  * Runs a tape on simulated threads that may each be anywhere between two barriers and reports two touches of one byte
  * by different threads, one of them a write of something else, without a barrier between them.
  */
-function races(steps: readonly TapeStep[], replicate: boolean): string[] {
+function races(steps: readonly TapeStep[], way: 'divided' | 'replicated' | 'claimed'): string[] {
   const barriers = placeBarriers(steps);
   const found: string[] = [];
   let segment: { index: number; access: Access; write: boolean; replicated: boolean }[] = [];
   steps.forEach((current, index) => {
-    const replicated = replicate && current.replicable;
+    const replicated = way === 'replicated' && current.replicable;
+    const claimed = way === 'claimed' && current.claims === true;
+    const known = (a: Access): Access => (claimed ? { ...a, pattern: 'any' } : a);
     const now = [
-      ...current.reads.map((a) => ({ index, access: a, write: false, replicated })),
-      ...current.writes.map((a) => ({ index, access: a, write: true, replicated })),
+      ...current.reads.map((a) => ({ index, access: known(a), write: false, replicated })),
+      ...current.writes.map((a) => ({ index, access: known(a), write: true, replicated })),
     ];
     for (const b of segment) {
       for (const n of now) {
@@ -98,13 +116,13 @@ function races(steps: readonly TapeStep[], replicate: boolean): string[] {
       }
     }
     segment.push(...now);
-    const waits = replicated ? barriers[index]!.replicated : barriers[index]!.divided || barriers[index]!.replicated;
-    if (waits) segment = [];
+    const { divided, many, replicated: always } = barriers[index]!;
+    if (way === 'claimed' ? many : always || (divided && !replicated)) segment = [];
   });
   return found;
 }
 
-test('no tape has a race, divided or replicated', () => {
+test('no tape has a race, divided, replicated or claimed', () => {
   const anyAccess = fc
     .record({
       name: fc.constantFrom('a', 'b', 'c', 'd'),
@@ -117,12 +135,12 @@ test('no tape has a race, divided or replicated', () => {
       reads: fc.array(anyAccess, { maxLength: 2 }),
       writes: fc.array(anyAccess, { minLength: 1, maxLength: 1 }),
       replicable: fc.boolean(),
+      claims: fc.boolean(),
     })
-    .map(({ reads, writes, replicable }) => step(reads, writes, replicable));
+    .map(({ reads, writes, replicable, claims }) => ({ ...step(reads, writes, replicable), claims }));
   fc.assert(
     fc.property(fc.array(anyStep, { minLength: 1, maxLength: 12 }), (steps) => {
-      assert.deepEqual(races(steps, false), []);
-      assert.deepEqual(races(steps, true), []);
+      for (const way of ['divided', 'replicated', 'claimed'] as const) assert.deepEqual(races(steps, way), []);
     }),
   );
 });

@@ -5,7 +5,8 @@
  * step, so what a thread reads of a buffer it wrote itself. `columns`: the same with columns (`columnShare` of
  * src/kernels/loops.ts), as products write. `any`: by work items, or all of a product's input, so threads read what others
  * wrote. With few rows a replicable step is done in full by every thread (all write the same bytes) instead of
- * being divided: cheaper than waiting. A barrier stands before a step that touches memory which another thread may
+ * being divided: cheaper than waiting. With many rows products are not divided by columns: threads claim work items as they
+ * come. A barrier stands before a step that touches memory which another thread may
  * still be writing or, when the step writes, still be reading.
  */
 
@@ -23,6 +24,8 @@ export interface TapeStep {
   readonly writes: readonly Access[];
   /** Idempotent and row-wise: may be done by every thread in full. */
   readonly replicable: boolean;
+  /** A product: with many rows, which columns of its result a thread writes is not known. */
+  readonly claims?: boolean;
   /** A barrier before it in any case: from here on another row count decides between divided and replicated. */
   readonly fence: boolean;
   /** Steps of one number are left out together, with the barriers between and after them. */
@@ -30,8 +33,9 @@ export interface TapeStep {
 }
 
 export interface Barriers {
-  /** After this step when its work is divided. */
+  /** After this step when its work is divided, with few rows and with many. */
   readonly divided: boolean;
+  readonly many: boolean;
   /** After this step even when every thread did all of it. */
   readonly replicated: boolean;
 }
@@ -56,15 +60,17 @@ function conflicts(before: Pending, now: Pending): boolean {
   );
 }
 
-/** For each step whether a barrier follows it, with steps divided (`replicate` false) or replicated where possible. */
-function place(steps: readonly TapeStep[], replicate: boolean): boolean[] {
+/** For each step whether a barrier follows it, with steps divided, replicated where possible, or claimed where possible. */
+function place(steps: readonly TapeStep[], way: 'divided' | 'replicated' | 'claimed'): boolean[] {
   const after = steps.map(() => false);
   let pending: Pending[] = [];
   steps.forEach((step, index) => {
-    const replicated = replicate && step.replicable;
+    const replicated = way === 'replicated' && step.replicable;
+    const claimed = way === 'claimed' && step.claims === true;
+    const known = (access: Access): Access => (claimed ? { ...access, pattern: 'any' } : access);
     const accesses: Pending[] = [
-      ...step.reads.map((access) => ({ access, write: false, replicated })),
-      ...step.writes.map((access) => ({ access, write: true, replicated })),
+      ...step.reads.map((access) => ({ access: known(access), write: false, replicated })),
+      ...step.writes.map((access) => ({ access: known(access), write: true, replicated })),
     ];
     // What may be left out waits for what was before, and makes those after it wait itself.
     const apart = index > 0 && step.run !== steps[index - 1]!.run;
@@ -80,11 +86,13 @@ function place(steps: readonly TapeStep[], replicate: boolean): boolean[] {
 }
 
 export function placeBarriers(steps: readonly TapeStep[]): Barriers[] {
-  const divided = place(steps, false);
-  const replicated = place(steps, true);
+  const divided = place(steps, 'divided');
+  const replicated = place(steps, 'replicated');
+  const many = place(steps, 'claimed');
   return steps.map((step, index) => ({
     // A step that is never replicated has one flag for both ways of walking.
     divided: divided[index]! || (!step.replicable && replicated[index]!),
+    many: many[index]!,
     replicated: step.replicable && replicated[index]!,
   }));
 }

@@ -51,9 +51,10 @@ export function lower(options: LowerOptions): Tape {
   const scopeEnds = [...steps.keys()].filter((index) => scopeOf(steps[index]) !== scopeOf(steps[index + 1]));
   const ends = new Set(scopeEnds);
   steps.forEach((step, index) => {
-    const { divided, replicated } = barriers[index]!;
+    const { divided, many, replicated } = barriers[index]!;
     const flag =
       (divided ? flags.barrier : 0) |
+      (many ? flags.barrierMany : 0) |
       (replicated ? flags.barrierAlways : 0) |
       (step.replicable ? flags.replicable : 0) |
       (step.wanted ? flags.wanted : 0) |
@@ -171,6 +172,7 @@ class Lowering extends Ground {
       words,
       wanted: this.isWanted(out),
       replicable: false,
+      claims: true,
       fence: false,
       reads: [quantize ? { ...quantize.access, pattern: 'any' } : this.access(x, 'any')],
       writes: [this.access(out, 'columns')],
