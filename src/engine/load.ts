@@ -113,7 +113,8 @@ async function openAs<M>(
     let tokenizer: Tokenizer | undefined;
     let tokenizerError: TokenizerError | undefined;
     try {
-      // Read by this thread, while the others load.
+      // This thread reads it while the others load, which they begin with once it has started them.
+      await new Promise((resolve) => setTimeout(resolve));
       const whole = await tokenizerBeside(folder, files);
       const { vocab } = description.config;
       if (whole && whole.vocabSize > vocab)

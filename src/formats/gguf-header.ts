@@ -16,6 +16,7 @@ import {
   valueBytes,
   valueTypes,
 } from './gguf-types.ts';
+import { decodeText, decodeTexts } from './texts.ts';
 
 /** Longest header that is read, in bytes: a vocabulary of 262144 tokens with merges has about 30 MB. */
 export const GGUF_HEADER_LIMIT = 256 * 2 ** 20;
@@ -66,7 +67,6 @@ class Short {
  */
 class Cursor {
   readonly #source: ByteSource;
-  readonly #text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   #bytes = new Uint8Array(0);
   #view = new DataView(this.#bytes.buffer);
   /** Of the first byte in memory. */
@@ -156,11 +156,22 @@ class Cursor {
   string(what: string, key?: string): string {
     const length = this.count(`length of ${what}`, 1, key);
     const at = this.#take(length, what, key);
-    try {
-      return this.#text.decode(this.#bytes.subarray(at, at + length));
-    } catch {
-      return this.fail('InvalidUtf8', `${what} is not valid UTF-8`, key, this.offset - length);
+    const text = decodeText(this.#bytes.subarray(at, at + length));
+    return text ?? this.fail('InvalidUtf8', `${what} is not valid UTF-8`, key, this.offset - length);
+  }
+
+  /** Texts that follow each other. */
+  strings(count: number, what: string, key: string): string[] {
+    const [starts, ends] = [new Uint32Array(count), new Uint32Array(count)];
+    for (let i = 0; i < count; i++) {
+      const length = this.count(`length of ${what}`, 1, key);
+      starts[i] = this.#take(length, what, key);
+      ends[i] = this.#position;
     }
+    const texts = decodeTexts(this.#bytes, starts, ends);
+    if (texts) return texts;
+    const bad = starts.findIndex((start, i) => decodeText(this.#bytes.subarray(start, ends[i])) === undefined);
+    return this.fail('InvalidUtf8', `${what} is not valid UTF-8`, key, this.#base + starts[bad]!);
   }
 
   number(type: GgufNumberType, key: string): number | bigint {
@@ -300,7 +311,7 @@ function readArray(cursor: Cursor, key: string): GgufValue {
     return cursor.fail('NestedArray', 'expected an array of plain values, found one of arrays', key, at);
   const count = cursor.count('length of an array', valueBytes[of], key);
   const type = 'array';
-  if (of === 'string') return { type, of, value: Array.from({ length: count }, () => cursor.string('a text', key)) };
+  if (of === 'string') return { type, of, value: cursor.strings(count, 'a text', key) };
   if (of === 'bool') return { type, of, value: Array.from({ length: count }, () => cursor.bool(key)) };
   return { type, of, value: cursor.numbers(of, count, key) };
 }
