@@ -29,19 +29,19 @@ export class Vocabulary {
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > 16 * this.#ids.size + 2 ** 21) {
       this.#fail(`expected an id from 0 on for ${JSON.stringify(token.slice(0, 80))}`, id);
     }
-    if (this.#tokens[id] !== undefined && this.#tokens[id] !== token) {
-      this.#fail(
-        `expected one token with the id ${id}, there is ${JSON.stringify(this.#tokens[id].slice(0, 80))}`,
-        token,
-      );
+    const there = this.#tokens[id];
+    if (there === token) return;
+    if (there !== undefined) {
+      this.#fail(`expected one token with the id ${id}, there is ${JSON.stringify(there.slice(0, 80))}`, token);
     }
-    const known = this.#ids.get(token);
-    if (known !== undefined && known !== id) {
+    const { size } = this.#ids;
+    this.#ids.set(token, id);
+    if (this.#ids.size === size) {
+      const known = this.#tokens.indexOf(token);
       this.#fail(`expected one id for ${JSON.stringify(token.slice(0, 80))}, found ${known} and`, id);
     }
-    while (this.#tokens.length <= id) this.#tokens.push(undefined);
+    while (this.#tokens.length < id) this.#tokens.push(undefined);
     this.#tokens[id] = token;
-    this.#ids.set(token, id);
   }
 
   /** Once all tokens are there. @throws TokenizerError for ids far beyond their number */
