@@ -48,6 +48,7 @@ export const rules: Rules = {
   platform: [
     'formats/adapters/node.ts',
     'backend/wasm/host-node.ts',
+    'backend/wasm/read-node.ts',
     'backend/wasm/worker-node.ts',
     'engine/convert-node.ts',
     'engine/convert-worker-node.ts',

@@ -87,7 +87,7 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   const compiled = kernels.compile(host, choice.wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 });
   const shelves = targets.map((target): Shelf => ({ ...target, memory: new Memory(target.map.cache, threads > 1) }));
   const marks: number[] = [];
-  const load = new Load(steps, shelves, threads);
+  const load = new Load(steps, shelves, threads, host.read);
   const memories = shelves.map(({ memory }) => memory.wasm);
   const start = performance.now();
   const pool = await Pool.start(

@@ -7,6 +7,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { BackendError } from '../../errors.ts';
 import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
+import { read } from './read-node.ts';
 import type { ThreadSetup } from './thread.ts';
 
 /** V8 prints a line about a flag it does not know: ask only engines that have these. Other runtimes imitate `process.versions`. */
@@ -28,6 +29,7 @@ export function nodeHost(): WasmHost {
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : new WebAssembly.Module(bytes)),
     expect,
     spawn,
+    read,
   };
 }
 

@@ -1,5 +1,6 @@
 /** What the WebAssembly backend needs from its surroundings. Node and browsers each have one implementation. */
 import type { ThreadSetup } from './thread.ts';
+import type { ReadFile } from './thread-load.ts';
 
 export interface CompileOptions {
   /**
@@ -39,4 +40,6 @@ export interface WasmHost {
   /** So many threads will be spawned soon: where starting one takes long, it begins now, beside what else is to be done. */
   expect?(threads: number): void;
   spawn(setup: ThreadSetup): Thread;
+  /** Undefined where files have no descriptors. */
+  readonly read?: ReadFile;
 }

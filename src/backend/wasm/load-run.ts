@@ -10,10 +10,21 @@ import type { Memory } from './memory-map.ts';
 import type { Pool } from './pool.ts';
 import { signals, signalWords } from './signals.ts';
 import { slabBytes } from './slabs.ts';
-import { areaBytes, areaOf, type LoadList, packSlab, type SlabTask, takeSlab } from './thread-load.ts';
+import {
+  areaBytes,
+  areaOf,
+  type LoadList,
+  loadSlabs,
+  packSlab,
+  type ReadFile,
+  type SlabTask,
+  takeSlab,
+} from './thread-load.ts';
 
 /** A slab that all threads pack is read in as many parts at once, so that the operating system copies with several threads. */
 const READS = 2;
+/** Milliseconds that the calling thread loads before it looks whether there is something else to do, as an abort. */
+const BURST = 30;
 
 /** One part of the plan in its memory, which has room for the weights. */
 export interface Shelf extends LoadTarget {
@@ -25,14 +36,16 @@ export class Load {
   readonly #own: readonly LoadStep[];
   readonly #common: readonly LoadStep[];
   readonly #shelves: readonly Shelf[];
+  readonly #read: ReadFile | undefined;
   /** For the threads; undefined where they can read nothing. */
   readonly list: LoadList | undefined;
 
   /** Makes room for the slabs, in the place of the cache. @throws OutOfMemoryError */
-  constructor(steps: readonly LoadStep[], shelves: readonly Shelf[], threads: number) {
+  constructor(steps: readonly LoadStep[], shelves: readonly Shelf[], threads: number, read?: ReadFile) {
     this.#own = steps.filter(({ source }) => source.inFile);
     this.#common = steps.filter(({ source }) => !source.inFile);
     this.#shelves = shelves;
+    this.#read = read;
     const areas = shelves.map(({ index, map, memory }) => {
       const most = (of: readonly LoadStep[], size: (step: LoadStep) => number): number =>
         of.reduce((largest, step) => (step.memory === index ? Math.max(largest, size(step)) : largest), 0);
@@ -55,21 +68,30 @@ export class Load {
     { signal }: BackendOptions,
     onProgress: (weight: number, bytesRead: number) => void,
   ): Promise<Omit<LoadTimes, 'ms'>> {
-    const words = signalWords(pool);
     const times = { readMs: 0, quantizeMs: 0, packMs: 0, bytesRead: 0 };
     if (this.list) {
       const { tasks } = this.list;
+      const words = signalWords(pool);
       let reported = 0;
+      const report = (): void => {
+        // What has been taken is as good as done.
+        const taken = Math.min(Atomics.load(words, signals.nextSlab >> 2), tasks.length);
+        for (; reported < taken; reported++) times.bytesRead += tasks[reported]!.bytes;
+        onProgress(this.#own[reported - 1]!.slab.parts[0]!.weight, times.bytesRead);
+      };
+      while (this.#read && loadSlabs(this.list, { ...pool.loader, read: this.#read }, BURST)) {
+        report();
+        await new Promise((resolve) => setTimeout(resolve));
+        signal?.throwIfAborted();
+      }
+      // If no thread can read by descriptors, most slabs are still there.
       for (let index = takeSlab(words); index < tasks.length; index = takeSlab(words)) {
         signal?.throwIfAborted();
         await this.#one(index, pool, times);
-        // What others have taken meanwhile is as good as done.
-        for (; reported <= index; reported++) times.bytesRead += tasks[reported]!.bytes;
-        onProgress(this.#own[index]!.slab.parts[0]!.weight, times.bytesRead);
+        report();
       }
       for (const index of await pool.loaded()) await this.#one(index, pool, times);
-      for (; reported < tasks.length; reported++) times.bytesRead += tasks[reported]!.bytes;
-      onProgress(this.#own.at(-1)!.slab.parts[0]!.weight, times.bytesRead);
+      report();
       times.readMs += words[signals.readTime >> 2]! / 1000;
       times.quantizeMs += words[signals.quantizeTime >> 2]! / 1000;
       times.packMs += words[signals.packTime >> 2]! / 1000;
@@ -91,8 +113,7 @@ export class Load {
     const start = performance.now();
     await readSlab(step, area, memory, 1);
     const read = performance.now();
-    const good = packSlab(tasks[index]!, { areas, memories: pool.memories }, 0, (...tape) => pool.alone(...tape));
-    if (!good) throw slabError(step, memory.bytes(area, slabBytes(step.slab)));
+    if (!packSlab(tasks[index]!, areas, pool.loader)) throw slabError(step, memory.bytes(area, slabBytes(step.slab)));
     addTimes(times, step, read - start, performance.now() - read, 1);
   }
 

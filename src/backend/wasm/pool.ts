@@ -14,7 +14,7 @@ import {
   type ThreadSetup,
   type Walk,
 } from './thread.ts';
-import { heldWord, type LoadList } from './thread-load.ts';
+import { heldWord, type Loader, type LoadList } from './thread-load.ts';
 
 /** What all threads share. */
 type CrewSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
@@ -56,22 +56,25 @@ export class Pool {
     return this.#setup.memories;
   }
 
-  /** The calling thread walks, whatever the others do. */
-  alone(memory: number, tape: number, steps: number): void {
-    try {
-      this.#walk(memory, tape, steps, 1);
-    } catch (error) {
-      throw new BackendError('KernelFailed', `a kernel failed in thread 0: ${(error as Error).message}`);
-    }
+  /** What the calling thread loads with. It walks alone then, whatever the others do. */
+  get loader(): Omit<Loader, 'read'> {
+    const walk: Walk = (...tape) => {
+      try {
+        return this.#walk(...tape);
+      } catch (error) {
+        throw new BackendError('KernelFailed', `a kernel failed in thread 0: ${(error as Error).message}`);
+      }
+    };
+    return { setup: this.#setupOf(0), walk };
   }
 
-  /** Waits until no other thread loads any more. @returns the slabs that they had and left undone */
+  /** Waits until no other thread loads any more. @returns the slabs that threads had and left undone */
   async loaded(): Promise<number[]> {
     const words = signalWords(this.#setup);
     while (!this.#broken && Atomics.load(words, signals.loaded >> 2) < this.#crew.length)
       await new Promise((resolve) => setTimeout(resolve, 1));
     if (this.#broken) await Promise.all(this.#crew.map((thread) => thread.terminate()));
-    const held = this.#crew.map((_, n) => Atomics.load(words, heldWord(n + 1)) - 1);
+    const held = Array.from({ length: this.threads }, (_, n) => Atomics.load(words, heldWord(n)) - 1);
     return held.filter((slab) => slab >= 0);
   }
 

@@ -51,61 +51,85 @@ export function areaBytes(slabBytes: number, records: number): Omit<LoadAreas, '
   return { slabBytes: staging, bytes: staging + records * RECORD_BYTES };
 }
 
-/** Packs a slab that lies in an area. @returns whether all its values may be in a weight */
+/** What a thread needs to load: its own kernels, and how it reads files. */
+export interface Loader {
+  readonly setup: Pick<ThreadSetup, 'thread' | 'memories'>;
+  readonly walk: Walk;
+  readonly read: ReadFile;
+}
+
+/** Packs a slab that lies in the thread's area. @returns whether all its values may be in a weight */
 export function packSlab(
   { memory, bytes, tape }: SlabTask,
-  { areas, memories }: { readonly areas: readonly LoadAreas[]; readonly memories: readonly WebAssembly.Memory[] },
-  thread: number,
-  walk: (memory: number, tape: number, steps: number) => void,
+  areas: readonly LoadAreas[],
+  loader: Omit<Loader, 'read'>,
 ): boolean {
-  const { buffer } = memories[memory]!;
-  const area = areaOf(areas[memory]!, thread);
+  const { buffer } = loader.setup.memories[memory]!;
+  const area = areaOf(areas[memory]!, loader.setup.thread);
   const at = area + areas[memory]!.slabBytes;
   new Uint8Array(buffer, area + bytes, CHECK_LINE).fill(0);
   const words = new Int32Array(buffer, at, tape.length);
   words.set(tape);
   for (let record = 0; record < tape.length; record += RECORD_WORDS) words[record + SOURCE]! += area;
-  walk(memory, at, tape.length / RECORD_WORDS);
+  loader.walk(memory, at, tape.length / RECORD_WORDS, 1);
   return words[FOUND] === 0;
 }
 
+/** Fills the thread's area from the files. @returns whether these had so many bytes */
+function readSlab({ memory, ranges }: SlabTask, areas: readonly LoadAreas[], { setup, read }: Loader): boolean {
+  let to = areaOf(areas[memory]!, setup.thread);
+  for (const { descriptor, offset, length } of ranges) {
+    const target = new Uint8Array(setup.memories[memory]!.buffer, to, length);
+    for (let done = 0; done < length; ) {
+      const count = read(descriptor, offset + done, target.subarray(done));
+      if (count === 0) return false;
+      done += count;
+    }
+    to += length;
+  }
+  return true;
+}
+
 /**
- * A thread's part of the list. A slab that it cannot read, or that has values it should not, stays under the thread's name and
- * ends its part: the caller does it again and says what is wrong.
+ * A thread's part of the list, for so many milliseconds. A slab that it cannot read, or that has values it should not, stays
+ * under the thread's name and ends its part: the caller does it again and says what is wrong.
+ * @returns whether the time was up before the end
  */
-export function loadSlabs(setup: ThreadSetup, { tasks, areas }: LoadList, walk: Walk, read: ReadFile): void {
-  const words = signalWords(setup);
-  const { thread, memories } = setup;
-  const held = heldWord(thread);
+export function loadSlabs(
+  { tasks, areas }: LoadList,
+  loader: Loader,
+  milliseconds = Number.POSITIVE_INFINITY,
+): boolean {
+  const words = signalWords(loader.setup);
+  const held = heldWord(loader.setup.thread);
   const times = { read: 0, quantize: 0, pack: 0 };
+  let now = performance.now();
+  const end = now + milliseconds;
+  const lap = (kind: keyof typeof times): void => {
+    const before = now;
+    now = performance.now();
+    times[kind] += now - before;
+  };
   try {
-    for (let index = takeSlab(words); index < tasks.length; index = takeSlab(words)) {
+    while (now < end) {
+      const index = takeSlab(words);
+      const task = tasks[index];
+      if (!task) return false;
       Atomics.store(words, held, index + 1);
-      const task = tasks[index]!;
-      const start = performance.now();
-      let to = areaOf(areas[task.memory]!, thread);
-      for (const { descriptor, offset, length } of task.ranges) {
-        const target = new Uint8Array(memories[task.memory]!.buffer, to, length);
-        for (let done = 0; done < length; ) {
-          const count = read(descriptor, offset + done, target.subarray(done));
-          if (count === 0) return;
-          done += count;
-        }
-        to += length;
-      }
-      const packing = performance.now();
-      times.read += packing - start;
-      if (!packSlab(task, { areas, memories }, thread, (...tape) => walk(...tape, 1))) return;
-      times[task.quantizes ? 'quantize' : 'pack'] += performance.now() - packing;
+      if (!readSlab(task, areas, loader)) return false;
+      lap('read');
+      if (!packSlab(task, areas, loader)) return false;
+      lap(task.quantizes ? 'quantize' : 'pack');
       Atomics.store(words, held, 0);
     }
+    return true;
   } catch {
     // The slab is still held.
+    return false;
   } finally {
     Atomics.add(words, signals.readTime >> 2, times.read * 1000);
     Atomics.add(words, signals.quantizeTime >> 2, times.quantize * 1000);
     Atomics.add(words, signals.packTime >> 2, times.pack * 1000);
-    Atomics.add(words, signals.loaded >> 2, 1);
   }
 }
 

@@ -70,7 +70,10 @@ export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): 
   const epochAt = signals.epoch >> 2;
   let epoch = Atomics.load(words, epochAt);
   onReady();
-  if (setup.load) loadSlabs(setup, setup.load, walk, read);
+  if (setup.load) {
+    loadSlabs(setup.load, { setup, walk, read });
+    Atomics.add(signalWords(setup), signals.loaded >> 2, 1);
+  }
   for (;;) {
     for (let n = setup.threads > setup.cores ? 0 : idleSpins; n > 0 && Atomics.load(words, epochAt) === epoch; n--);
     while (Atomics.load(words, epochAt) === epoch) Atomics.wait(words, epochAt, epoch);
