@@ -69,3 +69,13 @@ test('a thread that ends while it loads', async () => {
   };
   assert.equal(await textOf({ folder: nodeFolder(embeddedModel), host: { ...host, spawn } }, 3), expected);
 });
+
+test('an abort while threads load', async () => {
+  const controller = new AbortController();
+  const onProgress = (): void => controller.abort();
+  const loading = loadModel(
+    { folder: nodeFolder(embeddedModel), host },
+    { threads: 3, signal: controller.signal, onProgress },
+  );
+  await assert.rejects(loading, { name: 'AbortError' });
+});

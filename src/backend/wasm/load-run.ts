@@ -92,6 +92,7 @@ export class Load {
       }
       for (const index of await pool.loaded()) await this.#one(index, pool, times);
       report();
+      signal?.throwIfAborted();
       times.readMs += words[signals.readTime >> 2]! / 1000;
       times.quantizeMs += words[signals.quantizeTime >> 2]! / 1000;
       times.packMs += words[signals.packTime >> 2]! / 1000;
