@@ -4,7 +4,7 @@
  *   out[t][n] = (sum + bias[n]) + out[t][n]        bias and the old content where the record asks for them
  *
  * One row passes over many groups at a time, a sequential stream of weights. Of several rows, all pass over a piece of one
- * group that stays in the first-level cache, and over the next one, until the group's sums are complete. Many rows make it
+ * group that is brought to the first-level cache, and over the next one, until the group's sums are complete. Many rows make it
  * worth to unpack such a piece first into what costs less to multiply by. Many rows also make it worth to claim group after
  * group instead of dividing them beforehand; the thread whose claim is the last of all clears the count.
  *
@@ -36,9 +36,11 @@ import {
   repeat,
   type Statement,
   smaller,
+  storeI32,
   subtract,
   v,
   when,
+  xor,
 } from '../wasm/assembler.ts';
 import { LANES } from './layout.ts';
 import { columnShare } from './loops.ts';
@@ -78,6 +80,8 @@ export interface Panel {
   readonly f: Func;
   /** Bytes of one step of a group, and of a row of x, as the panel reads them. */
   readonly bytes: StepBytes;
+  /** From so many rows on, a piece is read once before the panel takes it. */
+  readonly fetchedRows?: number;
 }
 
 /** A panel over weights that are unpacked first. */
@@ -161,14 +165,19 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
 
   const claims = add(record.get, constant(CLAIMS_AT));
   const claim = atomicAdd(claims, constant(1));
+  const fetching = (fetch: Func, leastRows: number): Statement =>
+    when(not(lessUnsigned(height.get, constant(leastRows))), [call(fetch, from.get, count.get)]);
   const inPanels = (panel: Panel | UnpackedPanel): Statement[] => {
     const unpacking = 'unpack' in panel ? panel : undefined;
+    const { fetchedRows } = panel;
+    const fetch = fetchedRows === undefined ? [] : [fetching(fetcher(module, name, stepBytes), fetchedRows)];
     const perStep = unpacking?.steps ?? 1;
     const pieceSteps = Math.max(1, Math.floor(PIECE_BYTES / (panel.bytes.w * perStep)));
     const area = add(module.scratch, constant(PIECE_AT));
     const onePiece: Statement[] = [
       count.set(smaller(constant(pieceSteps), left.get)),
       ...(unpacking ? [call(unpacking.unpack, from.get, area, count.get)] : []),
+      ...fetch,
       call(
         panel.f,
         values.get,
@@ -224,6 +233,30 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
       and(notEqual(rows.get, constant(0)), or(claiming.get, lessUnsigned(begin.get, end.get))),
       unpacked ? [when(lessUnsigned(rows.get, constant(unpacked.leastRows)), few, inPanels(unpacked))] : few,
     ),
+  );
+}
+
+const CACHE_LINE = 64;
+
+/**
+ * fetch(w, count): brings `count` steps of a group into the first-level cache at the rate of the memory. A tile of pairs has
+ * too many instructions per byte to have several of its own misses under way at once.
+ */
+function fetcher(module: Module, name: string, stepBytes: number): Func {
+  const f = module.func(`fetch_${name}`, ['i32', 'i32']);
+  const [w, count, step, read] = [f.param('i32', 0), f.param('i32', 1), f.local('i32'), f.local('i32')];
+  const lines = Array.from({ length: Math.ceil(stepBytes / CACHE_LINE) }, (_, line) => line * CACHE_LINE);
+  return f.emit(
+    step.set(constant(0)),
+    repeat(
+      step,
+      1,
+      count.get,
+      ...lines.map((at) => read.set(xor(read.get, loadI32(w.get, at)))),
+      w.set(add(w.get, constant(stepBytes))),
+    ),
+    // What is never stored would not be read.
+    storeI32(module.scratch, read.get, PIECE_AT),
   );
 }
 

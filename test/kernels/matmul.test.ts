@@ -98,7 +98,7 @@ function q8Choice(label: string, q8: Q8Layout, codes?: readonly [number, number]
   const product = (m: Module, shape: TileShape) =>
     matmulKernel(m, 'q8_0', stepBytes('q8_0'), {
       row: formatRow(m, format),
-      panel: formatPanel(m, format, shape),
+      panel: { ...formatPanel(m, format, shape), fetchedRows: shape.tokens + 1 },
       unpacked: q8.neighbours === 2 ? q8WidenedPanel(m, shape, UNPACKED_ROWS) : undefined,
     });
   return { label: `q8_0 ${label}`, storage: 'q8_0', activation: format.activation, q8, codes, product };

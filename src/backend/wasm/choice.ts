@@ -68,7 +68,8 @@ export function productFamily(storage: Storage, choice: Choice): ProductFamily {
         emit: (m) =>
           matmulKernel(m, storage, bytes, {
             row: formatRow(m, format),
-            panel: formatPanel(m, format, shape),
+            // A second tile finds what the first one waited for.
+            panel: { ...formatPanel(m, format, shape), fetchedRows: pairs ? shape.tokens + 1 : undefined },
             unpacked: pairs ? widened(m, shape) : undefined,
           }),
       };
