@@ -3,7 +3,7 @@
  * Some models adjust the scores before the softmax (attention-scores.ts): kernels of their own.
  *
  * The pages (kv.ts) are visited from the first to the last of which the row sees anything, with an online softmax (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i
- * of a run of rows is head i mod group of row i / group. Tiles go to the threads in turns; what is computed for one query
+ * of a run of rows is head i mod group of row i / group. Threads claim tile after tile; what is computed for one query
  * vector does not depend on the others of its tile, so neither tiles, threads, prompt chunks nor the batch show in the bits.
  */
 import {
@@ -50,6 +50,7 @@ import {
   type TileShape,
   weighFunc,
 } from './attention-tile.ts';
+import { claim, clearClaims } from './claims.ts';
 import { headBytes, keyBytes, PAGE, pageAddress } from './kv.ts';
 import { padded } from './layout.ts';
 import { computeLine, copyValues, line, span, strideOf } from './loops.ts';
@@ -200,10 +201,11 @@ export function attentionKernel(module: Module, shape: TileShape): Func {
     return tileFunc(module, t + 1, shape, parts);
   });
   const f = module.func(attentionName(shape), ['i32', 'i32', 'i32']);
-  const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
+  const [record, , threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
   const [rows, sequences, kvHeads, group] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const [row, runEnd, vectors, kvHead] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const [vector, size, turn, count] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
+  const [vector, size, count] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  const [tileNumber, claimed] = [f.local('i32'), f.local('i32')];
   const tileArguments = [record, row, vector, kvHead, ...(shape.bidirectional ? [runEnd] : [])].map(({ get }) => get);
   const word = (name: Word): I32 => attentionRecord.load(record, name);
   const sequenceOf = (index: Local<'i32'>): I32 => loadI32(add(sequences.get, shiftLeft(index.get, constant(2))));
@@ -220,6 +222,7 @@ export function attentionKernel(module: Module, shape: TileShape): Func {
     // Smaller tiles when there would be fewer than threads, as when one row is decoded.
     size.set(constant(TILE)),
     ...Array.from({ length: Math.log2(TILE) }, () => halve),
+    claimed.set(claim(record)),
     when(rows.get, [
       doWhile(
         lessUnsigned(row.get, rows.get),
@@ -237,17 +240,18 @@ export function attentionKernel(module: Module, shape: TileShape): Func {
           vector.set(constant(0)),
           doWhile(
             lessUnsigned(vector.get, vectors.get),
-            when(equal(turn.get, thread.get), [
+            when(equal(tileNumber.get, claimed.get), [
               count.set(smaller(size.get, subtract(vectors.get, vector.get))),
               ...tiles.map((tile, t) => when(equal(count.get, constant(t + 1)), [call(tile, ...tileArguments)])),
+              claimed.set(claim(record)),
             ]),
-            turn.set(add(turn.get, constant(1))),
-            when(equal(turn.get, threads.get), [turn.set(constant(0))]),
+            tileNumber.set(add(tileNumber.get, constant(1))),
             vector.set(add(vector.get, size.get)),
           ),
         ),
         row.set(runEnd.get),
       ),
     ]),
+    clearClaims(record, claimed, tileNumber, threads),
   );
 }

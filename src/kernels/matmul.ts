@@ -6,20 +6,17 @@
  * One row passes over many groups at a time, a sequential stream of weights. Of several rows, all pass over a piece of one
  * group that is brought to the first-level cache, and over the next one, until the group's sums are complete. Many rows make it
  * worth to unpack such a piece first into what costs less to multiply by. Many rows also make it worth to claim group after
- * group instead of dividing them beforehand; the thread whose claim is the last of all clears the count.
+ * group instead of dividing them beforehand.
  *
  * In the thread's scratch lie the sums, [groups][16] of one row or [rows][16] of one group, and the unpacked piece.
  */
 import {
   add,
   and,
-  atomicAdd,
-  atomicStore,
   call,
   constant,
   divideUnsigned,
   doWhile,
-  equal,
   type Func,
   f32,
   fillBytes,
@@ -42,9 +39,10 @@ import {
   when,
   xor,
 } from '../wasm/assembler.ts';
+import { CLAIMING_ROWS, claim, clearClaims } from './claims.ts';
 import { LANES } from './layout.ts';
 import { columnShare } from './loops.ts';
-import { CLAIMING_ROWS, CLAIMS_AT, recordLayout } from './record.ts';
+import { recordLayout } from './record.ts';
 import type { StepBytes } from './tile.ts';
 
 /**
@@ -163,8 +161,6 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
     ),
   ];
 
-  const claims = add(record.get, constant(CLAIMS_AT));
-  const claim = atomicAdd(claims, constant(1));
   const fetching = (fetch: Func, leastRows: number): Statement =>
     when(not(lessUnsigned(height.get, constant(leastRows))), [call(fetch, from.get, count.get)]);
   const inPanels = (panel: Panel | UnpackedPanel): Statement[] => {
@@ -197,7 +193,7 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
       mine.set(subtract(end.get, begin.get)),
       items.set(multiply(mine.get, divideUnsigned(add(rows.get, constant(MOST_ROWS - 1)), constant(MOST_ROWS)))),
       item.set(constant(0)),
-      when(claiming.get, [item.set(claim)]),
+      when(claiming.get, [item.set(claim(record))]),
       when(lessUnsigned(item.get, items.get), [
         doWhile(
           lessUnsigned(item.get, items.get),
@@ -210,15 +206,10 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
           left.set(steps.get),
           doWhile(left.get, ...onePiece),
           finishHere(height.get, constant(1)),
-          when(claiming.get, [item.set(claim)], [item.set(add(item.get, constant(1)))]),
+          when(claiming.get, [item.set(claim(record))], [item.set(add(item.get, constant(1)))]),
         ),
       ]),
-      when(claiming.get, [
-        // Every thread ends with a claim for which nothing is left.
-        when(equal(subtract(item.get, items.get), subtract(threads.get, constant(1))), [
-          atomicStore(claims, constant(0)),
-        ]),
-      ]),
+      when(claiming.get, [clearClaims(record, item, items, threads)]),
     ];
   };
 

@@ -4,7 +4,7 @@
  *   word 0          index of the kernel in the table of step kernels
  *   word 1          flags, see walker.ts
  *   word 2 .. 15    the kernel's arguments: addresses, widths, bits of an f32
- *   word 14         of a product: work items that threads have claimed, 0 between its runs
+ *   word 14         of kernels whose work is claimed: the count, see claims.ts
  *
  * Every kernel family names its arguments once, in order; emitters read them by name and the backend builds them by name.
  */
@@ -12,10 +12,7 @@ import { type I32, type Local, loadI32 } from '../wasm/assembler.ts';
 
 export const RECORD_BYTES = 64;
 const HEADER_WORDS = 2;
-/** Where a product counts claims. */
 export const CLAIMS_AT = 56;
-/** With so many rows, threads claim the groups of a product one by one: a core that others disturb takes fewer. */
-export const CLAIMING_ROWS = 24;
 const ARGUMENT_WORDS = RECORD_BYTES / 4 - HEADER_WORDS;
 
 export interface RecordLayout<Name extends string> {

@@ -26,7 +26,8 @@ import {
   when,
 } from '../wasm/assembler.ts';
 import { barrier, control, timings } from './barrier.ts';
-import { CLAIMING_ROWS, RECORD_BYTES } from './record.ts';
+import { CLAIMING_ROWS } from './claims.ts';
+import { RECORD_BYTES } from './record.ts';
 
 /** Bits of a record's word 1. */
 export const flags = {

@@ -5,7 +5,8 @@ import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { control, poison, timings } from '../../src/kernels/barrier.ts';
-import { CLAIMING_ROWS, RECORD_BYTES } from '../../src/kernels/record.ts';
+import { CLAIMING_ROWS } from '../../src/kernels/claims.ts';
+import { RECORD_BYTES } from '../../src/kernels/record.ts';
 import { flags, walker } from '../../src/kernels/walker.ts';
 import {
   add,

@@ -7,8 +7,22 @@ import { Memory } from '../../src/backend/wasm/memory-map.ts';
 import { Pool } from '../../src/backend/wasm/pool.ts';
 import { Stage } from '../../src/backend/wasm/stage.ts';
 import { BackendError } from '../../src/errors.ts';
+import { claim, clearClaims } from '../../src/kernels/claims.ts';
 import { copyKernel, copyRecord } from '../../src/kernels/elementwise.ts';
+import { recordLayout } from '../../src/kernels/record.ts';
 import { flags } from '../../src/kernels/walker.ts';
+import {
+  add,
+  constant,
+  doWhile,
+  type Func,
+  lessUnsigned,
+  loadI32,
+  type Module,
+  multiply,
+  storeI32,
+  when,
+} from '../../src/wasm/assembler.ts';
 
 const ROWS = 4;
 const WIDTH = 64;
@@ -60,6 +74,56 @@ for (const threads of [1, 3]) {
         take();
         await run();
         assert.deepEqual(take(), expected);
+      }
+    } finally {
+      await stage.close();
+    }
+  });
+}
+
+const claimingRecord = recordLayout('plus', 'out', 'items');
+
+/** Exports `claiming`: counts in out[item], for each item that a thread claims; traps where `plus` is no address. */
+function claimingKernel(module: Module): Func {
+  const f = module.func('claiming', ['i32', 'i32', 'i32']);
+  const [record, , threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
+  const [claimed, items, at] = [f.local('i32'), f.local('i32'), f.local('i32')];
+  return f.emit(
+    items.set(claimingRecord.load(record, 'items')),
+    claimed.set(claim(record)),
+    when(lessUnsigned(claimed.get, items.get), [
+      doWhile(
+        lessUnsigned(claimed.get, items.get),
+        at.set(add(claimingRecord.load(record, 'out'), multiply(claimed.get, constant(4)))),
+        storeI32(at.get, add(loadI32(at.get), loadI32(claimingRecord.load(record, 'plus')))),
+        claimed.set(claim(record)),
+      ),
+    ]),
+    clearClaims(record, claimed, items, threads),
+  );
+}
+
+for (const threads of [1, 2, 3]) {
+  test(`work that ${threads} threads claim is done once each time, also after a trap`, async () => {
+    const [kernels, items] = [new KernelSet(), 1000];
+    const kernel = kernels.index('claiming', 'claiming', claimingKernel);
+    const stage = await Stage.open(nodeHost(), kernels, { threads, wide: false, bytes: 1 << 16 });
+    const [one, out] = [stage.allocator.take('one', 64), stage.allocator.take('out', items * 4)];
+    stage.memory.i32(one, 1)[0] = 1;
+    const counts = stage.memory.i32(out, items);
+    const run = (plus = one): Promise<number> => stage.run(kernel, claimingRecord.words({ plus, out, items }));
+    try {
+      for (let round = 1; round <= 20; round++) {
+        if (round % 5 === 0) {
+          await assert.rejects(run(2 ** 31), BackendError);
+          counts.fill(0);
+          await run();
+          // A thread that was late for the failed walk may have done some of the next one's work before it was ended.
+          assert.ok(Math.min(...counts) >= 1);
+        }
+        counts.fill(0);
+        await run();
+        assert.ok(counts.every((count) => count === 1));
       }
     } finally {
       await stage.close();

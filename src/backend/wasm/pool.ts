@@ -1,6 +1,7 @@
 /** The threads of one backend: started once, woken once per walk, rebuilt after a failure. */
 import { BackendError } from '../../errors.ts';
 import { control } from '../../kernels/barrier.ts';
+import { CLAIMS_AT, RECORD_BYTES } from '../../kernels/record.ts';
 import type { Thread, WasmHost } from './host.ts';
 import { FIRST_REGION } from './memory-map.ts';
 import { signals, signalWords } from './signals.ts';
@@ -139,11 +140,24 @@ export class Pool {
     if (this.#crew.includes(thread)) this.#broken = true;
   }
 
+  /** In the records of the last walk: whoever failed in it has left its own. */
+  #clearClaims(): void {
+    const words = signalWords(this.#setup);
+    const [memory, tape, steps] = [signals.memory, signals.tape, signals.steps].map((at) => words[at >> 2]!) as [
+      number,
+      number,
+      number,
+    ];
+    const records = new Int32Array(this.#setup.memories[memory]!.buffer, tape >>> 0, (steps * RECORD_BYTES) / 4);
+    for (let step = 0; step < steps; step++) records[(step * RECORD_BYTES + CLAIMS_AT) / 4] = 0;
+  }
+
   /** New threads over the same memories; signals, barrier words and poison start from zero, settings of a forward stay. */
   async #rebuild(): Promise<void> {
     const crew = this.#crew;
     this.#crew = [];
     await Promise.all(crew.map((thread) => thread.terminate()));
+    this.#clearClaims();
     for (const { buffer } of this.#setup.memories) {
       const head = new Uint8Array(buffer, 0, FIRST_REGION);
       head.fill(0, 0, controlAddress);
