@@ -1,5 +1,6 @@
 /** Which pages of the key/value cache belong to which sequence. The pages themselves are the backend's. */
 import { PAGE } from '../backend/backend.ts';
+import { LanewiseError } from '../errors.ts';
 
 export class KvCache {
   readonly #free: number[] = [];
@@ -39,6 +40,7 @@ export class Sequence {
   readonly #cache: KvCache;
   #pages: number[] = [];
   #tokens: number[] = [];
+  #released = false;
   /** Tokens that it will have at least, as far as is known: models with LongRoPE rotate its first keys by it. */
   expected: number;
   /** The length that its keys have been rotated for. */
@@ -80,14 +82,16 @@ export class Sequence {
     this.expected = 0;
   }
 
-  /** The page table with room for `positions` positions. @throws OutOfMemoryError */
+  /** The page table with room for `positions` positions. @throws OutOfMemoryError, LanewiseError Disposed */
   reserve(positions: number): Int32Array {
+    if (this.#released) throw new LanewiseError('Disposed', 'the sequence, or its conversation, has been disposed');
     while (this.#pages.length * PAGE < positions) this.#pages.push(this.#cache.take());
     return Int32Array.from(this.#pages);
   }
 
-  /** Gives the pages back. May be called twice. */
+  /** Gives the pages back; no step can use it any more. May be called twice. */
   release(): void {
+    this.#released = true;
     this.#cache.giveBack(this.#pages);
     this.#pages = [];
     this.#tokens = [];

@@ -76,6 +76,36 @@ async function withTemplate(t: TestContext, files: Record<string, string>): Prom
   return folder;
 }
 
+test('F4: a second turn beside the first is refused, and the first one goes on with the same bits', async () => {
+  await using model = await load(golden('llama-gqa-f16'));
+  using conversation = model.conversation();
+  const tokenIds = ids(9, 1);
+  const alone = await run(model.generate({ tokenIds }, options));
+  const events = conversation.generate({ tokenIds }, options);
+  await events.next();
+  await assert.rejects(run(conversation.generate({ tokenIds: ids(3, 2) }, options)), { code: 'Busy' });
+  const first = await run(events);
+  assert.deepEqual(first.result.tokenIds, alone.result.tokenIds);
+  // A loop that is left ends its turn.
+  for await (const event of conversation.generate({ tokenIds }, options)) if (event.type === 'token') break;
+  assert.deepEqual((await run(conversation.generate({ tokenIds }, options))).result.tokenIds, alone.result.tokenIds);
+});
+
+test('F4: a turn whose conversation is disposed ends with an error; the conversation begins anew', async () => {
+  await using model = await load(golden('llama-gqa-f16'));
+  using conversation = model.conversation();
+  const tokenIds = ids(9, 1);
+  const alone = await run(model.generate({ tokenIds }, options));
+  const events = conversation.generate({ tokenIds }, options);
+  for (let n = 0; n < 3; n++) await events.next();
+  conversation[Symbol.dispose]();
+  const next = await run(conversation.generate({ tokenIds }, options));
+  await assert.rejects(run(events), { code: 'Disposed' });
+  assert.deepEqual(next.result.tokenIds, alone.result.tokenIds);
+  assert.deepEqual(next.logprobs, alone.logprobs);
+  assert.equal(next.result.usage.cachedTokens, 0);
+});
+
 test('messages become tokens by the template; what people wrote spells no control token', async (t) => {
   await using model = await load(await withTemplate(t, { 'chat_template.jinja': template }));
   const { bosToken, eosToken } = model.chatFormat;
