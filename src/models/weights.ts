@@ -2,11 +2,11 @@
  * The weights manifest: an architecture asks for each weight by our name and the file's, and all that is missing, left
  * over or misshapen comes out as one error.
  */
-import { ModelError } from '../errors.ts';
 import type { Linear, Norm, Weight } from '../plan/builder.ts';
 import type { PlannedWeight, WeightRole, WeightSource } from '../plan/step.ts';
 import { weightType } from '../quant/ggml.ts';
 import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
+import { Mismatches } from './mismatches.ts';
 import { type Decision, decide, type StoragePolicy } from './policy.ts';
 
 export interface TensorShape {
@@ -67,12 +67,13 @@ export class Manifest {
   readonly #origin: ModelOrigin | undefined;
   readonly #weights: PlannedWeight[] = [];
   readonly #used = new Set<string>();
-  readonly #problems: string[] = [];
+  readonly #problems: Mismatches;
 
   constructor(tensors: ReadonlyMap<string, TensorShape>, policy: StoragePolicy, origin?: ModelOrigin) {
     this.#tensors = tensors;
     this.#policy = policy;
     this.#origin = origin;
+    this.#problems = new Mismatches(origin?.file ?? 'config.json');
   }
 
   has(tensor: string): boolean {
@@ -116,7 +117,7 @@ export class Manifest {
     const [first, ...following] = tensors as [string, ...string[]];
     for (const tensor of tensors) this.#find(tensor, [length / tensors.length]);
     if (new Set(tensors.map((tensor) => this.#tensors.get(tensor)?.dtype)).size > 1)
-      this.#problems.push(`${first}: expected one dtype for all ${tensors.length}`);
+      this.#problems.add(`${first}: expected one dtype for all ${tensors.length}`);
     const source = { tensor: first, transposed: false, first: 0, plus: 0, following };
     return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
   }
@@ -190,20 +191,12 @@ export class Manifest {
     for (const name of this.#tensors.keys()) if (pattern.test(name)) this.#used.add(name);
   }
 
-  /** @throws ModelError naming every missing, misshapen and unknown tensor */
+  /** @throws ModelError naming every missing, misshapen and unknown tensor, or the first hundred */
   finish(): readonly PlannedWeight[] {
     for (const [name, { shape }] of this.#tensors) {
-      if (!this.#used.has(name))
-        this.#problems.push(`${this.#nameOf(name)}: not expected, found [${shape.join(', ')}]`);
+      if (!this.#used.has(name)) this.#problems.add(`${this.#nameOf(name)}: not expected, found [${shape.join(', ')}]`);
     }
-    if (this.#problems.length) {
-      const count = this.#problems.length === 1 ? 'a tensor does' : `${this.#problems.length} tensors do`;
-      throw new ModelError(
-        'TensorMismatch',
-        `${count} not fit ${this.#origin?.file ?? 'config.json'}:`,
-        this.#problems,
-      );
-    }
+    this.#problems.check();
     return this.#weights;
   }
 
@@ -222,8 +215,7 @@ export class Manifest {
     const found = this.#tensors.get(tensor);
     const wanted = `[${expected.join(', ')}]`;
     const problem = (what: string): Stored => {
-      const text = `${this.#nameOf(tensor)}: expected ${wanted}, ${what}`;
-      if (!this.#problems.includes(text)) this.#problems.push(text);
+      this.#problems.add(`${this.#nameOf(tensor)}: expected ${wanted}, ${what}`);
       return { storage: 'f32' };
     };
     if (!found) return problem('missing');

@@ -63,3 +63,11 @@ test('every missing, extra and misshapen tensor is named in one error', () => {
     },
   );
 });
+
+test('B15: a config that claims layers or experts without end is refused at once', { timeout: 5000 }, () => {
+  const most = 2 ** 24;
+  const missing = /at least 100 tensors do not fit config.json/;
+  refused(config({ num_hidden_layers: most }), missing);
+  refused(config({ model_type: 'gemma3_text', num_hidden_layers: most, head_dim: 64 }), missing);
+  refused(config({ model_type: 'mixtral', num_local_experts: most, num_experts_per_tok: 2 }), missing);
+});
