@@ -8,7 +8,7 @@ for (const content of ['Tell me about a fox.', 'And then?']) {
   messages.push({ role: 'user', content });
   console.log(`> ${content}`);
   for await (const event of conversation.generate({ messages }, { maxTokens: 40, temperature: 0.7, seed: 1 })) {
-    if (event.type === 'token') process.stdout.write(event.text);
+    if (event.type === 'token' || event.type === 'text') process.stdout.write(event.text);
     if (event.type !== 'done') continue;
     messages.push({ role: 'assistant', content: event.text });
     console.log(`\n(${event.usage.cachedTokens} of ${event.usage.promptTokens} tokens were known)`);

@@ -219,7 +219,7 @@ class Session {
     let text = '';
     try {
       for await (const event of this.#conversation.generate(prompt, { ...this.#options, signal: answering.signal })) {
-        if (event.type === 'token') {
+        if (event.type === 'token' || event.type === 'text') {
           text += event.text;
           await print(event.text);
         }

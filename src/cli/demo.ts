@@ -12,7 +12,7 @@ export async function demoCommand(): Promise<number> {
   model.timing = true;
   await print(prompt);
   for await (const event of model.generate(prompt, { temperature: 0.7, topK: 40, seed: 20, maxTokens: 300 })) {
-    if (event.type === 'token') await print(event.text);
+    if (event.type === 'token' || event.type === 'text') await print(event.text);
     if (event.type !== 'done') continue;
     await print('\n');
     say(`\n${modelLine(model.description)}\n${storageLine(model.description)}\n${loadLine(model)}\n`);

@@ -136,7 +136,7 @@ async function runOne(
   try {
     for await (const event of model.generate(prompt, options)) {
       if (event.type === 'prefill') progress.update(event.done, event.total);
-      if (event.type === 'token') {
+      if (event.type === 'token' || event.type === 'text') {
         progress.end();
         shown += event.text;
         if (streams) await print(event.text);

@@ -1,9 +1,10 @@
 /** From a prompt to events: prefill in chunks, then a token per step, until something ends it. */
 
-import { OptionError } from '../errors.ts';
+import { LanewiseError, OptionError } from '../errors.ts';
 import { logDecodeStep, logPrefill } from '../profile/log.ts';
 import type { Phases } from '../profile/scopes.ts';
 import type { IncrementalDecoder } from '../tokenizer/tokenizer.ts';
+import { continueText } from './continuation.ts';
 import { type GenerateOptions, type GenerateSettings, validateGenerate } from './generation-options.ts';
 import type { Sequence } from './kv-cache.ts';
 import { PromptLookup } from './lookup.ts';
@@ -24,7 +25,7 @@ export interface Usage {
   readonly acceptedDraftTokens?: number;
 }
 
-/** One forward. */
+/** What led to a token: one forward, or all those that read the prompt. In a batch they are shared with other sequences. */
 export interface StepTiming {
   readonly prefill: boolean;
   readonly ms: number;
@@ -53,9 +54,15 @@ export type GenerateEvent =
       readonly logprob: number;
       readonly top?: readonly TokenChoice[];
     }
+  /** Behind the last token: text that was held back and became no stop string, or a character that never became whole. */
+  | { readonly type: 'text'; readonly text: string }
   | ({ readonly type: 'done' } & GenerateResult);
 
 export type BatchResult = GenerateResult;
+
+/** The answer of a chat begins a text of its own. */
+const continuesText = (prompt: Prompt): boolean =>
+  typeof prompt === 'string' || !('messages' in prompt) || prompt.continueFinalMessage === true;
 
 /** One sequence on its way: what it has, and what ends it. */
 class Run {
@@ -68,6 +75,8 @@ class Run {
   text = '';
   /** Prompt tokens computed so far. */
   prefilled = 0;
+  /** Milliseconds of its forwards since the last token. */
+  spent = 0;
   readonly #model: Model;
   readonly #sampler: Sampler;
   readonly #decoder: IncrementalDecoder | undefined;
@@ -86,7 +95,9 @@ class Run {
       throw new OptionError('prompt', 'at least one token', typeof prompt === 'string' ? prompt : []);
     checkLength(this.promptIds.length, model.contextLength);
     this.#sampler = new Sampler(settings, this.promptIds);
-    this.#decoder = model.tokenizer?.incremental({ skipSpecial: !settings.ignoreEos });
+    const shown = { skipSpecial: !settings.ignoreEos };
+    this.#decoder =
+      model.tokenizer && continueText(model.tokenizer, continuesText(prompt) ? this.promptIds : [], shown);
     this.#stops = new StopMatcher(settings.stop);
     this.#lookup = new PromptLookup(settings.speculate);
     this.#deadline = start + settings.timeout * 1000;
@@ -122,11 +133,11 @@ class Run {
    * Takes the tokens that the rows' logits choose, as long as the next row's token was guessed rightly; the others' places
    * in the cache are given back.
    */
-  *takeAll(rows: readonly StepLogits[], draft: readonly number[], ms: number, prefill: boolean) {
+  *takeAll(rows: readonly StepLogits[], draft: readonly number[], prefill: boolean) {
     const before = this.sequence.length;
     let taken = 0;
     for (const [i, row] of rows.entries()) {
-      const event = this.take(row, i === 0 ? ms : 0, prefill);
+      const event = this.take(row, prefill);
       taken = i + 1;
       if (event) yield event;
       if (this.finishReason !== undefined || event?.id !== draft[i]) break;
@@ -140,15 +151,13 @@ class Run {
   }
 
   /** Takes the token that `logits` choose; the event, or undefined when an end token ended the text. */
-  take(
-    { logits, summary }: StepLogits,
-    ms: number,
-    prefill: boolean,
-  ): Extract<GenerateEvent, { type: 'token' }> | undefined {
+  take({ logits, summary }: StepLogits, prefill: boolean): Extract<GenerateEvent, { type: 'token' }> | undefined {
     const start = performance.now();
     const { id, logprob, top } = this.#sampler.sample(logits, summary);
+    const ms = this.spent;
     if (!prefill) logDecodeStep(this.tokenIds.length, ms, performance.now() - start);
     if (ms > 0) this.steps.push({ prefill, ms, phases: this.#model.lastPhases });
+    this.spent = 0;
     if (!this.settings.ignoreEos && this.#model.eosTokenIds.has(id)) {
       this.finishReason = 'stop';
       return undefined;
@@ -219,7 +228,6 @@ export async function* generate(
   settings.signal?.throwIfAborted();
   const run = new Run(model, prompt, settings, performance.now(), kept);
   try {
-    let prefillMs = 0;
     while (run.finishReason === undefined) {
       const tokens = run.next(model.maxRows);
       const prefill = run.prefilled < run.promptIds.length;
@@ -228,15 +236,12 @@ export async function* generate(
       const wanted = draft.length > 0 ? 'all' : run.wantsLogits;
       const start = performance.now();
       const rows = await model.step([{ sequence: run.sequence, tokens: [...tokens, ...draft], wanted }]);
-      const ms = performance.now() - start;
+      run.spent += performance.now() - start;
       settings.signal?.throwIfAborted();
-      if (prefill) {
-        prefillMs += ms;
-        yield { type: 'prefill', done: run.prefilled, total: run.promptIds.length };
-      }
+      if (prefill) yield { type: 'prefill', done: run.prefilled, total: run.promptIds.length };
       if (rows.length > 0) {
-        if (prefill) logPrefill(run.promptIds.length, prefillMs);
-        yield* run.takeAll(rows, draft, prefill ? prefillMs : ms, prefill);
+        if (prefill) logPrefill(run.promptIds.length, run.spent);
+        yield* run.takeAll(rows, draft, prefill);
       }
       run.checkTime();
       // Forwards block: let timers, signals and streams have their turn.
@@ -244,7 +249,7 @@ export async function* generate(
       settings.signal?.throwIfAborted();
     }
     const rest = run.flush();
-    if (rest) yield { type: 'token', id: run.tokenIds.at(-1) ?? -1, text: rest, logprob: 0 };
+    if (rest) yield { type: 'text', text: rest };
     yield { type: 'done', ...run.result() };
   } finally {
     if (!kept) run.sequence.release();
@@ -263,7 +268,8 @@ export async function generateBatch(
   const start = performance.now();
   const runs: Run[] = [];
   try {
-    for (const prompt of prompts) runs.push(new Run(model, prompt, settings, start));
+    for (const [index, prompt] of prompts.entries())
+      runs.push(numbered(index, () => new Run(model, prompt, settings, start)));
     for (;;) {
       const active = runs
         .filter((run) => run.finishReason === undefined)
@@ -281,6 +287,16 @@ export async function generateBatch(
   }
 }
 
+/** What is wrong with one prompt of many, with its number. */
+function numbered<T>(index: number, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof LanewiseError) error.message = `prompts[${index}]: ${error.message}`;
+    throw error;
+  }
+}
+
 /** One forward for all active runs; what room is left after one row each goes to prompts, the first ones first. */
 async function stepAll(model: Model, active: readonly Run[]): Promise<void> {
   let room = model.maxRows - active.length;
@@ -294,8 +310,9 @@ async function stepAll(model: Model, active: readonly Run[]): Promise<void> {
   const before = performance.now();
   const logits = await model.step(parts);
   const ms = performance.now() - before;
+  for (const { run } of parts) run.spent += ms;
   const wanting = parts.filter(({ wanted }) => wanted);
-  for (const [i, { run, prefill }] of wanting.entries()) run.take(logits[i]!, ms, prefill);
+  for (const [i, { run, prefill }] of wanting.entries()) run.take(logits[i]!, prefill);
 }
 
 /** The next turn of the event loop, after what waits already. */

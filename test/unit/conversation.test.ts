@@ -76,7 +76,7 @@ async function withTemplate(t: TestContext, files: Record<string, string>): Prom
   return folder;
 }
 
-test('F4: a second turn beside the first is refused, and the first one goes on with the same bits', async () => {
+test('a second turn beside the first is refused, and the first one goes on with the same bits', async () => {
   await using model = await load(golden('llama-gqa-f16'));
   using conversation = model.conversation();
   const tokenIds = ids(9, 1);
@@ -91,7 +91,7 @@ test('F4: a second turn beside the first is refused, and the first one goes on w
   assert.deepEqual((await run(conversation.generate({ tokenIds }, options))).result.tokenIds, alone.result.tokenIds);
 });
 
-test('F4: a turn whose conversation is disposed ends with an error; the conversation begins anew', async () => {
+test('a turn whose conversation is disposed ends with an error; the conversation begins anew', async () => {
   await using model = await load(golden('llama-gqa-f16'));
   using conversation = model.conversation();
   const tokenIds = ids(9, 1);

@@ -30,7 +30,7 @@ async function generate(
 ): Promise<GenerateResult & { streamed: string }> {
   let streamed = '';
   for await (const event of model.generate(prompt, options)) {
-    if (event.type === 'token') streamed += event.text;
+    if (event.type === 'token' || event.type === 'text') streamed += event.text;
     if (event.type === 'done') return { ...event, streamed };
   }
   throw new Error('no done event');
