@@ -3,11 +3,11 @@ import type { GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model, Prompt } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
-import { load } from '../node.ts';
+import { LanewiseError, load } from '../node.ts';
 import { createProgress } from '../profile/progress.ts';
 import { renderStepTable } from '../profile/step-table.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
-import { type PromptFlags, readPrompts } from './prompts.ts';
+import { type GivenPrompt, type PromptFlags, readPrompts } from './prompts.ts';
 import {
   flagName,
   inFlags,
@@ -100,7 +100,7 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   if (flags.timings)
     for (const line of [modelLine(held.description), storageLine(held.description), loadLine(held)]) say(line);
   if (batch) return await runBatch(held, prompts, generation, flags, interrupt.signal);
-  return await runOne(held, prompts[0]!, generation, flags, interrupt.signal);
+  return await runOne(held, prompts[0]!.prompt, generation, flags, interrupt.signal);
 }
 
 export function generateOptions(flags: SamplingFlags): GenerateOptions {
@@ -160,7 +160,7 @@ async function runOne(
 
 async function runBatch(
   model: Model,
-  prompts: Prompt[],
+  given: readonly GivenPrompt[],
   options: GenerateOptions,
   flags: GenerateFlags,
   signal: AbortSignal,
@@ -168,17 +168,29 @@ async function runBatch(
   const start = performance.now();
   let results: GenerateResult[];
   try {
-    results = await model.generateBatch(prompts, options);
+    results = await model.generateBatch(
+      given.map(({ prompt }) => prompt),
+      options,
+    );
   } catch (error) {
     if (signal.aborted) return 130;
-    throw error;
+    throw inLines(error, given, flags.batchFile);
   }
   for (const [index, result] of results.entries()) {
     await print(flags.json ? `${JSON.stringify(jsonOf(model, result))}\n` : `[${index + 1}] ${result.text}\n`);
   }
   const seconds = (performance.now() - start) / 1000;
-  say(`${prompts.length} prompts in ${seconds.toFixed(2)} s (${(prompts.length / seconds).toFixed(2)} prompts/s)`);
+  say(`${given.length} prompts in ${seconds.toFixed(2)} s (${(given.length / seconds).toFixed(2)} prompts/s)`);
   return 0;
+}
+
+/** An error that names one of the prompts, with its line of the batch file instead. */
+function inLines(error: unknown, given: readonly GivenPrompt[], file: string | undefined): unknown {
+  if (!(error instanceof LanewiseError)) return error;
+  const [name, index] = /^prompts\[(\d+)\]/.exec(error.message) ?? [];
+  if (name === undefined) return error;
+  const { line } = given[Number(index)]!;
+  return new LanewiseError(error.code, `--batch-file ${file}, line ${line}${error.message.slice(name.length)}`);
 }
 
 /** @param most rows of the table; the rates are those of all steps */

@@ -13,33 +13,43 @@ export interface PromptFlags {
   parseSpecial?: boolean;
 }
 
-/** @throws UsageError */
-export async function readPrompts(flags: PromptFlags): Promise<Prompt[]> {
-  const prompts = await readGiven(flags);
-  if (!flags.parseSpecial) return prompts;
-  return prompts.map((prompt) => (typeof prompt === 'string' ? { text: prompt, parseSpecial: true } : prompt));
+export interface GivenPrompt {
+  readonly prompt: Prompt;
+  /** In a batch file, from 1 on. */
+  readonly line?: number;
 }
 
-async function readGiven(flags: PromptFlags): Promise<Prompt[]> {
+/** @throws UsageError */
+export async function readPrompts(flags: PromptFlags): Promise<GivenPrompt[]> {
+  const given = await readGiven(flags);
+  if (!flags.parseSpecial) return given;
+  return given.map(({ prompt, line }) => ({
+    prompt: typeof prompt === 'string' ? { text: prompt, parseSpecial: true } : prompt,
+    line,
+  }));
+}
+
+async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
   const { prompt, tokenIds, messages, batchFile } = flags;
   const given = [prompt, tokenIds, messages, batchFile].filter((value) => value !== undefined).length;
   if (given > 1) throw new UsageError('give one of --prompt, --token-ids, --messages and --batch-file');
   const template = await readTemplate(flags.chatTemplate);
   if (prompt !== undefined) {
     if (prompt === '') throw new UsageError('--prompt must not be empty');
-    return [prompt];
+    return [{ prompt }];
   }
-  if (tokenIds !== undefined) return [{ tokenIds: tokenIdsOf(tokenIds) }];
+  if (tokenIds !== undefined) return [{ prompt: { tokenIds: tokenIdsOf(tokenIds) } }];
   if (messages !== undefined) {
     const text = messages === '-' ? await readStdin() : await readText('--messages', messages);
-    return [conversationIn(parseJson(text, `--messages ${messages}`), `--messages ${messages}`, template)];
+    const place = `--messages ${messages}`;
+    return [{ prompt: conversationIn(parseJson(text, place), place, template) }];
   }
   if (batchFile !== undefined) return readBatchFile(batchFile, template);
   if (process.stdin.isTTY)
     throw new UsageError('no prompt: use --prompt TEXT, --token-ids, --messages, --batch-file or pipe text in');
   const text = (await readStdin()).replace(/\r?\n$/, '');
   if (text === '') throw new UsageError('no prompt: standard input is empty; use --prompt TEXT');
-  return [text];
+  return [{ prompt: text }];
 }
 
 export async function readTemplate(file: string | undefined): Promise<ChatTemplate | undefined> {
@@ -59,13 +69,17 @@ async function readText(option: string, file: string): Promise<string> {
 }
 
 /** Lines of text, or JSON lines `{"prompt": ...}` and `{"messages": ...}`. */
-async function readBatchFile(file: string, template: ChatTemplate | undefined): Promise<Prompt[]> {
-  const lines = (await readText('--batch-file', file)).split(/\r?\n/).filter((line) => line.trim() !== '');
+async function readBatchFile(file: string, template: ChatTemplate | undefined): Promise<GivenPrompt[]> {
+  const lines = (await readText('--batch-file', file))
+    .split(/\r?\n/)
+    .map((text, index) => ({ text, line: index + 1 }))
+    .filter(({ text }) => text.trim() !== '');
   if (lines.length === 0) throw new UsageError(`--batch-file ${file} is empty`);
-  if (!file.endsWith('.jsonl') && !lines.every(isRequest)) return lines;
-  return lines.map((line, index) => {
-    const place = `--batch-file ${file}, line ${index + 1}`;
-    const json = parseJson(line, place);
+  if (!file.endsWith('.jsonl') && !lines.every(({ text }) => isRequest(text)))
+    return lines.map(({ text, line }) => ({ prompt: text, line }));
+  return lines.map(({ text, line }) => {
+    const place = `--batch-file ${file}, line ${line}`;
+    const json = parseJson(text, place);
     if (
       typeof json === 'object' &&
       json !== null &&
@@ -73,8 +87,8 @@ async function readBatchFile(file: string, template: ChatTemplate | undefined): 
       typeof json.prompt === 'string' &&
       json.prompt !== ''
     )
-      return json.prompt;
-    return conversationIn(json, place, template);
+      return { prompt: json.prompt, line };
+    return { prompt: conversationIn(json, place, template), line };
   });
 }
 

@@ -50,6 +50,9 @@ export interface ModelParts {
   readonly close: () => Promise<void>;
 }
 
+/** Characters that are tokenized in an instant, whatever the context. */
+const QUICK_TEXT = 2 ** 20;
+
 export class Model implements AsyncDisposable {
   readonly name: string;
   readonly description: ModelDescription;
@@ -75,6 +78,8 @@ export class Model implements AsyncDisposable {
   readonly #close: () => Promise<void>;
   #queue: Promise<unknown> = Promise.resolve();
   #disposed: Promise<void> | undefined;
+  /** Its characters. */
+  #longestToken: number | undefined;
 
   constructor({
     name,
@@ -164,16 +169,27 @@ export class Model implements AsyncDisposable {
     return this.#cache.sequence(expected);
   }
 
-  /** Token ids of a prompt. @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate */
+  /**
+   * Token ids of a prompt. Long texts are refused where even the longest tokens would not fit them into the context.
+   * @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate, ContextLengthExceeded
+   */
   encode(prompt: Prompt): number[] {
     if (typeof prompt === 'string' || !('tokenIds' in prompt)) {
       if (this.#tokenizerError) throw this.#tokenizerError;
       if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer: give token ids`);
-      if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
-      if ('text' in prompt) return this.tokenizer.encodeParts([prompt]);
+      if (typeof prompt === 'string') {
+        this.#checkText(prompt.length);
+        return this.tokenizer.encode(prompt);
+      }
+      if ('text' in prompt) {
+        this.#checkText(prompt.text.length);
+        return this.tokenizer.encodeParts([prompt]);
+      }
       const template = prompt.template ?? this.chatFormat.template;
       const tokens = this.#chat instanceof LanewiseError ? { bosToken: undefined, eosToken: undefined } : this.#chat;
-      return this.tokenizer.encodeParts(renderChat(tokens, template, prompt), { addSpecial: false });
+      const parts = renderChat(tokens, template, prompt);
+      this.#checkText(parts.reduce((sum, { text }) => sum + text.length, 0));
+      return this.tokenizer.encodeParts(parts, { addSpecial: false });
     }
     const { vocab } = this.description.config;
     for (const id of prompt.tokenIds) {
@@ -181,6 +197,16 @@ export class Model implements AsyncDisposable {
         throw new OptionError('tokenIds', `made of integers from 0 to ${vocab - 1}`, id);
     }
     return [...prompt.tokenIds];
+  }
+
+  #checkText(characters: number): void {
+    if (characters <= QUICK_TEXT) return;
+    this.#longestToken ??= longestToken(this.tokenizer!);
+    if (characters <= this.contextLength * this.#longestToken) return;
+    throw new LanewiseError(
+      'ContextLengthExceeded',
+      `the prompt has ${characters} characters, the context holds ${this.contextLength} tokens of at most ${this.#longestToken}; shorten it or raise the context length`,
+    );
   }
 
   /**
@@ -320,6 +346,13 @@ export class Model implements AsyncDisposable {
     const { plan } = this.description;
     if (logs) logForward(tree, plan.steps, times, (step) => describeWork(plan, step, tokens.length, wanted.length));
   }
+}
+
+/** Characters of its longest token as it is spelled, which is never shorter than the text that it stands for. */
+function longestToken(tokenizer: Tokenizer): number {
+  let longest = 1;
+  for (let id = 0; id < tokenizer.vocabSize; id++) longest = Math.max(longest, tokenizer.token(id)?.length ?? 0);
+  return longest;
 }
 
 /** @throws LanewiseError ContextLengthExceeded */

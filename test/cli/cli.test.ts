@@ -76,6 +76,12 @@ test('a batch file keeps its order and gives what each prompt gives alone', asyn
     assert.match((await lanewise([...ten, '--batch-file', join(folder, 'empty.txt')])).err, /^error: .*empty/);
     const stream = await lanewise([...ten, '--batch-file', join(folder, 'a.txt'), '--stream']);
     assert.match(stream.err, /^error: --stream is not supported with --batch-file\n$/);
+    await writeFile(join(folder, 'prompts.txt'), `A short one\n\n${'word '.repeat(2000)}\n`);
+    const long = await lanewise([...ten, '--batch-file', join(folder, 'prompts.txt')]);
+    assert.match(
+      long.err,
+      /^error: --batch-file \S+prompts\.txt, line 3: the prompt has \d+ tokens, the context holds/,
+    );
     await writeFile(join(folder, 'config.json'), '{"model_type": "parrot"}');
     await writeFile(join(folder, 'model.safetensors'), Buffer.from([2, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0x7d]));
     const parrot = await lanewise([...ten, folder, '--prompt', 'x']);

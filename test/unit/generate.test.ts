@@ -65,3 +65,15 @@ test('timings of a batch count every chunk of a prompt', async (t) => {
   assert.equal(batch!.timings.prefillMs, alone.timings.prefillMs);
   assert.equal(batch!.timings.steps.length, 2);
 });
+
+test('D9: a text that no context could hold is refused before it is tokenized', async (t) => {
+  await using model = await load(undefined, { threads: 1 });
+  const encode = t.mock.method(model.tokenizer!, 'encode');
+  const long = 'a'.repeat(32 * 2 ** 20);
+  await assert.rejects(events(model, long, {}), {
+    code: 'ContextLengthExceeded',
+    message: /^the prompt has 33554432 characters, the context holds \d+ tokens of at most \d+; shorten it/,
+  });
+  assert.equal(encode.mock.callCount(), 0);
+  assert.throws(() => model.encode({ text: long, parseSpecial: true }), { code: 'ContextLengthExceeded' });
+});
