@@ -15,7 +15,7 @@ import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
 import { ggufPooling, readPooling } from './pooling.ts';
-import { tokenizerBeside, withinVocabulary } from './tokenizer.ts';
+import { lastOrdinary, tokenizerBeside, withinVocabulary } from './tokenizer.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
 const MAX_ROWS = 128;
@@ -117,8 +117,9 @@ async function openAs<M>(
       await new Promise((resolve) => setTimeout(resolve));
       const whole = await tokenizerBeside(folder, files);
       const { vocab } = description.config;
-      if (whole && whole.vocabSize > vocab)
-        onWarning?.(`${name}: the tokenizer has ids up to ${whole.vocabSize - 1}, the model up to ${vocab - 1}`);
+      const beyond = whole && lastOrdinary(whole);
+      if (beyond !== undefined && beyond >= vocab)
+        onWarning?.(`${name}: the tokenizer has ids up to ${beyond}, the model up to ${vocab - 1}`);
       tokenizer = whole && withinVocabulary(whole, vocab, name);
     } catch (error) {
       // Token ids need none, and an encoder takes nothing but texts.

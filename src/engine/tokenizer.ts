@@ -38,6 +38,17 @@ export async function tokenizerBeside(
 }
 
 /**
+ * The largest id that ordinary text may need. Control tokens beyond a model's own, as that for images in the smallest Gemma 3,
+ * and ids without a token come out of no text.
+ */
+export function lastOrdinary(tokenizer: Tokenizer): number {
+  const special = new Set(tokenizer.specialIds);
+  let id = tokenizer.vocabSize - 1;
+  while (id >= 0 && (special.has(id) || tokenizer.token(id) === undefined)) id--;
+  return id;
+}
+
+/**
  * The tokenizer of a model that has tokens 0 to `vocab - 1`: texts that need others, which the tokenizer may have, are refused
  * with a TokenizerError.
  */

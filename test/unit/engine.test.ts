@@ -252,6 +252,14 @@ test('tokens that the model does not have are refused in texts, and are no end t
     assert.equal(model.tokenizer!.decode(model.encode(prompt)), prompt);
     assert.ok(model.eosTokenIds.has(4095));
     for (const id of [1e99, -5, 1.5, 4096]) assert.ok(!model.eosTokenIds.has(id), `${id}`);
+    // One that no ordinary text needs, as Gemma 3 has for images, is worth no warning.
+    tokenizer.added_tokens.at(-1).special = true;
+    await writeFile(path.join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+    const quiet: string[] = [];
+    await using other = await load(folder, { onWarning: (text) => quiet.push(text) });
+    assert.deepEqual(quiet, []);
+    assert.ok(other.encode('a zebrafish').every((id) => id < 4096));
+    assert.throws(() => other.encode({ text: 'a zebrafish', parseSpecial: true }), refusal);
   } finally {
     await rm(folder, { recursive: true });
   }
