@@ -86,7 +86,7 @@ test('an isolated page: several threads in a worker, one on the main thread, the
   if (availableParallelism() > 1) assert.ok(worker.threads > 1, `${worker.threads} threads`);
 });
 
-test('a page that may not share memory: one thread everywhere', { skip, timeout: 90_000 }, async () => {
+test('H4: a page that may not share memory: one thread everywhere', { skip, timeout: 90_000 }, async () => {
   const expected = await underNode();
   const { main, worker } = await inBrowser(false);
   for (const outcome of [main, worker]) {

@@ -56,7 +56,7 @@ for (const name of readdirSync(golden)) {
     }
   });
 
-  test(`${name}: decoding as ids come gives the same text`, () => {
+  test(`D8, F16, ${name}: decoding as ids come gives the same text`, () => {
     for (const { ids } of cases) assert.equal(incrementally(tokenizer, ids), tokenizer.decode(ids));
     const anyIds = fc.array(fc.integer({ min: 0, max: tokenizer.vocabSize }), { maxLength: 40 });
     fc.assert(fc.property(anyIds, (ids) => incrementally(tokenizer, ids) === tokenizer.decode(ids)));
@@ -124,7 +124,7 @@ test('control tokens of a template stay, those in its contents do not', () => {
   assert.equal(tokenizer.decode(ids), parts.map(({ text }) => text).join(''));
 });
 
-test('ids that no token has are left out, decoding nothing gives nothing', () => {
+test('D8: ids that no token has are left out, decoding nothing gives nothing', () => {
   const tokenizer = open('gpt2');
   assert.equal(tokenizer.decode([]), '');
   assert.equal(tokenizer.decode([-1, 2 ** 31, 1.5]), '');
@@ -135,7 +135,7 @@ test('ids that no token has are left out, decoding nothing gives nothing', () =>
   );
 });
 
-test('half of a surrogate pair is refused with its place', () => {
+test('D7: half of a surrogate pair is refused with its place', () => {
   const tokenizer = open('gpt2');
   assert.throws(
     () => tokenizer.encode('ab\ud800'),
