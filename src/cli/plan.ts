@@ -2,7 +2,7 @@
 import { describeModel, type ModelDescription, printPlan } from '../node.ts';
 import { renderStorageTable } from '../profile/storage-table.ts';
 import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
-import { print, say } from './terminal.ts';
+import { inFlags, print, say } from './terminal.ts';
 
 export interface PlanFlags {
   safetensors?: string;
@@ -12,7 +12,10 @@ export interface PlanFlags {
 }
 
 export async function planCommand(positional: string | undefined, flags: PlanFlags): Promise<number> {
-  const description = await describeModel(await modelPath(positional, flags.safetensors), flags.quantize);
+  const path = await modelPath(positional, flags.safetensors);
+  const description = await describeModel(path, flags.quantize).catch((error) => {
+    throw inFlags(error);
+  });
   const layers = linearLayers(description);
   if (flags.json) {
     const weights = description.plan.weights.map(({ name, role, shape, storage, reason, bytes }) => ({

@@ -74,7 +74,7 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   count('contextLength', contextLength, 2 ** 24);
   count('threads', threads, 64);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
-  if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', kvStorages.join(', '), kvCache);
+  if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);
   if (typeof revectorize !== 'boolean') throw new OptionError('revectorize', 'true or false', revectorize);
   return { ...options, backend, hidden, kvCache, revectorize };
 }

@@ -96,7 +96,7 @@ test('memory and the bytes of a decode step follow the storage', async () => {
 test('storages that there are not, that heads do not fit, or that encoders have no use for are refused', async () => {
   const refused = (promise: Promise<unknown>, message: RegExp): Promise<void> =>
     assert.rejects(promise, (error) => error instanceof LanewiseError && message.test(error.message));
-  await refused(load(undefined, { kvCache: 'q4_0' as 'f32' }), /kvCache must be f32, f16, q8_0/);
+  await refused(load(undefined, { kvCache: 'q4_0' as 'f32' }), /kvCache must be f32, f16 or q8_0/);
   await refused(load(golden('models/mistral-window'), { kvCache: 'q8_0' }), /kvCache must be .* multiples of 32.* 16/);
   await refused(loadEncoder(golden('encoders/bert'), { kvCache: 'f16' }), /kvCache must be left out/);
 });
