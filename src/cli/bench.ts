@@ -21,6 +21,7 @@ import { readBench, type SavedBench, type TurnRoofs, writeBench } from './bench-
 import { type KernelTime, measureKernels, renderKernels } from './bench-kernels.ts';
 import { promptOperations, runTurn, type TileKind, type Turn, type Work } from './bench-measure.ts';
 import { libraryIn, ownLibrary, Side } from './bench-side.ts';
+import { checkWritable } from './files.ts';
 import { linearLayers, modelLine, modelPath } from './models.ts';
 import { inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
 
@@ -66,6 +67,7 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     const compared = save !== undefined || against !== undefined;
     if (flags.kernels && against !== undefined)
       throw new OptionError('--kernels', 'left out with --against, which compares whole prompts and steps', true);
+    if (save !== undefined) await checkWritable(`--save ${save}`, save);
     const path = await modelPath(positional, flags.safetensors);
     const { contextLength } = (await describeModel(path)).config;
     const decode = count('--decode-tokens', flags.decodeTokens, 64);

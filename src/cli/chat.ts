@@ -8,6 +8,7 @@ import { type GenerateOptions, validateGenerate } from '../engine/generation-opt
 import type { Model } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
 import { load, type Message } from '../node.ts';
+import { unwritable } from './files.ts';
 import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
 import { modelPath } from './models.ts';
 import { readTemplate } from './prompts.ts';
@@ -174,7 +175,9 @@ class Session {
         await writeFile(
           fileIn(argument),
           `${JSON.stringify({ system: this.system, messages: this.#history }, null, 2)}\n`,
-        );
+        ).catch((error) => {
+          throw unwritable(`/save ${argument}`, error);
+        });
         say(`saved ${this.#history.length} messages as ${argument}`);
         return;
       case 'load':

@@ -1,5 +1,6 @@
 /** `lanewise forward`: logits and hidden states of given tokens, as a SafeTensors file. */
 import { load, writeSafeTensors } from '../node.ts';
+import { checkWritable } from './files.ts';
 import { modelPath } from './models.ts';
 import { inFlags, type MachineFlags, machineOptions, reportingLoad, say, tokenIdsOf } from './terminal.ts';
 
@@ -16,6 +17,7 @@ export interface ForwardFlags extends MachineFlags {
 export async function forwardCommand(positional: string | undefined, flags: ForwardFlags): Promise<number> {
   try {
     const tokenIds = tokenIdsOf(flags.tokenIds);
+    await checkWritable(`--output ${flags.output}`, flags.output);
     const loading = reportingLoad({
       ...machineOptions(flags),
       quantize: flags.quantize ?? 'none',

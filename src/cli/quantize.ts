@@ -5,6 +5,7 @@ import { type QuantizeReport, quantizeModel, type WritableType } from '../node.t
 import { createProgress } from '../profile/progress.ts';
 import { renderTable } from '../profile/table.ts';
 import { formatBytes } from '../profile/units.ts';
+import { checkWritable } from './files.ts';
 import { modelPath } from './models.ts';
 import { inFlags, print, say, UsageError } from './terminal.ts';
 
@@ -27,6 +28,7 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
     if (to === undefined) throw new OptionError('--to', `one of ${writableTypes.join(', ')}`, flags.to);
     if (!flags.force && (await stat(output).catch(() => undefined)))
       throw new UsageError(`${output} is there already: give another name, or --force to replace it`);
+    await checkWritable(output, output);
     const report = await quantizeModel(await modelPath(input, undefined), output, {
       to,
       policy: flags.policy,

@@ -57,6 +57,7 @@ test('commands: /clear, /system, /set, /show, /regen, /save, /load, /help, /exit
     '/set colour 3',
     '/set top-p 7',
     '/load nowhere.json',
+    '/save nowhere/chat.json',
     `/load ${saved}`,
     '/show',
     '/help',
@@ -81,6 +82,7 @@ test('commands: /clear, /system, /set, /show, /regen, /save, /load, /help, /exit
     /\/set knows max-tokens, .* not "colour"/,
     /--top-p must be in/,
     /^error: ENOENT/m,
+    /^error: \/save nowhere\/chat\.json cannot be written: ENOENT$/m,
     /^2 messages, \d+ of \d+ tokens/m,
   ])
     assert.match(err, message);

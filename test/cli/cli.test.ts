@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
@@ -213,6 +213,36 @@ test('forward writes logits and hidden states', async () => {
       ...Object.fromEntries([0, 1, 2, 3, 4].map((i) => [`hidden.${i}`, ['F32', 3, 64]])),
     });
     await close();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('files that cannot be written are found before the work begins', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lanewise-'));
+  try {
+    const missing = join(folder, 'missing', 'out.gguf');
+    const inFile = join(folder, 'file', 'out.gguf');
+    await writeFile(join(folder, 'file'), '');
+    const named = join(folder, 'folder.gguf');
+    await mkdir(named);
+    // The model is not there either: who looks at it first complains about it.
+    const nowhere = join(folder, 'nowhere');
+    for (const [path, reason] of [
+      [missing, 'ENOENT'],
+      [inFile, 'ENOTDIR'],
+      [named, 'it is a folder'],
+    ] as const) {
+      for (const [args, name] of [
+        [['forward', nowhere, '--token-ids', '1', '--output', path], `--output ${path}`],
+        [['bench', nowhere, '--save', path], `--save ${path}`],
+        [['quantize', nowhere, path, '--to', 'q8_0', '--force'], path],
+      ] as const) {
+        const { code, out, err } = await lanewise(args);
+        assert.deepEqual([code, out, err], [1, '', `error: ${name} cannot be written: ${reason}\n`]);
+      }
+    }
+    assert.deepEqual((await readdir(folder)).sort(), ['file', 'folder.gguf']);
   } finally {
     await rm(folder, { recursive: true });
   }
