@@ -1,5 +1,5 @@
 /** `lanewise chat`: a conversation at the terminal. Answers go to stdout, everything else to stderr. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { createInterface, type Interface } from 'node:readline';
 import type { ChatPrompt } from '../engine/chat.ts';
 import type { Conversation } from '../engine/conversation.ts';
@@ -8,7 +8,7 @@ import { type GenerateOptions, validateGenerate } from '../engine/generation-opt
 import type { Model } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
 import { load, type Message } from '../node.ts';
-import { unwritable } from './files.ts';
+import { readText, unwritable } from './files.ts';
 import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
 import { modelPath } from './models.ts';
 import { readTemplate } from './prompts.ts';
@@ -265,7 +265,7 @@ class Session {
   }
 
   async #load(file: string): Promise<void> {
-    const { system, messages } = readSaved(await readFile(fileIn(file), 'utf8'), file);
+    const { system, messages } = readSaved(await readText('/load', fileIn(file)), file);
     this.system = system;
     this.#history = messages;
     say(`${messages.length} messages from ${file}`);

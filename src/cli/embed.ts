@@ -1,12 +1,11 @@
 /** `lanewise embed`: texts, one a line, to vectors, one a line. */
-import { open } from 'node:fs/promises';
 import type { Embedding, Encoder } from '../engine/encoder.ts';
 import type { Pooling } from '../engine/pooling.ts';
 import { loadEncoder } from '../node.ts';
+import { openLines } from './files.ts';
 import { type LoadFlags, loadOptions } from './generate.ts';
 import { modelPath } from './models.ts';
 import { inFlags, print, reportingLoad, UsageError } from './terminal.ts';
-import { linesOf } from './tokenize.ts';
 
 export interface EmbedFlags extends LoadFlags {
   text?: string[];
@@ -51,19 +50,19 @@ async function openEncoder(given: string, flags: EmbedFlags, signal: AbortSignal
   }
 }
 
-/** @throws UsageError; errors of the system, at once */
+/** @throws UsageError */
 async function readTexts({ text, file }: EmbedFlags): Promise<Iterable<string> | AsyncIterable<string>> {
   if (text !== undefined && file !== undefined) throw new UsageError('give --text or --file, not both');
   if (text !== undefined) return text;
-  if (file !== undefined) return linesIn((await open(file)).createReadStream());
-  if (process.stdin.isTTY) throw new UsageError('nothing to embed: use --text, --file or pipe texts in, one a line');
-  return linesIn(process.stdin);
+  if (file === undefined && process.stdin.isTTY)
+    throw new UsageError('nothing to embed: use --text, --file or pipe texts in, one a line');
+  return withoutEnds(await openLines('--file', file));
 }
 
 /** Lines without their ends; an empty line is a text too, the end of the last one is not. */
-async function* linesIn(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
+async function* withoutEnds(lines: AsyncIterable<string>): AsyncGenerator<string> {
   let before: string | undefined;
-  for await (const line of linesOf(source)) {
+  for await (const line of lines) {
     if (before !== undefined) yield before;
     before = line.replace(/\r$/, '');
   }

@@ -1,5 +1,6 @@
 /** The files that a command line names. */
-import { access, constants, stat } from 'node:fs/promises';
+import { isUtf8 } from 'node:buffer';
+import { access, constants, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { UsageError } from './terminal.ts';
 
@@ -20,3 +21,88 @@ export async function checkWritable(name: string, path: string): Promise<void> {
 
 export const unwritable = (name: string, error: unknown): UsageError =>
   new UsageError(`${name} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
+
+/** A file, or standard input where none is named. */
+interface Source {
+  /** What errors call it. */
+  readonly name: string;
+  readonly bytes: AsyncIterable<Uint8Array>;
+}
+
+/** @param option that names the file @throws UsageError where it cannot be opened */
+async function openSource(option: string, file: string | undefined): Promise<Source> {
+  if (file === undefined) return { name: 'standard input', bytes: process.stdin };
+  const name = `${option} ${file}`;
+  const unreadable = (error: NodeJS.ErrnoException): never => {
+    throw new UsageError(`${name} cannot be read: ${error.code}`);
+  };
+  const handle = await open(file).catch(unreadable);
+  if ((await handle.stat()).isDirectory()) {
+    await handle.close();
+    throw new UsageError(`${name} cannot be read: it is a folder`);
+  }
+  return { name, bytes: handle.createReadStream() };
+}
+
+/** The whole text of a file or of standard input, without a byte order mark. @throws UsageError */
+export async function readText(option: string, file: string | undefined): Promise<string> {
+  const { name, bytes } = await openSource(option, file);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of bytes) pieces.push(piece);
+  return textOf(pieces, name, 0);
+}
+
+/** The same line by line, as it comes. The file is opened at once. @throws UsageError */
+export async function openLines(option: string, file: string | undefined): Promise<AsyncGenerator<string>> {
+  return linesOf(await openSource(option, file));
+}
+
+/** Lines end in line feeds alone: other separators of Unicode may be within a JSON string. */
+async function* linesOf({ name, bytes }: Source): AsyncGenerator<string> {
+  let rest: Uint8Array[] = [];
+  let offset = 0;
+  for await (const chunk of bytes) {
+    let begin = 0;
+    for (let end = chunk.indexOf(LINE_FEED); end >= 0; end = chunk.indexOf(LINE_FEED, begin)) {
+      rest.push(chunk.subarray(begin, end));
+      yield textOf(rest, name, offset);
+      offset += rest.reduce((sum, { length }) => sum + length, 1);
+      rest = [];
+      begin = end + 1;
+    }
+    rest.push(chunk.subarray(begin));
+  }
+  yield textOf(rest, name, offset);
+}
+
+const LINE_FEED = 0x0a;
+
+/** @param offset of the first byte in the source, which may begin with a byte order mark @throws UsageError */
+function textOf(pieces: readonly Uint8Array[], name: string, offset: number): string {
+  const bytes = Buffer.concat(pieces);
+  if (!isUtf8(bytes)) throw new UsageError(`${name} is not UTF-8 text: see byte ${offset + firstWrong(bytes)}`);
+  const text = bytes.toString();
+  return offset === 0 && text.startsWith('\ufeff') ? text.slice(1) : text;
+}
+
+/** Where the first character begins that is none, or that is cut off. */
+function firstWrong(bytes: Uint8Array): number {
+  let [right, wrong] = [0, bytes.length];
+  while (wrong - right > 1) {
+    const middle = (right + wrong) >> 1;
+    if (beginsText(bytes.subarray(0, middle))) right = middle;
+    else wrong = middle;
+  }
+  while (!isUtf8(bytes.subarray(0, right))) right--;
+  return right;
+}
+
+/** Whether more bytes could make it UTF-8. */
+function beginsText(bytes: Uint8Array): boolean {
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream: true });
+    return true;
+  } catch {
+    return false;
+  }
+}

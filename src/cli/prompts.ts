@@ -1,7 +1,7 @@
 /** Where the prompts of a command come from: options, files, standard input. */
-import { readFile } from 'node:fs/promises';
 import type { Prompt } from '../engine/model.ts';
 import { ChatTemplate, type Message } from '../node.ts';
+import { readText } from './files.ts';
 import { tokenIdsOf, UsageError } from './terminal.ts';
 
 export interface PromptFlags {
@@ -40,32 +40,20 @@ async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
   }
   if (tokenIds !== undefined) return [{ prompt: { tokenIds: tokenIdsOf(tokenIds) } }];
   if (messages !== undefined) {
-    const text = messages === '-' ? await readStdin() : await readText('--messages', messages);
+    const text = await readText('--messages', messages === '-' ? undefined : messages);
     const place = `--messages ${messages}`;
     return [{ prompt: conversationIn(parseJson(text, place), place, template) }];
   }
   if (batchFile !== undefined) return readBatchFile(batchFile, template);
   if (process.stdin.isTTY)
     throw new UsageError('no prompt: use --prompt TEXT, --token-ids, --messages, --batch-file or pipe text in');
-  const text = (await readStdin()).replace(/\r?\n$/, '');
+  const text = (await readText('--prompt', undefined)).replace(/\r?\n$/, '');
   if (text === '') throw new UsageError('no prompt: standard input is empty; use --prompt TEXT');
   return [{ prompt: text }];
 }
 
 export async function readTemplate(file: string | undefined): Promise<ChatTemplate | undefined> {
   return file === undefined ? undefined : new ChatTemplate(await readText('--chat-template', file));
-}
-
-async function readStdin(): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-async function readText(option: string, file: string): Promise<string> {
-  return readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new UsageError(`${option} ${file} cannot be read: ${error.code}`);
-  });
 }
 
 /** Lines of text, or JSON lines `{"prompt": ...}` and `{"messages": ...}`. */

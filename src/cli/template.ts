@@ -1,10 +1,9 @@
 /** `lanewise template render`: chat templates without a model's weights. */
-import { createReadStream } from 'node:fs';
 import { LanewiseError } from '../errors.ts';
 import { type ChatFormat, type Message, openChatTemplate } from '../node.ts';
+import { openLines } from './files.ts';
 import { modelPath } from './models.ts';
 import { print, UsageError } from './terminal.ts';
-import { linesOf } from './tokenize.ts';
 
 export interface TemplateFlags {
   file?: string;
@@ -16,7 +15,7 @@ export async function renderCommand(model: string | undefined, flags: TemplateFl
   const format = await openChatTemplate(model?.endsWith('.jinja') ? model : await modelPath(model, undefined));
   if (flags.file === undefined && process.stdin.isTTY)
     throw new UsageError('nothing to read: use --file or pipe {"messages": [...]} in');
-  const lines = linesOf(flags.file === undefined ? process.stdin : createReadStream(flags.file));
+  const lines = await openLines('--file', flags.file);
   if (!flags.jsonl) {
     let whole = '';
     for await (const line of lines) whole += `${line}\n`;

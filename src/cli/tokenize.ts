@@ -1,8 +1,7 @@
 /** `lanewise tokenize encode | decode | info`: text to token ids and back, without weights. */
-import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { openTokenizer, type Tokenizer } from '../node.ts';
 import { renderTable } from '../profile/table.ts';
+import { openLines, readText } from './files.ts';
 import { modelPath } from './models.ts';
 import { print, UsageError } from './terminal.ts';
 
@@ -66,21 +65,16 @@ export async function infoCommand(model: string | undefined, flags: Pick<Tokeniz
 async function input({ text, file }: TokenizeFlags): Promise<string> {
   if (text !== undefined && file !== undefined) throw new UsageError('give --text or --file, not both');
   if (text !== undefined) return text;
-  if (file !== undefined) return readFile(file, 'utf8');
+  if (file !== undefined) return readText('--file', file);
   if (process.stdin.isTTY) throw new UsageError('nothing to read: use --text, --file or pipe it in');
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks)
-    .toString('utf8')
-    .replace(/\r?\n$/, '');
+  return (await readText('--file', undefined)).replace(/\r?\n$/, '');
 }
 
 /** Answers each line of JSON with a line of JSON. */
 async function eachLine({ text, file }: TokenizeFlags, answer: (value: unknown) => object): Promise<number> {
   if (text !== undefined) throw new UsageError('--jsonl reads --file or standard input, not --text');
-  const source = file === undefined ? process.stdin : createReadStream(file);
   let number = 0;
-  for await (const line of linesOf(source)) {
+  for await (const line of await openLines('--file', file)) {
     number++;
     if (line.trim() === '') continue;
     try {
@@ -90,19 +84,6 @@ async function eachLine({ text, file }: TokenizeFlags, answer: (value: unknown) 
     }
   }
   return 0;
-}
-
-/** Lines end in line feeds alone: other separators of Unicode may be within a JSON string. */
-export async function* linesOf(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  let rest = '';
-  for await (const chunk of source) {
-    const lines = decoder.decode(chunk as Uint8Array, { stream: true }).split('\n');
-    lines[0] = rest + lines[0];
-    rest = lines.pop()!;
-    yield* lines;
-  }
-  yield rest + decoder.decode();
 }
 
 function textIn(value: unknown): string {

@@ -81,7 +81,7 @@ test('commands: /clear, /system, /set, /show, /regen, /save, /load, /help, /exit
     /\/frobnicate is not known/,
     /\/set knows max-tokens, .* not "colour"/,
     /--top-p must be in/,
-    /^error: ENOENT/m,
+    /^error: \/load nowhere\.json cannot be read: ENOENT$/m,
     /^error: \/save nowhere\/chat\.json cannot be written: ENOENT$/m,
     /^2 messages, \d+ of \d+ tokens/m,
   ])

@@ -117,7 +117,7 @@ test('decoders do not embed, encoders do not generate; other mistakes are one li
       /--pooling must be one of mean, cls, last, got "max"/,
     ],
     [['embed', encoder('bert'), '--text', 'a', '--file', 'b'], /give --text or --file, not both/],
-    [['embed', encoder('bert'), '--file', 'no/such/file'], /no such file/],
+    [['embed', encoder('bert'), '--file', 'no/such/file'], /--file no\/such\/file cannot be read: ENOENT/],
     [['embed', encoder('bert'), '--text', 'a', '--context-length', '129'], /at most 128/],
     [['embed'], /missing required argument 'model'/],
   ];
