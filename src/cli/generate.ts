@@ -1,5 +1,5 @@
 /** `lanewise generate`: text on stdout, everything else on stderr. */
-import type { GenerateResult } from '../engine/generate.ts';
+import type { FinishReason, GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model, Prompt } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
@@ -132,10 +132,12 @@ async function runOne(
 ): Promise<number> {
   const streams = !flags.json && flags.stream !== false;
   const progress = createProgress(process.stderr, 'prefill', { unit: 'tokens' });
+  const tokenIds: number[] = [];
   let shown = '';
   try {
     for await (const event of model.generate(prompt, options)) {
       if (event.type === 'prefill') progress.update(event.done, event.total);
+      if (event.type === 'token') tokenIds.push(event.id);
       if (event.type === 'token' || event.type === 'text') {
         progress.end();
         shown += event.text;
@@ -150,12 +152,26 @@ async function runOne(
     return 0;
   } catch (error) {
     if (!signal.aborted) throw error;
-    if (!streams) await print(shown);
-    await print('\n');
+    if (flags.json)
+      await print(`${JSON.stringify(jsonOf(model, abortedResult(model, prompt, options, tokenIds, shown)))}\n`);
+    else await print(streams ? '\n' : `${shown}\n`);
     return 130;
   } finally {
     progress.end();
   }
+}
+
+/** What there is of a generation that Ctrl-C ended; its timings went with it. */
+function abortedResult(
+  model: Model,
+  prompt: Prompt,
+  { seed }: GenerateOptions,
+  tokenIds: readonly number[],
+  text: string,
+): ShownResult {
+  const promptTokenIds = model.encode(prompt);
+  const usage = { promptTokens: promptTokenIds.length, completionTokens: tokenIds.length };
+  return { finishReason: 'aborted', promptTokenIds, tokenIds, text, usage, seed: seed! };
 }
 
 async function runBatch(
@@ -210,9 +226,14 @@ export function reportTimings({ timings, usage }: GenerateResult, most = Number.
     say(`${usage.acceptedDraftTokens} of ${usage.draftTokens} tokens guessed ahead were right`);
 }
 
-function jsonOf(model: Model, result: GenerateResult): object {
+interface ShownResult extends Omit<GenerateResult, 'finishReason' | 'timings'> {
+  readonly finishReason: FinishReason | 'aborted';
+  readonly timings?: GenerateResult['timings'];
+}
+
+function jsonOf(model: Model, result: ShownResult): object {
   const layers = linearLayers(model.description);
-  const { steps, ...totals } = result.timings;
+  const { timings } = result;
   return {
     prompt_token_ids: result.promptTokenIds,
     token_ids: result.tokenIds,
@@ -224,10 +245,10 @@ function jsonOf(model: Model, result: GenerateResult): object {
       draft_tokens: result.usage.draftTokens,
       accepted_draft_tokens: result.usage.acceptedDraftTokens,
     },
-    timings: {
-      prefill_ms: totals.prefillMs,
-      decode_ms: totals.decodeMs,
-      steps: steps.map(({ prefill, ms, phases }) => ({ prefill, ms, phases })),
+    timings: timings && {
+      prefill_ms: timings.prefillMs,
+      decode_ms: timings.decodeMs,
+      steps: timings.steps.map(({ prefill, ms, phases }) => ({ prefill, ms, phases })),
     },
     model: {
       name: model.name,

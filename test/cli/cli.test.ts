@@ -30,6 +30,7 @@ function lanewise(
     });
     child.stderr.on('data', (data) => {
       err += data;
+      if (!child.killed && options.interruptAfter?.test(err)) child.kill('SIGINT');
     });
     child.on('error', reject);
     child.on('close', (code) => resolve({ code, out, err }));
@@ -150,24 +151,30 @@ test('a full disk behind stdout and a closed stderr', async () => {
   assert.deepEqual([silent.status, silent.stdout], [0, shell('').stdout]);
 });
 
+/** Slow enough for an interruption. */
+const endless = ['generate', '--temperature', '0', '--max-tokens', '480', '--ignore-eos', '--backend', 'reference'];
+
 test('Ctrl-C keeps what was produced and exits with 130', async () => {
-  const { code, out } = await lanewise(
-    [
-      'generate',
-      '--temperature',
-      '0',
-      '--max-tokens',
-      '480',
-      '--ignore-eos',
-      '--backend',
-      'reference',
-      '--prompt',
-      'Once upon a time',
-    ],
-    { interruptAfter: /little/ },
-  );
+  const { code, out } = await lanewise([...endless, '--prompt', 'Once upon a time'], { interruptAfter: /little/ });
   assert.equal(code, 130);
   assert.ok(out.startsWith(', there was a little'));
+});
+
+test('Ctrl-C with --json gives the result so far as JSON, and exits with 130', async () => {
+  const { code, out, err } = await lanewise([...endless, '--seed', '7', '--prompt', 'Once upon a time', '--json'], {
+    env: { LANEWISE_LOG: 'lanewise=debug' },
+    interruptAfter: /generator\.prefill/,
+  });
+  assert.equal(code, 130, err);
+  const result = JSON.parse(out);
+  assert.equal(result.finish_reason, 'aborted');
+  const { prompt_tokens, completion_tokens } = result.usage;
+  assert.deepEqual([prompt_tokens, completion_tokens], [result.prompt_token_ids.length, result.token_ids.length]);
+  assert.ok(prompt_tokens > 0 && completion_tokens < 480);
+  const whole = ', there was a little boy named Jack';
+  assert.ok(result.text.startsWith(whole) || whole.startsWith(result.text), result.text);
+  assert.equal(result.model.seed, 7);
+  assert.equal('timings' in result, false);
 });
 
 test('--no-revectorize: the same text, and the load line says the width', async () => {
