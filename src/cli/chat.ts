@@ -6,12 +6,11 @@ import type { Conversation } from '../engine/conversation.ts';
 import type { GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model } from '../engine/model.ts';
-import { OptionError } from '../errors.ts';
 import { load, type Message } from '../node.ts';
 import { readText, unwritable } from './files.ts';
 import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
 import { modelPath } from './models.ts';
-import { readTemplate } from './prompts.ts';
+import { isMessage, readTemplate } from './prompts.ts';
 import {
   flagName,
   inFlags,
@@ -249,7 +248,7 @@ class Session {
         `/set knows ${numbers.map((known) => flagName(known).slice(2)).join(', ')}, not ${JSON.stringify(name)}`,
       );
     const number = numberOf(`/set ${name}`, value.join(' '));
-    validateGenerate({ ...this.#options, [option]: number });
+    validateGenerate({ ...this.#options, [option]: number }, { name: () => `/set ${name}` });
     this.#options[option] = number;
     say(`${name} ${number}`);
   }
@@ -280,14 +279,15 @@ function fileIn(argument: string): string {
 function readSaved(text: string, file: string): { system: string | undefined; messages: Message[] } {
   try {
     const { system, messages } = JSON.parse(text) as { system?: unknown; messages?: unknown };
-    const sound = (message: unknown): boolean => typeof (message as Message | null)?.role === 'string';
-    if ((system === undefined || typeof system === 'string') && Array.isArray(messages) && messages.every(sound)) {
+    if ((system === undefined || typeof system === 'string') && Array.isArray(messages) && messages.every(isMessage)) {
       return { system, messages };
     }
   } catch {
     // Told below.
   }
-  throw new OptionError(file, 'a conversation that /save wrote', text);
+  throw new UsageError(
+    `/load ${file}: expected {"messages": [{"role": "user", "content": "text"}]}, as /save writes it`,
+  );
 }
 
 /** `[12 new of 40 tokens read in 0.31 s, 25 written in 1.20 s (20.8 tokens/s)]` */

@@ -99,14 +99,19 @@ function parseJson(text: string, place: string): unknown {
   }
 }
 
+/** Only a message that calls tools may be without content. */
+export function isMessage(message: unknown): message is Message {
+  const { role, content, tool_calls: calls } = (message ?? {}) as Record<string, unknown>;
+  const spoken = typeof content === 'string' || Array.isArray(content);
+  return typeof role === 'string' && (spoken || ((content ?? null) === null && Array.isArray(calls)));
+}
+
 /** `[{role, content}, ...]` or `{messages, tools}`. */
 function conversationIn(json: unknown, place: string, template: ChatTemplate | undefined): Prompt {
   const { messages, tools } = (Array.isArray(json) ? { messages: json } : (json ?? {})) as {
     messages?: unknown;
     tools?: unknown;
   };
-  const isMessage = (message: unknown): message is Message =>
-    typeof message === 'object' && message !== null && 'role' in message && typeof message.role === 'string';
   if (
     !Array.isArray(messages) ||
     messages.length === 0 ||

@@ -74,8 +74,8 @@ export function reportingLoad(options: LoadOptions): { options: LoadOptions; end
 export const flagName = (option: string): string =>
   `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
-/** The same error in the words of the command line. */
+/** The same error in the words of the command line; what is no option's name in the library is in such words already. */
 export function inFlags(error: unknown): unknown {
-  if (!(error instanceof OptionError) || error.option.startsWith('-')) return error;
+  if (!(error instanceof OptionError) || !/^[a-zA-Z]+$/.test(error.option)) return error;
   return new UsageError(error.message.replace(error.option, flagName(error.option)));
 }

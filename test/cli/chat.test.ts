@@ -56,6 +56,7 @@ test('commands: /clear, /system, /set, /show, /regen, /save, /load, /help, /exit
     '/frobnicate',
     '/set colour 3',
     '/set top-p 7',
+    '/set temperature abc',
     '/load nowhere.json',
     '/save nowhere/chat.json',
     `/load ${saved}`,
@@ -80,12 +81,51 @@ test('commands: /clear, /system, /set, /show, /regen, /save, /load, /help, /exit
   for (const message of [
     /\/frobnicate is not known/,
     /\/set knows max-tokens, .* not "colour"/,
-    /--top-p must be in/,
+    /^error: \/set top-p must be in \(0, 1\], got 7$/m,
+    /^error: \/set temperature must be a number, got "abc"$/m,
     /^error: \/load nowhere\.json cannot be read: ENOENT$/m,
     /^error: \/save nowhere\/chat\.json cannot be written: ENOENT$/m,
     /^2 messages, \d+ of \d+ tokens/m,
   ])
     assert.match(err, message);
+});
+
+test('/load takes what /save writes, and shows nothing of other files', async (t) => {
+  const model = await chatModel(t);
+  const path = await folder(t);
+  const call = { role: 'assistant', content: null, tool_calls: [] };
+  const sound = [{ messages: [] }, { system: 'x', messages: [{ role: 'user', content: 'y' }, call] }];
+  const wrong = [
+    'secret',
+    '"secret"',
+    'null',
+    '[]',
+    '{"messages": 1}',
+    '{"messages": [null]}',
+    '{"messages": [{"role": "user"}]}',
+    '{"messages": [{"role": "user", "content": null}]}',
+    '{"messages": [{"role": "user", "content": 5}]}',
+    '{"messages": [{"content": "secret"}]}',
+    '{"system": 1, "messages": []}',
+  ];
+  const files = [...sound.map((json) => JSON.stringify(json)), ...wrong].map((text, i) => ({
+    text,
+    file: join(path, `${i}.json`),
+  }));
+  for (const { file, text } of files) await writeFile(file, text);
+  const { code, err } = await lanewise(['chat', model, ...greedy], {
+    input: files.map(({ file }) => `/load ${file}\n`).join(''),
+  });
+  assert.equal(code, 0);
+  const expected = '{"messages": [{"role": "user", "content": "text"}]}, as /save writes it';
+  assert.deepEqual(
+    err.trimEnd().split('\n'),
+    files.map(({ file }, i) =>
+      i < sound.length
+        ? `${sound[i]!.messages.length} messages from ${file}`
+        : `error: /load ${file}: expected ${expected}`,
+    ),
+  );
 });
 
 test('texts of several lines, by backslash and by quotes', async (t) => {
@@ -167,11 +207,13 @@ test('generate takes messages, alone and in batches', async (t) => {
   await writeFile(file, JSON.stringify([{ role: 'assistant', content: 'x' }]));
   const refused = await lanewise(['generate', model, '--messages', file]);
   assert.deepEqual([refused.code, refused.err], [1, 'error: people speak first\n']);
-  await writeFile(file, '{"messages":[1]}');
-  assert.match(
-    (await lanewise(['generate', model, '--messages', file])).err,
-    /^error: --messages .*: expected {"messages": \[/,
-  );
+  for (const wrong of ['{"messages":[1]}', '[{"role":"user"}]']) {
+    await writeFile(file, wrong);
+    assert.match(
+      (await lanewise(['generate', model, '--messages', file])).err,
+      /^error: --messages .*: expected {"messages": \[/,
+    );
+  }
 });
 
 test('template render answers each line', async () => {
