@@ -9,7 +9,7 @@
  *   16 bytes of w  | row0: 4 bytes | row1: 4 bytes | row2: 4 bytes | row3: 4 bytes |
  *   & 0x0f         | row0: k0..k3  | ...             >> 4 & 0x0f  | row0: k16..k19 | ...
  *
- * Many rows have the nibbles unpacked first: | 16 f16 scales | 8 lines of 16 x 4 bytes, columns in their order |.
+ * Many rows have the nibbles unpacked first: | 16 f32 scales | 8 lines of 16 x 4 bytes, columns in their order |.
  */
 import {
   type Func,
@@ -24,7 +24,7 @@ import {
 } from '../wasm/assembler.ts';
 import { BLOCK, LANES, pairOf } from './layout.ts';
 import type { UnpackedPanel } from './matmul.ts';
-import { type BlockContext, type BlockFormat, formatPanel, productsThenSums } from './matmul-block.ts';
+import { type BlockContext, type BlockFormat, formatPanel, productsThenSums, unpackScales } from './matmul-block.ts';
 import { type TileShape, unpacker } from './tile.ts';
 
 export type Q4Dot = 'strict' | 'pairs' | 'quads';
@@ -33,7 +33,7 @@ export type Q4Dot = 'strict' | 'pairs' | 'quads';
 const LINE = 4 * LANES;
 const LINES = BLOCK / 4;
 /** Bytes of a row's block: of nibbles, and of codes that are unpacked. */
-const [STORED, UNPACKED] = [18, 2 + BLOCK];
+const [STORED, UNPACKED] = [18, 4 + BLOCK];
 
 export const q4Format = (dot: Q4Dot): BlockFormat => ({
   name: 'q4_0',
@@ -54,6 +54,7 @@ export function q4UnpackedPanel(module: Module, dot: Q4Dot, shape: TileShape, le
     {
       name: 'q4_0_unpacked',
       bytes: UNPACKED,
+      unpacked: true,
       activation: { values: 'int8' },
       integers: (f) =>
         integers(f, dot, order, ({ w, quants, lane }, n, c) => v.load(w, quants + n * LINE + lane * 4 + c * 16)),
@@ -65,16 +66,13 @@ export function q4UnpackedPanel(module: Module, dot: Q4Dot, shape: TileShape, le
 }
 
 function unpackBlock(f: Func, w: I32, to: I32): Statement[] {
-  const scaleBytes = 2 * LANES;
   const nibbles = nibblesOf(f);
   const values = f.array('v128', LANES / 4);
-  const scales = values.slice(0, scaleBytes / 16);
   return [
-    ...scales.map((value, c) => value.set(v.load(w, c * 16))),
-    ...scales.map((value, c) => v.store(to, value.get, c * 16)),
+    ...unpackScales(f, w, to, values),
     ...Array.from({ length: LINES }, (_, n) => [
-      ...values.map((value, c) => value.set(nibbles(w, scaleBytes + c * 16, n))),
-      ...values.map((value, c) => v.store(to, value.get, scaleBytes + n * LINE + c * 16)),
+      ...values.map((value, c) => value.set(nibbles(w, 2 * LANES + c * 16, n))),
+      ...values.map((value, c) => v.store(to, value.get, (n + 1) * LINE + c * 16)),
     ]).flat(),
   ];
 }
@@ -107,25 +105,20 @@ function integers(
   return (context) => {
     const { sums, weights, activation, x } = context;
     const start = (t: number): V128 => i32.dotI16(v.load32splat(x(t), 4), offset.get);
-    const line = (n: number): Statement[] => [
+    const line = (n: number, nth: number): Statement[] => [
       ...weights.map((l, c) => l.set(codes(context, n, c))),
       ...(dot === 'pairs'
-        ? productsThenSums(context, 8 + n * 4, i16.relaxedDot, i16.add)
+        ? productsThenSums(context, 8 + n * 4, i16.relaxedDot, nth ? i16.add : undefined)
         : sums.flatMap((row, t) => [
             activation.set(v.load32splat(x(t), 8 + n * 4)),
             ...row.map((s, c) => s.set(product(activation.get, weights[c]!.get, s.get))),
           ])),
     ];
-    const begin = sums.flatMap((row, t) =>
-      dot === 'pairs'
-        ? row.map((s) => s.set(i32.constant(0)))
-        : [activation.set(start(t)), ...row.map((s) => s.set(activation.get))],
-    );
-    const end = sums.flatMap((row, t) =>
-      dot === 'pairs'
-        ? [activation.set(start(t)), ...row.map((s) => s.set(i32.add(activation.get, i32.extaddI16(s.get))))]
-        : [],
-    );
-    return [...begin, ...order.flatMap(line), ...end];
+    const lines = order.flatMap(line);
+    const offsets = sums.flatMap((row, t) => [
+      activation.set(start(t)),
+      ...row.map((s) => s.set(dot === 'pairs' ? i32.add(activation.get, i32.extaddI16(s.get)) : activation.get)),
+    ]);
+    return dot === 'pairs' ? [...lines, ...offsets] : [...offsets, ...lines];
   };
 }

@@ -8,7 +8,7 @@
  *            The specification promises the second operand only 7 bits; where the machine takes the eighth as unsigned,
  *            weights are stored as q + 128 and the sum starts at -128 * (sum of the activations).
  *
- * Many rows have the weights of 'pairs' widened first: | 16 f16 scales | 16 lines of 16 x 2 int16 |.
+ * Many rows have the weights of 'pairs' widened first: | 16 f32 scales | 16 lines of 16 x 2 int16 |.
  */
 import {
   type Func,
@@ -22,13 +22,13 @@ import {
 } from '../wasm/assembler.ts';
 import { BLOCK, LANES, pairOf, type Q8Layout } from './layout.ts';
 import type { UnpackedPanel } from './matmul.ts';
-import { type BlockContext, type BlockFormat, formatPanel, productsThenSums } from './matmul-block.ts';
+import { type BlockContext, type BlockFormat, formatPanel, productsThenSums, unpackScales } from './matmul-block.ts';
 import { type TileShape, unpacker } from './tile.ts';
 
 /** Bytes of one line of 32-bit lanes. */
 const LINE = 4 * LANES;
 /** Bytes of a row's block: as it is stored, and of widened weights. */
-const [STORED, WIDENED] = [2 + BLOCK, 2 + 2 * BLOCK];
+const [STORED, WIDENED] = [2 + BLOCK, 4 + 2 * BLOCK];
 
 export function q8Format({ neighbours, flip }: Q8Layout): BlockFormat {
   if (neighbours === 2)
@@ -69,6 +69,7 @@ export function q8WidenedPanel(module: Module, shape: TileShape, leastRows: numb
     {
       name: 'q8_0_widened',
       bytes: WIDENED,
+      unpacked: true,
       activation: { values: 'int16' },
       integers: () => pairs(({ w, quants, lane }, n, c) => v.load(w, quants + n * LINE + lane * 4 + c * 16)),
     },
@@ -79,15 +80,12 @@ export function q8WidenedPanel(module: Module, shape: TileShape, leastRows: numb
 }
 
 function widenBlock(f: Func, w: I32, to: I32): Statement[] {
-  const scaleBytes = 2 * LANES;
   const values = f.array('v128', LANES / 4);
-  const scales = values.slice(0, scaleBytes / 16);
   return [
-    ...scales.map((value, c) => value.set(v.load(w, c * 16))),
-    ...scales.map((value, c) => v.store(to, value.get, c * 16)),
+    ...unpackScales(f, w, to, values),
     ...Array.from({ length: BLOCK / 2 }, (_, n) => [
-      ...values.map((value, c) => value.set(widened(w, scaleBytes + c * 8, n))),
-      ...values.map((value, c) => v.store(to, value.get, scaleBytes + n * LINE + c * 16)),
+      ...values.map((value, c) => value.set(widened(w, 2 * LANES + c * 8, n))),
+      ...values.map((value, c) => v.store(to, value.get, (n + 1) * LINE + c * 16)),
     ]).flat(),
   ];
 }
@@ -97,14 +95,11 @@ const widened = (w: I32, offset: number, n: number): V128 => v.load8x8s(w, offse
 
 function pairs(columns: (context: BlockContext, n: number, c: number) => V128): (context: BlockContext) => Statement[] {
   return (context) => {
-    const { sums, weights } = context;
+    const { weights } = context;
     const line = (n: number): Statement[] => [
       ...weights.map((l, c) => l.set(columns(context, n, c))),
-      ...productsThenSums(context, 8 + n * 4, i32.dotI16, i32.add),
+      ...productsThenSums(context, 8 + n * 4, i32.dotI16, n ? i32.add : undefined),
     ];
-    return [
-      ...sums.flat().map((s) => s.set(i32.constant(0))),
-      ...Array.from({ length: BLOCK / 2 }, (_, n) => line(n)).flat(),
-    ];
+    return [...Array.from({ length: BLOCK / 2 }, (_, n) => line(n)).flat()];
   };
 }
