@@ -138,7 +138,7 @@ function integerSums(f: Func, dot: Q4Dot, sums: Vectors): (block: KBlock, xs: re
       // A tile has no registers for sums of more words.
       const depth = sums.length === 1 ? block.depth : 2;
       return {
-        start: start(block, xs),
+        start: block.halves ? start(block, xs) : [],
         twoWords: (n) => [
           ...first.map((l, c) => l.set(block.codes(n, c))),
           ...second.map((l, c) => l.set(block.codes(n + 1, c))),
@@ -150,7 +150,8 @@ function integerSums(f: Func, dot: Q4Dot, sums: Vectors): (block: KBlock, xs: re
               const products = i16.add(i16.relaxedDot(a.get, first[c]!.get), i16.relaxedDot(b.get, second[c]!.get));
               const sum = n % depth ? i16.add(part.get, products) : products;
               if ((n + 2) % depth) return part.set(sum);
-              return s.set(i32.add(s.get, i32.dotI16(sum, block.halves?.scale(n >> 2, c) ?? ones.get)));
+              const widened = i32.dotI16(sum, block.halves?.scale(n >> 2, c) ?? ones.get);
+              return s.set(block.halves || n >= depth ? i32.add(s.get, widened) : widened);
             }),
           ]),
         ],
