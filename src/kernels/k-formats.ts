@@ -181,7 +181,8 @@ export function unpackedFormat(storage: KStorage): KFormat {
       const load = (line: number, c: number): V128 => v.load(w, line * LINE + lane * 4 + c * 16);
       const block: KBlock = {
         scales: [],
-        depth: 2,
+        // A tile has no registers for int16 sums beside others: either all words of a block fit or none are kept.
+        depth: storage === 'q4_k' ? 8 : 2,
         codes: (word, c) => load(head + word, c),
         scale: (c) => load(0, c),
         ...(storage === 'q6_k'

@@ -135,8 +135,7 @@ function integerSums(f: Func, dot: Q4Dot, sums: Vectors): (block: KBlock, xs: re
 
   if (dot === 'pairs')
     return (block, xs) => {
-      // A tile has no registers for sums of more words.
-      const depth = sums.length === 1 ? block.depth : 2;
+      const { depth } = block;
       return {
         start: block.halves ? start(block, xs) : [],
         twoWords: (n) => [
