@@ -6,7 +6,8 @@
  *   prefill   512 rows times a [3072, 768] matrix: GOP/s, beside the best tile on operands in the first-level cache
  *   others    512 rows of 768 values: GB/s read and written
  *
- * --narrow measures the 128-bit kernels, and their own ceilings. --proofs names a folder with the prototypes of the products; their own benches run too, for one thread.
+ * --narrow measures the 128-bit kernels, and their own ceilings. --proofs names a folder with the prototypes of the
+ * products; their own benches run too, for one thread.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

@@ -4,7 +4,10 @@ import type { SourceType } from '../kernels/convert.ts';
 import { dequantize, quantize } from '../quant/codec.ts';
 import { type Storage, storageLayout } from '../quant/storage.ts';
 
-/** For values of the file, or what blocks of it stand for, of which one cannot be or become a weight's. @param place of the tensor */
+/**
+ * For values of the file, or what blocks of it stand for, of which one cannot be or become a weight's. @param place of
+ * the tensor
+ */
 export function notFinite(place: string, values: Float32Array, storage: Storage): ModelError {
   const value = values.find((x) => !Number.isFinite(x)) ?? values.find((x) => !staysFinite(x, storage));
   const what =

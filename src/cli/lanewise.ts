@@ -1,5 +1,8 @@
 #!/usr/bin/env node
-/** What the command `lanewise` starts: the command line, whose JavaScript Node compiles once and keeps, where it can (22.8). */
+/**
+ * What the command `lanewise` starts: the command line, whose JavaScript Node compiles once and keeps, where it can
+ * (22.8).
+ */
 import module from 'node:module';
 
 module.enableCompileCache?.();

@@ -10,7 +10,10 @@ export interface TemplateFlags {
   jsonl?: boolean;
 }
 
-/** Reads `{"messages": ...}` a line and answers `{"text"}` or `{"error"}` a line; without --jsonl, one JSON text to its text. */
+/**
+ * Reads `{"messages": ...}` a line and answers `{"text"}` or `{"error"}` a line; without --jsonl, one JSON text to its
+ * text.
+ */
 export async function renderCommand(model: string | undefined, flags: TemplateFlags): Promise<number> {
   const format = await openChatTemplate(model?.endsWith('.jinja') ? model : await modelPath(model, undefined));
   if (flags.file === undefined && process.stdin.isTTY)

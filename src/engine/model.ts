@@ -134,7 +134,10 @@ export class Model implements AsyncDisposable {
     return this.#backend.memory();
   }
 
-  /** Bytes of matrices and cache that a decode step at `position`, or some steps of its plan, reads: the least it takes the memory. */
+  /**
+   * Bytes of matrices and cache that a decode step at `position`, or some steps of its plan, reads: the least it takes
+   * the memory.
+   */
   decodeBytes(position: number, steps = this.description.plan.steps): number {
     return decodeBytes(this.description.plan, position, steps);
   }
@@ -220,7 +223,10 @@ export class Model implements AsyncDisposable {
     return run;
   }
 
-  /** Logits of every position of `tokenIds` [T, vocab], and the hidden states hidden.0 .. hidden.L where loaded with `hidden`. */
+  /**
+   * Logits of every position of `tokenIds` [T, vocab], and the hidden states hidden.0 .. hidden.L where loaded with
+   * `hidden`.
+   */
   async forward(tokenIds: readonly number[]): Promise<Map<string, { shape: [number, number]; values: Float32Array }>> {
     const ids = this.encode({ tokenIds });
     checkLength(ids.length, this.contextLength);

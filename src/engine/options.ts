@@ -15,7 +15,10 @@ export interface LoadOptions {
   revectorize?: boolean;
   /** Most positions of one sequence. Default: the model's own, at most 4096, or 8192 of an encoder. */
   contextLength?: number;
-  /** How cached keys and values are stored (docs/kv-cache.md): f32 exactly, f16 in half the bytes, q8_0 in 28 %. Default f32. */
+  /**
+   * How cached keys and values are stored (docs/kv-cache.md): f32 exactly, f16 in half the bytes, q8_0 in 28 %. Default
+   * f32.
+   */
   kvCache?: KvStorage;
   /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
   backend?: 'wasm' | 'reference';

@@ -8,7 +8,10 @@ export interface ByteSource {
   readonly byteLength: number;
   /** Bytes [start, end) in memory of their own. @throws FormatError OutOfFile, FileChanged */
   read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
-  /** Fills `target`, which may lie in shared or WebAssembly memory, from `start` on. @throws FormatError OutOfFile, FileChanged */
+  /**
+   * Fills `target`, which may lie in shared or WebAssembly memory, from `start` on. @throws FormatError OutOfFile,
+   * FileChanged
+   */
   readInto(start: number, target: Uint8Array): Promise<void>;
   /** The system's number of the open file, where other threads of the process can read it by that. */
   readonly descriptor?: number;

@@ -9,10 +9,10 @@
  *   slope                                      [TILE] f32: alibi of the query's head
  *   parts        [TILE][8]
  *
- * Per page: scores = q . K scale, adjusted where the model does (attention-scores.ts); positions that a query does not see become -infinity; largest' = max(largest, scores);
- * correction = e^(largest - largest'); weights = e^(scores - largest'); total' = total correction + sum of the weights;
- * sums' = sums correction + weights . V. A page of which a query sees nothing changes no bit of its state: its weights
- * are 0, its correction is 1.
+ * Per page: scores = q . K scale, adjusted where the model does (attention-scores.ts); positions that a query does not
+ * see become -infinity; largest' = max(largest, scores); correction = e^(largest - largest'); weights = e^(scores -
+ * largest'); total' = total correction + sum of the weights; sums' = sums correction + weights . V. A page of which a
+ * query sees nothing changes no bit of its state: its weights are 0, its correction is 1.
  *
  * Both products are tiles of queries times lanes without a sum over lanes, strict multiply-then-add in rising order of
  * headDim and of positions, from zero for each page: the same bits whatever the tile.

@@ -2,9 +2,11 @@
  * out[t] = softmax(q[t] . K scale) V for each head: over the row's own sequence, causal or bidirectional, within a window.
  * Some models adjust the scores before the softmax (attention-scores.ts): kernels of their own.
  *
- * The pages (kv.ts) are visited from the first to the last of which the row sees anything, with an online softmax (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i
- * of a run of rows is head i mod group of row i / group. Threads claim tile after tile; what is computed for one query
- * vector does not depend on the others of its tile, so neither tiles, threads, prompt chunks nor the batch show in the bits.
+ * The pages (kv.ts) are visited from the first to the last of which the row sees anything, with an online softmax
+ * (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i of
+ * a run of rows is head i mod group of row i / group. Threads claim tile after tile; what is computed for one query
+ * vector does not depend on the others of its tile, so neither tiles, threads, prompt chunks nor the batch show in the
+ * bits.
  */
 import {
   add,
@@ -59,7 +61,8 @@ import { recordLayout } from './record.ts';
 /**
  * q, out: rows of heads * headDim; rows: address of the row count; sequences, positions: i32 for each row, rows of one
  * sequence side by side with rising positions; tables, pageBase, pageStride: as in kv.ts; window: largest number of
- * positions a row sees, itself included, 0 for all (bidirectional: an odd number, as many to each side); scale: bits of an f32.
+ * positions a row sees, itself included, 0 for all (bidirectional: an odd number, as many to each side); scale: bits of
+ * an f32.
  */
 export const attentionRecord = recordLayout(
   'q',

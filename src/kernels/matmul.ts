@@ -4,9 +4,9 @@
  *   out[t][n] = (sum + bias[n]) + out[t][n]        bias and the old content where the record asks for them
  *
  * One row passes over many groups at a time, a sequential stream of weights. Of several rows, all pass over a piece of one
- * group that is brought to the first-level cache, and over the next one, until the group's sums are complete. Many rows make it
- * worth to unpack such a piece first into what costs less to multiply by. Many rows also make it worth to claim group after
- * group instead of dividing them beforehand.
+ * group that is brought to the first-level cache, and over the next one, until the group's sums are complete. Many rows
+ * make it worth to unpack such a piece first into what costs less to multiply by. Many rows also make it worth to claim
+ * group after group instead of dividing them beforehand.
  *
  * In the thread's scratch lie the sums, [groups][16] of one row or [rows][16] of one group, and the unpacked piece.
  */

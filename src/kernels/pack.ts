@@ -72,7 +72,10 @@ export interface Piece {
   readonly columns: number;
 }
 
-/** The arguments of a `packKernel` or `packStoredKernel`. @throws RangeError where a piece does not begin with a group, or cuts a block */
+/**
+ * The arguments of a `packKernel` or `packStoredKernel`. @throws RangeError where a piece does not begin with a group,
+ * or cuts a block
+ */
 export function packWords(storage: Storage, matrix: PackedMatrix, piece: Piece): Int32Array {
   const { block } = storageLayout[storage];
   if (piece.firstRow % LANES || piece.firstColumn % block || piece.columns % block)

@@ -1,4 +1,7 @@
-/** GPT-NeoX (arXiv:2204.06745): layer norms, q, k and v fused head by head, rope over a quarter of each head, parallel blocks. */
+/**
+ * GPT-NeoX (arXiv:2204.06745): layer norms, q, k and v fused head by head, rope over a quarter of each head, parallel
+ * blocks.
+ */
 import type { Norm } from '../plan/builder.ts';
 import { type Config, readActivation, readSizes } from './config.ts';
 import { tables } from './decoder.ts';

@@ -73,8 +73,9 @@ interface Interval {
 const none: ReadonlySet<BufferId> = new Set();
 
 /**
- * Until which step others leave the bytes of a buffer alone that step `index` used last: until the threads have met, so that none
- * has to wait for one that still reads it. They meet in front of what reads a divided result, activations excepted.
+ * Until which step others leave the bytes of a buffer alone that step `index` used last: until the threads have met, so
+ * that none has to wait for one that still reads it. They meet in front of what reads a divided result, activations
+ * excepted.
  */
 function settled(steps: readonly Step[], index: number): number {
   const divided = new Set<BufferId>();

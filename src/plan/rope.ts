@@ -85,7 +85,10 @@ function llama3(frequency: number, { factor, low, high, original }: Extract<Rope
   return ((1 - smooth) * frequency) / factor + smooth * frequency;
 }
 
-/** YaRN (Peng et al. 2023, arXiv:2309.00071): between the pairs that turn betaFast and betaSlow times in the original context. */
+/**
+ * YaRN (Peng et al. 2023, arXiv:2309.00071): between the pairs that turn betaFast and betaSlow times in the original
+ * context.
+ */
 function yarn(
   name: string,
   dims: number,

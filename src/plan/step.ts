@@ -32,7 +32,10 @@ export interface KvCacheSpec {
 /** What a weight is to the model; storage policies decide by it. */
 export type WeightRole = 'embedding' | 'position' | 'attention' | 'ffn' | 'router' | 'output' | 'norm' | 'bias';
 
-/** Where the bytes of a weight come from: a whole tensor, or rows `first .. first + shape[0]` of its logical [out, in] form. */
+/**
+ * Where the bytes of a weight come from: a whole tensor, or rows `first .. first + shape[0]` of its logical [out, in]
+ * form.
+ */
 export interface WeightSource {
   readonly tensor: string;
   /** The file stores [in, out] (GPT-2's Conv1D). */
@@ -100,8 +103,8 @@ export type Step = { readonly scope: string } & (
   | {
       /**
        * Normalises each of `groups` equal parts of a row (1: the whole row; heads: q/k norm) and multiplies by `weight`,
-       * where there is one (length width / groups, or width: each part has its own). rms: x / sqrt(mean(x^2) + eps) * w. layer: (x - mean) / sqrt(var +
-       * eps) * w + b.
+       * where there is one (length width / groups, or width: each part has its own). rms: x / sqrt(mean(x^2) + eps) *
+       * w. layer: (x - mean) / sqrt(var + eps) * w + b.
        */
       readonly op: 'norm';
       readonly kind: 'rms' | 'layer';
@@ -151,7 +154,10 @@ export type Step = { readonly scope: string } & (
       readonly out: BufferId;
     }
   | {
-      /** Writes k and v of each row [kvHeads * headDim] into its sequence's pages at its position, as the cache stores them. */
+      /**
+       * Writes k and v of each row [kvHeads * headDim] into its sequence's pages at its position, as the cache stores
+       * them.
+       */
       readonly op: 'appendKv';
       readonly cache: CacheId;
       readonly k: BufferId;

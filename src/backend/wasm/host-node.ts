@@ -10,7 +10,10 @@ import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
 import { read } from './read-node.ts';
 import type { ThreadSetup } from './thread.ts';
 
-/** V8 prints a line about a flag it does not know: ask only engines that have these. Other runtimes imitate `process.versions`. */
+/**
+ * V8 prints a line about a flag it does not know: ask only engines that have these. Other runtimes imitate
+ * `process.versions`.
+ */
 function v8HasFlags(): boolean {
   const { node, v8, bun, deno } = process.versions;
   return bun === undefined && deno === undefined && node !== undefined && Number.parseInt(v8, 10) >= 12;
