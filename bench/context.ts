@@ -6,13 +6,13 @@
  *   node bench/context.ts MODEL [--quantize q8_0] [--kv-cache f32,f16,q8_0] [--depths 64,2048,8192] [--threads 1,2]
  *                               [--steps 24] [--json]
  */
-import { parseArgs } from 'node:util';
 import type { Model } from '../src/engine/model.ts';
 import { load } from '../src/node.ts';
 import { renderTable } from '../src/profile/table.ts';
-import type { KvStorage } from '../src/quant/kv-cache.ts';
+import { kvStorages } from '../src/quant/kv-cache.ts';
+import { argumentsOf, countOf, countsOf, namesOf } from './arguments.ts';
 
-const { values: flags, positionals } = parseArgs({
+const { values: flags, positionals } = argumentsOf({
   allowPositionals: true,
   options: {
     quantize: { type: 'string', default: 'q8_0' },
@@ -23,9 +23,10 @@ const { values: flags, positionals } = parseArgs({
     json: { type: 'boolean', default: false },
   },
 });
-const depths = flags.depths.split(',').map(Number);
-const threadCounts = flags.threads ? flags.threads.split(',').map(Number) : [undefined];
-const steps = Number(flags.steps);
+const depths = countsOf('--depths', flags.depths);
+const threadCounts = flags.threads ? countsOf('--threads', flags.threads) : [undefined];
+const kvCaches = namesOf('--kv-cache', flags['kv-cache'], kvStorages);
+const steps = countOf('--steps', flags.steps);
 
 interface Row {
   readonly kvCache: string;
@@ -85,7 +86,7 @@ async function measure(model: Model, kvCache: string): Promise<Row[]> {
 
 const rows: Row[] = [];
 for (const threads of threadCounts) {
-  for (const kvCache of flags['kv-cache'].split(',') as KvStorage[]) {
+  for (const kvCache of kvCaches) {
     const contextLength = Math.max(...depths) + steps;
     await using model = await load(positionals[0], { quantize: flags.quantize, kvCache, threads, contextLength });
     rows.push(...(await measure(model, kvCache)));

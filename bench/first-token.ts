@@ -10,10 +10,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { quantizeModel } from '../src/node.ts';
 import { type Spread, spreadOf } from '../src/profile/statistics.ts';
 import { renderTable } from '../src/profile/table.ts';
+import { argumentsOf, countOf, refuse } from './arguments.ts';
 import { makeModel } from './make-model.ts';
 import { benchModels, modelShape } from './shapes.ts';
 
@@ -94,17 +94,18 @@ function rowOf({ name, goal }: Candidate, samples: readonly Sample[]): FirstToke
   };
 }
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: { json: { type: 'string' }, only: { type: 'string' }, repeat: { type: 'string', default: '5' } },
 });
 const only = values.only?.split(',');
 const runs = candidates
   .filter(({ name }) => only === undefined || only.some((start) => name.startsWith(start)))
   .map((candidate) => ({ candidate, samples: [] as Sample[] }));
-if (runs.length === 0) throw new Error(`--only takes ${candidates.map(({ name }) => name).join(', ')}`);
+if (runs.length === 0) refuse(`--only takes ${candidates.map(({ name }) => name).join(', ')}, or how they begin`);
+const repeat = countOf('--repeat', values.repeat);
 for (const { candidate } of runs) await candidate.prepare?.();
 const starts: number[] = [];
-for (let turn = 0; turn <= Number(values.repeat); turn++) {
+for (let turn = 0; turn <= repeat; turn++) {
   const start = performance.now();
   execFileSync(process.execPath, ['-e', '0']);
   if (turn > 0) starts.push(performance.now() - start);

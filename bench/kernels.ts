@@ -12,7 +12,6 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { productFamily, q8Layout } from '../src/backend/wasm/choice.ts';
 import { nodeHost } from '../src/backend/wasm/host-node.ts';
 import { KernelSet } from '../src/backend/wasm/kernel-set.ts';
@@ -30,6 +29,7 @@ import { bitsOf } from '../src/kernels/record.ts';
 import { readKernel, readLines, readRecord } from '../src/kernels/roof.ts';
 import { renderTable } from '../src/profile/table.ts';
 import { isBlockStorage, type Storage } from '../src/quant/storage.ts';
+import { argumentsOf, countOf } from './arguments.ts';
 
 const storages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k'];
 const K = 768;
@@ -56,7 +56,7 @@ interface Candidate {
   run(): Promise<number>;
 }
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     threads: { type: 'string' },
     turns: { type: 'string', default: '10' },
@@ -220,10 +220,11 @@ function runProofs(folder: string | undefined): Proofs {
 const percent = (share: number): string => `${(share * 100).toFixed(0)}%`;
 
 async function main(): Promise<void> {
-  const most = Number(values.threads ?? host.cores);
+  const most = values.threads === undefined ? host.cores : countOf('--threads', values.threads);
   const proofs = runProofs(values.proofs);
   const results: Result[] = [];
-  for (const threads of new Set([1, most])) results.push(...(await measure(threads, Number(values.turns), proofs)));
+  for (const threads of new Set([1, most]))
+    results.push(...(await measure(threads, countOf('--turns', values.turns), proofs)));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
   const right = (title: string) => ({ title, align: 'right' as const });
   console.log(

@@ -6,11 +6,11 @@
 import { createReadStream, existsSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { load } from '../src/node.ts';
 import { type Spread, spreadOf } from '../src/profile/statistics.ts';
+import { argumentsOf, countOf, namesOf } from './arguments.ts';
 import { makeModel } from './make-model.ts';
-import { benchModels, isShapeName, modelShape, type ShapeName, shapeNames } from './shapes.ts';
+import { benchModels, modelShape, type ShapeName, shapeNames } from './shapes.ts';
 
 export interface LoadRow {
   readonly shape: ShapeName;
@@ -39,17 +39,17 @@ async function measure(shape: ShapeName, repeat: number): Promise<LoadRow> {
   return { shape, bytes, ms: spreadOf(times), gigabytes_per_second: spreadOf(times.map((ms) => bytes / ms / 1e6)) };
 }
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     json: { type: 'string' },
     only: { type: 'string', default: 'gemma3-1b' },
     repeat: { type: 'string', default: '3' },
   },
 });
-const shapes = values.only.split(',');
-if (!shapes.every(isShapeName)) throw new Error(`--only takes ${shapeNames.join(', ')}`);
+const shapes = namesOf('--only', values.only, shapeNames);
+const repeat = countOf('--repeat', values.repeat);
 const rows: LoadRow[] = [];
-for (const shape of shapes) rows.push(await measure(shape, Number(values.repeat)));
+for (const shape of shapes) rows.push(await measure(shape, repeat));
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
 for (const { shape, bytes, ms, gigabytes_per_second: rate } of rows)
   console.log(

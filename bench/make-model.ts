@@ -6,11 +6,11 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { type TensorToWrite, writeAtomically, writeSafeTensors } from '../src/formats/adapters/node.ts';
 import { type Dtype, encodeSafeTensorsHeader, tensorBytes } from '../src/formats/safetensors.ts';
 import { toBF16 } from '../src/quant/bf16.ts';
 import { toF16 } from '../src/quant/f16.ts';
+import { argumentsOf, countOf, refuse } from './arguments.ts';
 import { makeTokenizer } from './make-tokenizer.ts';
 import { type Fill, isShapeName, type ModelShape, modelShape, type ShapeTensor, shapeNames } from './shapes.ts';
 
@@ -149,22 +149,19 @@ function reporter(): NonNullable<MakeOptions['onProgress']> {
   };
 }
 
-const USAGE = `usage: node bench/make-model.ts ${shapeNames.join('|')} OUT_FOLDER [--dtype f32|f16|bf16] [--seed N] [--headers-only]`;
-
 async function main(): Promise<void> {
-  const { positionals, values } = parseArgs({
+  const { positionals, values } = argumentsOf({
     allowPositionals: true,
     options: { dtype: { type: 'string' }, seed: { type: 'string', default: '1' }, 'headers-only': { type: 'boolean' } },
   });
   const [name = '', folder] = positionals;
   const dtypes: Record<string, Dtype> = { f32: 'F32', f16: 'F16', bf16: 'BF16' };
   const dtype = values.dtype === undefined ? undefined : dtypes[values.dtype];
-  const seed = Number(values.seed);
-  const wrongDtype = values.dtype !== undefined && dtype === undefined;
-  if (!isShapeName(name) || folder === undefined || wrongDtype || !Number.isSafeInteger(seed)) {
-    console.error(USAGE);
-    process.exit(2);
-  }
+  const seed = countOf('--seed', values.seed, 0);
+  if (!isShapeName(name)) refuse(`SHAPE must be one of ${shapeNames.join(', ')}, got ${name}`);
+  if (folder === undefined) refuse('an OUT_FOLDER must be named');
+  if (values.dtype !== undefined && dtype === undefined)
+    refuse(`--dtype must be f32, f16 or bf16, got ${values.dtype}`);
   const start = performance.now();
   const shape = modelShape(name, dtype);
   await makeModel(shape, folder, { seed, headersOnly: values['headers-only'] ?? false, onProgress: reporter() });

@@ -8,15 +8,15 @@
  * names begin so) and keeps the others. --render makes the page of what is stored (FILE is copied there first). --docs names
  * another folder than docs/. A part that fails says so in its row. Nothing else should run meanwhile.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { argumentsOf, refuse } from './arguments.ts';
 import { describeMachine, type Machine } from './performance/machine.ts';
 import { type Part, parts, runPart } from './performance/parts.ts';
 import { type Report, readReport, writePage } from './performance/report.ts';
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = argumentsOf({
   allowPositionals: true,
   options: {
     name: { type: 'string' },
@@ -29,7 +29,11 @@ const { values, positionals } = parseArgs({
 const folder = path.join(values.docs, 'performance');
 mkdirSync(folder, { recursive: true });
 const fileOf = (name: string): string => path.join(folder, `${name}.json`);
-const store = (report: Report): void => writeFileSync(fileOf(report.name), `${JSON.stringify(report, null, 1)}\n`);
+const store = (report: Report): void => {
+  const partial = `${fileOf(report.name)}.partial`;
+  writeFileSync(partial, `${JSON.stringify(report, null, 1)}\n`);
+  renameSync(partial, fileOf(report.name));
+};
 
 /** `amd-epyc-2-cores` */
 const nameOf = ({ cpu, cores }: Machine): string =>
@@ -39,12 +43,12 @@ const nameOf = ({ cpu, cores }: Machine): string =>
     .match(/[a-z0-9]+/g)
     ?.join('-')}-${cores}-cores`;
 
-/** Those whose names begin with one of the words. @throws Error for a word that fits none */
+/** Those whose names begin with one of the words. */
 function chosen(words: readonly string[] | undefined): readonly Part[] {
   if (words === undefined) return parts;
   for (const word of words) {
     if (!parts.some(({ name }) => name.startsWith(word)))
-      throw new Error(`--only takes the beginning of a name: ${parts.map(({ name }) => name).join(', ')}`);
+      refuse(`--only takes the beginning of a name: ${parts.map(({ name }) => name).join(', ')}`);
   }
   return parts.filter(({ name }) => words.some((word) => name.startsWith(word)));
 }

@@ -1,11 +1,11 @@
 /** Prints this machine's ceilings: `npm run bench:roofs -- [--threads N] [--json FILE]`. */
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import type { Rate } from '../src/backend/wasm/roof.ts';
 import { measureMachine } from '../src/node.ts';
+import { argumentsOf, countOf } from './arguments.ts';
 
-const { values } = parseArgs({ options: { threads: { type: 'string' }, json: { type: 'string' } } });
-const roofs = await measureMachine(values.threads === undefined ? undefined : Number(values.threads));
+const { values } = argumentsOf({ options: { threads: { type: 'string' }, json: { type: 'string' } } });
+const roofs = await measureMachine(values.threads === undefined ? undefined : countOf('--threads', values.threads));
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(roofs, null, 2)}\n`);
 const show = ({ best, median, worst }: Rate, unit: string): string =>
   `${(median / 1e9).toFixed(1)} ${unit} (${(worst / 1e9).toFixed(1)} - ${(best / 1e9).toFixed(1)})`;

@@ -5,12 +5,12 @@
  * memory reads and the tile loops of the products scale.
  */
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { load, type Model, measureMachine } from '../src/node.ts';
 import { median, pairedChange, type Spread, spreadOf } from '../src/profile/statistics.ts';
 import { renderTable } from '../src/profile/table.ts';
+import { argumentsOf, countOf, namesOf } from './arguments.ts';
 import { cachedGguf } from './peers/make-gguf.ts';
-import { isShapeName, type ShapeName, shapeNames } from './shapes.ts';
+import { type ShapeName, shapeNames } from './shapes.ts';
 
 export interface ScalingReport {
   readonly threads: number;
@@ -73,7 +73,7 @@ async function scalingOfMachine(threads: number): Promise<ScalingReport['machine
   return { read: median(ratios.read), f32: median(ratios.f32), q8: median(ratios.q8) };
 }
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     json: { type: 'string' },
     only: { type: 'string', default: 'gpt2,gemma3-1b' },
@@ -81,11 +81,11 @@ const { values } = parseArgs({
     repeat: { type: 'string', default: '5' },
   },
 });
-const shapes = values.only.split(',');
-if (!shapes.every(isShapeName)) throw new Error(`--only takes ${shapeNames.join(', ')}`);
-const threads = Number(values.threads);
+const shapes = namesOf('--only', values.only, shapeNames);
+const threads = countOf('--threads', values.threads);
+const repeat = countOf('--repeat', values.repeat);
 const models: ScalingReport['models'][number][] = [];
-for (const shape of shapes) models.push(await measure(shape, threads, Number(values.repeat)));
+for (const shape of shapes) models.push(await measure(shape, threads, repeat));
 const machine = await scalingOfMachine(threads);
 const report: ScalingReport = { threads, models, machine };
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);

@@ -9,9 +9,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { load, type Model } from '../src/node.ts';
 import { renderTable } from '../src/profile/table.ts';
+import { argumentsOf, countOf, countsOf } from './arguments.ts';
 import { makeModel } from './make-model.ts';
 import { modelShape } from './shapes.ts';
 
@@ -86,18 +86,19 @@ async function measure(models: ReadonlyMap<number, Model>, milliseconds: number)
   return rows;
 }
 
-const { values } = parseArgs({
+const { values } = argumentsOf({
   options: {
     json: { type: 'string' },
     threads: { type: 'string', default: '1,2,3,4' },
     seconds: { type: 'string', default: '3' },
   },
 });
-const counts = new Set([1, ...values.threads.split(',').map(Number)]);
+const counts = new Set([1, ...countsOf('--threads', values.threads)]);
+const seconds = countOf('--seconds', values.seconds);
 const folder = await gpt2();
 const models = new Map<number, Model>();
 for (const threads of counts) models.set(threads, await load(folder, { threads, quantize: 'q8_0:min-dim=1' }));
-const rows = await measure(models, Number(values.seconds) * 1000);
+const rows = await measure(models, seconds * 1000);
 for (const model of models.values()) await model.dispose();
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
 const titles = ['Threads', 'First second ms/token', 'Then ms/token', 'Of one thread'];

@@ -8,8 +8,8 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { load, type Model, quantizeModel, type WritableType } from '../../src/node.ts';
+import { argumentsOf } from '../arguments.ts';
 
 const TOKENS = 16;
 /** Logits nearer than this are a tie, whose winner rounding decides; quantized activations round more. */
@@ -51,7 +51,7 @@ async function gapAt(model: Model, ids: number[], other: number | undefined): Pr
 const describe = (ours: readonly number[], theirs: readonly number[]): string =>
   ours.join(' ') === theirs.join(' ') ? 'the same' : `other: ${ours.join(' ')} here, ${theirs.join(' ')} there`;
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = argumentsOf({
   allowPositionals: true,
   options: { to: { type: 'string', default: 'f32' }, text: { type: 'string', default: 'Once upon a time, 12 cats' } },
 });

@@ -10,12 +10,12 @@
  */
 import { writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
-import { parseArgs } from 'node:util';
 import type { Spread } from '../../src/profile/statistics.ts';
 import { type Column, renderTable } from '../../src/profile/table.ts';
-import { isShapeName, shapeNames } from '../shapes.ts';
+import { argumentsOf, countOf, namesOf } from '../arguments.ts';
+import { shapeNames } from '../shapes.ts';
 import { type Comparison, compare, type PeerRow, type Settings } from './comparison.ts';
-import { ggufStorages, isGgufStorage } from './gguf-writer.ts';
+import { ggufStorages } from './gguf-writer.ts';
 import { kvCaches } from './side.ts';
 
 /** What --json holds. */
@@ -27,7 +27,7 @@ export interface PeerReport {
 }
 
 function readArguments() {
-  const { values } = parseArgs({
+  const { values } = argumentsOf({
     options: {
       json: { type: 'string' },
       only: { type: 'string', default: 'gpt2,gemma3-1b' },
@@ -40,23 +40,21 @@ function readArguments() {
       'kv-cache': { type: 'string' },
     },
   });
-  const shapes = values.only.split(',');
-  const storages = values.storage.split(',');
-  const counts = {
-    threads: Number(values.threads),
-    repeat: Number(values.repeat),
-    promptTokens: Number(values['prompt-tokens']),
-    decodeTokens: Number(values['decode-tokens']),
+  const cache = values['kv-cache'];
+  const settings: Settings = {
+    threads: countOf('--threads', values.threads),
+    repeat: countOf('--repeat', values.repeat),
+    promptTokens: countOf('--prompt-tokens', values['prompt-tokens']),
+    decodeTokens: countOf('--decode-tokens', values['decode-tokens']),
+    sequences: countOf('--sequences', values.sequences, 0),
+    kvCache: cache === undefined ? undefined : namesOf('--kv-cache', cache, kvCaches)[0],
   };
-  const sequences = Number(values.sequences);
-  if (!shapes.every(isShapeName)) throw new Error(`--only takes ${shapeNames.join(', ')}`);
-  if (!storages.every(isGgufStorage)) throw new Error(`--storage takes ${ggufStorages.join(', ')}`);
-  if (!Object.values(counts).every((n) => Number.isInteger(n) && n > 0)) throw new Error('counts must be above 0');
-  if (!(Number.isInteger(sequences) && sequences >= 0)) throw new Error('--sequences takes 0 (no batch) and more');
-  const kvCache = kvCaches.find((name) => name === values['kv-cache']);
-  if (values['kv-cache'] !== undefined && !kvCache) throw new Error(`--kv-cache takes ${kvCaches.join(', ')}`);
-  const settings: Settings = { ...counts, sequences, kvCache };
-  return { shapes, storages, settings, json: values.json };
+  return {
+    shapes: namesOf('--only', values.only, shapeNames),
+    storages: namesOf('--storage', values.storage, ggufStorages),
+    settings,
+    json: values.json,
+  };
 }
 
 const columns: readonly Column[] = [
