@@ -39,12 +39,23 @@ const rest = ({ positional, named }: CallArguments, from: number): CallArguments
 const nameOf = (args: CallArguments, index: number): string => textOf(args.positional[index], 'the name').value;
 
 function lengthOf(value: Value): number {
-  if (value instanceof Text) return [...value.value].length;
+  if (value instanceof Text) return value.characters;
   if (value instanceof Dict) return value.entries.size;
   if (Array.isArray(value)) return value.length;
   if (value instanceof Undefined) return 0;
   throw new Fault(`${typeName(value)} has no length`);
 }
+
+/** Items that a filter goes through; a text is taken apart for them. */
+function itemsIn(operand: Value, context: Context): readonly Value[] {
+  if (operand instanceof Text) context.spend(operand.length / 2);
+  return itemsOf(operand);
+}
+
+const itemAt = (operand: Value, index: 0 | -1, context: Context): Value =>
+  operand instanceof Text
+    ? context.item(operand, index)
+    : valueOr(itemsOf(operand).at(index), new Undefined(`the ${index ? 'last' : 'first'} item of nothing`));
 
 /** `a.b.0` of an item. */
 function pathOf(item: Value, path: Value | undefined, context: Context): Value {
@@ -59,7 +70,7 @@ function pathOf(item: Value, path: Value | undefined, context: Context): Value {
 
 const mapping: Filter = (operand, args, context) => {
   const attribute = args.named.get('attribute');
-  return itemsOf(operand).map((item) => {
+  return itemsIn(operand, context).map((item) => {
     context.spend(1);
     if (attribute === undefined) return context.filter(nameOf(args, 0), item, rest(args, 1));
     const value = pathOf(item, attribute, context);
@@ -71,7 +82,7 @@ const mapping: Filter = (operand, args, context) => {
 const choosing =
   (wanted: boolean, byAttribute: boolean): Filter =>
   (operand, args, context) =>
-    itemsOf(operand).filter((item) => {
+    itemsIn(operand, context).filter((item) => {
       context.spend(1);
       const value = byAttribute ? pathOf(item, args.positional[0], context) : item;
       const at = byAttribute ? 1 : 0;
@@ -102,7 +113,7 @@ const extreme =
   (operand, args, context) => {
     const attribute = args.named.get('attribute');
     const keyOf = (item: Value): Value => folded(pathOf(item, attribute, context), args, 0);
-    return itemsOf(operand).reduce<Value>(
+    return itemsIn(operand, context).reduce<Value>(
       (best, item) => (best instanceof Undefined || sign * compare(keyOf(item), keyOf(best)) > 0 ? item : best),
       new Undefined('the first item of nothing'),
     );
@@ -111,6 +122,18 @@ const extreme =
 const toNumber = (value: Value): number => {
   const number = value instanceof Text ? Number(value.value.trim() || Number.NaN) : numberOf(value);
   return number ?? Number.NaN;
+};
+
+/** As Python's round. */
+function roundHalfToEven(value: number): number {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
+}
+
+const roundings: Readonly<Record<string, (value: number) => number>> = {
+  common: roundHalfToEven,
+  ceil: Math.ceil,
+  floor: Math.floor,
 };
 
 export const filters: Readonly<Record<string, Filter>> = {
@@ -143,12 +166,14 @@ export const filters: Readonly<Record<string, Filter>> = {
   },
   join(operand, args, context) {
     const separator = toText(argument(args, 0, 'd') ?? new Text(''));
-    const texts = itemsOf(operand).map((item) => toText(pathOf(item, argument(args, 1, 'attribute'), context)));
+    const texts = itemsIn(operand, context).map((item) =>
+      toText(pathOf(item, argument(args, 1, 'attribute'), context)),
+    );
     return Text.join(texts.flatMap((text, i) => (i > 0 ? [separator, text] : [text])));
   },
-  first: (operand) => valueOr(itemsOf(operand)[0], new Undefined('the first item of nothing')),
-  last: (operand) => valueOr(itemsOf(operand).at(-1), new Undefined('the last item of nothing')),
-  list: (operand) => itemsOf(operand),
+  first: (operand, _, context) => itemAt(operand, 0, context),
+  last: (operand, _, context) => itemAt(operand, -1, context),
+  list: (operand, _, context) => itemsIn(operand, context),
   default(operand, args) {
     const missing = operand instanceof Undefined || (isTrue(argument(args, 1, 'boolean') ?? false) && !isTrue(operand));
     return missing ? valueOr(argument(args, 0, 'default_value'), new Text('')) : operand;
@@ -169,14 +194,14 @@ export const filters: Readonly<Record<string, Filter>> = {
   rejectattr: choosing(false, true),
   sort: (operand, args, context) =>
     sorted(
-      itemsOf(operand),
+      itemsIn(operand, context),
       (item) => folded(pathOf(item, argument(args, 2, 'attribute'), context), args, 1),
       isTrue(argument(args, 0, 'reverse') ?? false),
       context,
     ),
   unique(operand, args, context) {
     const seen: Value[] = [];
-    return itemsOf(operand).filter((item) => {
+    return itemsIn(operand, context).filter((item) => {
       const key = folded(pathOf(item, argument(args, 1, 'attribute'), context), args, 0);
       context.spend(1 + seen.length);
       if (seen.some((other) => equals(other, key))) return false;
@@ -184,12 +209,14 @@ export const filters: Readonly<Record<string, Filter>> = {
       return true;
     });
   },
-  reverse: (operand) =>
-    operand instanceof Text ? Text.join([...itemsOf(operand)].reverse() as Text[]) : [...itemsOf(operand)].reverse(),
+  reverse(operand, _, context) {
+    const items = itemsIn(operand, context).toReversed();
+    return operand instanceof Text ? Text.join(items as Text[]) : items;
+  },
   min: extreme(-1),
   max: extreme(1),
   sum: (operand, args, context) => {
-    const numbers = itemsOf(operand).map((item) => pathOf(item, argument(args, 0, 'attribute'), context));
+    const numbers = itemsIn(operand, context).map((item) => pathOf(item, argument(args, 0, 'attribute'), context));
     const total = numbers.reduce<number>((sum, value) => sum + toNumber(value), 0);
     return numbers.some((value) => value instanceof Float) ? new Float(total) : total;
   },
@@ -202,7 +229,9 @@ export const filters: Readonly<Record<string, Filter>> = {
     operand instanceof Float ? new Float(Math.abs(operand.value)) : Math.abs(integerOf(operand, 'what abs takes')),
   round: (operand, args) => {
     const scale = 10 ** integerOf(argument(args, 0, 'precision'), 'precision', 0);
-    return new Float(Math.round(toNumber(operand) * scale) / scale);
+    const method = toText(argument(args, 1, 'method') ?? new Text('common')).value;
+    if (!Object.hasOwn(roundings, method)) throw new Fault('the method of round must be common, ceil or floor');
+    return new Float(roundings[method]!(toNumber(operand) * scale) / scale);
   },
   indent(operand, args) {
     const width = argument(args, 0, 'width') ?? 4;

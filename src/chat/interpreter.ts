@@ -60,6 +60,8 @@ const CHARACTERS_PER_STEP = 32;
 const ITEMS_PER_STEP = 2;
 /** Filters that compare items, and so go through all of them. */
 const comparing: readonly string[] = ['unique', 'sort', 'dictsort', 'min', 'max'];
+/** Tests that go through a text. */
+const spelling: readonly string[] = ['upper', 'lower'];
 
 /** Renders. @param globals names that the template sees @throws TemplateError with line and column */
 export function interpret(
@@ -330,7 +332,7 @@ class Interpreter implements Context {
         const object = this.#evaluate(expression.object, scope);
         this.at = expression.at;
         if (!(object instanceof Dict)) this.#weighAll(object);
-        return methodOf(object, expression.name) ?? this.item(object, new Text(expression.name));
+        return this.#method(object, expression.name) ?? this.item(object, new Text(expression.name));
       }
       case 'item': {
         const object = this.#evaluate(expression.object, scope);
@@ -343,6 +345,8 @@ class Interpreter implements Context {
         const bounds = expression.bounds.map((bound) => (bound ? this.#evaluate(bound, scope) : undefined));
         this.at = expression.at;
         this.#weigh(object);
+        // Steps take a text apart.
+        if (object instanceof Text && bounds[2] !== undefined) this.spend(object.length / ITEMS_PER_STEP);
         return slice(object, bounds);
       }
       case 'call': {
@@ -433,6 +437,18 @@ class Interpreter implements Context {
     return this.#accounted(this.#nested(() => callee(args)));
   }
 
+  /** Accounts also for texts among its arguments: `join` takes them apart. */
+  #method(object: Value, name: string): Callable | undefined {
+    const method = methodOf(object, name);
+    return (
+      method &&
+      ((args) => {
+        for (const arg of args.positional) if (arg instanceof Text) this.spend(arg.length / ITEMS_PER_STEP);
+        return method(args);
+      })
+    );
+  }
+
   #accounted(value: Value): Value {
     if (value instanceof Text) return this.#made(value);
     this.#weigh(value);
@@ -454,7 +470,7 @@ class Interpreter implements Context {
   }
 
   test(name: string, operand: Value, args: CallArguments): boolean {
-    if (args.positional.length > 0) this.#weighAll(operand, ...args.positional);
+    if (args.positional.length > 0 || spelling.includes(name)) this.#weighAll(operand, ...args.positional);
     return findTest(name)(operand, args, this);
   }
 
@@ -466,11 +482,11 @@ class Interpreter implements Context {
     const index = numberOf(key);
     if (object instanceof Text) this.#weigh(object);
     if ((Array.isArray(object) || object instanceof Text) && index !== undefined) {
-      const items = itemsOf(object);
-      return valueOr(
-        items[index < 0 ? index + items.length : index],
-        new Undefined(`${typeName(object)} object has no element ${index}`),
-      );
+      const length = object instanceof Text ? object.characters : object.length;
+      const at = index < 0 ? index + length : index;
+      if (!Number.isInteger(at) || at < 0 || at >= length)
+        return new Undefined(`${typeName(object)} object has no element ${index}`);
+      return object instanceof Text ? object.sliceCharacters(at, at + 1) : object[at]!;
     }
     return new Undefined(`${typeName(object)} object has no attribute ${name}`);
   }

@@ -6,6 +6,7 @@ import {
   Dict,
   equals,
   Fault,
+  isTrue,
   itemsOf,
   Namespace,
   numberOf,
@@ -50,6 +51,9 @@ function bind<T>(methods: Methods<T>, name: string, self: T): Callable | undefin
 const SPACE = new Set(
   '\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000',
 );
+
+/** What Python's str.splitlines takes for the end of a line; \r\n is one. */
+const LINE_ENDS = new Set('\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029');
 
 /** Without the characters of `set` (whitespace where undefined) at its ends. */
 export function strip(text: Text, set: Value | undefined, ends: 'both' | 'left' | 'right' = 'both'): Text {
@@ -115,6 +119,23 @@ function splitRight(text: Text, separator: Value | undefined, most: number): Tex
   return [text.slice(0, end), ...pieces.reverse()];
 }
 
+/** @param keepEnds leaves what ends a line in it */
+function splitLines(text: Text, keepEnds: boolean): Text[] {
+  const { value } = text;
+  const lines: Text[] = [];
+  let [start, at] = [0, 0];
+  while (at < value.length) {
+    if (!LINE_ENDS.has(value[at]!)) {
+      at++;
+      continue;
+    }
+    const next = at + (value.startsWith('\r\n', at) ? 2 : 1);
+    lines.push(text.slice(start, keepEnds ? next : at));
+    start = at = next;
+  }
+  return start < at ? [...lines, text.slice(start)] : lines;
+}
+
 export function replace(text: Text, from: Text, to: Text, most: number): Text {
   if (from.value === '') {
     const pieces = [...text.value].flatMap((character) => [to, new Text(character)]);
@@ -144,14 +165,7 @@ const textMethods: Methods<Text> = {
     split(text, argument(args, 0, 'sep'), integerOf(argument(args, 1, 'maxsplit'), 'maxsplit', -1)),
   rsplit: (text, args) =>
     splitRight(text, argument(args, 0, 'sep'), integerOf(argument(args, 1, 'maxsplit'), 'maxsplit', -1)),
-  splitlines: (text) => {
-    const lines = split(
-      new Text(text.value.replace(/\r\n/g, '\r\r').replace(/\r/g, '\n'), text.spans),
-      new Text('\n'),
-      -1,
-    );
-    return lines.at(-1)!.value === '' ? lines.slice(0, -1) : lines;
-  },
+  splitlines: (text, args) => splitLines(text, isTrue(argument(args, 0, 'keepends') ?? false)),
   startswith: (text, args) => starts(args, (prefix) => text.value.startsWith(prefix)),
   endswith: (text, args) => starts(args, (suffix) => text.value.endsWith(suffix)),
   removeprefix: (text, { positional: [prefix] }) =>

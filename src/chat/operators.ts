@@ -39,9 +39,8 @@ export function arithmetic(operator: string, a: Value, b: Value): Value {
 /** `object[start:stop:step]`, by Python's rules. */
 export function slice(object: Value, bounds: readonly (Value | undefined)[]): Value {
   const step = integerOf(bounds[2], 'the step', 1);
-  // One unit per character: no need to take the text apart.
-  const simple = object instanceof Text && step === 1 && !/\p{Surrogate}|[\u{10000}-\u{10ffff}]/u.test(object.value);
-  const items = simple ? { length: object.length } : itemsOf(object);
+  const whole = object instanceof Text && step === 1;
+  const items = whole ? { length: object.characters } : itemsOf(object);
   if (step === 0) throw new Fault('the step of a slice must not be 0');
   const [low, high] = step > 0 ? [0, items.length] : [-1, items.length - 1];
   const place = (bound: Value | undefined, fallback: number): number => {
@@ -51,7 +50,7 @@ export function slice(object: Value, bounds: readonly (Value | undefined)[]): Va
   };
   const start = place(bounds[0], step > 0 ? low : high);
   const stop = place(bounds[1], step > 0 ? high : low);
-  if (simple) return object.slice(start, Math.max(start, stop));
+  if (whole) return object.sliceCharacters(start, Math.max(start, stop));
   const chosen: Value[] = [];
   for (let i = start; step > 0 ? i < stop : i > stop; i += step) chosen.push((items as readonly Value[])[i]!);
   return object instanceof Text ? Text.join(chosen as Text[]) : chosen;

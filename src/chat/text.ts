@@ -5,6 +5,9 @@
 
 import type { TextPart } from '../tokenizer/tokenizer.ts';
 
+/** How many units of 16 bits the code point takes that begins there. */
+export const unitsAt = (text: string, at: number): 1 | 2 => (text.codePointAt(at)! > 0xffff ? 2 : 1);
+
 export class Text {
   readonly value: string;
   /** Ascending starts and ends, in turns, of stretches that people wrote. */
@@ -46,6 +49,22 @@ export class Text {
       spans.push(Math.max(this.spans[i]!, start) - start, Math.min(this.spans[i + 1]!, end) - start);
     }
     return new Text(this.value.slice(start, end), spans);
+  }
+
+  /** Code points; `length` counts units of 16 bits. */
+  get characters(): number {
+    let count = 0;
+    for (let at = 0; at < this.length; at += unitsAt(this.value, at)) count++;
+    return count;
+  }
+
+  /** Code points [start, end), both within the text. */
+  sliceCharacters(start: number, end: number): Text {
+    let at = 0;
+    for (let count = 0; count < start; count++) at += unitsAt(this.value, at);
+    const from = at;
+    for (let count = start; count < end; count++) at += unitsAt(this.value, at);
+    return this.slice(from, at);
   }
 
   /** Index of the first span that ends after a place: by halves, for a text may have as many spans as characters. */

@@ -1,5 +1,5 @@
 /** The values of a template: plain data of our own types. No object of JavaScript can be reached from a template. */
-import { Text } from './text.ts';
+import { Text, unitsAt } from './text.ts';
 
 /** A fault while rendering; the interpreter knows where. */
 export class Fault extends Error {}
@@ -136,11 +136,13 @@ export function compare(a: Value, b: Value): number {
 }
 
 function compareCodePoints(a: string, b: string): number {
-  const [left, right] = [[...a], [...b]];
-  for (let i = 0; i < Math.min(left.length, right.length); i++) {
-    if (left[i] !== right[i]) return left[i]!.codePointAt(0)! - right[i]!.codePointAt(0)!;
-  }
-  return left.length - right.length;
+  const shorter = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
+  if (at === shorter) return a.length - b.length;
+  // Code points of two units may differ in the second only.
+  if (at > 0 && (unitsAt(a, at - 1) === 2 || unitsAt(b, at - 1) === 2)) at--;
+  return a.codePointAt(at)! - b.codePointAt(at)!;
 }
 
 /** The items of a list, a text or a dict (its keys). @throws Fault */

@@ -76,6 +76,24 @@ test('C2: a long message that is cut at every other character takes linear time'
     );
 });
 
+test('C2: what goes through a long text is counted', { timeout: 30_000 }, () => {
+  const uses = [
+    'c is upper',
+    'c | first',
+    'c | last',
+    'c | reverse',
+    "' '.join(c)",
+    'c[5]',
+    'c[::2]',
+    "c | join('-')",
+    'c | list',
+  ];
+  for (const use of uses) {
+    const endless = `{% set c = messages[0].content %}{% for i in range(100000) %}{% if ${use} %}{% endif %}{% endfor %}`;
+    fails(endless, /steps/, user('A'.repeat(1_000_000)));
+  }
+});
+
 test('C2: lists that share their parts count as often as they appear', () => {
   const grown = (name: string): string =>
     `{% set ${name} = namespace(l=[]) %}{% for i in range(60) %}{% set ${name}.l = [${name}.l, ${name}.l] %}{% endfor %}`;
@@ -297,6 +315,19 @@ const languageCases: readonly (readonly [string, string])[] = [
     "{{ 'a\nb' | indent(2) }} {{ '3' | int + 1 }} {{ 2.567 | round(1) }} {{ -3 | abs }} {{ 'x' ~ 1 ~ none }}",
     'a\n  b 4 2.6 3 x1None',
   ],
+  [
+    "{{ 2.5 | round }} {{ -1.5 | round }} {{ 3.5 | round }} {{ 0.125 | round(2) }} {{ -2.5 | round }} {{ 2.1 | round(0, 'ceil') }} {{ 2.19 | round(1, method='floor') }}",
+    '2.0 -2.0 4.0 0.12 -2.0 3.0 2.1',
+  ],
+  [
+    "{{ 'a\\r\\nb\\rc\x0bd\x1ce\x85f\u2028g\n\nh\n'.splitlines() | join('|') }} {{ 'a\\r\\nb'.splitlines(true) | map('length') | list }} {{ ''.splitlines() }}",
+    'a|b|c|d|e|f|g||h [3, 1] []',
+  ],
+  [
+    "{{ '😀a' | first }}{{ '😀a' | last }}{{ '😀a' | length }}{{ 'x😀a'[1] }}{{ 'x😀a'[-2] }}{{ 'x😀a'[1:2] }}{{ 'x😀a'[:-1] }}{{ 'a'[1] is defined }}{{ '' | first is defined }}",
+    '😀a2😀😀😀x😀FalseFalse',
+  ],
+  ["{{ ['😀', '\uffff', '😁', 'a'] | sort | join }}", 'a\uffff😀😁'],
   ["{{ {'a': [1, 2.0, 'é<'], 'b': {}} | tojson }}", '{"a": [1, 2.0, "é<"], "b": {}}'],
   [
     "{{ {'a': [1]} | tojson(indent=1) }} {{ {'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}",
