@@ -166,8 +166,9 @@ export async function openChatTemplate(path: string = embeddedModel): Promise<Ch
 /** Remembers what was measured on this machine. */
 const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() });
 
-/** @throws ModelError where there is no such folder or file */
+/** @throws OptionError, ModelError where there is no such folder or file */
 export async function locate(path: string): Promise<ModelSource> {
+  if (typeof path !== 'string') throw new OptionError('path', 'the path of a model', path);
   const full = resolve(path);
   const status = await stat(full).catch(() => undefined);
   if (!status)

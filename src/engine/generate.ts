@@ -264,7 +264,8 @@ export async function generateBatch(
 ): Promise<BatchResult[]> {
   const settings = settingsOf(model, options);
   settings.signal?.throwIfAborted();
-  if (prompts.length === 0) throw new OptionError('prompts', 'at least one prompt', prompts);
+  if (!Array.isArray(prompts) || prompts.length === 0)
+    throw new OptionError('prompts', 'an array of at least one prompt', prompts);
   const start = performance.now();
   const runs: Run[] = [];
   try {

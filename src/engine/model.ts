@@ -177,6 +177,7 @@ export class Model implements AsyncDisposable {
    * @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate, ContextLengthExceeded
    */
   encode(prompt: Prompt): number[] {
+    checkPrompt(prompt);
     if (typeof prompt === 'string' || !('tokenIds' in prompt)) {
       if (this.#tokenizerError) throw this.#tokenizerError;
       if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer: give token ids`);
@@ -352,6 +353,22 @@ export class Model implements AsyncDisposable {
     const { plan } = this.description;
     if (logs) logForward(tree, plan.steps, times, (step) => describeWork(plan, step, tokens.length, wanted.length));
   }
+}
+
+/** What a prompt is, for callers whom no type has told. @throws OptionError */
+function checkPrompt(prompt: unknown): void {
+  if (typeof prompt === 'string') return;
+  const parts = typeof prompt === 'object' && prompt !== null ? (prompt as Record<string, unknown>) : {};
+  if ('tokenIds' in parts) {
+    if (Array.isArray(parts.tokenIds) || ArrayBuffer.isView(parts.tokenIds)) return;
+    throw new OptionError('tokenIds', 'an array of token ids', parts.tokenIds);
+  }
+  if ('text' in parts) {
+    if (typeof parts.text === 'string') return;
+    throw new OptionError('text', 'a string', parts.text);
+  }
+  if ('messages' in parts) return;
+  throw new OptionError('prompt', 'a string, { text }, { messages } or { tokenIds }', prompt);
 }
 
 /** Characters of its longest token as it is spelled, which is never shorter than the text that it stands for. */

@@ -53,6 +53,7 @@ const known: Record<keyof LoadOptions, true> = {
 
 /** @throws OptionError naming the option */
 export function validateLoad(options: LoadOptions): LoadSettings {
+  if (typeof options !== 'object' || options === null) throw new OptionError('options', 'an object', options);
   for (const [key, value] of Object.entries(options)) {
     if (!Object.hasOwn(known, key))
       throw new OptionError(key, `left out (no such option; known: ${Object.keys(known).join(', ')})`, value);

@@ -14,6 +14,7 @@ import {
   type LanewiseError,
   type LoadOptions,
   load,
+  loadEncoder,
   OptionError,
   openChatTemplate,
   openTokenizer,
@@ -184,6 +185,27 @@ test('bad options are refused by name, NaN everywhere', async () => {
     await assert.rejects(generate(model, prompt, { topp: 1 } as GenerateOptions), OptionError);
     await assert.rejects(generate(model, { tokenIds: [4096] }, {}), OptionError);
     await assert.rejects(generate(model, { tokenIds: [] }, {}), OptionError);
+    const wrong = [
+      undefined,
+      null,
+      5,
+      ['a'],
+      {},
+      { tokenIds: null },
+      { tokenIds: '12' },
+      { text: 7 },
+      { messages: 'hi' },
+    ];
+    for (const bad of wrong as Prompt[]) {
+      await assert.rejects(generate(model, bad, {}), OptionError, JSON.stringify(bad));
+      await assert.rejects(model.generateBatch([bad]), OptionError, JSON.stringify(bad));
+    }
+    await assert.rejects(
+      model.generateBatch('ab' as never),
+      /prompts must be an array of at least one prompt, got "ab"/,
+    );
+    await assert.rejects(model.generateBatch(null as never), OptionError);
+    await assert.rejects(generate(model, prompt, null as never), OptionError);
   });
   for (const options of [
     { threads: Number.NaN },
@@ -193,6 +215,11 @@ test('bad options are refused by name, NaN everywhere', async () => {
     { quantise: 'q8_0' },
   ]) {
     await assert.rejects(load(undefined, options as LoadOptions), OptionError);
+  }
+  await assert.rejects(load(undefined, null as never), /options must be an object, got null/);
+  for (const path of [null, 5, {}]) {
+    await assert.rejects(load(path as never), /path must be the path of a model/);
+    await assert.rejects(loadEncoder(path as never), OptionError);
   }
 });
 
