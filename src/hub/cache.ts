@@ -17,7 +17,7 @@ import {
   unlink,
   writeFile,
 } from 'node:fs/promises';
-import { dirname, join, relative, sep } from 'node:path';
+import { dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { HubError } from '../errors.ts';
 import { checkRepository, isCommit, isRepository } from './names.ts';
 
@@ -65,10 +65,22 @@ export const exists = async (path: string): Promise<boolean> => (await stat(path
 /** Notes what a revision stands for: others see the old commit or the new one. */
 export async function writeRef(places: RepositoryCache, revision: string, commit: string): Promise<void> {
   const path = places.ref(revision);
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolder(places, dirname(path));
   const temporary = `${path}.${randomUUID()}`;
   await writeFile(temporary, commit, { flag: 'wx' });
   await rename(temporary, path);
+}
+
+/** Makes a folder of a repository. @throws HubError UnsafeCache where a link on the way leads elsewhere */
+export async function makeFolder({ root }: RepositoryCache, folder: string): Promise<void> {
+  await mkdir(root, { recursive: true });
+  let existing = folder;
+  while (!(await exists(existing))) existing = dirname(existing);
+  const inside = relative(await realpath(root), await realpath(existing));
+  if (inside.split(sep)[0] === '..' || isAbsolute(inside)) {
+    throw new HubError('UnsafeCache', `${existing}: expected a folder of the cache, found a link out of it; remove it`);
+  }
+  await mkdir(folder, { recursive: true });
 }
 
 /** How a link is made; a seam for file systems that have none. */
@@ -83,16 +95,8 @@ export async function linkBlob(
   { commit, path, hash }: { commit: string; path: string; hash: string },
   makeLink: MakeLink = symlink,
 ): Promise<void> {
-  const folder = places.snapshot(commit);
-  const name = join(folder, ...path.split('/'));
-  await mkdir(dirname(name), { recursive: true });
-  const inside = relative(await realpath(folder), await realpath(dirname(name)));
-  if (inside.split(sep)[0] === '..') {
-    throw new HubError(
-      'UnsafeCache',
-      `${dirname(name)}: expected a folder of the cache, found a link out of it; remove it`,
-    );
-  }
+  const name = join(places.snapshot(commit), ...path.split('/'));
+  await makeFolder(places, dirname(name));
   const blob = join(places.blobs, hash);
   const temporary = `${name}.${randomUUID()}`;
   try {

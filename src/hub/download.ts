@@ -8,6 +8,7 @@ import {
   hasBlob,
   linkBlob,
   type MakeLink,
+  makeFolder,
   notCached,
   type RepositoryCache,
   repositoryCache,
@@ -160,6 +161,7 @@ export class Repository {
     this.#total += size - (file.size ?? 0);
     if (await hasBlob(places, hash, size)) this.#total -= size;
     else {
+      await makeFolder(places, places.blobs);
       await fetchBlob({
         connection: this.#connection,
         url: new URL(this.address(commit, file.path)),

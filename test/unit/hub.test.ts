@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { HubError } from '../../src/errors.ts';
 import { listModels, removeModel } from '../../src/hub/cache.ts';
@@ -253,6 +253,22 @@ test('G11: links in the cache that lead out of it are replaced or refused, never
   await symlink(outside, join(snapshot, 'sub'));
   await assert.rejects(download(id, options), { code: 'UnsafeCache' });
   assert.deepEqual(await readdir(outside), ['victim']);
+  for (const linked of ['snapshots', `snapshots/${commit}`, 'blobs', 'refs']) {
+    await rm(rootOf(cache), { recursive: true });
+    await mkdir(dirname(join(rootOf(cache), linked)), { recursive: true });
+    await symlink(outside, join(rootOf(cache), linked));
+    await assert.rejects(download(id, options), { code: 'UnsafeCache' }, linked);
+    assert.deepEqual(await readdir(outside), ['victim'], linked);
+  }
+});
+
+test('G11: a repository of the cache may itself lie behind a link', async (t) => {
+  const { cache, options } = await start(t);
+  const elsewhere = await folder(t);
+  await mkdir(cache, { recursive: true });
+  await symlink(elsewhere, rootOf(cache));
+  await download(id, options);
+  assert.deepEqual((await readdir(elsewhere)).sort(), ['blobs', 'refs', 'snapshots']);
 });
 
 test('G11: without links, snapshots have copies', async (t) => {
