@@ -34,6 +34,8 @@ test('all threads while all is well, after one short trial of fewer', () => {
   const run = simulate(2, 2);
   const { used } = run(20_000, fine);
   assert.equal(used.filter((threads) => threads === 1).length, 3);
+  const prompts = simulate(2, 2)(20_000, (threads) => 9 * fine(threads), 128);
+  assert.equal(prompts.share(2), 1, 'prompts, whose work is claimed, are not tried with fewer threads');
   const expensive = simulate(2, 2)(20_000, (threads) => 40 * fine(threads));
   assert.equal(expensive.share(2), 1, 'slow forwards are not tried with fewer threads without a suspicion');
 });

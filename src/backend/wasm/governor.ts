@@ -6,6 +6,7 @@
  * that does not run. Then fewer threads are tried for some forwards, the faster way is kept, and all are tried again from time
  * to time. Results do not depend on it: bits are the same for any number of threads.
  */
+import { CLAIMING_ROWS } from '../../kernels/claims.ts';
 
 /** Forwards of one kind that are remembered; their median counts. */
 const MEMORY = 5;
@@ -15,7 +16,10 @@ const TRIAL = 3;
 const SUSPICIOUS = 1.5;
 /** Fewer threads must be this much faster: all of them have better days ahead. */
 const CLEARLY = 0.95;
-/** Milliseconds of a forward up to which fewer threads are tried without a suspicion, once: a core may be gone already. */
+/**
+ * Milliseconds of a forward up to which fewer threads are tried without a suspicion, once: a core may be gone already.
+ * Not where threads claim their work: one that does not run leaves it to the others.
+ */
 const CHEAP = 100;
 /** Milliseconds until a way is tried again; doubled each time that it lost, up to the longest. */
 const FIRST_PATIENCE = 1000;
@@ -108,7 +112,10 @@ export class Governor {
     const now = median(all!.recent);
     const slow = all!.threads > this.#cores || now > SUSPICIOUS * all!.fastest;
     const doubtful = (way: Way): boolean =>
-      current !== all || slow || way.fastest < CLEARLY * now || (way.forwards === 0 && now * rows < CHEAP);
+      current !== all ||
+      slow ||
+      way.fastest < CLEARLY * now ||
+      (way.forwards === 0 && rows < CLAIMING_ROWS && now * rows < CHEAP);
     return kind.ways.find((way) => way !== current && this.#now() - way.usedAt >= way.patience && doubtful(way));
   }
 }
