@@ -1,4 +1,6 @@
 /** One model file, measured by both engines in turns. */
+
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Rate, Roofs } from '../../src/backend/wasm/roof.ts';
 import { measureMachine } from '../../src/node.ts';
 import { median, type Spread, spreadOf } from '../../src/profile/statistics.ts';
@@ -6,7 +8,7 @@ import { isBlockStorage } from '../../src/quant/storage.ts';
 import type { ShapeName } from '../shapes.ts';
 import type { GgufStorage } from './gguf-writer.ts';
 import { cachedGguf } from './make-gguf.ts';
-import { type KvCache, Side, type Turn, type Way, ways } from './side.ts';
+import { type KvCache, Side, type Task, type Way, ways } from './side.ts';
 
 export interface Settings {
   readonly threads: number;
@@ -46,6 +48,64 @@ export interface Comparison {
   readonly rows: readonly PeerRow[];
 }
 
+type ByWay = Readonly<Record<Way, number[]>>;
+
+/** Milliseconds of one side. */
+interface Turn {
+  /** The whole prompt. */
+  prefillMs: number;
+  /** Each token. */
+  readonly decodeMs: ByWay;
+  /** Each round of the batch, a token of every sequence. */
+  readonly batchMs: ByWay;
+}
+
+type Name = 'Lanewise' | 'peer';
+type Turns = Readonly<Record<Name, Turn>>;
+
+/** Tokens that one side decodes before the other does. */
+const STRETCH = 16;
+/** Threads of a side that has just worked may wait for more, at full speed. */
+const PAUSE_MS = 150;
+
+/**
+ * Both sides do the same task one after the other, another one first each time. Of a stretch of tokens the first does not
+ * count: caches are full of the other side's weights.
+ */
+async function takeTurn(sides: ReadonlyMap<Name, Side>, { decodeTokens, sequences }: Settings): Promise<Turns> {
+  const none = (): Turn => ({
+    prefillMs: Number.NaN,
+    decodeMs: { evaluate: [], generate: [] },
+    batchMs: { evaluate: [], generate: [] },
+  });
+  const turns: Turns = { Lanewise: none(), peer: none() };
+  let order = [...sides];
+  const both = async (task: Task, use: (turn: Turn, times: readonly number[]) => void): Promise<void> => {
+    for (const [name, side] of order) {
+      await pause(PAUSE_MS);
+      use(turns[name], await side.ask(task));
+    }
+    order = order.toReversed();
+  };
+  const decode = async (times: 'decodeMs' | 'batchMs'): Promise<void> => {
+    for (const way of ways) {
+      for (let done = 0; done < decodeTokens; done += STRETCH) {
+        const rounds = Math.min(STRETCH, decodeTokens - done) + 1;
+        await both({ task: 'decode', way, rounds }, (turn, [, ...counted]) => turn[times][way].push(...counted));
+      }
+    }
+  };
+  await both({ task: 'prompt' }, (turn, [ms]) => {
+    turn.prefillMs = ms!;
+  });
+  await decode('decodeMs');
+  if (sequences > 0) {
+    await both({ task: 'batch' }, () => {});
+    await decode('batchMs');
+  }
+  return turns;
+}
+
 const describe = ({ prefillMs, decodeMs, batchMs }: Turn, sequences: number): string => {
   const parts = ways.map((way) => `${way} ${median(decodeMs[way]).toFixed(2)} ms`);
   if (sequences > 0)
@@ -59,7 +119,7 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
   const turns = { Lanewise: [] as Turn[], peer: [] as Turn[] };
   // Measured between the turns: what a shared machine can do changes within minutes.
   const roofs: Roofs[] = [];
-  const sides = new Map<keyof typeof turns, Side>();
+  const sides = new Map<Name, Side>();
   try {
     sides.set(
       'Lanewise',
@@ -68,12 +128,12 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
     sides.set('peer', await Side.start(new URL('./llama-side.mjs', import.meta.url), { ...common, model }));
     // The first turn of each is for caches and compilers.
     for (let n = 0; n <= repeat; n++) {
-      for (const [name, side] of sides) {
-        const turn = await side.turn();
-        console.error(`  turn ${n}, ${name}: ${describe(turn, settings.sequences)}`);
-        if (n > 0) turns[name].push(turn);
-        if (n > 0 && name === 'Lanewise') roofs.push(await ceilings(settings.threads));
-      }
+      const turn = await takeTurn(sides, settings);
+      for (const name of sides.keys())
+        console.error(`  turn ${n}, ${name}: ${describe(turn[name], settings.sequences)}`);
+      if (n === 0) continue;
+      for (const name of sides.keys()) turns[name].push(turn[name]);
+      roofs.push(await ceilings(settings.threads));
     }
     const { bytesPerToken, operationsPerToken } = sides.get('Lanewise')!.introduction;
     const us = summarize(turns.Lanewise, settings);

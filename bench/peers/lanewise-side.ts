@@ -1,40 +1,37 @@
-/** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the messages. */
+/** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the tasks. */
 import type { Sequence } from '../../src/engine/kv-cache.ts';
 import type { StepLogits } from '../../src/engine/model.ts';
 import { Sampler } from '../../src/engine/sampler.ts';
 import { validateSampling } from '../../src/engine/sampling-options.ts';
 import { load } from '../../src/node.ts';
-import { BATCH_PROMPT, type Introduction, type LanewiseOptions, type Turn } from './side.ts';
+import { BATCH_PROMPT, type Introduction, type LanewiseOptions, ROOM, type Task, type Way } from './side.ts';
 
 const {
   model: path,
   promptTokens,
   decodeTokens,
-  sequences,
+  sequences: batchSequences,
   threads,
   kvCache,
 } = JSON.parse(process.argv[2]!) as LanewiseOptions;
-const contextLength = promptTokens + 2 * decodeTokens;
+const contextLength = promptTokens + 2 * decodeTokens + ROOM;
 const model = await load(path, { threads, contextLength, ...(kvCache === undefined ? {} : { kvCache }) });
 const prompt = Array.from({ length: promptTokens }, (_, i) => 300 + ((i * 37) % 5000));
 
-async function turn(): Promise<Turn> {
-  const sequence = model.sequence();
-  const batch = Array.from({ length: sequences }, () => model.sequence());
-  try {
-    const start = performance.now();
-    await evaluate(sequence, prompt);
-    const prefillMs = performance.now() - start;
-    const decodeMs = await decode([sequence]);
-    for (const [n, one] of batch.entries())
-      await evaluate(
-        one,
-        prompt.slice(0, BATCH_PROMPT).map((id) => id + n),
-      );
-    return { prefillMs, decodeMs, batchMs: batch.length > 0 ? await decode(batch) : { evaluate: [], generate: [] } };
-  } finally {
-    for (const one of [sequence, ...batch]) one.release();
-  }
+/** Those that are decoded now, and the token that each goes on with. */
+let sequences: Sequence[] = [];
+let next: number[] = [];
+
+function begin(count: number): void {
+  for (const sequence of sequences) sequence.release();
+  sequences = Array.from({ length: count }, () => model.sequence());
+  next = sequences.map(() => 301);
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
 }
 
 async function evaluate(sequence: Sequence, tokens: readonly number[]): Promise<void> {
@@ -42,23 +39,34 @@ async function evaluate(sequence: Sequence, tokens: readonly number[]): Promise<
     await model.step([{ sequence, tokens: tokens.slice(at, at + model.maxRows), wanted: false }]);
 }
 
-/** Tokens of some sequences side by side, in two ways: milliseconds of each round. */
-async function decode(all: readonly Sequence[]): Promise<Turn['decodeMs']> {
-  const [evaluate, generate]: [number[], number[]] = [[], []];
-  let next = all.map(() => 301);
-  const round = (wanted: boolean): Promise<StepLogits[]> =>
-    model.step(all.map((sequence, n) => ({ sequence, tokens: [next[n]!], wanted })));
-  for (let i = 0; i < decodeTokens; i++) {
-    const before = performance.now();
-    await round(false);
-    evaluate.push(performance.now() - before);
+/** A token of every sequence. */
+async function round(way: Way): Promise<void> {
+  const wanted = way === 'generate';
+  const logits = await model.step(sequences.map((sequence, n) => ({ sequence, tokens: [next[n]!], wanted })));
+  if (wanted) next = logits.map(greedy);
+}
+
+async function perform(asked: Task): Promise<number[]> {
+  switch (asked.task) {
+    case 'prompt':
+      begin(1);
+      return [await timed(() => evaluate(sequences[0]!, prompt))];
+    case 'batch': {
+      begin(batchSequences);
+      const start = prompt.slice(0, BATCH_PROMPT);
+      for (const [n, sequence] of sequences.entries())
+        await evaluate(
+          sequence,
+          start.map((id) => id + n),
+        );
+      return [];
+    }
+    case 'decode': {
+      const times: number[] = [];
+      for (let i = 0; i < asked.rounds; i++) times.push(await timed(() => round(asked.way)));
+      return times;
+    }
   }
-  for (let i = 0; i < decodeTokens; i++) {
-    const before = performance.now();
-    next = (await round(true)).map(greedy);
-    generate.push(performance.now() - before);
-  }
-  return { evaluate, generate };
 }
 
 const sampler = new Sampler(validateSampling({ temperature: 0 }));
@@ -80,6 +88,6 @@ function introduction(): Introduction {
   };
 }
 
-process.on('message', async () => process.send!(await turn()));
+process.on('message', async (task: Task) => process.send!(await perform(task)));
 process.on('disconnect', () => process.exit());
 process.send!(introduction());

@@ -1,6 +1,6 @@
 /**
- * One engine in a process of its own. It loads its model, sends an `Introduction`, then answers every message with the
- * times of one turn: a prompt evaluated from the start, then single tokens, then a batch of sequences.
+ * One engine in a process of its own. It loads its model, sends an `Introduction`, then answers every `Task` with
+ * milliseconds.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 
@@ -25,21 +25,23 @@ export interface LanewiseOptions extends SideOptions {
 /** Prompt of each sequence of a batch. */
 export const BATCH_PROMPT = 32;
 
+/** Tokens for which contexts have room besides those that are counted: the first of each stretch is not. */
+export const ROOM = 64;
+
 /** A decoded token is evaluated into the cache, without logits, or generated greedily, which takes the output matrix too. */
 export type Way = 'evaluate' | 'generate';
 
 export const ways: readonly Way[] = ['evaluate', 'generate'];
 
-type ByWay = Readonly<Record<Way, readonly number[]>>;
-
-export interface Turn {
-  /** The whole prompt. */
-  readonly prefillMs: number;
-  /** Milliseconds of each token. */
-  readonly decodeMs: ByWay;
-  /** Milliseconds of each round of the batch, a token of every sequence. */
-  readonly batchMs: ByWay;
-}
+/**
+ * prompt: a new sequence; its prompt, answered by the time of the whole.
+ * batch: so many new sequences with short prompts, which are not timed.
+ * decode: rounds of one token for every sequence that there is, answered by the time of each.
+ */
+export type Task =
+  | { readonly task: 'prompt' }
+  | { readonly task: 'batch' }
+  | { readonly task: 'decode'; readonly way: Way; readonly rounds: number };
 
 /** What Lanewise says of its model; empty from others. */
 export interface Introduction {
@@ -64,9 +66,9 @@ export class Side {
     return new Side(child, await answer<Introduction>(child));
   }
 
-  async turn(): Promise<Turn> {
-    const result = answer<Turn>(this.#process);
-    this.#process.send({});
+  async ask(task: Task): Promise<readonly number[]> {
+    const result = answer<readonly number[]>(this.#process);
+    this.#process.send(task);
     return result;
   }
 

@@ -24,10 +24,13 @@ export interface Part {
 
 const cachedModel = (shape: string, storage: string): string => path.join(benchModels, `${shape}-${storage}.gguf`);
 
-const peerPart = (shape: string, storage: string, seconds: number, batch: boolean): Part => ({
+const peerPart = (shape: string, storage: string, seconds: number, batch: boolean, repeat = 4): Part => ({
   name: `peers ${shape} ${storage}`,
   script: 'peers/compare.ts',
-  args: ['--only', shape, '--storage', storage, '--decode-tokens', '48', ...(batch ? [] : ['--sequences', '0'])],
+  args: [
+    ...['--only', shape, '--storage', storage, '--decode-tokens', '48', '--repeat', `${repeat}`],
+    ...(batch ? [] : ['--sequences', '0']),
+  ],
   quickArgs: ['--repeat', '1', '--decode-tokens', '12', '--prompt-tokens', '256'],
   seconds,
   quickSeconds: seconds / 5,
@@ -46,11 +49,11 @@ const sharesPart = (shape: string, storage: string, seconds: number): Part => ({
 /** In the order of running. Models come out of the folder that benches keep; those that are missing are written first. */
 export const parts: readonly Part[] = [
   { name: 'roofs', script: 'roofs.ts', args: [], quickArgs: [], seconds: 5, quickSeconds: 5 },
-  peerPart('gpt2', 'q8_0', 30, true),
-  peerPart('gpt2', 'q4_0', 15, false),
-  peerPart('gpt2', 'f32', 30, false),
-  peerPart('gpt2', 'q4_k', 20, false),
-  peerPart('gpt2', 'q6_k', 25, false),
+  peerPart('gpt2', 'q8_0', 100, true, 6),
+  peerPart('gpt2', 'q4_0', 50, false, 6),
+  peerPart('gpt2', 'f32', 75, false, 6),
+  peerPart('gpt2', 'q4_k', 60, false, 6),
+  peerPart('gpt2', 'q6_k', 60, false, 6),
   peerPart('gemma3-1b', 'q8_0', 240, true),
   peerPart('gemma3-1b', 'f16', 90, false),
   peerPart('gemma3-1b', 'q4_0', 60, false),
