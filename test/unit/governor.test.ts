@@ -34,8 +34,6 @@ test('all threads while all is well, after one short trial of fewer', () => {
   const run = simulate(2, 2);
   const { used } = run(20_000, fine);
   assert.equal(used.filter((threads) => threads === 1).length, 3);
-  const prompts = simulate(2, 2)(20_000, (threads) => 9 * fine(threads), 128);
-  assert.equal(prompts.share(2), 1, 'prompts, whose work is claimed, are not tried with fewer threads');
   const expensive = simulate(2, 2)(20_000, (threads) => 40 * fine(threads));
   assert.equal(expensive.share(2), 1, 'slow forwards are not tried with fewer threads without a suspicion');
 });
@@ -86,6 +84,15 @@ test('forwards that become slower for a reason of their own, a longer context, k
   run(1000, fine);
   const { share, forwards } = run(60_000, (threads) => 3 * fine(threads));
   assert.ok(share(2) > 0.99 && forwards > 0.99 * (60_000 / 15), `${share(2)} of ${forwards}`);
+});
+
+test('prompts, whose work is claimed, keep all threads that have cores, also where some forwards are slow', () => {
+  const run = simulate(2, 2);
+  run(1000, fine, 128);
+  assert.equal(run(20_000, stolen, 128).share(2), 1);
+  const many = simulate(2, 4);
+  many(1000, (threads) => (threads > 2 ? 30 : 10 / threads), 128);
+  assert.ok(many(10_000, (threads) => (threads > 2 ? 30 : 10 / threads), 128).share(2) > 0.95);
 });
 
 test('kinds of forwards are judged apart', () => {

@@ -16,10 +16,7 @@ const TRIAL = 3;
 const SUSPICIOUS = 1.5;
 /** Fewer threads must be this much faster: all of them have better days ahead. */
 const CLEARLY = 0.95;
-/**
- * Milliseconds of a forward up to which fewer threads are tried without a suspicion, once: a core may be gone already.
- * Not where threads claim their work: one that does not run leaves it to the others.
- */
+/** Milliseconds of a forward up to which fewer threads are tried without a suspicion, once: a core may be gone already. */
 const CHEAP = 100;
 /** Milliseconds until a way is tried again; doubled each time that it lost, up to the longest. */
 const FIRST_PATIENCE = 1000;
@@ -62,7 +59,9 @@ export class Governor {
   choose(rows: number): number {
     const kind = this.#kind(rows);
     const [all, ...fewer] = kind.ways;
-    if (fewer.length === 0 || all!.forwards < MEMORY) return all!.threads;
+    // A thread that does not run leaves claimed work to the others: as long as they have cores, more are faster.
+    const claimed = rows >= CLAIMING_ROWS && this.#threads <= this.#cores;
+    if (claimed || fewer.length === 0 || all!.forwards < MEMORY) return all!.threads;
     if (!kind.trial) {
       kind.trial = this.#due(kind, rows);
       // Judged by this trial, not by how it was in other times.
@@ -112,10 +111,7 @@ export class Governor {
     const now = median(all!.recent);
     const slow = all!.threads > this.#cores || now > SUSPICIOUS * all!.fastest;
     const doubtful = (way: Way): boolean =>
-      current !== all ||
-      slow ||
-      way.fastest < CLEARLY * now ||
-      (way.forwards === 0 && rows < CLAIMING_ROWS && now * rows < CHEAP);
+      current !== all || slow || way.fastest < CLEARLY * now || (way.forwards === 0 && now * rows < CHEAP);
     return kind.ways.find((way) => way !== current && this.#now() - way.usedAt >= way.patience && doubtful(way));
   }
 }
