@@ -1,8 +1,9 @@
 /**
  * The kernels beside this machine's ceilings, measured in turns in one run:
- * `npm run bench:kernels -- [--threads N] [--turns 10] [--narrow] [--proofs FOLDER] [--json FILE]`.
+ * `npm run bench:kernels -- [--threads N] [--turns 10] [--narrow] [--weights KIB] [--proofs FOLDER] [--json FILE]`.
  *
- *   decode    one row times 256 MB of weights: GB/s of weights, beside a plain read of the same memory
+ *   decode    one row times 256 MiB of weights: GB/s of weights, beside a plain read of the same memory; --weights takes
+ *             others, 768 for those that stay in the second-level cache
  *   prefill   512 rows times a [3072, 768] matrix: GOP/s, beside the best tile on operands in the first-level cache
  *   others    512 rows of 768 values: GB/s read and written
  *
@@ -35,7 +36,6 @@ const storages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_
 const K = 768;
 const ROWS = 512;
 const PREFILL_OUT = 3072;
-const WEIGHT_BYTES = 256 * 2 ** 20;
 
 interface Result {
   readonly kernel: string;
@@ -61,10 +61,12 @@ const { values } = argumentsOf({
     threads: { type: 'string' },
     turns: { type: 'string', default: '10' },
     narrow: { type: 'boolean', default: false },
+    weights: { type: 'string', default: `${256 * 1024}` },
     proofs: { type: 'string' },
     json: { type: 'string' },
   },
 });
+const weightBytes = countOf('--weights', values.weights, 256) * 1024;
 const node = nodeHost();
 const host = { ...node, widens: node.widens && !values.narrow };
 /** Tile shapes as a model that is loaded here would get them, measured anew. */
@@ -87,15 +89,15 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
   const { activation } = families[storages.indexOf('q8_0')]!;
   const quantize = kernels.index('quantize', 'rows', (module) => quantizeRowsKernel(module, activation!, 'rows'));
 
-  const stage = await Stage.open(host, kernels, { threads, wide: choice.wide, bytes: WEIGHT_BYTES + 64 * 2 ** 20 });
+  const stage = await Stage.open(host, kernels, { threads, wide: choice.wide, bytes: weightBytes + 64 * 2 ** 20 });
   try {
     const { allocator, memory } = stage;
     const take = (bytes: number): number => allocator.take('operands', bytes);
     const [one, many] = [take(4), take(4)];
     const [vector, x, out] = [take(K * 4), take(ROWS * K * 4), take(ROWS * PREFILL_OUT * 4)];
-    const w = take(WEIGHT_BYTES);
+    const w = take(weightBytes);
     // Halves are harmless as every kind of operand, scales included.
-    memory.f32(vector, (w + WEIGHT_BYTES - vector) / 4).fill(0.5);
+    memory.f32(vector, (w + weightBytes - vector) / 4).fill(0.5);
     memory.i32(one, 1)[0] = 1;
     memory.i32(many, 1)[0] = ROWS;
 
@@ -118,15 +120,15 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
       return () => stage.run(products[index]!, words);
     };
     const decode = storages.map((storage, index): Candidate => {
-      const groups = Math.floor(WEIGHT_BYTES / groupBytes(storage, K));
+      const groups = Math.floor(weightBytes / groupBytes(storage, K));
       return {
         kernel: `matmul ${storage}`,
         units: groups * groupBytes(storage, K),
         run: product(index, 1, groups * LANES),
       };
     });
-    const readWords = readRecord.words({ from: w, lines: readLines(WEIGHT_BYTES) });
-    const plain: Candidate = { kernel: 'plain read', units: WEIGHT_BYTES, run: () => stage.run(read, readWords) };
+    const readWords = readRecord.words({ from: w, lines: readLines(weightBytes) });
+    const plain: Candidate = { kernel: 'plain read', units: weightBytes, run: () => stage.run(read, readWords) };
     const prefill = storages.map(
       (storage, index): Candidate => ({
         kernel: `matmul ${storage}`,
