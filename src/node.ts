@@ -1,5 +1,5 @@
 /** Lanewise for Node. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { q8Layout } from './backend/wasm/choice.ts';
@@ -32,6 +32,7 @@ import {
   writeGguf,
   writeSafeTensors,
 } from './formats/adapters/node.ts';
+import { readText } from './formats/json.ts';
 import type { ModelDescription } from './models/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
@@ -157,7 +158,10 @@ export async function openTokenizer(path: string = embeddedModel): Promise<Token
  */
 export async function openChatTemplate(path: string = embeddedModel): Promise<ChatFormat> {
   if (path.endsWith('.jinja')) {
-    return { template: new ChatTemplate(await readFile(path, 'utf8')), bosToken: undefined, eosToken: undefined };
+    const full = resolve(path);
+    const text = await readText(nodeFolder(dirname(full)), basename(full));
+    if (text === undefined) throw new ModelError('NoModel', `${path}: expected a chat template, found no such file`);
+    return { template: new ChatTemplate(text), bosToken: undefined, eosToken: undefined };
   }
   const { folder, file } = await locate(path);
   return openChatFormat(folder, file);

@@ -1,5 +1,6 @@
 /** Files that a person gave to a page: `File` and other `Blob`s, read by slices. */
 import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
+import { refuseImpostor } from '../impostor.ts';
 
 /** Most bytes that are in memory twice. */
 const CHUNK = 16 * 2 ** 20;
@@ -30,7 +31,7 @@ export function blobFolder(name: string, files: Iterable<File>): FileFolder {
     async open(file) {
       checkFileName(name, file);
       const blob = byName.get(file);
-      return blob && blobSource(`${name}/${file}`, blob);
+      return blob && refuseImpostor(blobSource(`${name}/${file}`, blob));
     },
     folder: (inner) => blobFolder(`${name}/${inner}`, []),
   };

@@ -6,6 +6,7 @@ import { FormatError } from '../../errors.ts';
 import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
 import { encodeGgufHeader, type GgufTensorShape } from '../gguf-encode.ts';
 import type { GgufMetadata } from '../gguf-types.ts';
+import { refuseImpostor } from '../impostor.ts';
 import { encodeSafeTensorsHeader, type TensorShape } from '../safetensors.ts';
 
 /** Most bytes of one system call. */
@@ -53,7 +54,8 @@ export function nodeFolder(path: string): FileFolder {
     },
     async open(name) {
       checkFileName(path, name);
-      return openFile(join(path, name));
+      const source = await openFile(join(path, name));
+      return source && refuseImpostor(source);
     },
     folder(name) {
       checkFileName(path, name);
