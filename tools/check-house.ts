@@ -44,7 +44,7 @@ export const rules: Rules = {
     hub: { imports: ['formats'] },
     cli: { imports: ['surface', 'engine', 'hub', 'profile'], packages: ['commander'] },
   },
-  shared: ['errors.ts', 'numbers.ts'],
+  shared: ['errors.ts', 'event-loop.ts', 'numbers.ts'],
   platform: [
     'formats/adapters/node.ts',
     'backend/wasm/host-node.ts',

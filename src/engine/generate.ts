@@ -1,6 +1,7 @@
 /** From a prompt to events: prefill in chunks, then a token per step, until something ends it. */
 
 import { LanewiseError, OptionError } from '../errors.ts';
+import { nextTurn } from '../event-loop.ts';
 import { logDecodeStep, logPrefill } from '../profile/log.ts';
 import type { Phases } from '../profile/scopes.ts';
 import type { IncrementalDecoder } from '../tokenizer/tokenizer.ts';
@@ -245,7 +246,7 @@ export async function* generate(
       }
       run.checkTime();
       // Forwards block: let timers, signals and streams have their turn.
-      await new Promise<void>((resolve) => setTimeout0(resolve));
+      await nextTurn();
       settings.signal?.throwIfAborted();
     }
     const rest = run.flush();
@@ -279,7 +280,7 @@ export async function generateBatch(
       await stepAll(model, active);
       settings.signal?.throwIfAborted();
       for (const run of runs) run.checkTime();
-      await new Promise<void>((resolve) => setTimeout0(resolve));
+      await nextTurn();
     }
     for (const run of runs) run.flush();
     return runs.map((run) => run.result());
@@ -315,9 +316,3 @@ async function stepAll(model: Model, active: readonly Run[]): Promise<void> {
   const wanting = parts.filter(({ wanted }) => wanted);
   for (const [i, { run, prefill }] of wanting.entries()) run.take(logits[i]!, prefill);
 }
-
-/** The next turn of the event loop, after what waits already. */
-const setTimeout0 = (run: () => void): void => {
-  if (typeof setImmediate === 'function') setImmediate(run);
-  else setTimeout(run, 0);
-};

@@ -4,6 +4,7 @@ import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
 import { LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
+import { nextTurn } from '../event-loop.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/checkpoint.ts';
 import { buildModel, encoderTypes, type ModelDescription, type ModelKind } from '../models/index.ts';
@@ -114,7 +115,7 @@ async function openAs<M>(
     let tokenizerError: TokenizerError | undefined;
     try {
       // This thread reads it while the others load, which they begin with once it has started them.
-      await new Promise((resolve) => setTimeout(resolve));
+      await nextTurn();
       const whole = await tokenizerBeside(folder, files);
       const { vocab } = description.config;
       const beyond = whole && lastOrdinary(whole);

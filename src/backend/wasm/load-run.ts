@@ -1,5 +1,6 @@
 /** Streams the weights from their files into memory, slab by slab, packed there by all threads. */
 import type { ModelError } from '../../errors.ts';
+import { nextTurn } from '../../event-loop.ts';
 import { CHECK_LINE, FOUND } from '../../kernels/finite.ts';
 import { RECORD_BYTES } from '../../kernels/record.ts';
 import { dequantize } from '../../quant/codec.ts';
@@ -81,7 +82,7 @@ export class Load {
       };
       while (this.#read && loadSlabs(this.list, { ...pool.loader, read: this.#read }, BURST)) {
         report();
-        await new Promise((resolve) => setTimeout(resolve));
+        await nextTurn();
         signal?.throwIfAborted();
       }
       // If no thread can read by descriptors, most slabs are still there.
