@@ -33,13 +33,14 @@ import {
   writeSafeTensors,
 } from './formats/adapters/node.ts';
 import { readText } from './formats/json.ts';
+import { modelAt } from './hub/model.ts';
 import type { ModelDescription } from './models/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { ConvertedTensor, WritableType } from './engine/convert.ts';
 export { writeGguf, writeSafeTensors } from './formats/adapters/node.ts';
 export { type Download, type DownloadOptions, download } from './hub/download.ts';
-export { hubModel } from './hub/model.ts';
+export { type HubModelOptions, hubModel, modelAt } from './hub/model.ts';
 export { type HubId, parseHubId } from './hub/names.ts';
 export * from './index.ts';
 
@@ -47,20 +48,25 @@ export * from './index.ts';
 export const embeddedModel = fileURLToPath(new URL('../models/lanewise-stories', import.meta.url));
 
 /**
- * Loads a model: a folder, a .gguf file, or a .safetensors file beside its config.json; nothing for the embedded one.
- * @throws FormatError, ModelError, OptionError, OutOfMemoryError
+ * Loads a model: a folder, a .gguf file, a .safetensors file beside its config.json, or an id of the hub such as
+ * `openai-community/gpt2`, `org/name@revision` or `org/name-GGUF:Q4_K_M` (docs/hub.md); nothing for the embedded one.
+ * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function load(path: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
-  return loadModel(await locate(path), options);
+  return loadModel(await locate(path, signalOf(options)), options);
 }
 
 /**
- * Loads a model that turns texts into embeddings: a folder, a .gguf file, or a .safetensors file beside its config.json.
- * @throws FormatError, ModelError, OptionError, OutOfMemoryError
+ * Loads a model that turns texts into embeddings: a folder, a file, or an id of the hub, as `load`.
+ * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function loadEncoder(path: string, options: LoadOptions = {}): Promise<Encoder> {
-  return loadEncoderModel(await locate(path), options);
+  return loadEncoderModel(await locate(path, signalOf(options)), options);
 }
+
+/** Options of callers without types are checked later. */
+const signalOf = (options: LoadOptions): AbortSignal | undefined =>
+  options?.signal instanceof AbortSignal ? options.signal : undefined;
 
 /** What a model is and how `quantize` would store it. Reads headers only. @throws FormatError, ModelError, OptionError */
 export async function describeModel(path: string = embeddedModel, quantize?: string): Promise<ModelDescription> {
@@ -103,7 +109,7 @@ export async function quantizeModel(input: string, output: string, options: Quan
     throw new OptionError('to', 'f32, f16 or bf16 for a .safetensors file', to);
   if (!force && (await stat(output).catch(() => undefined)))
     throw new OptionError('output', 'a new file (or force it)', output);
-  const { folder, file } = await locate(input);
+  const { folder, file } = await locate(input, signal);
   const model = await planQuantization(folder, file, { to, policy, format });
   const threads = new ThreadedConverter();
   try {
@@ -145,7 +151,7 @@ export function measureMachine(
  * @throws ModelError, TokenizerError, FormatError
  */
 export async function openTokenizer(path: string = embeddedModel): Promise<Tokenizer> {
-  const full = resolve(path);
+  const full = resolve(await modelAt(path));
   const status = await stat(full).catch(() => undefined);
   if (!status) throw new ModelError('NoModel', `${path}: expected a tokenizer or a model, found nothing there`);
   if (status.isDirectory()) return openTokenizerIn(nodeFolder(full));
@@ -170,15 +176,19 @@ export async function openChatTemplate(path: string = embeddedModel): Promise<Ch
 /** Remembers what was measured on this machine. */
 const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() });
 
-/** @throws OptionError, ModelError where there is no such folder or file */
-export async function locate(path: string): Promise<ModelSource> {
-  if (typeof path !== 'string') throw new OptionError('path', 'the path of a model', path);
+/**
+ * The files of a model: of a path, or of an id of the hub, fetched where the cache does not have it.
+ * @throws OptionError; ModelError, HubError where there is no such folder or file
+ */
+export async function locate(given: string, signal?: AbortSignal): Promise<ModelSource> {
+  if (typeof given !== 'string') throw new OptionError('path', 'the path of a model', given);
+  const path = await modelAt(given, { signal });
   const full = resolve(path);
   const status = await stat(full).catch(() => undefined);
   if (!status)
     throw new ModelError(
       'NoModel',
-      `${path}: expected a model folder, a .safetensors or a .gguf file, found nothing there`,
+      `${path}: expected a model folder, a .safetensors or .gguf file, or an id of the hub (organisation/name), found nothing there`,
     );
   if (status.isDirectory()) return { folder: nodeFolder(full), host: rememberingHost() };
   if (!/\.(safetensors|gguf)$/.test(full)) {

@@ -27,6 +27,7 @@ import { inFlags, type MachineFlags, machineOptions, numberOf, print, say } from
 
 export interface BenchFlags extends MachineFlags {
   safetensors?: string;
+  revision?: string;
   promptTokens?: string;
   decodeTokens?: string;
   repeat?: string;
@@ -68,7 +69,7 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     if (flags.kernels && against !== undefined)
       throw new OptionError('--kernels', 'left out with --against, which compares whole prompts and steps', true);
     if (save !== undefined) await checkWritable(`--save ${save}`, save);
-    const path = await modelPath(positional, flags.safetensors);
+    const path = await modelPath(positional, flags);
     const { contextLength } = (await describeModel(path)).config;
     const decode = count('--decode-tokens', flags.decodeTokens, 64);
     const work: Work = {

@@ -25,6 +25,7 @@ import {
 
 export interface ChatFlags extends SamplingFlags, LoadFlags {
   safetensors?: string;
+  revision?: string;
   system?: string;
   chatTemplate?: string;
 }
@@ -48,9 +49,7 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     validateGenerate(options);
     const template = await readTemplate(flags.chatTemplate);
     const loading = reportingLoad(loadOptions(flags, interrupt.signal));
-    await using model = await load(await modelPath(positional, flags.safetensors), loading.options).finally(
-      loading.end,
-    );
+    await using model = await load(await modelPath(positional, flags), loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
     // A model that cannot chat says so before anybody writes.
     if (!template) void model.chatFormat;

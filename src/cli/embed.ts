@@ -8,6 +8,7 @@ import { modelPath } from './models.ts';
 import { inFlags, print, reportingLoad, UsageError } from './terminal.ts';
 
 export interface EmbedFlags extends LoadFlags {
+  revision?: string;
   text?: string[];
   file?: string;
   pooling?: string;
@@ -41,7 +42,7 @@ export async function embedCommand(given: string, flags: EmbedFlags): Promise<nu
 }
 
 async function openEncoder(given: string, flags: EmbedFlags, signal: AbortSignal): Promise<Encoder> {
-  const path = await modelPath(given, undefined);
+  const path = await modelPath(given, flags);
   const loading = reportingLoad(loadOptions(flags, signal));
   try {
     return await loadEncoder(path, loading.options);

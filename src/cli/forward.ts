@@ -6,6 +6,7 @@ import { inFlags, type MachineFlags, machineOptions, reportingLoad, say, tokenId
 
 export interface ForwardFlags extends MachineFlags {
   safetensors?: string;
+  revision?: string;
   tokenIds: string;
   output: string;
   hidden?: boolean;
@@ -25,9 +26,7 @@ export async function forwardCommand(positional: string | undefined, flags: Forw
       backend: flags.backend as 'wasm' | undefined,
       kvCache: flags.kvCache as 'f32' | undefined,
     });
-    await using model = await load(await modelPath(positional, flags.safetensors), loading.options).finally(
-      loading.end,
-    );
+    await using model = await load(await modelPath(positional, flags), loading.options).finally(loading.end);
     const results = await model.forward(tokenIds);
     const tensors = [...results].map(([name, { shape, values }]) => ({
       name,

@@ -23,6 +23,7 @@ import {
 /** Option texts as the parser gives them. */
 export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
   safetensors?: string;
+  revision?: string;
   stream?: boolean;
   json?: boolean;
   timings?: boolean;
@@ -84,7 +85,7 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const loading = reportingLoad(loadOptions(flags, interrupt.signal));
-  const path = await modelPath(positional, flags.safetensors);
+  const path = await modelPath(positional, flags);
   let model: Model;
   try {
     model = await load(path, loading.options);

@@ -1,8 +1,10 @@
 /** `lanewise download | list | remove | verify`: the cache of models from the hub. */
+import { HubError } from '../errors.ts';
 import { listModels, removeModel } from '../hub/cache.ts';
+import { chooseFiles } from '../hub/choice.ts';
 import { download } from '../hub/download.ts';
-import { hubModel } from '../hub/model.ts';
-import { type HubId, parseHubId } from '../hub/names.ts';
+import { modelAt } from '../hub/model.ts';
+import { parseHubId, revisionOf } from '../hub/names.ts';
 import { hubSettings } from '../hub/settings.ts';
 import { verifyModel } from '../hub/verify.ts';
 import { createProgress } from '../profile/progress.ts';
@@ -36,17 +38,24 @@ async function interruptible<T>(
 }
 
 export async function downloadCommand(text: string, flags: DownloadFlags): Promise<number> {
-  const id = parseHubId(text);
-  const { revision, include, exclude } = flags;
+  const settings = await hubSettings();
+  const id = parseHubId(text, settings.endpoint) ?? { repository: text, file: undefined };
+  const { include, exclude } = flags;
   const start = performance.now();
-  const { folder, commit, files, fetched } = await interruptible('download', (options) =>
-    download(id?.repository ?? text, {
-      ...options,
-      revision,
-      include: id?.file === undefined ? include : [id.file],
-      exclude,
-    }),
-  );
+  const { folder, commit, files, fetched, skipped } = await interruptible('download', (options) => {
+    const all = { ...options, settings, revision: revisionOf(id, flags.revision), include, exclude };
+    if (id.tag === undefined && id.file === undefined) return download(id.repository, all);
+    return download(id.repository, all, async (remote, read) => {
+      const paths = remote.map(({ path }) => path);
+      // A file of any kind, all parts of a split model, the folder or quantization that a tag names.
+      const named = id.file !== undefined && !/\.gguf$/i.test(id.file) ? [id.file] : undefined;
+      const chosen = named ?? (await chooseFiles(id, paths, read)).files;
+      const missing = chosen.find((path) => !paths.includes(path));
+      if (missing !== undefined) throw new HubError('EntryNotFound', `${id.repository}: there is no file ${missing}`);
+      return remote.filter(({ path }) => chosen.includes(path));
+    });
+  });
+  for (const path of skipped) say(`warning: left out ${JSON.stringify(path)}: this system has no such file names`);
   const seconds = (performance.now() - start) / 1000;
   if (flags.json) await print(`${JSON.stringify({ folder, commit, files, bytes: fetched })}\n`);
   else await print(`${folder}\n`);
@@ -55,9 +64,16 @@ export async function downloadCommand(text: string, flags: DownloadFlags): Promi
   return 0;
 }
 
-/** Path of a model of the hub, fetched if the cache does not have it. */
-export async function fetchModel(id: HubId): Promise<string> {
-  return interruptible('download', (options) => hubModel(id, options));
+/** Path of a model, of the hub too: fetched if the cache does not have it. */
+export async function fetchModel(given: string, revision: string | undefined): Promise<string> {
+  return interruptible('download', (options) =>
+    modelAt(given, {
+      ...options,
+      revision,
+      onChoice: (file, others) =>
+        say(`${given}: takes ${file} of ${others.length} GGUF models (name another: ${given}:QUANTIZATION)`),
+    }),
+  );
 }
 
 export async function listCommand({ json }: { json?: boolean }): Promise<number> {

@@ -52,13 +52,15 @@ async function open(
   given: string | undefined,
   { revision }: InspectFlags,
 ): Promise<{ inspection: Inspection; remote: boolean }> {
-  const id = given === undefined || (await stat(given).catch(() => undefined)) ? undefined : parseHubId(given);
+  const settings = await hubSettings();
+  const here = given === undefined || (await stat(given).catch(() => undefined)) !== undefined;
+  if (here && revision !== undefined) throw new UsageError('--revision is of a model at the hub');
+  const id = here ? undefined : parseHubId(given, settings.endpoint);
   const path = id ? await findCached(id, { revision }) : (given ?? embeddedModel);
   if (path !== undefined) {
     const { folder, file } = await locate(path);
     return { inspection: await Inspection.open(folder, file), remote: false };
   }
-  const settings = await hubSettings();
   if (settings.offline) throw offline(settings, given!);
   const { folder, file } = await remoteModel(id!, { revision, settings });
   return { inspection: await Inspection.open(folder, file), remote: true };

@@ -34,8 +34,9 @@ async function program(finish: (code: number) => void): Promise<Command> {
       .configureOutput({ outputError: () => {} })
       .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
   const modelArgument =
-    'folder, .gguf or .safetensors file, id of the hub (org/name, org/name:file.gguf); default: the embedded model';
+    'folder, .gguf or .safetensors file, id of the hub (org/name, org/name-GGUF:Q4_K_M, a link); default: the embedded model';
   const safetensors = ['--safetensors <id-or-path>', 'instead of MODEL: a path, or an id of the hub'] as const;
+  const revision = ['--revision <name>', 'a branch, tag or commit of a model at the hub (default: main)'] as const;
 
   withGeneration(
     command('generate', 'Continue a prompt. Only the text goes to stdout.', [
@@ -47,6 +48,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   )
     .argument('[model]', modelArgument)
     .option(...safetensors)
+    .option(...revision)
     .option('--prompt <text>', 'the text to continue (default: standard input)')
     .option('--token-ids <ids>', 'token ids instead of text: 1,2,3')
     .option('--batch-file <file>', 'many prompts, a line each (.jsonl: {"prompt": ...} or {"messages": ...})')
@@ -66,6 +68,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   )
     .argument('[model]', modelArgument)
     .option(...safetensors)
+    .option(...revision)
     .option('--system <text>', 'what the model is told first')
     .option('--chat-template <file>', "a Jinja template instead of the model's own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
@@ -77,6 +80,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     ]),
   )
     .argument('<model>', 'folder, .safetensors file or id of the hub of an encoder')
+    .option(...revision)
     .option('--text <text>', 'a text, as often as there are (default: standard input, a text a line)', collected)
     .option('--file <file>', 'a file with a text a line')
     .option('--pooling <how>', "mean, cls or last (default: what the model's folder says, else mean)")
@@ -95,6 +99,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   )
     .argument('[model]', modelArgument)
     .option(...safetensors)
+    .option(...revision)
     .requiredOption('--token-ids <ids>', '1,2,3')
     .requiredOption('--output <file>', 'where to write logits [T, vocab] (and hidden.0 .. hidden.L) as F32')
     .option('--hidden', 'hidden states after every layer too')
@@ -110,6 +115,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   ])
     .argument('[model]', modelArgument)
     .option(...safetensors)
+    .option(...revision)
     .option('--quantize <policy>', policyHelp)
     .option('--json', 'linear_layers, quantized, weights')
     .option('--steps', 'the steps of a forward')
@@ -122,6 +128,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   ])
     .argument('<input>', 'folder, .safetensors or .gguf file, or an id of the hub')
     .argument('<output>', 'a name that ends in .gguf or .safetensors')
+    .option(...revision)
     .requiredOption('--to <type>', `type of the matrices: ${writableTypes.join(', ')}`)
     .option('--policy <policy>', 'for linear layers, as --quantize elsewhere; what it leaves alone becomes --to')
     .option('--metrics', 'what each tensor loses: mean squared and largest error, signal to noise')
@@ -142,6 +149,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   )
     .argument('[model]', modelArgument)
     .option(...safetensors)
+    .option(...revision)
     .option('--prompt-tokens <n>', 'default: 512, or what the context holds')
     .option('--decode-tokens <n>', 'default: 64')
     .option('--repeat <n>', 'turns (default: 5, with --save and --against 12)')
@@ -163,7 +171,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     'lanewise inspect ./gpt2 --verify',
   ])
     .argument('[model]', modelArgument)
-    .option('--revision <name>', 'of a model at the hub (default: main)')
+    .option(...revision)
     .option('--tensors', 'the tensors')
     .option('--filter <text>', 'only tensors with this in their name')
     .option('--stats', 'smallest, largest, mean value and standard deviation of the tensors: reads them')
@@ -183,6 +191,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .exitOverride()
     .configureOutput({ outputError: () => {} })
     .argument('[model]', 'folder, .gguf file, id of the hub, or a .jinja file')
+    .option(...revision)
     .option('--file <file>', 'what to read (default: standard input)')
     .option(
       '--jsonl',
@@ -196,11 +205,11 @@ async function program(finish: (code: number) => void): Promise<Command> {
     [
       'lanewise download HuggingFaceTB/SmolLM2-135M-Instruct',
       "lanewise download openai-community/gpt2 --include '*.json' --include model.safetensors",
-      'lanewise download org/model-GGUF:model-q4_k_m.gguf',
+      'lanewise download org/model-GGUF:Q4_K_M',
     ],
   )
-    .argument('<id>', 'organisation/name, or organisation/name:file.gguf')
-    .option('--revision <name>', 'a branch, tag or commit (default: main)')
+    .argument('<id>', 'organisation/name, organisation/name-GGUF:Q4_K_M, or a link to either')
+    .option(...revision)
     .option('--include <glob>', 'only these files; may be given again', collected)
     .option('--exclude <glob>', 'not these files; may be given again', collected)
     .option('--json', 'one JSON object')

@@ -1,34 +1,31 @@
 /** Which model a command line means, and how a model introduces itself. */
-import { stat } from 'node:fs/promises';
 import type { Model } from '../engine/model.ts';
-import { HubError } from '../errors.ts';
-import { parseHubId } from '../hub/names.ts';
 import { embeddedModel, type ModelDescription } from '../node.ts';
 import type { StoredLayer } from '../profile/storage-table.ts';
 import { fetchModel } from './hub.ts';
 import { UsageError } from './terminal.ts';
 
-/**
- * A model of the hub is fetched if the cache does not have it.
- * @param positional MODEL @param safetensors value of --safetensors: either a path or an id of the hub
- */
-export async function modelPath(positional: string | undefined, safetensors: string | undefined): Promise<string> {
+/** Options of commands that take MODEL. */
+export interface ModelFlags {
+  /** Instead of MODEL. */
+  safetensors?: string;
+  /** Of a model at the hub. */
+  revision?: string;
+}
+
+/** Path of MODEL; a model of the hub is fetched if the cache does not have it. */
+export async function modelPath(
+  positional: string | undefined,
+  { safetensors, revision }: ModelFlags = {},
+): Promise<string> {
   if (positional !== undefined && safetensors !== undefined)
     throw new UsageError('give MODEL or --safetensors, not both');
   const given = positional ?? safetensors;
-  if (given === undefined) return embeddedModel;
-  const id = (await stat(given).catch(() => undefined)) ? undefined : parseHubId(given);
-  if (!id) return given;
-  try {
-    return await fetchModel(id);
-  } catch (error) {
-    // A path that was mistyped looks like an id.
-    if (!(error instanceof HubError)) throw error;
-    throw new HubError(
-      error.code,
-      `${given}: no file or folder here, and not to be had from the hub: ${error.message}`,
-    );
+  if (given === undefined) {
+    if (revision === undefined) return embeddedModel;
+    throw new UsageError('--revision is of a model at the hub: name MODEL too');
   }
+  return fetchModel(given, revision);
 }
 
 export const isQuantized = (storage: string): boolean => storage.startsWith('q');

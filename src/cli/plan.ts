@@ -6,13 +6,14 @@ import { inFlags, print, say } from './terminal.ts';
 
 export interface PlanFlags {
   safetensors?: string;
+  revision?: string;
   quantize?: string;
   json?: boolean;
   steps?: boolean;
 }
 
 export async function planCommand(positional: string | undefined, flags: PlanFlags): Promise<number> {
-  const path = await modelPath(positional, flags.safetensors);
+  const path = await modelPath(positional, flags);
   const description = await describeModel(path, flags.quantize).catch((error) => {
     throw inFlags(error);
   });

@@ -10,6 +10,7 @@ import { modelPath } from './models.ts';
 import { inFlags, print, say, UsageError } from './terminal.ts';
 
 export interface QuantizeFlags {
+  revision?: string;
   to: string;
   policy?: string;
   metrics?: boolean;
@@ -29,7 +30,7 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
     if (!flags.force && (await stat(output).catch(() => undefined)))
       throw new UsageError(`${output} is there already: give another name, or --force to replace it`);
     await checkWritable(output, output);
-    const report = await quantizeModel(await modelPath(input, undefined), output, {
+    const report = await quantizeModel(await modelPath(input, flags), output, {
       to,
       policy: flags.policy,
       metrics: flags.metrics ?? false,

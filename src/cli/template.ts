@@ -6,6 +6,7 @@ import { modelPath } from './models.ts';
 import { print, UsageError } from './terminal.ts';
 
 export interface TemplateFlags {
+  revision?: string;
   file?: string;
   jsonl?: boolean;
 }
@@ -15,7 +16,7 @@ export interface TemplateFlags {
  * text.
  */
 export async function renderCommand(model: string | undefined, flags: TemplateFlags): Promise<number> {
-  const format = await openChatTemplate(model?.endsWith('.jinja') ? model : await modelPath(model, undefined));
+  const format = await openChatTemplate(model?.endsWith('.jinja') ? model : await modelPath(model, flags));
   if (flags.file === undefined && process.stdin.isTTY)
     throw new UsageError('nothing to read: use --file or pipe {"messages": [...]} in');
   const lines = await openLines('--file', flags.file);

@@ -14,7 +14,8 @@ export function tokenizeCommands(tokenize: Command, finish: (code: number) => vo
       .description(description)
       .exitOverride()
       .configureOutput({ writeErr: () => {} })
-      .argument(...modelArgument);
+      .argument(...modelArgument)
+      .option('--revision <name>', 'a branch, tag or commit of a model at the hub (default: main)');
 
   command('encode', 'Text to ids: 1,2,3.')
     .option('--text <text>', 'the text (default: standard input without its last line feed)')

@@ -2,10 +2,11 @@
 import { openTokenizer, type Tokenizer } from '../node.ts';
 import { renderTable } from '../profile/table.ts';
 import { openLines, readText } from './files.ts';
-import { modelPath } from './models.ts';
+import { type ModelFlags, modelPath } from './models.ts';
 import { print, UsageError } from './terminal.ts';
 
 export interface TokenizeFlags {
+  revision?: string;
   text?: string;
   file?: string;
   ids?: string;
@@ -18,11 +19,11 @@ export interface TokenizeFlags {
 /** Special tokens that `info` shows. */
 const SHOWN_SPECIAL = 20;
 
-const tokenizerOf = async (model: string | undefined): Promise<Tokenizer> =>
-  openTokenizer(await modelPath(model, undefined));
+const tokenizerOf = async (model: string | undefined, flags: ModelFlags): Promise<Tokenizer> =>
+  openTokenizer(await modelPath(model, flags));
 
 export async function encodeCommand(model: string | undefined, flags: TokenizeFlags): Promise<number> {
-  const tokenizer = await tokenizerOf(model);
+  const tokenizer = await tokenizerOf(model, flags);
   const encode = (text: string): { ids: number[]; tokens: (string | undefined)[] } => {
     const ids = tokenizer.encode(text, { addSpecial: flags.special, parseSpecial: flags.parseSpecial ?? false });
     return { ids, tokens: ids.map((id) => tokenizer.token(id)) };
@@ -34,7 +35,7 @@ export async function encodeCommand(model: string | undefined, flags: TokenizeFl
 }
 
 export async function decodeCommand(model: string | undefined, flags: TokenizeFlags): Promise<number> {
-  const tokenizer = await tokenizerOf(model);
+  const tokenizer = await tokenizerOf(model, flags);
   const decode = (ids: readonly number[]): { text: string } => {
     const unknown = ids.find((id) => tokenizer.token(id) === undefined);
     if (unknown !== undefined) throw new UsageError(`no token has the id ${unknown}`);
@@ -46,8 +47,11 @@ export async function decodeCommand(model: string | undefined, flags: TokenizeFl
   return 0;
 }
 
-export async function infoCommand(model: string | undefined, flags: Pick<TokenizeFlags, 'json'>): Promise<number> {
-  const tokenizer = await tokenizerOf(model);
+export async function infoCommand(
+  model: string | undefined,
+  flags: Pick<TokenizeFlags, 'json' | 'revision'>,
+): Promise<number> {
+  const tokenizer = await tokenizerOf(model, flags);
   const { kind, vocabSize, specialIds } = tokenizer;
   const special = specialIds.map((id) => ({ id, token: tokenizer.token(id)! }));
   if (flags.json) {

@@ -3,7 +3,7 @@ import type { TensorData } from '../backend/backend.ts';
 import { FormatError, ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { type CheckpointTensor, openCheckpoint, readJson, type TensorFiles } from '../formats/checkpoint.ts';
-import { firstPart, openGguf } from '../formats/gguf.ts';
+import { firstPart, isModelGguf, openGguf } from '../formats/gguf.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { viewTensor } from '../formats/views.ts';
 import { ggufModel, ropeTensors } from '../models/gguf.ts';
@@ -60,7 +60,7 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
 export async function findGguf(folder: FileFolder): Promise<string | undefined> {
   const names = await folder.list();
   if (names.includes('config.json') && names.some((name) => name.endsWith('.safetensors'))) return undefined;
-  const found = [...new Set(names.filter((name) => name.endsWith('.gguf')).map(firstPart))];
+  const found = [...new Set(names.filter(isModelGguf).map(firstPart))];
   if (found.length < 2) return found[0];
   const what = `expected one model, found ${found.slice(0, 10).join(', ')}: name one`;
   throw new FormatError('AmbiguousCheckpoint', folder.name, what);

@@ -52,6 +52,19 @@ export async function openGguf(folder: FileFolder, file: string): Promise<GgufCh
   }
 }
 
+/**
+ * Whether a path is of a model: a .gguf file, and not a projector of images (mmproj) or an importance matrix (imatrix) that
+ * was put beside it.
+ */
+export function isModelGguf(path: string): boolean {
+  const name = path.slice(path.lastIndexOf('/') + 1).toLowerCase();
+  return (
+    name.endsWith('.gguf') &&
+    !/(?:^|[-_.])mmproj(?:[-_.]|$)/.test(name) &&
+    !/(?:^|[-_.])imatrix(?:\.dat)?\.gguf$/.test(name)
+  );
+}
+
 /** Name of the file that stands for a model of several parts: the first. */
 export function firstPart(name: string): string {
   return name.replace(PART, '$1-00001-of-$3.gguf');

@@ -15,7 +15,17 @@ import {
   writeRef,
 } from './cache.ts';
 import { type Connection, impostor, patiently, readBody, request } from './http.ts';
-import { checkPath, checkRepository, checkRevision, isCommit, isHash, matchesGlob, quote } from './names.ts';
+import {
+  checkPath,
+  checkRepository,
+  checkRevision,
+  isCommit,
+  isHash,
+  isSafePath,
+  matchesGlob,
+  quote,
+  staysInside,
+} from './names.ts';
 import { type HubSettings, hubSettings } from './settings.ts';
 import { type Disk, fetchBlob } from './transfer.ts';
 
@@ -44,6 +54,8 @@ export interface Transport {
   readonly parallel: number;
   readonly disk: Disk | undefined;
   readonly makeLink: MakeLink | undefined;
+  /** Whether files are written by the rules of Windows. */
+  readonly windows: boolean;
 }
 
 const defaults: Transport = {
@@ -54,6 +66,7 @@ const defaults: Transport = {
   parallel: 8,
   disk: undefined,
   makeLink: undefined,
+  windows: process.platform === 'win32',
 };
 
 /** A file of a repository at one commit. */
@@ -71,6 +84,8 @@ export interface Download {
   readonly files: readonly string[];
   /** Bytes that came over the network. */
   readonly fetched: number;
+  /** Files of a whole repository whose names this system (Windows) does not have. */
+  readonly skipped: readonly string[];
 }
 
 const INFO_LIMIT = 64 * 2 ** 20;
@@ -106,10 +121,10 @@ export class Repository {
     if (!isCommit(sha)) throw invalid(this.id, 'a commit of 40 hexadecimal digits', sha);
     if (isCommit(revision) && revision !== sha) throw invalid(this.id, `the commit ${revision}`, sha);
     if (!Array.isArray(siblings) || siblings.length > MOST_FILES) throw invalid(this.id, 'a list of files', siblings);
-    const files = siblings.map((entry: { rfilename?: unknown; size?: unknown } | null) => ({
-      path: checkPath(this.id, entry?.rfilename),
-      size: Number.isSafeInteger(entry?.size) ? (entry?.size as number) : undefined,
-    }));
+    const files = siblings.flatMap((entry: { rfilename?: unknown; size?: unknown } | null) => {
+      const size = Number.isSafeInteger(entry?.size) ? (entry?.size as number) : undefined;
+      return typeof entry?.rfilename === 'string' ? [{ path: entry.rfilename, size }] : [];
+    });
     return { commit: sha, files };
   }
 
@@ -138,6 +153,7 @@ export class Repository {
 
   /** Brings files into the snapshot: small ones side by side, large ones one after the other in parallel ranges. */
   async fetch(commit: string, files: readonly RemoteFile[]): Promise<void> {
+    for (const { path } of files) checkPath(this.id, path, this.#transport.windows);
     const missing: RemoteFile[] = [];
     for (const file of files) if (!(await exists(join(this.places.snapshot(commit), file.path)))) missing.push(file);
     for (const { size } of missing) this.#total += size ?? 0;
@@ -250,7 +266,7 @@ export async function download(
   if (settings.offline) {
     const commit = await cachedCommit(places, revision);
     if (commit === undefined) throw offline(settings, id);
-    return { folder: places.snapshot(commit), commit, files: [], fetched: 0 };
+    return { folder: places.snapshot(commit), commit, files: [], fetched: 0, skipped: [] };
   }
   const { commit, files } = await repository.describe(revision);
   const folder = places.snapshot(commit);
@@ -261,12 +277,16 @@ export async function download(
     );
     return readFile(join(folder, path), 'utf8');
   };
-  const chosen = choose ? await choose(files, read) : files.filter(({ path }) => isWanted(path, options));
+  const wanted = choose ? await choose(files, read) : files.filter(({ path }) => isWanted(path, options));
+  const windows = options.transport?.windows ?? defaults.windows;
+  const isSkipped = ({ path }: RemoteFile): boolean => windows && !choose && staysInside(path) && !isSafePath(path);
+  const skipped = wanted.filter(isSkipped).map(({ path }) => path);
+  const chosen = wanted.filter((file) => !isSkipped(file));
   if (chosen.length === 0)
     throw new HubError('NothingToDownload', `${id}: expected files that --include and --exclude leave, found none`);
   await repository.fetch(commit, chosen);
   if (!isCommit(revision)) await writeRef(places, revision, commit);
-  return { folder, commit, files: chosen.map(({ path }) => path), fetched: repository.fetched };
+  return { folder, commit, files: chosen.map(({ path }) => path), fetched: repository.fetched, skipped };
 }
 
 function isWanted(path: string, { include, exclude }: DownloadOptions): boolean {

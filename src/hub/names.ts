@@ -6,19 +6,91 @@ import { isPlainFileName } from '../formats/bytes.ts';
 export interface HubId {
   /** `organisation/name`, or `name` alone. */
   readonly repository: string;
+  /** Path of a file in the repository. */
   readonly file: string | undefined;
+  /** Which of several models: a quantization such as Q4_K_M, or a folder. */
+  readonly tag?: string;
+  /** A branch, tag or commit. */
+  readonly revision?: string;
 }
 
 const PART = String.raw`[A-Za-z0-9](?:[\w.-]{0,94}\w)?`;
 const REPOSITORY = new RegExp(`^(?:${PART}/)?${PART}$`);
-const ID = new RegExp(`^(${PART}/${PART})(?:[:/](.+))?$`, 's');
+/** `refs/pr/1` is one revision, as the hub's own links have it. */
+const REVISION = `refs/(?:pr|convert)/[^/:@]+|[^/:@]+`;
+const ID = new RegExp(`^(${PART}/${PART}|${PART})(?:@(${REVISION}))?(?:([:/])(.+))?$`, 's');
+const LINK = new RegExp(`^(${PART}/${PART}|${PART})(?:/(tree|blob|resolve|raw)/(${REVISION})(?:/(.+))?)?/?$`, 's');
+const SITES = /^(?:https?:\/\/)?(?:www\.)?(?:huggingface\.co|hf\.co)\/(?:api\/)?(?:models\/)?/i;
+const WEIGHTS = /\.(?:gguf|safetensors)$/i;
+const FILE_NAME = /\.(?:gguf|safetensors|jinja|jsonl?|txt|bin|pt|pth|onnx|model|md)$/i;
 
-/** `ORG/NAME`, `ORG/NAME:FILE` or `ORG/NAME/FILE`; undefined for anything else. A file ends in .gguf or .safetensors. */
-export function parseHubId(text: string): HubId | undefined {
-  const [, repository, file] = ID.exec(text) ?? [];
+/**
+ * A model of the hub as people write it; undefined for what is none:
+ * `ORG/NAME`, `NAME`, each with `@REVISION`, then `:FILE`, `/FILE` (.gguf or .safetensors) or `:TAG` (a quantization);
+ * the same after `hf://`, `hf.co/` or `huggingface.co/`; links to a repository, a folder (`/tree/`) or a file (`/blob/`,
+ * `/resolve/`, `/raw/`).
+ * @param endpoint address of another hub whose links count too
+ */
+export function parseHubId(text: string, endpoint?: string): HubId | undefined {
+  const site = endpoint !== undefined && text.startsWith(`${endpoint}/`) ? `${endpoint}/` : SITES.exec(text)?.[0];
+  if (site !== undefined) return parseLink(text.slice(site.length)) ?? parseId(text.slice(site.length));
+  const [scheme] = /^hf:\/\/(?:models\/)?/i.exec(text) ?? [''];
+  const id = parseId(text.slice(scheme.length));
+  // A lone name that ends as files do is a file that is not there.
+  return scheme === '' && id && !id.repository.includes('/') && FILE_NAME.test(id.repository) ? undefined : id;
+}
+
+function parseId(text: string): HubId | undefined {
+  const [, repository, revision, separator, rest] = ID.exec(text) ?? [];
   if (repository === undefined || !isRepository(repository)) return undefined;
-  if (file !== undefined && !(isSafePath(file) && /\.(gguf|safetensors)$/.test(file))) return undefined;
-  return { repository, file };
+  // `a/b/c` is a path, and so is `b/c` where `b` alone is a model.
+  if (separator === '/' && (!WEIGHTS.test(rest!) || !repository.includes('/'))) return undefined;
+  if (separator === undefined && /[:@]$/.test(text)) return undefined;
+  return hubId(repository, revision, rest, WEIGHTS);
+}
+
+/** The path of a link to the hub, without the host. */
+function parseLink(text: string): HubId | undefined {
+  const path = decoded(text.replace(/[?#].*$/s, ''));
+  const [, repository, kind, revision, rest] = LINK.exec(path) ?? [];
+  if (repository === undefined || !isRepository(repository)) return undefined;
+  return hubId(repository, revision, rest, kind === 'tree' ? WEIGHTS : /./);
+}
+
+/** @param files what of `rest` is a file; the rest is a tag */
+function hubId(
+  repository: string,
+  revision: string | undefined,
+  rest: string | undefined,
+  files: RegExp,
+): HubId | undefined {
+  const tail = rest?.replace(/\/$/, '');
+  if (tail !== undefined && !isSafePath(tail)) return undefined;
+  if (revision !== undefined && !isSafePath(revision)) return undefined;
+  const isFile = tail !== undefined && files.test(tail);
+  return {
+    repository,
+    file: isFile ? tail : undefined,
+    ...(tail !== undefined && !isFile && { tag: tail }),
+    ...(revision !== undefined && { revision }),
+  };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The revision of an id, and of an option beside it. @throws HubError InvalidRevision where they differ */
+export function revisionOf(id: HubId, option: string | undefined): string {
+  if (id.revision !== undefined && option !== undefined && id.revision !== option) {
+    const what = `expected one revision, found ${quote(id.revision)} in the id and ${quote(option)} beside it`;
+    throw new HubError('InvalidRevision', `${id.repository}: ${what}`);
+  }
+  return option ?? id.revision ?? 'main';
 }
 
 export const isRepository = (id: string): boolean => REPOSITORY.test(id) && !/--|\.\./.test(id);
@@ -31,18 +103,32 @@ export function checkRepository(id: string): string {
 
 const RESERVED = /^(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?$/i;
 
-/** Whether a path stays below its folder, by the rules of POSIX and of Windows. */
+/** Whether a path stays below its folder and can be written, by the rules of POSIX and of Windows. */
 export function isSafePath(path: string): boolean {
   return (
-    path.length <= 1024 &&
+    staysInside(path) &&
     path.split('/').every((part) => isPlainFileName(part) && !RESERVED.test(part) && !/[. ]$|[<>"|?*]/.test(part))
   );
 }
 
-/** @throws HubError UnsafeFileName */
-export function checkPath(repository: string, path: unknown): string {
-  if (typeof path === 'string' && isSafePath(path)) return path;
-  const found = quote(String(path));
+/** Whether a path stays below its folder everywhere. Windows may be unable to write it all the same. */
+export function staysInside(path: string): boolean {
+  return (
+    path.length <= 1024 &&
+    !/^[A-Za-z]:/.test(path) &&
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+    !/[\\\u0000-\u001f]/.test(path) &&
+    path.split('/').every((part) => part.length > 0 && part.length <= 255 && part !== '.' && part !== '..')
+  );
+}
+
+/**
+ * A path that is to be written here.
+ * @throws HubError UnsafeFileName
+ */
+export function checkPath(repository: string, path: string, windows = process.platform === 'win32'): string {
+  if (windows ? isSafePath(path) : staysInside(path)) return path;
+  const found = quote(path);
   throw new HubError('UnsafeFileName', `${repository}: expected file names that stay in their folder, found ${found}`);
 }
 

@@ -2,9 +2,9 @@
 import { basename } from 'node:path';
 import { fetchFolder } from '../formats/adapters/fetch.ts';
 import type { FileFolder } from '../formats/bytes.ts';
+import { chooseFiles } from './choice.ts';
 import { type DownloadOptions, Repository } from './download.ts';
-import { chooseFiles } from './model.ts';
-import type { HubId } from './names.ts';
+import { type HubId, revisionOf } from './names.ts';
 import { hubSettings } from './settings.ts';
 
 export interface RemoteModel {
@@ -17,13 +17,15 @@ export interface RemoteModel {
 export async function remoteModel(id: HubId, options: DownloadOptions = {}): Promise<RemoteModel> {
   const settings = options.settings ?? (await hubSettings());
   const repository = new Repository(id.repository, settings, options);
-  const { commit, files } = await repository.describe(options.revision ?? 'main');
-  const { file } = await chooseFiles(id, files, async (path) => {
+  const { commit, files } = await repository.describe(revisionOf(id, options.revision));
+  const paths = files.map(({ path }) => path);
+  const { file } = await chooseFiles(id, paths, async (path) => {
     const answer = await repository.read(commit, path);
     return answer.toString('utf8');
   });
-  const place = file.slice(0, file.length - basename(file).length);
-  const names = files.flatMap(({ path }) =>
+  const isFolder = file === '' || !/\.(?:gguf|safetensors)$/i.test(file);
+  const place = isFolder ? file && `${file.replace(/\/$/, '')}/` : file.slice(0, file.length - basename(file).length);
+  const names = paths.flatMap((path) =>
     path.startsWith(place) && !path.slice(place.length).includes('/') ? [path.slice(place.length)] : [],
   );
   const folder = fetchFolder(repository.address(commit, place), {
@@ -31,5 +33,5 @@ export async function remoteModel(id: HubId, options: DownloadOptions = {}): Pro
     signal: options.signal,
     request: (address, { headers }) => repository.ask(address, new Headers(headers)),
   });
-  return { folder, file: file === '' ? undefined : basename(file) };
+  return { folder, file: isFolder ? undefined : basename(file) };
 }
