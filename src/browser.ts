@@ -1,4 +1,5 @@
 /** Lanewise for browsers. */
+import './disposal.ts';
 import { browserHost } from './backend/wasm/host-browser.ts';
 import type { Encoder } from './engine/encoder.ts';
 import { loadEncoderModel, loadModel } from './engine/load.ts';

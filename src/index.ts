@@ -1,5 +1,7 @@
 /** What every surrounding exports alike. */
 
+import './disposal.ts';
+
 export type { LoadTimes, LogitsSummary } from './backend/backend.ts';
 export type { WasmHost } from './backend/wasm/host.ts';
 export { ChatTemplate, type Message, type Rendered, type RenderOptions } from './chat/template.ts';

@@ -1,4 +1,5 @@
 /** Lanewise for Node. */
+import './disposal.ts';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,5 +1,6 @@
 /** `lanewise inspect`: what a model is and whether it fits, from its headers, here or at the hub. */
 import { stat } from 'node:fs/promises';
+import { freemem } from 'node:os';
 import { type Check, Inspection, type TensorStatistics } from '../engine/inspect.ts';
 import { validateLoad } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
@@ -163,7 +164,8 @@ async function showModel(inspection: Inspection, flags: InspectFlags): Promise<n
     throw new UsageError(`--context-length must be at most ${config.contextLength}, got ${asked}`);
   contexts.sort((a, b) => a - b);
   const { kvCache } = validateLoad({ kvCache: flags.kvCache as 'f32' | undefined });
-  const free = process.availableMemory();
+  // Node before 20.13 does not know the limits of a container.
+  const free = process.availableMemory?.() ?? freemem();
   const sizes = inspection.sizes(flags.quantize === undefined ? [] : [flags.quantize]);
   const fileBytes = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
   const memory = sizes.map(({ policy, weightBytes }) => ({

@@ -51,13 +51,21 @@ export async function cachedCommit(places: RepositoryCache, revision: string): P
 
 /** Files of a snapshot that lead somewhere, as paths with slashes, sorted. */
 export async function snapshotFiles(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch(() => []);
   const files: string[] = [];
-  for (const entry of entries) {
-    const path = join(entry.parentPath, entry.name);
-    if ((await stat(path).catch(() => undefined))?.isFile()) files.push(relative(folder, path).split(sep).join('/'));
-  }
+  for (const file of await entriesBelow(folder).catch(() => []))
+    if ((await stat(join(folder, file)).catch(() => undefined))?.isFile()) files.push(file);
   return files.sort();
+}
+
+/** What is below a folder besides folders, links too, as paths with slashes. Node 20.0 lacks `recursive` of `readdir`. */
+export async function entriesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  const below = entries.map(async (entry) =>
+    entry.isDirectory()
+      ? (await entriesBelow(join(folder, entry.name))).map((path) => `${entry.name}/${path}`)
+      : [entry.name],
+  );
+  return (await Promise.all(below)).flat();
 }
 
 export const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;

@@ -1,6 +1,7 @@
 /** Requests to the hub: redirects followed by hand, patience with busy servers, none with silent ones. */
 import { HubError } from '../errors.ts';
 import { quote } from './names.ts';
+import { fetchThroughProxy, proxyFor } from './proxy.ts';
 import type { HubSettings } from './settings.ts';
 
 export interface Connection {
@@ -77,11 +78,10 @@ export async function request(
     if (settings.token && url.origin === new URL(settings.endpoint).origin) {
       headers.authorization = `Bearer ${settings.token}`;
     }
-    const response = await fetch(url, {
+    const response = await fetchThroughProxy(url, {
       method: options.method ?? 'GET',
       headers,
-      redirect: 'manual',
-      signal: AbortSignal.any(signals),
+      signal: anySignal(signals),
     })
       .catch((error: unknown) => {
         throw networkError(error, url, signals);
@@ -104,6 +104,30 @@ export async function request(
     }
     url = to;
   }
+}
+
+/** Controllers that end with a signal, heard by one listener of it. */
+const followers = new WeakMap<AbortSignal, Set<WeakRef<AbortController>>>();
+
+/** `AbortSignal.any`, which Node 20.0 lacks. */
+function anySignal(signals: readonly AbortSignal[]): AbortSignal {
+  if ('any' in AbortSignal) return AbortSignal.any([...signals]);
+  const controller = new AbortController();
+  for (const signal of signals) {
+    if (signal.aborted) controller.abort(signal.reason);
+    let group = followers.get(signal);
+    if (!group) {
+      const made = new Set<WeakRef<AbortController>>();
+      followers.set(signal, made);
+      group = made;
+      const abort = (): void => {
+        for (const follower of made) follower.deref()?.abort(signal.reason);
+      };
+      signal.addEventListener('abort', abort, { once: true });
+    }
+    group.add(new WeakRef(controller));
+  }
+  return controller.signal;
 }
 
 function stallTimer(controller: AbortController, stallMs: number, url: URL): { stop(): void } {
@@ -148,9 +172,15 @@ function reply(
 function networkError(error: unknown, url: URL, signals: readonly AbortSignal[]): unknown {
   const aborted = signals.find((signal) => signal.aborted);
   if (aborted) return aborted.reason;
+  if (error instanceof HubError) return error;
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
-  return new Transient('NetworkError', `${url.host}: no connection (${code}); check the network and HF_ENDPOINT`);
+  const proxy = proxyFor(url);
+  const [through, check] = proxy ? [` through the proxy ${proxy.host}`, 'HTTPS_PROXY'] : ['', 'HF_ENDPOINT'];
+  return new Transient(
+    'NetworkError',
+    `${url.host}: no connection${through} (${code}); check the network and ${check}`,
+  );
 }
 
 /** The error that an answer stands for. */

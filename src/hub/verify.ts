@@ -1,7 +1,7 @@
 /** Whether the files of the cache are what their names say. */
 import { lstat, readdir, realpath, stat } from 'node:fs/promises';
-import { dirname, join, relative, sep } from 'node:path';
-import { notCached, repositoryCache } from './cache.ts';
+import { dirname, join, relative } from 'node:path';
+import { entriesBelow, notCached, repositoryCache } from './cache.ts';
 import { digestFile, startDigest } from './digest.ts';
 import { isCommit, isHash } from './names.ts';
 
@@ -21,10 +21,8 @@ export async function* verifyModel(cache: string, repository: string): AsyncGene
   const commits = (await readdir(join(places.root, 'snapshots')).catch(() => [] as string[])).filter(isCommit);
   for (const commit of commits) {
     const folder = places.snapshot(commit);
-    for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
-      if (entry.isDirectory()) continue;
-      const path = join(entry.parentPath, entry.name);
-      const file = relative(folder, path).split(sep).join('/');
+    for (const file of await entriesBelow(folder)) {
+      const path = join(folder, file);
       const target = await realpath(path).catch(() => undefined);
       if (target === undefined) {
         yield { file, status: 'FAIL', what: 'the blob that it links to is not there; download it again' };
