@@ -262,7 +262,7 @@ export function findFilter(name: string): Filter {
 }
 
 const other = (args: CallArguments): Value => args.positional[0] ?? null;
-const isInteger = (value: Value): boolean => typeof value === 'number';
+const isInteger = (value: Value): boolean => typeof value === 'number' || typeof value === 'bigint';
 const integer = (value: Value): number => integerOf(value, 'what is tested');
 
 const tests: Readonly<Record<string, Test>> = {

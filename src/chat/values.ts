@@ -1,4 +1,5 @@
 /** The values of a template: plain data of our own types. No object of JavaScript can be reached from a template. */
+import { JsonNumber } from './json.ts';
 import { Text, unitsAt } from './text.ts';
 
 /** A fault while rendering; the interpreter knows where. */
@@ -47,9 +48,14 @@ export interface CallArguments {
 }
 
 export type Callable = (args: CallArguments) => Value;
-export type Value = Undefined | null | boolean | number | Float | Text | readonly Value[] | Dict | Callable;
+/** An integer is a bigint only beyond 2^53 - 1: see `integer`. */
+export type Value = Undefined | null | boolean | number | bigint | Float | Text | readonly Value[] | Dict | Callable;
 
 const MOST_NESTING = 100;
+
+/** A number where it is exact. */
+export const integer = (value: bigint): number | bigint =>
+  Number.isSafeInteger(Number(value)) ? Number(value) : value;
 
 /** Data as a template sees it. Texts are those of people. @throws Fault for what is no plain data */
 export function fromData(data: unknown, depth = 0): Value {
@@ -57,6 +63,8 @@ export function fromData(data: unknown, depth = 0): Value {
   if (data === null || typeof data === 'boolean') return data;
   if (data === undefined) return new Undefined('a value');
   if (typeof data === 'string') return Text.foreign(data);
+  if (typeof data === 'bigint') return integer(data);
+  if (data instanceof JsonNumber) return data.isFloat ? new Float(data.valueOf()) : integer(BigInt(data.source));
   if (typeof data === 'number') return Number.isInteger(data) ? data : new Float(data);
   if (Array.isArray(data)) return data.map((item) => fromData(item, depth + 1));
   if (typeof data !== 'object') throw new Fault(`expected plain data, found a ${typeof data}`);
@@ -70,7 +78,7 @@ export function fromData(data: unknown, depth = 0): Value {
 export function isTrue(value: Value): boolean {
   if (value === null || value instanceof Undefined) return false;
   if (typeof value === 'boolean') return value;
-  if (typeof value === 'number') return value !== 0;
+  if (typeof value === 'number' || typeof value === 'bigint') return Number(value) !== 0;
   if (value instanceof Float) return value.value !== 0;
   if (value instanceof Text || Array.isArray(value)) return value.length > 0;
   return value instanceof Dict && !(value instanceof Namespace) ? value.entries.size > 0 : true;
@@ -97,7 +105,7 @@ export function typeName(value: Value): string {
   if (value === null) return 'None';
   if (value instanceof Undefined) return 'undefined';
   if (typeof value === 'boolean') return 'bool';
-  if (typeof value === 'number') return 'int';
+  if (typeof value === 'number' || typeof value === 'bigint') return 'int';
   if (value instanceof Float) return 'float';
   if (value instanceof Text) return 'str';
   if (value instanceof Dict) return value instanceof Namespace ? 'namespace' : 'dict';
@@ -107,11 +115,12 @@ export function typeName(value: Value): string {
 /** The number of a number, and of True and False; undefined for anything else. */
 export function numberOf(value: Value): number | undefined {
   if (typeof value === 'number') return value;
-  if (typeof value === 'boolean') return Number(value);
+  if (typeof value === 'boolean' || typeof value === 'bigint') return Number(value);
   return value instanceof Float ? value.value : undefined;
 }
 
 export function equals(a: Value, b: Value): boolean {
+  if (typeof a === 'bigint' && typeof b === 'bigint') return a === b;
   const [x, y] = [numberOf(a), numberOf(b)];
   if (x !== undefined || y !== undefined) return x === y;
   if (a instanceof Text && b instanceof Text) return a.value === b.value;
@@ -171,7 +180,7 @@ export function toText(value: Value): Text {
 function represent(value: Value): Text {
   if (value === null) return new Text('None');
   if (typeof value === 'boolean') return new Text(value ? 'True' : 'False');
-  if (typeof value === 'number') return new Text(integerText(value));
+  if (typeof value === 'number' || typeof value === 'bigint') return new Text(integerText(value));
   if (value instanceof Float) return new Text(floatText(value.value));
   if (value instanceof Text) return quoted(value);
   if (Array.isArray(value)) return enclosed('[', value.map(represent), ']');
@@ -195,8 +204,9 @@ function quoted(text: Text): Text {
   return Text.join([new Text(quote), text.respelled(inner), new Text(quote)]);
 }
 
-/** Integers beyond 2^53 have lost digits before they came here; they are written without an exponent all the same. */
-const integerText = (value: number): string => (Math.abs(value) < 1e21 ? String(value) : BigInt(value).toString());
+/** Without an exponent. */
+const integerText = (value: number | bigint): string =>
+  typeof value === 'bigint' || Math.abs(value) < 1e21 ? String(value) : BigInt(value).toString();
 
 /** As Python's repr() of a float: `1.0`, `2.5e-07`, `1e+16`. */
 export function floatText(value: number): string {
@@ -243,7 +253,7 @@ export function toJson(value: Value, options: JsonOptions, level = 0): Text {
     const text = floatText(value.value);
     return new Text({ nan: 'NaN', inf: 'Infinity', '-inf': '-Infinity' }[text] ?? text);
   }
-  if (typeof value === 'number') return new Text(integerText(value));
+  if (typeof value === 'number' || typeof value === 'bigint') return new Text(integerText(value));
   if (value instanceof Text) return jsonString(value, ensureAscii);
   if (Array.isArray(value))
     return wrap(

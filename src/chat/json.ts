@@ -1,0 +1,117 @@
+/** JSON whose numbers keep what their spelling says: `1.0` and `1e22` are floats, integers may exceed 2^53. */
+
+/** A number that JavaScript's own numbers would change. */
+export class JsonNumber {
+  /** As it stood in the text. */
+  readonly source: string;
+
+  constructor(source: string) {
+    this.source = source;
+  }
+
+  /** Whether Python reads it as a float. */
+  get isFloat(): boolean {
+    return /[.eE]/.test(this.source);
+  }
+
+  valueOf(): number {
+    return Number(this.source);
+  }
+
+  toJSON(): number {
+    return this.valueOf();
+  }
+}
+
+const MOST_LEVELS = 1000;
+const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
+const STRING = /"[^"\\]*(?:\\.[^"\\]*)*"/y;
+const WORD = /true|false|null/y;
+/** Without such spellings, `JSON.parse` loses nothing. */
+const REMARKABLE = /\d[.eE]|\d{16}/;
+
+/**
+ * As `JSON.parse`, with a `JsonNumber` for each number whose spelling says more than its value.
+ * @throws SyntaxError
+ */
+export function parseJson(text: string): unknown {
+  const plain: unknown = JSON.parse(text);
+  return REMARKABLE.test(text) ? new Reader(text).value() : plain;
+}
+
+/** Reads a text that `JSON.parse` has accepted. */
+class Reader {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  value(level = 0): unknown {
+    if (level > MOST_LEVELS) throw new SyntaxError(`expected JSON of at most ${MOST_LEVELS} levels`);
+    switch (this.#peek()) {
+      case '{':
+        return this.#object(level);
+      case '[':
+        return this.#array(level);
+      case '"':
+        return JSON.parse(this.#match(STRING));
+      case 't':
+      case 'f':
+      case 'n':
+        return JSON.parse(this.#match(WORD));
+      default:
+        return numberIn(this.#match(NUMBER));
+    }
+  }
+
+  #object(level: number): Record<string, unknown> {
+    const entries: [string, unknown][] = [];
+    this.#at++;
+    while (this.#peek() !== '}') {
+      const key = JSON.parse(this.#match(STRING)) as string;
+      this.#skip(':');
+      entries.push([key, this.value(level + 1)]);
+      this.#skip(',');
+    }
+    this.#at++;
+    return Object.fromEntries(entries);
+  }
+
+  #array(level: number): unknown[] {
+    const items: unknown[] = [];
+    this.#at++;
+    while (this.#peek() !== ']') {
+      items.push(this.value(level + 1));
+      this.#skip(',');
+    }
+    this.#at++;
+    return items;
+  }
+
+  /** The next character that is no white space. */
+  #peek(): string {
+    while (' \n\r\t'.includes(this.#text[this.#at]!)) this.#at++;
+    return this.#text[this.#at]!;
+  }
+
+  #skip(mark: string): void {
+    if (this.#peek() === mark) this.#at++;
+  }
+
+  #match(pattern: RegExp): string {
+    pattern.lastIndex = this.#at;
+    const [found] = pattern.exec(this.#text)!;
+    this.#at += found.length;
+    return found;
+  }
+}
+
+function numberIn(source: string): number | JsonNumber {
+  const number = Number(source);
+  const kept = /[.eE]/.test(source)
+    ? !Number.isInteger(number) && Number.isFinite(number)
+    : Number.isSafeInteger(number);
+  return kept ? number : new JsonNumber(source);
+}
