@@ -3,15 +3,15 @@ import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
-import { LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
+import { ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { readJson } from '../formats/checkpoint.ts';
 import { buildModel, encoderTypes, type ModelDescription, type ModelKind } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat.ts';
 import { Encoder, SHARED_ROWS } from './encoder.ts';
+import { endTokens, readEnds } from './end-tokens.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
@@ -39,13 +39,14 @@ export function loadModel(source: ModelSource, options: LoadOptions = {}): Promi
     const { description, tokenizer } = loaded;
     const chat = await readChatFormat(source.folder, files.metadata, tokenizer);
     if (chat instanceof TemplateError) settings.onWarning?.(`${chat.message}; chats will not work`);
-    const generation = files.metadata ? undefined : await readJson(source.folder, 'generation_config.json');
-    const endOfTurn = chat instanceof LanewiseError || !chat.eosToken ? undefined : tokenizer?.id(chat.eosToken);
-    const eosTokenIds = [
-      ...description.eosTokenIds,
-      ...eosOf(generation, description.config.vocab),
-      ...(endOfTurn === undefined ? [] : [endOfTurn]),
-    ];
+    const ends = files.metadata ? {} : await readEnds(source.folder);
+    const eosTokenIds = endTokens({
+      config: files.config,
+      ...ends,
+      metadata: files.metadata,
+      tokenizer,
+      vocab: description.config.vocab,
+    });
     return new Model({ ...loaded, chat, eosTokenIds });
   });
 }
@@ -183,13 +184,4 @@ function contextOf({ kind, config: { contextLength: most } }: ModelDescription, 
   if (contextLength > most)
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;
-}
-
-/** End tokens of generation_config.json, a number or a list, as far as the model has them. */
-function eosOf(generation: unknown, vocab: number): number[] {
-  const ids =
-    typeof generation === 'object' && generation !== null && 'eos_token_id' in generation
-      ? generation.eos_token_id
-      : [];
-  return (Array.isArray(ids) ? ids : [ids]).filter((id) => Number.isInteger(id) && id >= 0 && id < vocab);
 }

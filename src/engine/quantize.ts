@@ -11,10 +11,13 @@ import { ggufFromHub } from '../models/gguf-write.ts';
 import { decide, parsePolicy, type StoragePolicy } from '../models/policy.ts';
 import type { WeightRole } from '../plan/step.ts';
 import { weightType, weightTypes } from '../quant/ggml.ts';
-import { type GgufVocabulary, ggufVocabulary } from '../tokenizer/gguf-vocabulary.ts';
+import { type GgufVocabulary, ggufVocabulary, tokenTypes } from '../tokenizer/gguf-vocabulary.ts';
+import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Recipe, WritableType } from './convert.ts';
+import { addedEnds, endEntries, endTokens, readEnds } from './end-tokens.ts';
 import { findGguf, readFactors } from './open.ts';
 import { ggufPoolings, readPooling } from './pooling.ts';
+import { tokenizerBeside } from './tokenizer.ts';
 
 export interface QuantizeOptions {
   /** Type of the matrices. */
@@ -121,7 +124,18 @@ async function fromGguf(
       return { ...plain(name, source), shape, transposed, plus: -plus, ...choose(name, shape, source.dtype) };
     });
     const warnings = ['the vocabulary and chat template of the GGUF file are not in the new one'];
-    const beside = new Map([['config.json', `${JSON.stringify(model.config, null, 2)}\n`]]);
+    // The new files have no vocabulary to find ends in by their text.
+    const tokenizer = await tokenizerBeside(folder, { metadata: checkpoint.metadata, files: [file] }).catch(
+      () => undefined,
+    );
+    const vocab = Number(model.config.vocab_size);
+    const ends = endTokens({ config: model.config, metadata: checkpoint.metadata, tokenizer, vocab });
+    const generation = { bos_token_id: model.config.bos_token_id, eos_token_id: ends };
+    const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+    const beside = new Map([
+      ['config.json', json({ ...model.config, eos_token_id: ends })],
+      ['generation_config.json', json(generation)],
+    ]);
     return { recipes, metadata: new Map(), beside, warnings, close };
   } catch (error) {
     await close();
@@ -163,6 +177,7 @@ async function fromSafeTensors(
       folder,
       await withPooling(folder, written.metadata),
       written.tensors,
+      config,
     );
     const recipes = written.tensors.map((output): Recipe => {
       const sources = output.sources.map((name) => {
@@ -221,6 +236,7 @@ async function withVocabulary(
   folder: FileFolder,
   metadata: GgufMetadata,
   tensors: readonly { readonly name: string; readonly shape: readonly number[] }[],
+  config: Settings,
 ): Promise<{ metadata: GgufMetadata; warnings: readonly string[] }> {
   const out = new Map(metadata);
   out.set('general.name', { type: 'string', value: folder.name.split(/[\\/]/).at(-1)! });
@@ -231,7 +247,14 @@ async function withVocabulary(
   const vocab = tensors.find(({ name }) => name === 'token_embd.weight')!.shape[0]!;
   const vocabulary = ggufVocabulary(tokenizer, await readText(folder, 'tokenizer_config.json'), vocab);
   const template = (await readText(folder, 'chat_template.jinja')) ?? vocabulary.chatTemplate;
+  const words = loadTokenizer({ tokenizerJson: tokenizer, name: folder.name });
+  const ends = endTokens({ config, ...(await readEnds(folder)), tokenizer: words, vocab });
+  for (const id of addedEnds(words)) if (id < vocab) vocabulary.types[id] = tokenTypes.control;
   for (const [key, value] of vocabularyEntries(vocabulary)) out.set(`tokenizer.ggml.${key}`, value);
+  if (vocabulary.model !== 'bert') {
+    const entries = endEntries(ends, vocabulary.ids.eos, (id) => words.token(id));
+    for (const [key, value] of entries) out.set(`tokenizer.ggml.${key}`, value);
+  }
   if (template !== undefined) out.set('tokenizer.chat_template', { type: 'string', value: template });
   return { metadata: out, warnings: vocabulary.warnings };
 }

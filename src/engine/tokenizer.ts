@@ -63,6 +63,7 @@ export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: stri
   return {
     vocabSize: tokenizer.vocabSize,
     specialIds: tokenizer.specialIds,
+    addedIds: tokenizer.addedIds,
     kind: tokenizer.kind,
     encode: (text, options) => known(tokenizer.encode(text, options)),
     encodeParts: (parts, options) => known(tokenizer.encodeParts(parts, options)),

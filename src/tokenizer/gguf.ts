@@ -81,7 +81,7 @@ class GgufVocabularyFile {
     for (const [id, token] of tokens.entries()) this.vocabulary.add(token === '' ? `[EMPTY_${id}]` : token, id);
     this.types = this.numbers('token_type');
     // Control tokens even where no types are given.
-    const roles = new Set(['bos', 'eos', 'eot', 'unknown', 'padding'].map((role) => this.id(role)));
+    const roles = new Set(['bos', 'eos', 'eot', 'eom', 'unknown', 'padding'].map((role) => this.id(role)));
     this.added = tokens.flatMap((_, id) => this.#added(id, roles.has(id)));
     this.special = specialWords(this.added);
   }

@@ -39,6 +39,7 @@ const nowhere: Allowed = () => false;
 export class Pipeline implements Tokenizer {
   readonly kind: string;
   readonly specialIds: readonly number[];
+  readonly addedIds: readonly number[];
   readonly #parts: PipelineParts;
   readonly #special: ReadonlySet<number>;
   /** Tokens to be found in the text as it is, and after normalization. */
@@ -53,6 +54,7 @@ export class Pipeline implements Tokenizer {
     this.#parts = parts;
     this.specialIds = added.filter(({ special }) => special).map(({ id }) => id);
     this.specialIds = [...new Set(this.specialIds)].sort((a, b) => a - b);
+    this.addedIds = [...new Set(added.map(({ id }) => id))].sort((a, b) => a - b);
     this.#special = new Set(this.specialIds);
     const normalized = added.filter((token) => token.normalized);
     this.#raw = new AddedTokens(added.filter((token) => !token.normalized));

@@ -40,6 +40,8 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Ids of special tokens, ascending. */
   readonly specialIds: readonly number[];
+  /** Ids of tokens that are found in a text before it is cut into words, control tokens among them. */
+  readonly addedIds: readonly number[];
   /** What it is, in the words of its file: BPE, Unigram, ... */
   readonly kind: string;
   /** @throws OptionError for text that is not well-formed Unicode or longer than MAX_TEXT_BYTES */

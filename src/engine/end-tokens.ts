@@ -1,0 +1,150 @@
+/** The tokens that end a text: ids that the files of a model give, and tokens that are known as ends by their text. */
+import type { FileFolder } from '../formats/bytes.ts';
+import { readJson } from '../formats/checkpoint.ts';
+import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+
+/** Spelled as no ordinary text is. */
+const turnEnds = [
+  '<|im_end|>',
+  '<|eot_id|>',
+  '<end_of_turn>',
+  '<|end_of_turn|>',
+  '<turn|>',
+  '<|end|>',
+  '<|return|>',
+  '<|call|>',
+  '<|calls|>',
+  '<|flush|>',
+  '<|tool_response>',
+  '<end_of_utterance>',
+  '<|EOT|>',
+];
+const messageEnds = ['<|eom_id|>'];
+const textEnds = ['<|endoftext|>', '<|end_of_text|>', '<｜end▁of▁sentence｜>', '<|end▁of▁sentence|>'];
+/** Ends only where the vocabulary has them as control tokens: as ordinary tokens they are markup. */
+const controlEnds = ['<EOT>', '_<EOT>', '▁<EOT>', '[EOT]', '[e~[', '<eos>', '[EOS]', '</s>'];
+
+/**
+ * Ids of known end tokens. A token counts if it is a control token, was added to the vocabulary, or cannot come out of text;
+ * a word that text may contain does not.
+ */
+export function knownEnds(tokenizer: Tokenizer): number[] {
+  const special = new Set(tokenizer.specialIds);
+  const added = new Set(tokenizer.addedIds);
+  const find = (texts: readonly string[], accepts: (id: number, text: string) => boolean): number[] =>
+    texts.flatMap((text) => {
+      const id = tokenizer.id(text);
+      return id !== undefined && accepts(id, text) ? [id] : [];
+    });
+  const isWord = (id: number, text: string): boolean =>
+    !added.has(id) && tokenizer.encode(text, { addSpecial: false }).includes(id);
+  const found = [
+    ...find([...turnEnds, ...messageEnds, ...textEnds], (id, text) => !isWord(id, text)),
+    ...find(controlEnds, (id) => special.has(id)),
+  ];
+  // With channels (gpt-oss, Solar), <|end|> ends a message and other tokens end the turn.
+  const has = (text: string): boolean => found.includes(tokenizer.id(text) ?? -1);
+  const channels =
+    (has('<|return|>') && has('<|call|>')) || (has('<|flush|>') && (has('<|calls|>') || has('<|call|>')));
+  return channels ? found.filter((id) => id !== tokenizer.id('<|end|>')) : found;
+}
+
+/** Known ends that were added to the vocabulary, as control tokens or not. */
+export function addedEnds(tokenizer: Tokenizer): number[] {
+  const added = new Set(tokenizer.addedIds);
+  return knownEnds(tokenizer).filter((id) => added.has(id));
+}
+
+/** What the files of a model say about its ends. */
+export interface EndSources {
+  /** config.json, parsed; a `text_config` in it counts too. */
+  readonly config?: unknown;
+  /** generation_config.json, parsed. */
+  readonly generation?: unknown;
+  /** Text of the tokenizer's end token. */
+  readonly eosToken?: string | undefined;
+  readonly metadata?: GgufMetadata | undefined;
+  readonly tokenizer: Tokenizer | undefined;
+  /** Ids beyond the model's vocabulary are no ends. */
+  readonly vocab: number;
+}
+
+/** All ends of a model, ids that its files name first. */
+export function endTokens({ config, generation, eosToken, metadata, tokenizer, vocab }: EndSources): number[] {
+  const named = eosToken === undefined ? undefined : tokenizer?.id(eosToken);
+  const ids = [
+    ...idsOf(config, 'eos_token_id'),
+    ...idsOf(fieldOf(config, 'text_config'), 'eos_token_id'),
+    ...idsOf(generation, 'eos_token_id'),
+    ...(metadata ? idsOfGguf(metadata) : []),
+    ...(named === undefined ? [] : [named]),
+    ...(tokenizer ? knownEnds(tokenizer) : []),
+  ];
+  return [...new Set(ids)].filter((id) => Number.isInteger(id) && id >= 0 && id < vocab);
+}
+
+/** `eos_token_id`, `eot_token_id`, `eom_token_id`, and lists of them. */
+function idsOfGguf(metadata: GgufMetadata): number[] {
+  return [...metadata].flatMap(([key, { type, value }]) => {
+    if (!/^tokenizer\.ggml\.(eos|eot|eom|eog)_(token_)?ids?$/.test(key) || type === 'string' || type === 'bool')
+      return [];
+    return type === 'array' ? Array.from(value as Iterable<number | bigint>, Number) : [Number(value)];
+  });
+}
+
+/** What a model folder says beside config.json. */
+export async function readEnds(folder: FileFolder): Promise<Pick<EndSources, 'generation' | 'eosToken'>> {
+  const generation = await readJson(folder, 'generation_config.json');
+  for (const file of ['tokenizer_config.json', 'special_tokens_map.json']) {
+    const token = fieldOf(await readJson(folder, file), 'eos_token');
+    const eosToken = typeof token === 'string' ? token : fieldOf(token, 'content');
+    if (typeof eosToken === 'string') return { generation, eosToken };
+  }
+  return { generation };
+}
+
+/**
+ * Ends as `tokenizer.ggml.*` entries: llama.cpp reads one id per role, `eos_token_ids` has all of them.
+ * @param eos the id of the tokenizer's own end token
+ */
+export function endEntries(
+  ends: readonly number[],
+  eos: number | undefined,
+  tokenOf: (id: number) => string | undefined,
+): Map<string, GgufValue> {
+  const ids = new Map<string, number>();
+  const first = eos ?? ends[0];
+  if (first !== undefined) ids.set('eos', first);
+  const others = ends.filter((id) => id !== first);
+  for (const id of others) {
+    const role = roleOfEnd(tokenOf(id) ?? '');
+    if (role !== undefined && role !== 'eos' && !ids.has(role)) ids.set(role, id);
+  }
+  // An end without a known spelling takes the place that is free.
+  const rest = others.filter((id) => ![...ids.values()].includes(id));
+  if (!ids.has('eot') && rest.length > 0) ids.set('eot', rest[0]!);
+  const entries = new Map<string, GgufValue>(
+    [...ids].map(([role, value]) => [`${role}_token_id`, { type: 'uint32', value }]),
+  );
+  if (others.length > 0) {
+    const all = Int32Array.from(new Set([first!, ...ends]));
+    entries.set('eos_token_ids', { type: 'array', of: 'int32', value: all });
+  }
+  return entries;
+}
+
+const fieldOf = (json: unknown, key: string): unknown =>
+  typeof json === 'object' && json !== null ? (json as Record<string, unknown>)[key] : undefined;
+
+function idsOf(json: unknown, key: string): number[] {
+  const ids = fieldOf(json, key);
+  return (Array.isArray(ids) ? ids : [ids]).filter((id) => typeof id === 'number');
+}
+
+/** Which GGUF key an end belongs to, by its text: undefined where the text does not tell. */
+function roleOfEnd(text: string): 'eot' | 'eom' | 'eos' | undefined {
+  if (messageEnds.includes(text)) return 'eom';
+  if (turnEnds.includes(text) || /^[_▁]?[<[]EOT[\]>]$/.test(text)) return 'eot';
+  return textEnds.includes(text) || controlEnds.includes(text) ? 'eos' : undefined;
+}
