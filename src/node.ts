@@ -39,7 +39,13 @@ import type { ModelDescription } from './models/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { ConvertedTensor, WritableType } from './engine/convert.ts';
-export { writeGguf, writeSafeTensors } from './formats/adapters/node.ts';
+export {
+  removeUnfinished,
+  watchUnfinished,
+  writeAtomically,
+  writeGguf,
+  writeSafeTensors,
+} from './formats/adapters/node.ts';
 export { type Download, type DownloadOptions, download } from './hub/download.ts';
 export { type HubModelOptions, hubModel, modelAt } from './hub/model.ts';
 export { type HubId, parseHubId } from './hub/names.ts';

@@ -1,6 +1,7 @@
 /** What `bench --save` keeps, for a later `bench --against`. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { FormatError } from '../errors.ts';
+import { writeAtomically } from '../node.ts';
 import type { Work } from './bench-measure.ts';
 
 const FORMAT = 'lanewise-bench';
@@ -46,7 +47,8 @@ export interface SavedBench {
 }
 
 export async function writeBench(file: string, saved: SavedBench): Promise<void> {
-  await writeFile(file, `${JSON.stringify({ format: FORMAT, version: VERSION, ...saved }, null, 1)}\n`);
+  const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...saved }, null, 1)}\n`;
+  await writeAtomically(file, async (handle) => handle.writeFile(text));
 }
 
 /** @throws FormatError for a file that is broken, of another version, or something else */

@@ -1,12 +1,11 @@
 /** `lanewise chat`: a conversation at the terminal. Answers go to stdout, everything else to stderr. */
-import { writeFile } from 'node:fs/promises';
 import { createInterface, type Interface } from 'node:readline';
 import type { ChatPrompt } from '../engine/chat.ts';
 import type { Conversation } from '../engine/conversation.ts';
 import type { GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model } from '../engine/model.ts';
-import { load, type Message } from '../node.ts';
+import { load, type Message, writeAtomically } from '../node.ts';
 import { readText, unwritable } from './files.ts';
 import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
 import { modelPath } from './models.ts';
@@ -170,9 +169,8 @@ class Session {
       case 'regen':
         return this.#again();
       case 'save':
-        await writeFile(
-          fileIn(argument),
-          `${JSON.stringify({ system: this.system, messages: this.#history }, null, 2)}\n`,
+        await writeAtomically(fileIn(argument), async (handle) =>
+          handle.writeFile(`${JSON.stringify({ system: this.system, messages: this.#history }, null, 2)}\n`),
         ).catch((error) => {
           throw unwritable(`/save ${argument}`, error);
         });

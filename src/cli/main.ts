@@ -12,6 +12,7 @@ import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hu
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
+import { removeUnfinishedAtSignals } from './signals.ts';
 import { renderCommand } from './template.ts';
 import { isExpected, reportError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
@@ -293,6 +294,7 @@ async function main(): Promise<void> {
   });
   // Without a reader of what else we say, the result still counts.
   process.stderr.on('error', () => {});
+  removeUnfinishedAtSignals();
   try {
     configureLogging(process.env.LANEWISE_LOG, (text) => process.stderr.write(text));
     const commands = await program((code) => {

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import {
   copyFile,
+  link,
   lstat,
   mkdir,
   readdir,
@@ -19,6 +20,7 @@ import {
 } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { HubError } from '../errors.ts';
+import { whileUnfinished } from '../formats/adapters/node.ts';
 import { checkRepository, isCommit, isRepository } from './names.ts';
 
 const PREFIX = 'models--';
@@ -95,8 +97,8 @@ export async function makeFolder({ root }: RepositoryCache, folder: string): Pro
 export type MakeLink = (target: string, path: string) => Promise<void>;
 
 /**
- * Shows a blob under a file's name: by a relative link, or a copy where there are no links. Whatever has the name already
- * is replaced, never written through.
+ * Shows a blob under a file's name: by a relative link, where there are none by a hard link, else by a copy. Whatever has
+ * the name already is replaced, never written through.
  */
 export async function linkBlob(
   places: RepositoryCache,
@@ -107,14 +109,12 @@ export async function linkBlob(
   await makeFolder(places, dirname(name));
   const blob = join(places.blobs, hash);
   const temporary = `${name}.${randomUUID()}`;
-  try {
-    await makeLink(relative(dirname(name), blob), temporary);
-  } catch {
-    await copyFile(blob, temporary);
-  }
-  await rename(temporary, name).catch(async (error: unknown) => {
-    await rm(temporary, { force: true });
-    throw error;
+  await whileUnfinished(temporary, async () => {
+    // Windows lets ordinary users make no symbolic links, but hard ones; some file systems have neither.
+    await makeLink(relative(dirname(name), blob), temporary)
+      .catch(() => link(blob, temporary))
+      .catch(() => copyFile(blob, temporary));
+    await rename(temporary, name);
   });
 }
 

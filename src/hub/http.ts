@@ -109,6 +109,9 @@ export async function request(
 /** Controllers that end with a signal, heard by one listener of it. */
 const followers = new WeakMap<AbortSignal, Set<WeakRef<AbortController>>>();
 
+/** Keeps a controller as long as somebody has its signal. */
+const keepers = new WeakMap<AbortSignal, AbortController>();
+
 /** `AbortSignal.any`, which Node 20.0 lacks. */
 function anySignal(signals: readonly AbortSignal[]): AbortSignal {
   if ('any' in AbortSignal) return AbortSignal.any([...signals]);
@@ -127,6 +130,7 @@ function anySignal(signals: readonly AbortSignal[]): AbortSignal {
     }
     group.add(new WeakRef(controller));
   }
+  keepers.set(controller.signal, controller);
   return controller.signal;
 }
 

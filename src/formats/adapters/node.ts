@@ -1,6 +1,7 @@
 /** Files and folders of Node, and a writer. */
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FormatError } from '../../errors.ts';
 import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
@@ -133,11 +134,47 @@ async function writeTensors(
   });
 }
 
+/** Paths of files that are being written and cannot be gone on with later. */
+const unfinished = new Set<string>();
+let watcher: ((some: boolean) => void) | undefined;
+
+/** Tells whenever there begin or cease to be unfinished files, for programs that remove them when they are ended. */
+export function watchUnfinished(watch: (some: boolean) => void): void {
+  watcher = watch;
+}
+
+/** Removes what is unfinished at once: the process is about to end. */
+export function removeUnfinished(): void {
+  for (const path of unfinished) rmSync(path, { force: true });
+  unfinished.clear();
+}
+
+/** Marks a file as unfinished while `work` writes it; the file is removed where that fails. */
+export async function whileUnfinished<T>(path: string, work: () => Promise<T>): Promise<T> {
+  unfinished.add(path);
+  if (unfinished.size === 1) watcher?.(true);
+  try {
+    return await work();
+  } catch (error) {
+    await rm(path, { force: true }).catch(() => undefined);
+    throw error;
+  } finally {
+    unfinished.delete(path);
+    if (unfinished.size === 0) watcher?.(false);
+  }
+}
+
 /** Writes a file beside its final name, brings it to disk, then renames it: others see the old file or the new one. */
 export async function writeAtomically(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const there = await stat(path).catch(() => undefined);
+  if (there && !there.isFile() && !there.isDirectory()) {
+    // A device or pipe must not be replaced.
+    const handle = await open(path, 'w');
+    return write(handle).finally(() => handle.close());
+  }
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.partial`);
-  const handle = await open(temporary, 'wx');
-  try {
+  await whileUnfinished(temporary, async () => {
+    const handle = await open(temporary, 'wx');
     try {
       await write(handle);
       await handle.sync();
@@ -145,10 +182,7 @@ export async function writeAtomically(path: string, write: (handle: FileHandle) 
       await handle.close();
     }
     await rename(temporary, path);
-  } catch (error) {
-    await unlink(temporary).catch(() => undefined);
-    throw error;
-  }
+  });
   await syncFolder(dirname(path));
 }
 

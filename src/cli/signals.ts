@@ -1,0 +1,23 @@
+/** What a signal leaves behind: no half-written files. */
+import { removeUnfinished, watchUnfinished } from '../node.ts';
+
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/**
+ * While a file is unfinished, a signal that ends the process removes it first. SIGINT is left to the command where it has
+ * a listener of its own. Downloads stay as they are: the next run goes on with them.
+ */
+export function removeUnfinishedAtSignals(): void {
+  const end = (signal: NodeJS.Signals): void => {
+    if (signal === 'SIGINT' && process.listenerCount(signal) > 1) return;
+    removeUnfinished();
+    process.removeListener(signal, end);
+    process.kill(process.pid, signal);
+  };
+  watchUnfinished((some) => {
+    for (const signal of signals) {
+      if (some) process.prependListener(signal, end);
+      else process.removeListener(signal, end);
+    }
+  });
+}
