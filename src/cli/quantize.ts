@@ -1,5 +1,6 @@
 /** `lanewise quantize`: a model as one file of other types. */
 import { stat } from 'node:fs/promises';
+import { mixtureHint, typeName } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
 import { type QuantizeReport, quantizeModel, type WritableType } from '../node.ts';
 import { createProgress } from '../profile/progress.ts';
@@ -25,8 +26,9 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const progress = createProgress(process.stderr, 'write');
   try {
-    const to = writableTypes.find((type) => type === flags.to);
-    if (to === undefined) throw new OptionError('--to', `one of ${writableTypes.join(', ')}`, flags.to);
+    const to = writableTypes.find((type) => type === typeName(flags.to));
+    if (to === undefined)
+      throw new OptionError('--to', `one of ${writableTypes.join(', ')}${mixtureHint(flags.to)}`, flags.to);
     if (!flags.force && (await stat(output).catch(() => undefined)))
       throw new UsageError(`${output} is there already: give another name, or --force to replace it`);
     await checkWritable(output, output);

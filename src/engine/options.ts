@@ -3,6 +3,8 @@ import { OptionError } from '../errors.ts';
 import { parsePolicy } from '../models/policy.ts';
 import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
 
+export { mixtureHint, typeName } from '../models/policy.ts';
+
 export interface LoadOptions {
   /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`, of GGUF files `none`. */
   quantize?: string;

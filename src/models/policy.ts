@@ -27,23 +27,39 @@ export interface StoragePolicy {
   readonly overrides: ReadonlyMap<WeightRole, Target>;
 }
 
+/** A storage type as people spell it: `Q8_0`, `FP16`. */
+export const typeName = (text: string): string =>
+  text
+    .trim()
+    .toLowerCase()
+    .replace(/^fp(16|32)$/, 'f$1');
+
+/** What to say of the mixtures of llama.cpp, such as q4_k_m; '' for other names. */
+export function mixtureHint(text: string): string {
+  const [, type] = /\b(q[2-6]_k)_(?:s|m|l|xl)\b/i.exec(text) ?? [];
+  const near = type?.toLowerCase();
+  if (near === undefined) return '';
+  const have = bases.find((base) => base === near) ?? 'q4_k';
+  return ` (${near}_* are mixtures of llama.cpp: say ${have})`;
+}
+
 /** @throws OptionError */
 export function parsePolicy(text: string): StoragePolicy {
   const expected =
     'none, q8_0, q4_0, q4_k, q5_k or q6_k, each but none also as q8_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, ' +
     'output, embedding';
   const fail = (): never => {
-    throw new OptionError('quantize', expected, text);
+    throw new OptionError('quantize', expected + mixtureHint(text), text);
   };
-  const [head, ...rest] = text.split(',');
-  const match = /^([a-z\d_]+)(?::min-dim=(\d{1,9}))?$/.exec(head!) ?? fail();
+  const [head, ...rest] = text.toLowerCase().split(',');
+  const match = /^([a-z\d_]+)(?::min-dim=(\d{1,9}))?$/.exec(head!.trim()) ?? fail();
   const base = bases.find((known) => known === match[1]) ?? fail();
   if (base === 'none' && match[2] !== undefined) fail();
   const overrides = new Map<WeightRole, Target>();
   for (const part of rest) {
     const [role, target, ...more] = part.split('=');
-    const knownRole = overridable.find((known) => known === role);
-    const knownTarget = targets.find((known) => known === target);
+    const knownRole = overridable.find((known) => known === role!.trim());
+    const knownTarget = targets.find((known) => known === typeName(target ?? ''));
     if (knownRole === undefined || knownTarget === undefined || more.length || overrides.has(knownRole)) fail();
     overrides.set(knownRole!, knownTarget!);
   }
