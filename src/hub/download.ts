@@ -74,6 +74,8 @@ export interface RemoteFile {
   readonly path: string;
   /** Bytes, where the hub says so. */
   readonly size: number | undefined;
+  /** sha256, or git's sha1 of small files, where the hub's list says so. */
+  readonly hash?: string | undefined;
 }
 
 export interface Download {
@@ -90,6 +92,14 @@ export interface Download {
 
 const INFO_LIMIT = 64 * 2 ** 20;
 const MOST_FILES = 100_000;
+
+/** A file in the hub's list. */
+interface Sibling {
+  readonly rfilename?: unknown;
+  readonly size?: unknown;
+  readonly blobId?: unknown;
+  readonly lfs?: { readonly sha256?: unknown } | null;
+}
 
 /** One repository at one commit, and the way to its files. */
 export class Repository {
@@ -121,9 +131,12 @@ export class Repository {
     if (!isCommit(sha)) throw invalid(this.id, 'a commit of 40 hexadecimal digits', sha);
     if (isCommit(revision) && revision !== sha) throw invalid(this.id, `the commit ${revision}`, sha);
     if (!Array.isArray(siblings) || siblings.length > MOST_FILES) throw invalid(this.id, 'a list of files', siblings);
-    const files = siblings.flatMap((entry: { rfilename?: unknown; size?: unknown } | null) => {
+    const files = siblings.flatMap((entry: Sibling | null) => {
+      const hash = [entry?.lfs?.sha256, entry?.blobId].find((one) => typeof one === 'string' && isHash(one)) as
+        | string
+        | undefined;
       const size = Number.isSafeInteger(entry?.size) ? (entry?.size as number) : undefined;
-      return typeof entry?.rfilename === 'string' ? [{ path: entry.rfilename, size }] : [];
+      return typeof entry?.rfilename === 'string' ? [{ path: entry.rfilename, size, hash }] : [];
     });
     return { commit: sha, files };
   }
@@ -173,7 +186,7 @@ export class Repository {
   async #fetchFile(commit: string, file: RemoteFile, parallel: number): Promise<void> {
     const { places } = this;
     const { disk, makeLink, partBytes } = this.#transport;
-    const { hash, size } = await this.#inspect(commit, file.path);
+    const { hash, size } = await this.#inspect(commit, file);
     this.#total += size - (file.size ?? 0);
     if (await hasBlob(places, hash, size)) this.#total -= size;
     else {
@@ -198,7 +211,7 @@ export class Repository {
   }
 
   /** Hash and size of a file, which the first answer tells, before a redirect to where the bytes are. */
-  async #inspect(commit: string, path: string): Promise<{ hash: string; size: number }> {
+  async #inspect(commit: string, { path, ...listed }: RemoteFile): Promise<{ hash: string; size: number }> {
     const name = `${this.id}/${path}`;
     const { response } = await patiently(this.#connection, async () => {
       const reply = await request(this.#connection, this.address(commit, path), { method: 'HEAD', stay: true });
@@ -206,9 +219,11 @@ export class Repository {
       return reply;
     });
     const { headers } = response;
-    const hash = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '')
+    const tag = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '')
       .replace(/^W\//, '')
       .replace(/^"(.*)"$/, '$1');
+    // Mirrors send tags of their own and leave out lengths; the list of files has both.
+    const hash = isHash(tag) ? tag : (listed.hash ?? tag);
     if (!isHash(hash)) {
       const page = headers.get('content-type')?.includes('text/html')
         ? 'received an HTML page'
@@ -219,7 +234,7 @@ export class Repository {
     if (found !== null && found !== commit) {
       throw new HubError('CommitMismatch', `${name}: expected the commit ${commit}, found ${quote(found)}; try again`);
     }
-    const length = headers.get('x-linked-size') ?? headers.get('content-length') ?? '';
+    const length = headers.get('x-linked-size') ?? headers.get('content-length') ?? `${listed.size ?? ''}`;
     if (!/^\d{1,15}$/.test(length))
       throw new HubError('SizeMismatch', `${name}: expected a size, found ${quote(length)}`);
     return { hash, size: Number(length) };

@@ -351,3 +351,30 @@ test('settings are those of huggingface_hub', async (t) => {
   assert.equal((await hubSettings({ XDG_CACHE_HOME: '/x' })).cache, '/x/huggingface/hub');
   await assert.rejects(hubSettings({ HF_ENDPOINT: 'ftp://x' }), { code: 'InvalidEndpoint' });
 });
+
+test('a mirror without lengths and with tags of its own: size and hash are those of the list of files', async (t) => {
+  const { hub, cache, options } = await start(t);
+  hub.fault = (request, response, { path, method }) => {
+    if (path.startsWith('/api/')) {
+      const siblings = [...hub.files].map(([rfilename, bytes]) => {
+        const found = hashOf(rfilename, bytes);
+        return {
+          rfilename,
+          size: bytes.length,
+          ...(found.length === 64 ? { lfs: { sha256: found } } : { blobId: found }),
+        };
+      });
+      response.end(JSON.stringify({ sha: commit, siblings }));
+      return true;
+    }
+    const bytes = hub.files.get(path.split('/').at(-1)!)!;
+    response.writeHead(200, { etag: '"65f1-abc"', 'transfer-encoding': 'chunked' });
+    if (method === 'HEAD') response.end();
+    else for (const half of [bytes.subarray(0, 3), bytes.subarray(3)]) response.write(half);
+    if (method === 'GET') response.end();
+    return request.complete || true;
+  };
+  const { folder: snapshot } = await download(id, options);
+  assert.deepEqual(await readFile(join(snapshot, 'model.safetensors')), weights);
+  assert.ok((await verified(cache, id)).every(({ status }) => status === 'PASS'));
+});
