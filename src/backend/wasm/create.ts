@@ -5,6 +5,7 @@ import type { Backend, BackendOptions } from '../backend.ts';
 import { buildBackend } from './backend.ts';
 import { type Choice, portable } from './choice.ts';
 import type { WasmHost } from './host.ts';
+import { MEMORY_LIMIT, WASM_PAGE } from './memory-map.ts';
 import { Notebook } from './notebook.ts';
 import { chooseKernels } from './probe.ts';
 import { selfCheck } from './self-check.ts';
@@ -26,14 +27,14 @@ export const MAX_THREADS = 64;
  */
 export async function createWasmBackend(options: WasmOptions): Promise<Backend> {
   const { plan, onWarning, revectorize = true } = options;
-  const host = { ...options.host, widens: options.host.widens && revectorize };
+  const host = withMemory({ ...options.host, widens: options.host.widens && revectorize });
   const storages = [
     ...new Set(plan.weights.filter((w) => w.shape.length === 2 && w.shares === undefined).map((w) => w.storage)),
   ];
-  const threads = threadCount(options);
+  const threads = threadCount({ ...options, host });
   host.expect?.(threads - 1);
   const choice = await checkedChoice(host, storages, onWarning);
-  return buildBackend({ ...options, threads, choice });
+  return buildBackend({ ...options, host, threads, choice });
 }
 
 async function checkedChoice(
@@ -59,12 +60,23 @@ async function checkedChoice(
   throw new BackendError('SelfCheckFailed', `the portable ${worse}; use backend: 'reference' and report this machine`);
 }
 
+/** The host, without threads where the engine refuses a shared memory of full size, as on small devices. */
+function withMemory(host: WasmHost): WasmHost {
+  if (!host.threads.possible || host.cores === 1) return host;
+  try {
+    new WebAssembly.Memory({ initial: 1, maximum: MEMORY_LIMIT / WASM_PAGE, shared: true });
+    return host;
+  } catch {
+    return { ...host, threads: { possible: false, reason: 'the engine gives no shared WebAssembly memory' } };
+  }
+}
+
 function threadCount({ host, threads, onWarning }: WasmOptions): number {
-  const asked = threads ?? host.cores;
+  const asked = threads ?? Math.min(host.cores, MAX_THREADS);
   if (!(Number.isInteger(asked) && asked >= 1 && asked <= MAX_THREADS)) {
     throw new OptionError('threads', `an integer from 1 to ${MAX_THREADS}`, threads);
   }
   if (host.threads.possible || asked === 1) return asked;
-  if (threads !== undefined) onWarning?.(`one thread only: ${host.threads.reason}`);
+  onWarning?.(`one thread only: ${host.threads.reason}`);
   return 1;
 }

@@ -6,7 +6,8 @@ import type { ThreadSetup } from './thread.ts';
 export function browserHost(): WasmHost {
   const reason = whyNoThreads();
   return {
-    cores: reason === undefined ? navigator.hardwareConcurrency : 1,
+    // Browsers that hide the number give none, or one that is not the machine's.
+    cores: Math.max(1, Math.trunc(globalThis.navigator?.hardwareConcurrency ?? 1)),
     threads: reason === undefined ? { possible: true } : { possible: false, reason },
     widens: false,
     compile: (bytes) => new WebAssembly.Module(bytes),
@@ -21,7 +22,18 @@ function whyNoThreads(): string | undefined {
   if (!globalThis.crossOriginIsolated) {
     return 'the page is not isolated; serve it with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp';
   }
-  return typeof Worker === 'undefined' ? 'this browser starts no workers from workers' : undefined;
+  if (typeof Worker === 'undefined') return 'this browser starts no workers from workers';
+  return sharesMemory() ? undefined : 'this browser shares no WebAssembly memory between threads';
+}
+
+/** WebKitGTK isolates pages and yet has no SharedArrayBuffer. */
+function sharesMemory(): boolean {
+  if (typeof SharedArrayBuffer === 'undefined') return false;
+  try {
+    return new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer instanceof SharedArrayBuffer;
+  } catch {
+    return false;
+  }
 }
 
 function spawn(setup: ThreadSetup): Thread {
