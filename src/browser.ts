@@ -2,36 +2,40 @@
 import './disposal.ts';
 import { browserHost } from './backend/wasm/host-browser.ts';
 import type { Encoder } from './engine/encoder.ts';
-import { loadEncoderModel, loadModel } from './engine/load.ts';
+import { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
-import { OptionError } from './errors.ts';
-import { blobFolder } from './formats/adapters/blob.ts';
-import { fetchFolder } from './formats/adapters/fetch.ts';
-import type { FileFolder } from './formats/bytes.ts';
+import { findFiles, type Source, type SourceOptions } from './web-source.ts';
 
 export * from './index.ts';
+export type { Source, SourceOptions } from './web-source.ts';
+
+export interface WebLoadOptions extends LoadOptions, Omit<SourceOptions, 'signal'> {}
 
 /**
- * Loads a model from the address of its folder (the server must answer range requests) or from files that a person chose.
- * It uses several threads when it is called in a worker of a page that is cross-origin isolated, otherwise one.
- * @throws FormatError, ModelError, OptionError, OutOfMemoryError
+ * Loads a model: from an id of the hub, from an address, or from files or a folder that a person chose. It uses several
+ * threads when it is called in a worker of a page that is cross-origin isolated, otherwise one, and says so (`onWarning`).
+ * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
-export async function load(source: Source, options: LoadOptions = {}): Promise<Model> {
-  return loadModel({ folder: folderOf(source), host: browserHost() }, options);
+export async function load(source: Source, options: WebLoadOptions = {}): Promise<Model> {
+  return loadFrom(loadModel, source, options);
 }
 
 /** Loads a model that turns texts into embeddings, from where `load` takes others. @throws as `load` */
-export async function loadEncoder(source: Source, options: LoadOptions = {}): Promise<Encoder> {
-  return loadEncoderModel({ folder: folderOf(source), host: browserHost() }, options);
+export async function loadEncoder(source: Source, options: WebLoadOptions = {}): Promise<Encoder> {
+  return loadFrom(loadEncoderModel, source, options);
 }
 
-/** The address of a folder, or files that a person chose. */
-export type Source = string | URL | readonly File[];
-
-/** @throws OptionError */
-function folderOf(source: Source): FileFolder {
-  if (typeof source === 'string' || source instanceof URL) return fetchFolder(source);
-  if (Symbol.iterator in Object(source)) return blobFolder('chosen files', source);
-  throw new OptionError('source', 'the address of a folder or an array of files', source);
+async function loadFrom<M>(
+  make: (source: ModelSource, options: LoadOptions) => Promise<M>,
+  source: Source,
+  options: WebLoadOptions,
+): Promise<M> {
+  const { endpoint, token, revision, headers, ...rest } = options ?? {};
+  const found = await findFiles(source, { endpoint, token, revision, headers, signal: rest.signal });
+  try {
+    return await make({ folder: found.folder, file: found.file, host: browserHost() }, rest);
+  } catch (error) {
+    throw found.explain(error);
+  }
 }

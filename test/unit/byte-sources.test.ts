@@ -163,13 +163,16 @@ test('fetch: an empty file', async (t) => {
   assert.deepEqual(await source.read(0, 0), new Uint8Array(0));
 });
 
-test('fetch: a server without ranges is refused in so many words', async (t) => {
-  const base = await serve(t, (_, response) => void response.writeHead(200).end(content));
-  await assert.rejects(openUrl(`${base}x.bin`), {
-    name: 'FormatError',
-    code: 'RangeNotSupported',
-    message: /200 .* does not support ranges/,
+test('fetch: a server without ranges gives the whole file, once', async (t) => {
+  let requests = 0;
+  const base = await serve(t, (_, response) => {
+    requests++;
+    response.writeHead(200).end(content);
   });
+  const source = (await openUrl(`${base}x.bin`))!;
+  assert.equal(source.byteLength, content.length);
+  assert.deepEqual(await source.read(10, 30), new Uint8Array(content.subarray(10, 30)));
+  assert.equal(requests, 1);
 });
 
 test('fetch: a server that forgets ranges after the first', async (t) => {
@@ -179,18 +182,42 @@ test('fetch: a server that forgets ranges after the first', async (t) => {
     else response.writeHead(200).end(content);
   });
   const source = (await openUrl(`${base}x.bin`))!;
-  await assert.rejects(source.read(0, 10), { code: 'RangeNotSupported' });
+  await assert.rejects(source.read(0, 10), { code: 'FileChanged' });
+});
+
+test('fetch: ranges without a length: the length is asked for, or the file fetched whole', async (t) => {
+  for (const told of [true, false]) {
+    for (const range of [undefined, (from: string, to: string) => `bytes ${from}-${to}/*`]) {
+      const base = await serve(t, (request, response) => {
+        const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? [];
+        if (request.method === 'HEAD')
+          return void response.writeHead(told ? 200 : 405, { 'content-length': content.length }).end();
+        if (from === undefined) return void response.writeHead(200).end(content);
+        response.writeHead(206, range && { 'content-range': range(from, to!) });
+        response.end(content.subarray(Number(from), Number(to) + 1));
+      });
+      const source = (await openUrl(`${base}x.bin`))!;
+      assert.equal(source.byteLength, content.length);
+      assert.deepEqual(await source.read(100, 130), new Uint8Array(content.subarray(100, 130)));
+    }
+  }
 });
 
 test('fetch: other statuses and other ranges than asked for', async (t) => {
   const base = await serve(t, (request, response) => {
-    if (request.url?.endsWith('denied')) response.writeHead(403).end('no');
+    const [, status] = /(\d+)$/.exec(request.url ?? '') ?? [];
+    if (status) response.writeHead(Number(status)).end('no');
     else
       response
         .writeHead(206, { 'content-range': request.url?.endsWith('more') ? 'bytes 0-256/1000' : 'x' })
         .end('abcdef');
   });
-  await assert.rejects(openUrl(`${base}denied`), { code: 'HttpStatus', message: /403/ });
+  const missing: number[] = [];
+  for (const status of [400, 401, 403, 404, 410])
+    assert.equal(await openUrl(`${base}${status}`, { onMissing: (_, found) => missing.push(found) }), undefined);
+  assert.deepEqual(missing, [400, 401, 403, 404, 410]);
+  for (const status of [408, 429, 500, 503])
+    await assert.rejects(openUrl(`${base}${status}`), { code: 'HttpStatus', message: new RegExp(`${status}`) });
   await assert.rejects(openUrl(`${base}more`), { code: 'InvalidRange' });
   await assert.rejects(openUrl(`${base}garbage`), { code: 'InvalidRange' });
 });

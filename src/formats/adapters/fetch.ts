@@ -2,6 +2,7 @@
 import { FormatError } from '../../errors.ts';
 import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
 import { IMPOSTOR_BYTES, impostorOf, notTheFile } from '../impostor.ts';
+import { blobSource } from './blob.ts';
 
 export interface FetchOptions {
   /** Sent with every request, for instance `{ authorization: 'Bearer ...' }`. */
@@ -10,6 +11,8 @@ export interface FetchOptions {
   readonly signal?: AbortSignal;
   /** Makes the requests, for servers with rules of their own. Default: `fetch`. */
   readonly request?: (url: string, init: RequestInit) => Promise<Response>;
+  /** Told of each address without a file, and the server's answer. */
+  readonly onMissing?: (url: string, status: number) => void;
 }
 
 /** What an answer says about the file: `bytes 0-0/1234` gives total 1234. */
@@ -17,84 +20,116 @@ interface RangeAnswer {
   readonly response: Response;
   /** First byte of the body, undefined where the file is empty (416). */
   readonly start: number | undefined;
-  /** Bytes of the body. */
-  readonly length: number;
-  readonly total: number;
+  /** Bytes of the body, where known. */
+  readonly length: number | undefined;
+  /** Undefined where the server does not say, or not to pages of other origins. */
+  readonly total: number | undefined;
   readonly etag: string | null;
+  /** The body is the whole file: the server does not support ranges. */
+  readonly whole?: boolean;
 }
 
+/** Answers that may pass: too many requests, a timeout. */
+const passing = new Set([408, 425, 429]);
+
 /**
- * Opens a file behind an address. Undefined where the server has none: status 404, or a page of HTML, with which hosts of
- * single-page applications answer whatever they do not have.
- * @throws FormatError HttpStatus, RangeNotSupported, InvalidRange, NotTheFile
+ * Opens a file behind an address: read by ranges, or fetched whole from servers without them. Undefined where the server
+ * has no such file: an answer of 4xx (some stores say 403 of missing files), or a page of HTML.
+ * @throws FormatError HttpStatus, InvalidRange, NotTheFile
  */
 export async function openUrl(url: string | URL, options: FetchOptions = {}): Promise<ByteSource | undefined> {
   const name = String(url);
+  const { request = fetch, signal, headers } = options;
+  const missing = (status: number): undefined => void options.onMissing?.(name, status);
   const first = await requestRange(name, 0, IMPOSTOR_BYTES, options);
-  if (!first) return undefined;
-  const { total, etag } = first;
-  const start = new Uint8Array(first.length);
-  await fill(first.response, name, 0, start);
-  if (isPage(start)) return undefined;
+  if (typeof first === 'number') return missing(first);
+  const { response, etag } = first;
+  const blob = first.whole ? await response.blob() : undefined;
+  const start = blob ? new Uint8Array(await blob.slice(0, IMPOSTOR_BYTES).arrayBuffer()) : await beginning(first, name);
   const impostor = impostorOf(start);
+  // Hosts of single-page applications answer with a page whatever they do not have.
+  if (impostor?.what === 'an HTML page') return missing(response.status);
   if (impostor) throw notTheFile(name, impostor);
+  if (blob) return blobSource(name, blob);
+  const total = first.total ?? (await lengthOf(name, options));
+  if (total === undefined) {
+    const whole = await request(name, { headers, signal });
+    if (whole.ok) return blobSource(name, await whole.blob());
+    throw new FormatError(
+      'HttpStatus',
+      name,
+      `expected status 200, found ${whole.status} ${whole.statusText}`.trimEnd(),
+    );
+  }
   return byteSource(name, total, async (start, target) => {
     if (target.length === 0) return;
     const answer = await requestRange(name, start, start + target.length, options);
-    if (answer?.start !== start || answer.total !== total || answer.etag !== etag) {
-      await answer?.response.body?.cancel();
+    if (typeof answer === 'number') throw fileChanged(name, start);
+    if (answer.start !== start || (answer.total ?? total) !== total || answer.etag !== etag || answer.whole) {
+      await answer.response.body?.cancel();
       throw fileChanged(name, start);
     }
     await fill(answer.response, name, start, target);
   });
 }
 
-/** Asks for bytes [start, end). Undefined where there is no such file. */
+/** Length of a file whose ranges come without it. */
+async function lengthOf(url: string, { request = fetch, signal, headers }: FetchOptions): Promise<number | undefined> {
+  const response = await request(url, { method: 'HEAD', headers, signal });
+  await response.body?.cancel();
+  const length = Number(response.headers.get('content-length') ?? Number.NaN);
+  const encoded = response.headers.get('content-encoding') ?? 'identity';
+  return response.ok && encoded === 'identity' && Number.isSafeInteger(length) ? length : undefined;
+}
+
+/** The first bytes of a file, fewer where the file is shorter. */
+async function beginning({ response, start, length }: RangeAnswer, url: string): Promise<Uint8Array> {
+  if (start === undefined) return new Uint8Array();
+  if (length === undefined) return new Uint8Array(await response.arrayBuffer());
+  const bytes = new Uint8Array(length);
+  await fill(response, url, 0, bytes);
+  return bytes;
+}
+
+/** Asks for bytes [start, end). The status where there is no such file. */
 async function requestRange(
   url: string,
   start: number,
   end: number,
   options: FetchOptions,
-): Promise<RangeAnswer | undefined> {
+): Promise<RangeAnswer | number> {
   const headers = { ...options.headers, range: `bytes=${start}-${end - 1}` };
-  const { request = fetch, signal = null } = options;
+  const { request = fetch, signal } = options;
   const response = await request(url, { headers, signal });
+  const { status } = response;
   const refuse = async (code: string, what: string): Promise<never> => {
-    if (!response.bodyUsed) await response.body?.cancel().catch(() => undefined);
+    await response.body?.cancel().catch(() => undefined);
     throw new FormatError(code, url, what, { offset: start });
   };
   const etag = response.headers.get('etag');
   const range = response.headers.get('content-range') ?? '';
-  if (response.status === 206) {
-    const [, from, to, total] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(range) ?? [];
+  if (status === 206) {
+    if (range === '') return { response, start, length: undefined, total: undefined, etag };
+    const [, from, to, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(range) ?? [];
     if (total === undefined || Number(to) >= end) {
       return refuse(
         'InvalidRange',
         `asked for bytes ${start} to ${end - 1}, the server answers ${JSON.stringify(range)}`,
       );
     }
-    return { response, start: Number(from), length: Number(to) + 1 - Number(from), total: Number(total), etag };
+    const length = Number(to) + 1 - Number(from);
+    return { response, start: Number(from), length, total: total === '*' ? undefined : Number(total), etag };
   }
-  if (response.status === 416 && /^bytes \*\/0$/.test(range)) {
+  if (status === 416 && /^bytes \*\/0$/.test(range)) {
     return { response, start: undefined, length: 0, total: 0, etag };
   }
-  if (response.status === 404) {
+  if (status === 200) return { response, start: 0, length: undefined, total: undefined, etag, whole: true };
+  if (status >= 400 && status < 500 && status !== 416 && !passing.has(status)) {
     await response.body?.cancel();
-    return undefined;
+    return status;
   }
-  if (response.status === 200) {
-    const reader = response.body?.getReader();
-    const { value } = (await reader?.read()) ?? {};
-    await reader?.cancel().catch(() => undefined);
-    if (value && isPage(value)) return undefined;
-    const what = 'asked for a range, the server answers 200 with the whole file: it does not support ranges';
-    return refuse('RangeNotSupported', `${what}; use one that does, or load from a file`);
-  }
-  return refuse('HttpStatus', `expected status 206, found ${response.status} ${response.statusText}`.trimEnd());
+  return refuse('HttpStatus', `expected status 206 or 200, found ${status} ${response.statusText}`.trimEnd());
 }
-
-/** Whether a body is a page of HTML, the answer of many hosts where they have no file. */
-const isPage = (body: Uint8Array): boolean => impostorOf(body)?.what === 'an HTML page';
 
 /** Fills `target` with a body of exactly its length. */
 async function fill(response: Response, url: string, start: number, target: Uint8Array): Promise<void> {
@@ -114,22 +149,31 @@ async function fill(response: Response, url: string, start: number, target: Uint
   if (done < target.length) throw fileChanged(url, start + done);
 }
 
-/** Files under an address. HTTP cannot list: `names` are the files known to be there, if any are known. */
-export function fetchFolder(
-  base: string | URL,
-  options: FetchOptions & { names?: readonly string[] } = {},
-): FileFolder {
+export interface FetchFolderOptions extends FetchOptions {
+  /** Names of files known to be there: HTTP cannot list. */
+  readonly names?: readonly string[];
+  /** All files below the address, by their paths: others are not asked for. */
+  readonly paths?: readonly string[];
+  /** Behind each address: `?` and parameters. */
+  readonly query?: string;
+}
+
+/** Files under an address. */
+export function fetchFolder(base: string | URL, options: FetchFolderOptions = {}): FileFolder {
   const root = String(base).replace(/\/?$/, '/');
+  const { names, paths, query = '' } = options;
+  const address = (name: string): URL => new URL(encodeURIComponent(name) + query, root);
   return {
     name: root.slice(0, -1),
-    list: async () => [...(options.names ?? [])].sort(),
+    list: async () => [...(paths?.filter((path) => !path.includes('/')) ?? names ?? [])].sort(),
     async open(name) {
       checkFileName(root, name);
-      return openUrl(new URL(encodeURIComponent(name), root), options);
+      return paths && !paths.includes(name) ? undefined : openUrl(address(name), options);
     },
     folder(name) {
       checkFileName(root, name);
-      return fetchFolder(new URL(encodeURIComponent(name), root), { ...options, names: undefined });
+      const inside = paths?.flatMap((path) => (path.startsWith(`${name}/`) ? [path.slice(name.length + 1)] : []));
+      return fetchFolder(new URL(encodeURIComponent(name), root), { ...options, names: undefined, paths: inside });
     },
   };
 }

@@ -1,0 +1,78 @@
+/** Models of the hub for pages: what a repository has, asked by `fetch`, and its files read by ranges, without a cache. */
+import { HubError } from '../errors.ts';
+import { type FetchOptions, fetchFolder } from '../formats/adapters/fetch.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { chooseFiles } from './choice.ts';
+import { checkRepository, checkRevision, type HubId, isCommit, quote, revisionOf, staysInside } from './names.ts';
+
+export interface WebHubOptions extends FetchOptions {
+  /** Address of the hub. */
+  readonly endpoint: string;
+  readonly token?: string;
+  /** A branch, tag or commit. Default: the id's, or main. */
+  readonly revision?: string;
+}
+
+export interface WebModel {
+  readonly folder: FileFolder;
+  /** The model's file, where it is one. */
+  readonly file?: string;
+}
+
+/** The files of a model at the hub, at the commit that its revision stands for now. @throws HubError */
+export async function webModel(id: HubId, options: WebHubOptions): Promise<WebModel> {
+  const repository = checkRepository(id.repository);
+  const revision = checkRevision(revisionOf(id, options.revision));
+  const endpoint = options.endpoint.replace(/\/+$/, '');
+  const { token } = options;
+  const headers = { ...options.headers, ...(token !== undefined && { authorization: `Bearer ${token}` }) };
+  const ask = async (address: string): Promise<string> => {
+    const { request = fetch, signal = null } = options;
+    const answer = await request(address, { headers, signal }).catch((error: Error) => {
+      signal?.throwIfAborted();
+      throw new HubError('Unreachable', `${address}: expected an answer of the hub, found none: ${error.message}`);
+    });
+    if (answer.ok) return answer.text();
+    await answer.body?.cancel();
+    throw refused(`${repository}@${revision}`, answer.status, token);
+  };
+  const { commit, paths } = parseInfo(
+    repository,
+    await ask(`${endpoint}/api/models/${repository}/revision/${encodeURIComponent(revision)}`),
+  );
+  const root = `${endpoint}/${repository}/resolve/${commit}`;
+  const addressOf = (path: string): string => `${root}/${path.split('/').map(encodeURIComponent).join('/')}`;
+  const { file } = await chooseFiles(id, paths, (path) => ask(addressOf(path)));
+  const isFile = /\.(?:gguf|safetensors)$/i.test(file);
+  const place = isFile ? file.slice(0, file.lastIndexOf('/') + 1) : file && `${file.replace(/\/$/, '')}/`;
+  const inside = paths.flatMap((path) => (path.startsWith(place) ? [path.slice(place.length)] : []));
+  const folder = fetchFolder(addressOf(place), { ...options, headers, paths: inside });
+  return isFile ? { folder, file: file.slice(place.length) } : { folder };
+}
+
+function parseInfo(repository: string, text: string): { commit: string; paths: string[] } {
+  let info: { sha?: unknown; siblings?: unknown } | null = null;
+  try {
+    info = JSON.parse(text);
+  } catch {
+    // Reported below.
+  }
+  const { sha, siblings } = info ?? {};
+  if (!isCommit(sha) || !Array.isArray(siblings)) {
+    const what = `expected {"sha": commit, "siblings": files} from the hub, found ${quote(text)}`;
+    throw new HubError('InvalidAnswer', `${repository}: ${what}`);
+  }
+  const names = siblings.map((entry: { rfilename?: unknown } | null) => entry?.rfilename);
+  return { commit: sha, paths: names.filter((name): name is string => typeof name === 'string' && staysInside(name)) };
+}
+
+function refused(what: string, status: number, token: string | undefined): HubError {
+  if (status === 404) {
+    return new HubError('RevisionNotFound', `${what}: the hub has no such repository or revision; check both`);
+  }
+  if (status === 401 || status === 403) {
+    const hint = token === undefined ? 'give the option token if it is private or gated' : 'the token does not open it';
+    return new HubError('Unauthorized', `${what}: the hub has no such repository for everybody (${status}); ${hint}`);
+  }
+  return new HubError('HttpStatus', `${what}: expected status 200 from the hub, found ${status}; try again later`);
+}

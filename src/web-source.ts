@@ -1,0 +1,115 @@
+/** What pages load models from: addresses, ids of the hub, files and folders that a person chose. */
+import { FormatError, LanewiseError, OptionError } from './errors.ts';
+import { blobFolder, handleFolder } from './formats/adapters/blob.ts';
+import { type FetchOptions, fetchFolder } from './formats/adapters/fetch.ts';
+import type { FileFolder } from './formats/bytes.ts';
+import { parseHubId } from './hub/names.ts';
+import { webModel } from './hub/web.ts';
+
+/**
+ * An id of the hub (`org/name`, `org/name:Q4_K_M`, `org/name@revision`), the address of a folder or of a .gguf or
+ * .safetensors file (relative ones begin with `/`, `./` or `../`), a file, files or a folder that a person chose.
+ */
+export type Source =
+  | string
+  | URL
+  | Blob
+  | Iterable<File>
+  | ArrayLike<File>
+  | FileSystemDirectoryHandle
+  | FileSystemFileHandle;
+
+export interface SourceOptions {
+  /** Address of the hub. Default https://huggingface.co. */
+  readonly endpoint?: string;
+  /** The hub's, for private and gated models: sent to the hub only. */
+  readonly token?: string;
+  /** A branch, tag or commit at the hub. Default main. */
+  readonly revision?: string;
+  /** Sent with each request. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
+export interface FoundFiles {
+  readonly folder: FileFolder;
+  readonly file?: string;
+  /** The error to show for one that came of files which the server refused. */
+  explain(error: unknown): unknown;
+}
+
+const HUB = 'https://huggingface.co';
+const KINDS =
+  'an id of the hub, the address of a folder or of a .gguf or .safetensors file, a File, an array of Files or a folder handle';
+const isFileName = (name: string): boolean => /\.(?:gguf|safetensors)$/i.test(name);
+const asIs = (error: unknown): unknown => error;
+
+/** @throws OptionError, HubError, FormatError */
+export async function findFiles(source: Source, options: SourceOptions = {}): Promise<FoundFiles> {
+  if (typeof source === 'string' || source instanceof URL) return atAddress(String(source), options);
+  if (source instanceof Blob) return { ...(await oneFile(source)), explain: asIs };
+  if (typeof source !== 'object' || source === null) throw new OptionError('source', KINDS, source);
+  if ('kind' in source) {
+    if (source.kind === 'file') return { ...(await oneFile(await source.getFile())), explain: asIs };
+    return { folder: handleFolder(source), explain: asIs };
+  }
+  if (!(Symbol.iterator in source || 'length' in source)) throw new OptionError('source', KINDS, source);
+  const files = Array.from(source);
+  if (files.length === 0 || !files.every((file) => file instanceof Blob && typeof file.name === 'string'))
+    throw new OptionError('source', KINDS, source);
+  if (files.length === 1) return { ...(await oneFile(files[0]!)), explain: asIs };
+  return { folder: blobFolder('chosen files', files), explain: asIs };
+}
+
+/** One file is known by how it begins: its name may be anything, or missing. */
+async function oneFile(blob: Blob): Promise<Pick<FoundFiles, 'folder' | 'file'>> {
+  const given = blob instanceof File ? blob.name : 'model';
+  const start = new Uint8Array(await blob.slice(0, 4).arrayBuffer());
+  const isGguf = String.fromCharCode(...start) === 'GGUF';
+  const name = isGguf && !given.endsWith('.gguf') ? `${given}.gguf` : given;
+  if (!isFileName(name)) {
+    const what = `expected a .gguf file, or a .safetensors file together with its config.json and tokenizer, found neither`;
+    throw new FormatError('NoCheckpoint', name, what);
+  }
+  const file = name === given && blob instanceof File ? blob : new File([blob], name);
+  return { folder: blobFolder('chosen files', [file]), file: name };
+}
+
+async function atAddress(text: string, options: SourceOptions): Promise<FoundFiles> {
+  const { endpoint = HUB, token, revision, headers, signal } = options;
+  const refusals = new Map<string, number>();
+  const onMissing = (url: string, status: number): void => void refusals.set(url, status);
+  const fetching: FetchOptions = { headers, signal, onMissing };
+  const isAddress = /^(?:[a-z][\w+.-]*:\/\/|blob:|\.{0,2}\/)/i.test(text) && !/^hf:\/\//i.test(text);
+  const id = isAddress && !/^https?:/i.test(text) ? undefined : parseHubId(text, endpoint.replace(/\/+$/, ''));
+  const explain = (error: unknown): unknown => refusal(error, refusals);
+  if (id) return { ...(await webModel(id, { ...fetching, endpoint, token, revision })), explain };
+  if (revision !== undefined) throw new OptionError('revision', 'left out: the source is no id of the hub', revision);
+  const url = absolute(text);
+  if (url.protocol === 'blob:') return { ...(await oneFile(await (await fetch(url, { signal })).blob())), explain };
+  const { pathname, search } = url;
+  const name = decodeURIComponent(pathname.slice(pathname.lastIndexOf('/') + 1));
+  const isFile = isFileName(name);
+  const folder = new URL(isFile ? '.' : pathname, url);
+  folder.search = '';
+  folder.hash = '';
+  return { folder: fetchFolder(folder, { ...fetching, query: search }), ...(isFile && { file: name }), explain };
+}
+
+/** @throws OptionError */
+function absolute(text: string): URL {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  if (!URL.canParse(text, base)) throw new OptionError('source', KINDS, text);
+  return new URL(text, base);
+}
+
+/** A missing file that the server did not merely lack. */
+function refusal(error: unknown, refusals: ReadonlyMap<string, number>): unknown {
+  if (!(error instanceof LanewiseError && ['NoConfig', 'NoCheckpoint', 'MissingShard'].includes(error.code)))
+    return error;
+  const [url, status] = [...refusals].find(([, found]) => found !== 404) ?? [];
+  if (status === undefined) return error;
+  const found = status < 300 ? 'a page (text/html) instead of a file' : `status ${status}`;
+  error.message = `${error.message} (the server answers ${url} with ${found})`;
+  return error;
+}
