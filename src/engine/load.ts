@@ -92,7 +92,9 @@ async function openAs<M>(
       taps: settings.hidden,
       kvCache: settings.kvCache,
       origin,
+      headDiffers: files.headDiffers,
     });
+    for (const notice of description.notices) settings.onWarning?.(`${name}: ${notice}`);
     checkKind(name, description, kind);
     if (kind === 'encoder' && settings.kvCache !== 'f32')
       throw new OptionError('kvCache', 'left out: an encoder keeps no keys and values', settings.kvCache);
@@ -173,7 +175,7 @@ export async function describe(
   const files = await openModel(folder, file);
   try {
     const policy = asked ?? parsePolicy(files.defaultPolicy);
-    return buildModel(files.config, files.tensors, { policy, origin: files.origin });
+    return buildModel(files.config, files.tensors, { policy, origin: files.origin, headDiffers: files.headDiffers });
   } finally {
     await files.close();
   }

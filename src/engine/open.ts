@@ -7,6 +7,7 @@ import { firstPart, isModelGguf, openGguf } from '../formats/gguf.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { viewTensor } from '../formats/views.ts';
 import { ggufModel, ropeTensors } from '../models/gguf.ts';
+import { tensorsToCompare } from '../models/index.ts';
 import { defaultPolicy } from '../models/policy.ts';
 import type { ModelOrigin, TensorShape } from '../models/weights.ts';
 import { weightType } from '../quant/ggml.ts';
@@ -29,6 +30,8 @@ export interface OpenModel {
   readonly origin?: ModelOrigin;
   /** Of a GGUF file; it may hold a vocabulary and a chat template. */
   readonly metadata?: GgufMetadata;
+  /** config.json calls the output head and the embedding the same, and their bytes differ. */
+  readonly headDiffers?: boolean;
   /** The storage policy of models of this format: GGUF files are stored as somebody wanted them. */
   readonly defaultPolicy: string;
   close(): Promise<void>;
@@ -43,9 +46,17 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
     throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
   }
   const checkpoint = await openCheckpoint(folder, file);
+  let headDiffers: boolean;
+  try {
+    headDiffers = await comparesHead(config, checkpoint);
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
   return {
     config,
     tensors: checkpoint.tensors,
+    headDiffers,
     tensor(name) {
       const tensor = checkpoint.tensors.get(name)!;
       return { ...tensorData(tensor), place: `${tensor.file}: ${name}` };
@@ -54,6 +65,28 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
     defaultPolicy,
     close: () => checkpoint.close(),
   };
+}
+
+/** Whether the output head differs from an embedding that config.json calls the same. @throws ModelError of readModel */
+export async function comparesHead(config: unknown, { tensors }: TensorFiles): Promise<boolean> {
+  const pair = tensorsToCompare(config, tensors);
+  if (pair === undefined) return false;
+  return !(await sameBytes(tensors.get(pair.embedding)!, tensors.get(pair.head)!));
+}
+
+/** Bytes that are compared at once. */
+const COMPARE_BYTES = 2 ** 20;
+
+async function sameBytes(a: CheckpointTensor, b: CheckpointTensor): Promise<boolean> {
+  if (a.dtype !== b.dtype || a.byteLength !== b.byteLength || a.shape.join() !== b.shape.join()) return false;
+  const size = Math.min(COMPARE_BYTES, a.byteLength);
+  const [left, right] = [new Uint8Array(size), new Uint8Array(size)];
+  for (let at = 0; at < a.byteLength; at += size) {
+    const length = Math.min(size, a.byteLength - at);
+    await Promise.all([a.readInto(at, left.subarray(0, length)), b.readInto(at, right.subarray(0, length))]);
+    for (let i = 0; i < length; i++) if (left[i] !== right[i]) return false;
+  }
+  return true;
 }
 
 /** The GGUF file of a folder, where weights with a config.json are not there too. */

@@ -11,6 +11,7 @@ import {
   f32Div,
   f32Less,
   f32Max,
+  f32Multiply,
   type I32,
   lessUnsigned,
   loadF32,
@@ -34,13 +35,16 @@ const LOWEST = -3.4028234663852886e38;
 /** Most experts of a layer: their logits and exponentials lie in scratch. */
 export const MOST_EXPERTS = 4096;
 
-/** x: rows of `experts` logits; out: rows of `top` i32 and `top` f32; rows: address of the row count; normalize: 0 or 1. */
-export const routeRecord = recordLayout('x', 'out', 'rows', 'experts', 'top', 'normalize');
+/**
+ * x: rows of `experts` logits; out: rows of `top` i32 and `top` f32; rows: address of the row count; normalize: 0 or 1;
+ * factors: 0, or an f32 for each expert.
+ */
+export const routeRecord = recordLayout('x', 'out', 'rows', 'experts', 'top', 'normalize', 'factors');
 
 /**
  * Exports the step kernel `route`: the `top` experts of largest logit, the lowest number first where they are equal, and
  * their shares e^(logit - largest) / total. The total is that of all experts in their order, or of the chosen ones in the
- * order of the choice.
+ * order of the choice. A share is multiplied by its expert's factor.
  */
 export function routeKernel(module: Module): Func {
   const kernel = rowWise(module, 'route', routeRecord);
@@ -115,7 +119,16 @@ export function routeKernel(module: Module): Func {
       ),
       when(word('normalize'), [total.set(chosen.get)]),
       j.set(constant(0)),
-      repeat(j, 1, top.get, storeF32(at(q.get, j.get), f32Div(loadF32(at(taken, j.get)), total.get))),
+      repeat(
+        j,
+        1,
+        top.get,
+        value.set(f32Div(loadF32(at(taken, j.get)), total.get)),
+        when(word('factors'), [
+          value.set(f32Multiply(value.get, loadF32(at(word('factors'), loadI32(at(to.get, j.get)))))),
+        ]),
+        storeF32(at(q.get, j.get), value.get),
+      ),
     ),
   );
 }

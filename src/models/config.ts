@@ -19,6 +19,11 @@ export class Config {
     this.#path = path;
   }
 
+  /** Where the settings are, for messages. */
+  get path(): string {
+    return this.#path;
+  }
+
   /** Whether the key is there and not null. */
   has(key: string): boolean {
     return Object.hasOwn(this.#values, key) && this.#values[key] !== null;

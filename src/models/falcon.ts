@@ -95,4 +95,9 @@ function weights(m: Manifest, c: FalconConfig): LayerNormWeights {
   };
 }
 
-export const falcon: LayerNormDecoder<FalconConfig> = { read, weights, forward };
+export const falcon: LayerNormDecoder<FalconConfig> = {
+  root: { root: 'transformer', embedding: 'word_embeddings', head: 'lm_head' },
+  read,
+  weights,
+  forward,
+};

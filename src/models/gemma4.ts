@@ -1,13 +1,15 @@
 /**
  * Gemma 4, text (Google 2026): norms before and after each block, over the heads of q and k and, without weight, of v; no
  * score scale; wide heads and proportional rope in the layers with full attention; upper layers without k and v, which
- * attend to what the last layer of their kind below has cached; an input per layer, from the token and from the embedding.
+ * attend to what the last layer of their kind below has cached; an input per layer, from the token and from the embedding;
+ * experts beside the dense ffn, with norms of their own.
  */
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Activation, CacheId, RopeId } from '../plan/step.ts';
 import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
+import { type ExpertSizes, expertWeights, type LayerExperts, readExperts, withExperts } from './gemma4-experts.ts';
 import type { Architecture, Sizes } from './index.ts';
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
@@ -36,6 +38,8 @@ interface Gemma4Config extends Sizes {
   readonly inputVocab: number;
   readonly attentionBias: boolean;
   readonly logitCap: number | undefined;
+  /** Beside the ffn of every layer. */
+  readonly experts?: ExpertSizes;
 }
 
 interface Layer {
@@ -51,6 +55,7 @@ interface Layer {
   readonly up: Linear;
   readonly down: Linear;
   readonly postFfnNorm: Norm;
+  readonly experts?: LayerExperts;
   readonly input?: { readonly gate: Linear; readonly projection: Linear; readonly postNorm: Norm };
   readonly scale: Weight;
 }
@@ -90,7 +95,6 @@ function readKinds(json: Config, sliding: readonly boolean[], sizes: { headDim: 
 function read(json: Config): Gemma4Config {
   const sizes = readSizes(json, { kvHeads: 4, headDim: 256, contextLength: 131072, tied: true });
   const { layers } = sizes;
-  if (json.flag('enable_moe_block', false)) json.fail('enable_moe_block', 'false');
   if (json.has('per_layer_config')) json.fail('per_layer_config', 'absent');
   if (json.text('use_bidirectional_attention', '') === 'all') json.fail('use_bidirectional_attention', 'null');
   // The last layer always has full attention.
@@ -109,6 +113,7 @@ function read(json: Config): Gemma4Config {
     inputVocab: json.size('vocab_size_per_layer_input', 262_144),
     attentionBias: json.flag('attention_bias', false),
     logitCap: json.optional('final_logit_softcapping', 'positive'),
+    experts: json.flag('enable_moe_block', false) ? readExperts(json) : undefined,
   };
 }
 
@@ -144,6 +149,7 @@ function weights(m: Manifest, c: Gemma4Config): Weights {
       up: ffn('ffn.up', 'mlp.up_proj', [inner, c.dim]),
       down: ffn('ffn.down', 'mlp.down_proj', [c.dim, inner]),
       postFfnNorm: norm('ffn.post_norm', 'post_feedforward_layernorm'),
+      ...(c.experts && { experts: expertWeights(m, c, c.experts, i) }),
       ...(c.inputDim > 0 && {
         input: {
           gate: ffn('input.gate', 'per_layer_input_gate', [c.inputDim, c.dim]),
@@ -203,7 +209,8 @@ function block(p: PlanBuilder, c: Gemma4Config, l: Layer, index: number, { x, in
   p.scope('ffn', () => {
     const h = normed(x, l.ffnNorm); // [T, dim]
     const inner = p.activate(c.activation, p.matmul(h, l.gate), p.matmul(h, l.up)); // [T, ffn]
-    p.add(x, normed(p.matmul(inner, l.down), l.postFfnNorm));
+    const dense = p.matmul(inner, l.down); // [T, dim]
+    p.add(x, normed(l.experts ? withExperts(p, c, l.experts, x, dense) : dense, l.postFfnNorm));
   });
   p.scope('input', () => {
     if (l.input && inputs) {

@@ -63,4 +63,9 @@ function weights(m: Manifest, c: GptNeoXConfig): LayerNormWeights {
   };
 }
 
-export const gptNeoX: LayerNormDecoder<GptNeoXConfig> = { read, weights, forward };
+export const gptNeoX: LayerNormDecoder<GptNeoXConfig> = {
+  root: { root: 'gpt_neox', embedding: 'embed_in', head: 'embed_out' },
+  read,
+  weights,
+  forward,
+};

@@ -54,11 +54,9 @@ function read(json: Config): Gpt2Config {
 }
 
 function weights(m: Manifest, c: Gpt2Config): Weights {
-  // The first published files have no prefix.
-  const prefix = m.has('wte.weight') ? '' : 'transformer.';
   m.ignore(/(^|\.)h\.\d+\.attn\.(bias|masked_bias)$/);
   const layer = (i: number): Layer => {
-    const [file, ours] = [`${prefix}h.${i}`, `layers.${i}`];
+    const [file, ours] = [`transformer.h.${i}`, `layers.${i}`];
     const conv = (name: string, role: 'attention' | 'ffn', tensor: string, shape: readonly [number, number]): Linear =>
       m.linear(`${ours}.${name}`, role, `${file}.${tensor}`, shape, true, { transposed: true });
     return {
@@ -76,10 +74,10 @@ function weights(m: Manifest, c: Gpt2Config): Weights {
     };
   };
   return {
-    ...tables(m, c, { embedding: `${prefix}wte` }),
-    positions: m.matrix('positions', 'position', `${prefix}wpe.weight`, [c.contextLength, c.dim]),
+    ...tables(m, c, { embedding: 'transformer.wte' }),
+    positions: m.matrix('positions', 'position', 'transformer.wpe.weight', [c.contextLength, c.dim]),
     layers: Array.from({ length: c.layers }, (_, i) => layer(i)),
-    norm: m.norm('norm', `${prefix}ln_f`, c.dim, { bias: true }),
+    norm: m.norm('norm', 'transformer.ln_f', c.dim, { bias: true }),
   };
 }
 
@@ -107,4 +105,9 @@ function forward(p: PlanBuilder, c: Gpt2Config, w: Weights): Rows {
   return logitsOf(p, x, (rows) => p.layerNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
 }
 
-export const gpt2: Architecture<Gpt2Config, Weights> = { read, weights, forward };
+export const gpt2: Architecture<Gpt2Config, Weights> = {
+  root: { root: 'transformer', embedding: 'wte', head: 'lm_head' },
+  read,
+  weights,
+  forward,
+};

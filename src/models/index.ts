@@ -1,8 +1,7 @@
 /** The architectures, and the way from config.json and tensor shapes to a plan. */
 
-import { ModelError } from '../errors.ts';
 import { PlanBuilder, type Rows } from '../plan/builder.ts';
-import type { Plan } from '../plan/step.ts';
+import type { Plan, PlannedWeight } from '../plan/step.ts';
 import type { KvStorage } from '../quant/kv-cache.ts';
 import { bert } from './bert.ts';
 import { Config } from './config.ts';
@@ -10,6 +9,7 @@ import { falcon } from './falcon.ts';
 import { gemma } from './gemma.ts';
 import { gemma2, gemma3 } from './gemma3.ts';
 import { gemma4 } from './gemma4.ts';
+import type { Settings } from './gguf-family.ts';
 import { gptNeoX } from './gpt-neox.ts';
 import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
@@ -25,8 +25,11 @@ import type { StoragePolicy } from './policy.ts';
 import { qwen2, qwen3 } from './qwen.ts';
 import { qwen3Moe } from './qwen3-moe.ts';
 import { smollm3 } from './smollm3.ts';
+import { leftAside, spareTensors } from './spare-tensors.ts';
 import { stablelm } from './stablelm.ts';
 import { starcoder2 } from './starcoder2.ts';
+import { type NamedTensors, nameTensors, type TensorRoot, unchangedNames, usualRoot } from './tensor-names.ts';
+import { type TextPart, textPart } from './text-part.ts';
 import { Manifest, type ModelOrigin, type TensorShape } from './weights.ts';
 
 /** What every model has. */
@@ -50,6 +53,8 @@ export type ModelKind = 'decoder' | 'encoder';
 export interface Architecture<C extends Sizes, W> {
   /** Decoders say what comes next, encoders what a text is. Default: decoder. */
   readonly kind?: ModelKind;
+  /** Its tensors' names. Default: model.embed_tokens and lm_head; encoders find theirs. */
+  readonly root?: TensorRoot;
   read(json: Config): C;
   weights(manifest: Manifest, config: C): W;
   /** Adds the steps of a forward; the logits, or an encoder's last hidden state. */
@@ -98,6 +103,8 @@ export interface ModelDescription {
   readonly parameters: number;
   readonly eosTokenIds: readonly number[];
   readonly bosTokenId: number | undefined;
+  /** What was decided or left aside that the files do not say: one line each. */
+  readonly notices: readonly string[];
   readonly plan: Plan;
 }
 
@@ -109,49 +116,98 @@ export interface BuildModelOptions {
   readonly kvCache?: KvStorage;
   /** For messages, where it is not config.json: what says the settings, and its name of a tensor. */
   readonly origin?: ModelOrigin;
+  /** The file has an output head whose values are not those of the embedding (see tensorsToCompare). */
+  readonly headDiffers?: boolean;
 }
 
-/** @throws ModelError for an unknown model_type, a bad config, and all tensors that do not fit, named at once */
+/**
+ * @throws ModelError for an unknown model_type, a bad config, and all tensors that do not fit, named at once; of a model
+ * with more parts than the text part, the others are left aside with a notice
+ */
 export function buildModel(
   config: unknown,
   tensors: ReadonlyMap<string, TensorShape>,
   options: BuildModelOptions,
 ): ModelDescription {
-  const file = options.origin?.file ?? 'config.json';
-  const json = new Config(config, file);
-  const modelType = json.text('model_type', '');
-  if (!Object.hasOwn(architectures, modelType)) {
-    const found = modelType
-      ? `model_type ${JSON.stringify(modelType.slice(0, 80))} is not known`
-      : 'model_type is missing';
-    throw new ModelError('UnknownModelType', `${file}: ${found}; known are ${modelTypes.join(', ')}`);
-  }
-  if (json.has('quantization_config')) json.fail('quantization_config', 'absent: take the weights before quantization');
-  const architecture = architectures[modelType as keyof typeof architectures];
-  const built = build(architecture as Architecture<Sizes, unknown>, json, tensors, options);
-  return { ...built, modelType, eosTokenIds: json.ids('eos_token_id'), bosTokenId: json.ids('bos_token_id')[0] };
-}
-
-function build<C extends Sizes, W>(
-  architecture: Architecture<C, W>,
-  json: Config,
-  tensors: ReadonlyMap<string, TensorShape>,
-  { policy, taps, kvCache, origin }: BuildModelOptions,
-): Pick<ModelDescription, 'kind' | 'config' | 'parameters' | 'plan'> {
-  const config = architecture.read(json);
-  const manifest = new Manifest(tensors, policy, origin);
-  const weights = architecture.weights(manifest, config);
+  const { policy, taps, kvCache, origin } = options;
+  const { part, json, architecture, sizes, named, notices } = readModel(config, tensors, options);
+  const messages = origin ?? { file: part.place, nameOf: named.nameOf };
+  const manifest = new Manifest(named.tensors, policy, {
+    origin: messages,
+    sourceOf: origin ? undefined : named.nameOf,
+    spare: spareTensors(part, json, sizes.layers),
+  });
+  const weights = architecture.weights(manifest, sizes);
   const planned = manifest.finish();
   const builder = new PlanBuilder({ taps, kvCache });
-  const output = architecture.forward(builder, config, weights);
+  const output = architecture.forward(builder, sizes, weights);
   const { kind = 'decoder' } = architecture;
   const plan = kind === 'encoder' ? builder.finishEncoder(output, planned) : builder.finish(output, planned);
+  return {
+    modelType: part.modelType,
+    kind,
+    config: sizes,
+    parameters: countParameters(planned),
+    eosTokenIds: json.ids('eos_token_id'),
+    bosTokenId: json.ids('bos_token_id')[0],
+    notices: [...notices, ...leftAside(part, manifest.spared)],
+    plan: part.readAs ? { ...plan, readAs: part.readAs } : plan,
+  };
+}
+
+/** A tied matrix counts once. */
+function countParameters(planned: readonly PlannedWeight[]): number {
   const sources = new Set<string>();
-  const parameters = planned.reduce((sum, { shape, source }) => {
+  return planned.reduce((sum, { shape, source }) => {
     const key = `${source.tensor} ${source.first}`;
     if (sources.has(key)) return sum;
     sources.add(key);
     return sum + shape.reduce((a, b) => a * b, 1);
   }, 0);
-  return { kind, config, parameters, plan };
+}
+
+/** What config.json says, and the tensors by the names that the architecture asks for. */
+function readModel(
+  config: unknown,
+  tensors: ReadonlyMap<string, TensorShape>,
+  { origin, headDiffers }: Pick<BuildModelOptions, 'origin' | 'headDiffers'>,
+) {
+  const file = origin?.file ?? 'config.json';
+  // Refuses what is no object.
+  new Config(config, file);
+  const part = textPart(config as Settings, modelTypes, file);
+  const json = new Config(part.settings, part.place);
+  if (json.has('quantization_config')) json.fail('quantization_config', 'absent: take the weights before quantization');
+  const architecture = architectures[part.modelType as keyof typeof architectures] as Architecture<Sizes, unknown>;
+  const read = architecture.read(json);
+  const named =
+    origin || architecture.kind === 'encoder'
+      ? unchangedNames(tensors)
+      : nameTensors(tensors, architecture.root ?? usualRoot, [read.vocab, read.dim]);
+  const { tied, notice } = tiesHead(part, json, read.tied, named, headDiffers);
+  return { part, json, architecture, sizes: { ...read, tied }, named, notices: notice ? [notice] : [] };
+}
+
+/** The embedding and the output head that config.json calls the same: whether they are, their bytes say. */
+export function tensorsToCompare(
+  config: unknown,
+  tensors: ReadonlyMap<string, TensorShape>,
+): { readonly embedding: string; readonly head: string } | undefined {
+  const { sizes, named } = readModel(config, tensors, {});
+  return sizes.tied ? named.ends : undefined;
+}
+
+function tiesHead(
+  { wrapper, settings }: TextPart,
+  json: Config,
+  tied: boolean,
+  { hasHead, ends }: NamedTensors,
+  headDiffers = false,
+): { tied: boolean; notice?: string } {
+  const said = settings.tie_word_embeddings ?? undefined;
+  // Neither config says it: the file does.
+  if (wrapper !== undefined && said === undefined && hasHead === false) return { tied: true };
+  if (!tied || !ends || !headDiffers) return { tied };
+  const notice = `tie_word_embeddings is true, but ${ends.head} differs from ${ends.embedding}: the file's head is used`;
+  return { tied: false, notice: `${json.path}: ${notice}` };
 }

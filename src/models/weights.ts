@@ -4,46 +4,19 @@
  */
 import type { Linear, Norm, Weight } from '../plan/builder.ts';
 import type { PlannedWeight, WeightRole, WeightSource } from '../plan/step.ts';
-import { weightType } from '../quant/ggml.ts';
-import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
+import { storageBytes } from '../quant/storage.ts';
+import { type ModelOrigin, type Stored, storedAs, type TensorShape } from './file-tensors.ts';
 import { Mismatches } from './mismatches.ts';
 import { type Decision, decide, type StoragePolicy } from './policy.ts';
 
-export interface TensorShape {
-  /** As SafeTensors or GGUF spells it: F32, F16, BF16, Q4_K ... */
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  /** Held by the file's values already, where the model adds it to the weight (GGUF has Gemma's 1 + w). */
-  readonly plus?: number;
-  /** The file has [out, in] where Hugging Face has [in, out]. */
-  readonly transposed?: boolean;
-}
-
-/** A file that is not in Hugging Face's words. */
-export interface ModelOrigin {
-  readonly file: string;
-  /** Its name of a tensor. */
-  nameOf(tensor: string): string;
-}
-
-/** What a tensor of the file may stay as, with the reason where that is another type. */
-interface Stored {
-  readonly storage: Storage;
-  readonly instead?: string;
-}
-
-/** Undefined for types that hold no weights. */
-function storedAs(dtype: string): Stored | undefined {
-  const name = dtype.toLowerCase();
-  if (Object.hasOwn(storageLayout, name)) return { storage: name as Storage };
-  if (weightType(name) === undefined) return undefined;
-  return { storage: 'q8_0', instead: `no kernel for ${name}; q8_0 is off by 1/254 of a block's largest value at most` };
-}
+export type { ModelOrigin, TensorShape } from './file-tensors.ts';
 
 export interface MatrixOptions {
   /** The file has [in, out]. */
   readonly transposed?: boolean;
   readonly slice?: Slice;
+  /** The tensor has so many matrices one behind the other [stack, out, in], of which this is one. */
+  readonly stack?: { readonly count: number; readonly index: number };
 }
 
 /** The weight is rows `first` and on of a tensor with `of` rows: neighbours, or runs (see WeightSource). */
@@ -61,19 +34,34 @@ interface Fused<Name extends string> extends Pick<MatrixOptions, 'transposed'> {
   readonly parts?: number;
 }
 
+export interface ManifestOptions {
+  /** What the tensors should fit, and the name of a tensor there: for messages. */
+  readonly origin?: ModelOrigin;
+  /** The name by which the bytes of a tensor are asked for. Default: the one that the architecture uses. */
+  readonly sourceOf?: (tensor: string) => string;
+  /** Tensors that may be left over. */
+  readonly spare?: (tensor: string, used: ReadonlySet<string>) => boolean;
+}
+
 export class Manifest {
   readonly #tensors: ReadonlyMap<string, TensorShape>;
   readonly #policy: StoragePolicy;
-  readonly #origin: ModelOrigin | undefined;
+  readonly #options: ManifestOptions;
+  readonly #spared: string[] = [];
   readonly #weights: PlannedWeight[] = [];
   readonly #used = new Set<string>();
   readonly #problems: Mismatches;
 
-  constructor(tensors: ReadonlyMap<string, TensorShape>, policy: StoragePolicy, origin?: ModelOrigin) {
+  constructor(tensors: ReadonlyMap<string, TensorShape>, policy: StoragePolicy, options: ManifestOptions = {}) {
     this.#tensors = tensors;
     this.#policy = policy;
-    this.#origin = origin;
-    this.#problems = new Mismatches(origin?.file ?? 'config.json');
+    this.#options = options;
+    this.#problems = new Mismatches(options.origin?.file ?? 'config.json');
+  }
+
+  /** After `finish`: tensors that are left over and may be, by their names in the file. */
+  get spared(): readonly string[] {
+    return this.#spared;
   }
 
   has(tensor: string): boolean {
@@ -88,12 +76,14 @@ export class Manifest {
     shape: readonly [number, number],
     options: MatrixOptions = {},
   ): Weight {
-    const { slice } = options;
+    const { slice, stack } = options;
     const transposed = (options.transposed ?? false) !== (this.#tensors.get(tensor)?.transposed ?? false);
     const rows = slice?.of ?? shape[0];
-    const dtype = this.#find(tensor, transposed ? [shape[1], rows] : [rows, shape[1]]);
+    const own = transposed ? [shape[1], rows] : [rows, shape[1]];
+    const dtype = this.#find(tensor, stack ? [stack.count, ...own] : own);
     const linear = role === 'attention' || role === 'ffn' || role === 'output';
-    const source = { tensor, transposed, first: slice?.first ?? 0, runs: slice?.runs, plus: 0 };
+    const first = (slice?.first ?? 0) + (stack?.index ?? 0) * rows;
+    const source = { tensor, transposed, first, runs: slice?.runs, plus: 0 };
     return this.#add(name, role, shape, source, this.#decide(role, shape, dtype), linear);
   }
 
@@ -194,7 +184,9 @@ export class Manifest {
   /** @throws ModelError naming every missing, misshapen and unknown tensor, or the first hundred */
   finish(): readonly PlannedWeight[] {
     for (const [name, { shape }] of this.#tensors) {
-      if (!this.#used.has(name)) this.#problems.add(`${this.#nameOf(name)}: not expected, found [${shape.join(', ')}]`);
+      if (this.#used.has(name)) continue;
+      if (this.#options.spare?.(name, this.#used)) this.#spared.push(this.#nameOf(name));
+      else this.#problems.add(`${this.#nameOf(name)}: not expected, found [${shape.join(', ')}]`);
     }
     this.#problems.check();
     return this.#weights;
@@ -206,7 +198,14 @@ export class Manifest {
   }
 
   #nameOf(tensor: string): string {
-    return this.#origin?.nameOf(tensor) ?? tensor;
+    return this.#options.origin?.nameOf(tensor) ?? tensor;
+  }
+
+  #placed(source: WeightSource): WeightSource {
+    const { sourceOf } = this.#options;
+    if (sourceOf === undefined) return source;
+    const { tensor, following } = source;
+    return { ...source, tensor: sourceOf(tensor), ...(following && { following: following.map(sourceOf) }) };
   }
 
   /** How the file stores the tensor; a problem is noted and answered with f32. */
@@ -235,8 +234,17 @@ export class Manifest {
   ): Weight {
     const [rows, columns] = shape as [number, number?];
     const bytes = shares ? 0 : columns === undefined ? rows * 4 : rows * storageBytes(storage, columns);
-    const id =
-      this.#weights.push({ name, role, shape, source, storage, linear, reason, bytes, shares: shares?.id }) - 1;
-    return { id, shape };
+    const id = this.#weights.push({
+      name,
+      role,
+      shape,
+      source: this.#placed(source),
+      storage,
+      linear,
+      reason,
+      bytes,
+      shares: shares?.id,
+    });
+    return { id: id - 1, shape };
   }
 }

@@ -53,6 +53,8 @@ export interface Experts {
   readonly top: number;
   /** Whether their shares add up to 1. */
   readonly normalize: boolean;
+  /** On the shares of each expert. [experts] */
+  readonly factors?: Weight;
   readonly kind: Activation;
 }
 /** `Omit` that keeps the union's cases apart. */
@@ -173,6 +175,7 @@ export class PlanBuilder {
   /** into += what the experts that `router` [T, experts] chooses make of x. */
   addExperts(into: Rows, x: Rows, router: Rows, experts: Experts): void {
     const { top, normalize, kind } = experts;
+    const factors = experts.factors?.id;
     const ids = (of: 'gate' | 'up' | 'down'): WeightId[] => experts.each.map((expert) => expert[of].weight.id);
     const ffn = experts.each[0]!.gate.weight.shape[0]!;
     const work = {
@@ -184,7 +187,8 @@ export class PlanBuilder {
       result: this.#buffer('result', into.width).id,
     };
     const weights = { gate: ids('gate'), up: ids('up'), down: ids('down') };
-    this.#step({ op: 'experts', x: x.id, router: router.id, top, normalize, kind, ...weights, work, out: into.id });
+    const chosen = { router: router.id, top, normalize, ...(factors !== undefined && { factors }) };
+    this.#step({ op: 'experts', x: x.id, ...chosen, kind, ...weights, work, out: into.id });
   }
 
   activate(kind: Activation, x: Rows, up?: Rows): Rows {
@@ -198,6 +202,13 @@ export class PlanBuilder {
     const { id } = this.#like('sum', into);
     this.#step({ op: 'add', base: into.id, x: x.id, scale, out: id });
     into.id = id;
+  }
+
+  /** A buffer of zeros like x, whose values are finite. */
+  zeros(x: Rows): Rows {
+    const out = this.#like('zeros', x);
+    this.#step({ op: 'add', base: x.id, x: x.id, scale: -1, out: out.id });
+    return out;
   }
 
   /** x *= a number, or the one value of a weight. */

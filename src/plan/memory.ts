@@ -38,7 +38,8 @@ export function buffersOf(step: Step): BufferId[] {
 
 /** Weights that a step reads: the one it is about first. */
 export function weightsOf(step: Step): WeightId[] {
-  if (step.op === 'experts') return [...step.gate, ...step.up, ...step.down];
+  if (step.op === 'experts')
+    return [...step.gate, ...step.up, ...step.down, ...(step.factors === undefined ? [] : [step.factors])];
   const weights = step.op === 'embed' ? [step.table] : [];
   if ('weight' in step && step.weight !== undefined) weights.push(step.weight);
   if ('bias' in step && step.bias !== undefined) weights.push(step.bias);
@@ -55,7 +56,8 @@ export function decodeBytes(plan: Plan, position: number, steps: readonly Step[]
     if (step.op === 'matmul') return sum + matrixBytes(step.weight);
     if (step.op === 'experts') {
       // Experts of one layer have equal sizes.
-      return weightsOf(step).reduce((all, id) => all + matrixBytes(id), 0) * (step.top / step.gate.length) + sum;
+      const matrices = [...step.gate, ...step.up, ...step.down];
+      return matrices.reduce((all, id) => all + matrixBytes(id), 0) * (step.top / step.gate.length) + sum;
     }
     if (step.op !== 'attention') return sum;
     const { kvHeads, headDim, window = position, storage } = plan.caches[step.cache]!;

@@ -128,7 +128,7 @@ export type Step = { readonly scope: string } & (
       /**
        * Mixture of experts: out[t] += sum, in rising order of the experts' numbers, of share * down(f(gate(x[t])) * up(x[t]))
        * over the `top` experts of largest logit router[t][e], the lowest number first where they are equal. Their shares are
-       * the softmax over all experts or, normalized, over the chosen ones.
+       * the softmax over all experts or, normalized, over the chosen ones, then times the expert's factor where there are some.
        */
       readonly op: 'experts';
       readonly x: BufferId;
@@ -136,6 +136,8 @@ export type Step = { readonly scope: string } & (
       readonly router: BufferId;
       readonly top: number;
       readonly normalize: boolean;
+      /** [experts] */
+      readonly factors?: WeightId;
       readonly kind: Activation;
       /** One matrix per expert. */
       readonly gate: readonly WeightId[];
@@ -248,4 +250,10 @@ export interface Plan {
   readonly output: BufferId;
   /** What 'summarize' says of logits. */
   readonly summary?: BufferId;
+  /** Tokens whose rows of all tables are those of another token: places for images, where there are none. */
+  readonly readAs?: ReadonlyMap<number, number>;
 }
+
+/** Tokens as tables are read with them. */
+export const tableTokens = ({ readAs }: Plan, tokens: Int32Array): Int32Array =>
+  readAs ? tokens.map((token) => readAs.get(token) ?? token) : tokens;

@@ -35,14 +35,21 @@ test('the experts of largest logit, the first of equal ones, with their shares',
     [33, 5],
     [128, 8],
   ] as const) {
-    for (const normalize of [true, false]) {
+    for (const [normalize, scaled] of [
+      [true, false],
+      [false, false],
+      [true, true],
+    ] as const) {
+      const given = scaled ? randoms(experts, 7, 2) : undefined;
       const x = randoms(ROWS * experts, experts, 3);
       x[1] = x[0]!;
       const results = [1, 2, 3].map((threads) => {
         const arena = new Arena(1 << 20);
         const out = arena.take(ROWS * rowStride(2 * top) * 4);
         const words = { x: arena.putRows(x, experts, 1e9), out, rows: arena.putI32([ROWS]), experts, top };
-        const record = arena.record(routeRecord.words({ ...words, normalize: normalize ? 1 : 0 }));
+        const record = arena.record(
+          routeRecord.words({ ...words, normalize: normalize ? 1 : 0, factors: given ? arena.putF32(given) : 0 }),
+        );
         runSplit(arena.compile(routeKernel).route!, record, threads);
         return arena.rows(out, ROWS, 2 * top);
       });
@@ -51,7 +58,8 @@ test('the experts of largest logit, the first of equal ones, with their shares',
         const choice = choose(x.subarray(row * experts, (row + 1) * experts), top, normalize);
         const got = results[0]!.slice(row * 2 * top, (row + 1) * 2 * top);
         assert.deepEqual([...new Int32Array(got.buffer, 0, top)], choice.experts);
-        assertClose(got.slice(top), choice.shares, () => 1e-6, `${top} of ${experts}`);
+        const shares = choice.shares.map((share, i) => share * (given?.[choice.experts[i]!] ?? 1));
+        assertClose(got.slice(top), shares, () => 2e-6, `${top} of ${experts}`);
       }
     }
   }
@@ -68,7 +76,15 @@ test('no expert is taken twice, whatever the logits are', () => {
     const arena = new Arena(1 << 20);
     const x = Float32Array.from({ length: ROWS * experts }, (_, i) => logits(i % experts));
     const out = arena.take(ROWS * rowStride(2 * top) * 4);
-    const words = { x: arena.putRows(x, experts), out, rows: arena.putI32([ROWS]), experts, top, normalize: 1 };
+    const words = {
+      x: arena.putRows(x, experts),
+      out,
+      rows: arena.putI32([ROWS]),
+      experts,
+      top,
+      normalize: 1,
+      factors: 0,
+    };
     runSplit(arena.compile(routeKernel).route!, arena.record(routeRecord.words(words)), 2);
     const got = arena.rows(out, ROWS, 2 * top);
     for (let row = 0; row < ROWS; row++) {

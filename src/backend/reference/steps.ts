@@ -1,7 +1,14 @@
 /** What every step means: plain TypeScript, sums in f64, results rounded to f32 where a buffer or a cache holds them. */
 import { erfc, exp, tanh } from '../../numbers.ts';
 import { ropeRow } from '../../plan/rope.ts';
-import { type Activation, type KvCacheSpec, type Plan, type Step, SUMMARY_CHUNK } from '../../plan/step.ts';
+import {
+  type Activation,
+  type KvCacheSpec,
+  type Plan,
+  type Step,
+  SUMMARY_CHUNK,
+  tableTokens,
+} from '../../plan/step.ts';
 import { dequantizeActivations, quantizeActivations } from '../../quant/activations.ts';
 import { fromBF16, toBF16 } from '../../quant/bf16.ts';
 import { asCached } from '../../quant/kv-cache.ts';
@@ -99,7 +106,7 @@ function rowsOf(state: State, buffer: number): Float32Array[] {
 function embed({ table, index, scale, add, out }: Case<'embed'>, state: State): void {
   const { values } = state.weights[table]!;
   const { tokens, positions, types = new Int32Array(tokens.length) } = state.batch;
-  const indices = { token: tokens, position: positions, type: types }[index];
+  const indices = { token: tableTokens(state.plan, tokens), position: positions, type: types }[index];
   for (const [t, row] of rowsOf(state, out).entries()) {
     const from = indices[t]! * row.length;
     for (let i = 0; i < row.length; i++) {
@@ -149,6 +156,7 @@ function experts(step: Case<'experts'>, state: State): void {
   const [logits, results] = [rowsOf(state, step.router), rowsOf(state, step.out)];
   for (const [t, row] of rowsOf(state, step.x).entries()) {
     for (const { expert, share } of chooseExperts(logits[t]!, step.top, step.normalize)) {
+      const factor = step.factors === undefined ? 1 : state.weights[step.factors]!.values[expert]!;
       const weight = (of: 'gate' | 'up' | 'down'): HeldWeight => state.weights[step[of][expert]!]!;
       const [gate, up] = [product(row, weight('gate')), product(row, weight('up'))];
       const inner = Float32Array.from(
@@ -156,7 +164,7 @@ function experts(step: Case<'experts'>, state: State): void {
         (x, n) => Math.fround(functions[step.kind](Math.fround(x))) * Math.fround(up[n]!),
       );
       const down = product(inner, weight('down'));
-      for (let n = 0; n < down.length; n++) results[t]![n]! += Math.fround(down[n]!) * share;
+      for (let n = 0; n < down.length; n++) results[t]![n]! += Math.fround(down[n]!) * (share * factor);
     }
   }
 }

@@ -5,7 +5,7 @@ import { control, timings } from '../../kernels/barrier.ts';
 import { activationStride } from '../../kernels/layout.ts';
 import { rowBytes, weightsOf } from '../../plan/memory.ts';
 import { type RopeTable, ropeRow } from '../../plan/rope.ts';
-import type { BufferId, Plan } from '../../plan/step.ts';
+import { type BufferId, type Plan, tableTokens } from '../../plan/step.ts';
 import {
   type Backend,
   type BackendOptions,
@@ -307,7 +307,7 @@ export class WasmBackend implements Backend {
     settings[control.wanted / 4] = wanted.length;
     settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
     settings[control.timing / 4] = timings[this.timing];
-    memory.i32(map.tokens, count).set(tokens);
+    memory.i32(map.tokens, count).set(tableTokens(this.#plan, tokens));
     if (types) memory.i32(map.types, count).set(types);
     else memory.i32(map.types, count).fill(0);
     memory.i32(map.positions, count).set(positions);

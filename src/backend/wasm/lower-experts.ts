@@ -53,14 +53,20 @@ export function lowerExperts(g: Products, step: Case<'experts'>): Part[] {
 }
 
 /** Chooses the experts of each row, then the rows of each expert. */
-function route(g: Products, { router, top, normalize, gate, work }: Case<'experts'>): Part[] {
+function route(g: Products, { router, top, normalize, factors, gate, work }: Case<'experts'>): Part[] {
   const { experts, maxRows } = g.map;
   const shared = { experts: gate.length, top, rows: g.rows(router) };
   const route = g.kernels.index('experts', 'route', routeKernel);
   const choose = g.rowWise(
     work.choice,
     route,
-    routeRecord.words({ ...shared, x: g.at(router), out: g.at(work.choice), normalize: normalize ? 1 : 0 }),
+    routeRecord.words({
+      ...shared,
+      x: g.at(router),
+      out: g.at(work.choice),
+      normalize: normalize ? 1 : 0,
+      factors: factors === undefined ? 0 : g.vector(factors),
+    }),
     [router],
   );
   const group: Part = {
