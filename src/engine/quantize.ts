@@ -15,7 +15,7 @@ import { type GgufVocabulary, ggufVocabulary, tokenTypes } from '../tokenizer/gg
 import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Recipe, WritableType } from './convert.ts';
 import { addedEnds, endEntries, endTokens, readEnds } from './end-tokens.ts';
-import { findGguf, readFactors } from './open.ts';
+import { comparesHead, findGguf, readFactors } from './open.ts';
 import { ggufPoolings, readPooling } from './pooling.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
@@ -172,7 +172,7 @@ async function fromSafeTensors(
     if (config === undefined) {
       throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
     }
-    const written = ggufFromHub({ config, tensors });
+    const written = ggufFromHub({ config, tensors, headDiffers: await comparesHead(config, checkpoint) });
     const { metadata, warnings } = await withVocabulary(
       folder,
       await withPooling(folder, written.metadata),

@@ -70,7 +70,13 @@ const gemma2: Settings = {
   query_pre_attn_scalar: 256,
   sliding_window: 4096,
 };
-const gemma3: Settings = { ...gemma2, vocab_size: 262208, max_position_embeddings: 131072 };
+const gemma3: Settings = {
+  ...gemma2,
+  vocab_size: 262208,
+  max_position_embeddings: 131072,
+  rope_theta: 1e6,
+  rope_local_base_freq: 10_000,
+};
 const gemma4: Settings = {
   vocab_size: 262144,
   hidden_size: 2304,

@@ -20,6 +20,7 @@ import {
   rope,
   silu,
   sizes,
+  unusualQueryScale,
   window,
 } from './gguf-family.ts';
 import {
@@ -122,6 +123,7 @@ const families: Readonly<Record<string, Family>> = {
       field('final_logit_softcapping', 'positive', 'final_logit_softcapping', { fallback: 30 }),
     ],
     derived: queryScale(46),
+    scale: unusualQueryScale(46),
   },
   gemma3: {
     ...gemma,
@@ -130,6 +132,7 @@ const families: Readonly<Record<string, Family>> = {
     fields: [...decoder, window, field('rope.freq_base_swa', 'positive', 'rope_local_base_freq', { fallback: 10_000 })],
     constants: { ...gemma.constants, sliding_window_pattern: 6 },
     derived: queryScale(62),
+    scale: unusualQueryScale(62),
   },
   olmo2: { ...qwen2, modelType: 'olmo2', names: olmo2Names },
   stablelm: {

@@ -8,7 +8,7 @@ import { ggufModel, ropeTensors } from './gguf.ts';
 import { familiesOf } from './gguf-families.ts';
 import type { Family, HeadCounts, Settings } from './gguf-family.ts';
 import { ggufName } from './gguf-names.ts';
-import { buildModel, type ModelDescription, type Sizes } from './index.ts';
+import { buildModel, flatModel, type ModelDescription, type Sizes } from './index.ts';
 import { planDifference } from './plan-difference.ts';
 import { parsePolicy } from './policy.ts';
 import type { TensorShape } from './weights.ts';
@@ -42,13 +42,16 @@ export interface GgufModelToWrite {
 export interface HubModel {
   readonly config: Settings;
   readonly tensors: ReadonlyMap<string, TensorShape>;
+  /** As `buildModel` takes it. */
+  readonly headDiffers?: boolean;
 }
 
 /**
  * @throws ModelError for models that GGUF or these tables have no words for: what the file would say is read back and
  * must give the same plan
  */
-export function ggufFromHub(model: HubModel): GgufModelToWrite {
+export function ggufFromHub(hub: HubModel): GgufModelToWrite {
+  const { nameOf, notices, ...model } = flatModel(hub.config, hub.tensors, hub.headDiffers);
   const description = buildModel(model.config, model.tensors, { policy: parsePolicy('none') });
   const needed = new Set(
     description.plan.weights.flatMap(({ source }) => [source.tensor, ...(source.following ?? [])]),
@@ -66,26 +69,38 @@ export function ggufFromHub(model: HubModel): GgufModelToWrite {
     }
     const written = write(architecture, family, description, { ...model, needed });
     const difference = differenceOf(description, written);
-    if (difference === undefined) return written;
+    if (difference === undefined) {
+      const tensors = written.tensors.map((output) => ({ ...output, sources: output.sources.map(nameOf) }));
+      return { ...written, tensors, warnings: [...notices, ...written.warnings] };
+    }
     problems.push(`${architecture}: ${difference}`);
   }
   throw new ModelError('NotWritable', `${description.modelType}: GGUF cannot say what this model is:`, problems);
 }
 
 /** Architectures whose windows llama.cpp knows. */
-const windowed = /^gemma[23]$/;
+const windowed = /^gemma[234]$/;
 
-function warningsOf(architecture: string, { config, plan }: ModelDescription): string[] {
+function warningsOf(
+  architecture: string,
+  family: Family,
+  { config, plan }: ModelDescription,
+  settings: Settings,
+): string[] {
   const window = Math.min(...plan.caches.map(({ window }) => window ?? Number.POSITIVE_INFINITY));
-  if (windowed.test(architecture) || window >= config.contextLength) return [];
-  return [`llama.cpp has no windows for ${architecture}: beyond ${window} tokens it will compute something else`];
+  const scaled = family.scale?.(settings) !== undefined;
+  const windowless = !windowed.test(architecture) && window < config.contextLength;
+  return [
+    ...(windowless
+      ? [`llama.cpp has no windows for ${architecture}: beyond ${window} tokens it will compute something else`]
+      : []),
+    ...(scaled ? [`llama.cpp does not read attention.scale of ${architecture}: it will compute something else`] : []),
+  ];
 }
 
-/** Old GPT-2 files leave the prefix out, files of BERT have one that others leave out. */
+/** Files of BERT have a prefix that others leave out. */
 const nameInFile = (family: Family, name: string): { name: string; expert?: number } | undefined =>
-  ggufName(family.names, name) ??
-  ggufName(family.names, `transformer.${name}`) ??
-  ggufName(family.names, name.replace(/^bert\./, ''));
+  ggufName(family.names, name) ?? ggufName(family.names, name.replace(/^bert\./, ''));
 
 function write(
   architecture: string,
@@ -113,7 +128,11 @@ function write(
     });
   }
   const metadata = settingsAsMetadata(architecture, family, sizes, config, plan);
-  return { metadata, tensors: [...outputs.values(), ...ropes], warnings: warningsOf(architecture, description) };
+  return {
+    metadata,
+    tensors: [...outputs.values(), ...ropes],
+    warnings: warningsOf(architecture, family, description, config),
+  };
 }
 
 function inverse(rows: RowOrder | undefined): RowOrder | undefined {
@@ -162,6 +181,8 @@ function settingsAsMetadata(
   }
   const original = scaling.original_max_position_embeddings ?? config.original_max_position_embeddings;
   if (original !== undefined && type !== 'llama3') u32('rope.scaling.original_context_length', Number(original));
+  const scale = family.scale?.(config);
+  if (scale !== undefined) f32('attention.scale', scale);
   const longRope = plan.ropes.find(({ long }) => long);
   if (longRope) f32('rope.scaling.attn_factor', longRope.magnitude);
   return metadata;

@@ -21,7 +21,7 @@ import { nomicBert } from './nomic-bert.ts';
 import { olmo2 } from './olmo2.ts';
 import { phi } from './phi.ts';
 import { phi3 } from './phi3.ts';
-import type { StoragePolicy } from './policy.ts';
+import { parsePolicy, type StoragePolicy } from './policy.ts';
 import { qwen2, qwen3 } from './qwen.ts';
 import { qwen3Moe } from './qwen3-moe.ts';
 import { smollm3 } from './smollm3.ts';
@@ -29,7 +29,7 @@ import { leftAside, spareTensors } from './spare-tensors.ts';
 import { stablelm } from './stablelm.ts';
 import { starcoder2 } from './starcoder2.ts';
 import { type NamedTensors, nameTensors, type TensorRoot, unchangedNames, usualRoot } from './tensor-names.ts';
-import { type TextPart, textPart } from './text-part.ts';
+import { type TextPart, textPart, withDefaults } from './text-part.ts';
 import { Manifest, type ModelOrigin, type TensorShape } from './weights.ts';
 
 /** What every model has. */
@@ -186,6 +186,30 @@ function readModel(
       : nameTensors(tensors, architecture.root ?? usualRoot, [read.vocab, read.dim]);
   const { tied, notice } = tiesHead(part, json, read.tied, named, headDiffers);
   return { part, json, architecture, sizes: { ...read, tied }, named, notices: notice ? [notice] : [] };
+}
+
+/** A model with nothing around its text part: settings filled, tensors by the architecture's names, nothing left over. */
+export function flatModel(
+  config: unknown,
+  tensors: ReadonlyMap<string, TensorShape>,
+  headDiffers?: boolean,
+): {
+  readonly config: Settings;
+  readonly tensors: ReadonlyMap<string, TensorShape>;
+  /** The name in `tensors` as it was given. */
+  nameOf(tensor: string): string;
+  readonly notices: readonly string[];
+} {
+  const { plan, notices } = buildModel(config, tensors, { policy: parsePolicy('none'), headDiffers });
+  const { part, sizes, named } = readModel(config, tensors, { headDiffers });
+  const used = new Set(plan.weights.flatMap(({ source }) => [source.tensor, ...(source.following ?? [])]));
+  const settings = withDefaults(part.settings, part.modelType, part.modelType);
+  return {
+    config: { ...settings, model_type: part.modelType, tie_word_embeddings: sizes.tied },
+    tensors: new Map([...named.tensors].filter(([name]) => used.has(named.nameOf(name)))),
+    nameOf: named.nameOf,
+    notices,
+  };
 }
 
 /** The embedding and the output head that config.json calls the same: whether they are, their bytes say. */
