@@ -16,18 +16,16 @@ import {
   layerNorm,
   optional,
   partialRotary,
-  queryScale,
   rope,
   silu,
   sizes,
-  unusualQueryScale,
   window,
 } from './gguf-family.ts';
+import { gemmaFamilies } from './gguf-gemma.ts';
 import {
   bertNames,
   falcon40Names,
   falconNames,
-  gemma2Names,
   gpt2Names,
   gptNeoxNames,
   llamaNames,
@@ -50,13 +48,6 @@ const llama: Family = {
   rows: interleaved,
 };
 const qwen2: Family = { modelType: 'qwen2', names: llamaNames, fields: decoder, constants: silu };
-const gemma: Family = {
-  modelType: 'gemma',
-  names: llamaNames,
-  fields: decoder,
-  constants: { hidden_act: 'gelu_pytorch_tanh', hidden_activation: 'gelu_pytorch_tanh' },
-  onePlusNorms: true,
-};
 const falcon: Family = {
   modelType: 'falcon',
   names: falconNames,
@@ -111,29 +102,7 @@ const families: Readonly<Record<string, Family>> = {
     constants: silu,
     derived: partialRotary('partial_rotary_factor'),
   },
-  gemma,
-  gemma2: {
-    ...gemma,
-    modelType: 'gemma2',
-    names: gemma2Names,
-    fields: [
-      ...decoder,
-      window,
-      field('attn_logit_softcapping', 'positive', 'attn_logit_softcapping', { fallback: 50 }),
-      field('final_logit_softcapping', 'positive', 'final_logit_softcapping', { fallback: 30 }),
-    ],
-    derived: queryScale(46),
-    scale: unusualQueryScale(46),
-  },
-  gemma3: {
-    ...gemma,
-    modelType: 'gemma3_text',
-    names: gemma2Names,
-    fields: [...decoder, window, field('rope.freq_base_swa', 'positive', 'rope_local_base_freq', { fallback: 10_000 })],
-    constants: { ...gemma.constants, sliding_window_pattern: 6 },
-    derived: queryScale(62),
-    scale: unusualQueryScale(62),
-  },
+  ...gemmaFamilies,
   olmo2: { ...qwen2, modelType: 'olmo2', names: olmo2Names },
   stablelm: {
     modelType: 'stablelm',

@@ -119,28 +119,6 @@ export const biases: NonNullable<Family['derived']> = ({ has }) => ({
   mlp_bias: has('blk.0.ffn_up.bias'),
 });
 
-/** Heads of 27B models are scaled as if they were as wide as the model, unless the file has a scale. */
-export const queryScale =
-  (layersOf27B: number): NonNullable<Family['derived']> =>
-  ({ metadata }, settings) => ({
-    query_pre_attn_scalar: metadata.has('attention.scale')
-      ? 1 / metadata.positive('attention.scale') ** 2
-      : usualQueryScale(layersOf27B, settings),
-  });
-
-const usualQueryScale = (layersOf27B: number, settings: Settings): number => {
-  const { num_hidden_layers, hidden_size, num_attention_heads, head_dim } = settings;
-  return num_hidden_layers === layersOf27B ? Number(hidden_size) / Number(num_attention_heads) : Number(head_dim);
-};
-
-/** The scale of scores, where it is not the one that readers take; with the same arguments as `queryScale`. */
-export const unusualQueryScale =
-  (layersOf27B: number): NonNullable<Family['scale']> =>
-  (settings) => {
-    const scalar = settings.query_pre_attn_scalar;
-    return scalar === usualQueryScale(layersOf27B, settings) ? undefined : 1 / Math.sqrt(Number(scalar));
-  };
-
 export const falconNorms: NonNullable<Family['derived']> = ({ has }, { num_kv_heads, intermediate_size }) => ({
   new_decoder_architecture: num_kv_heads !== 1,
   num_ln_in_parallel_attn: has('blk.0.attn_norm_2.weight') ? 2 : 1,
