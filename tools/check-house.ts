@@ -49,6 +49,7 @@ export const rules: Rules = {
     'formats/adapters/node.ts',
     'backend/wasm/host-node.ts',
     'backend/wasm/read-node.ts',
+    'backend/wasm/start-node.ts',
     'backend/wasm/worker-node.ts',
     'engine/convert-node.ts',
     'engine/convert-worker-node.ts',

@@ -1,12 +1,10 @@
 /** Conversion on worker threads of Node. */
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
+import { startThread } from '../backend/wasm/start-node.ts';
 import { BackendError } from '../errors.ts';
 import type { Converter } from './convert.ts';
 import type { ConvertedPiece, Piece } from './convert-piece.ts';
-
-const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-const workerFile = new URL(`./convert-worker-node.${extension}`, import.meta.url);
 
 interface Task {
   readonly piece: Piece;
@@ -45,7 +43,7 @@ export class ThreadedConverter implements Converter {
   }
 
   #start(): Worker {
-    const worker = new Worker(workerFile, { name: 'lanewise convert' });
+    const worker = startThread('converter', './convert-worker-node', import.meta.url, 'lanewise convert');
     const fail = (what: string): void => {
       this.#workers.get(worker)?.reject(new BackendError('ThreadFailed', `a thread of the conversion ${what}`));
       this.#workers.delete(worker);

@@ -4,10 +4,13 @@ import { availableParallelism, cpus, homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { BackendError } from '../../errors.ts';
+import type { Built } from './built.ts';
+import * as build from './built.ts';
 import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
 import { read } from './read-node.ts';
+import { startThread } from './start-node.ts';
 import type { ThreadSetup } from './thread.ts';
 
 /**
@@ -18,9 +21,6 @@ function v8HasFlags(): boolean {
   const { node, v8, bun, deno } = process.versions;
   return bun === undefined && deno === undefined && node !== undefined && Number.parseInt(v8, 10) >= 12;
 }
-
-const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-const workerFile = new URL(`./worker-node.${extension}`, import.meta.url);
 
 export function nodeHost(): WasmHost {
   const optimizes = v8HasFlags();
@@ -36,10 +36,8 @@ export function nodeHost(): WasmHost {
   };
 }
 
-/** Where the code of kernels and of what is kept about them lies. */
-const kernelFolders = ['../../kernels/', '../../wasm/', './'].map((folder) =>
-  fileURLToPath(new URL(folder, import.meta.url)),
-);
+/** Folders with the code of kernels and of what is kept about them, from this file. */
+const kernelFolders = ['../../kernels/', '../../wasm/', './'];
 
 const attempt = <T>(what: () => T): T | undefined => {
   try {
@@ -55,13 +53,10 @@ export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): N
   const folder = path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise');
   const file = path.join(folder, 'machine.json');
   // What was found out about other kernels, as in a checkout that has changed since, says nothing.
-  const changed = attempt(() =>
-    kernelFolders.flatMap((name) => readdirSync(name).map((entry) => statSync(name + entry).mtimeMs)),
-  );
-  // In a bundle there is no telling what kernels these are.
-  if (!changed) return undefined;
+  const kernels = (build.built as Built | undefined)?.kernelHash ?? attempt(lastChange);
+  if (kernels === undefined) return undefined;
   return {
-    machine: `${cpus()[0]?.model}, Node ${process.version}, V8 ${process.versions.v8}, kernels of ${Math.max(...changed)}`,
+    machine: `${cpus()[0]?.model}, Node ${process.version}, V8 ${process.versions.v8}, kernels of ${kernels}`,
     read: () => attempt(() => readFileSync(file, 'utf8')),
     write: (text) => {
       attempt(() => {
@@ -73,6 +68,11 @@ export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): N
       });
     },
   };
+}
+
+function lastChange(): number {
+  const folders = kernelFolders.map((folder) => fileURLToPath(new URL(folder, import.meta.url)));
+  return Math.max(...folders.flatMap((name) => readdirSync(name).map((entry) => statSync(name + entry).mtimeMs)));
 }
 
 /**
@@ -115,32 +115,53 @@ function compileOptimized(bytes: Uint8Array<ArrayBuffer>, { wide }: CompileOptio
 /** Workers that wait for their setup. */
 const waiting: Worker[] = [];
 
-/** A worker that does not keep the process alive. */
+/** A worker that does not keep the process alive. @throws errors of the system */
 function startWorker(): Worker {
-  const worker = new Worker(workerFile, { name: 'lanewise' });
+  const worker = startThread('kernels', './worker-node', import.meta.url, 'lanewise');
   worker.unref();
   return worker;
 }
 
 function expect(threads: number): void {
   while (waiting.length < threads) {
-    const worker = startWorker();
+    // Spawning a thread reports why none starts.
+    const worker = attempt(startWorker);
+    if (!worker) return;
     const leave = (): void => {
       if (waiting.includes(worker)) waiting.splice(waiting.indexOf(worker), 1);
     };
-    // Whoever spawns the thread hears of its failure, from a worker of its own.
     worker.on('error', leave).on('exit', leave);
     waiting.push(worker);
   }
 }
 
+/** What helps where the system or Node's permissions refuse a thread. */
+const remedies: Readonly<Record<string, string>> = {
+  ERR_ACCESS_DENIED: 'start Node with --allow-worker',
+  EMFILE: 'raise the limit of open files (ulimit -n)',
+  EAGAIN: 'raise the limit of processes (ulimit -u)',
+  ERR_WORKER_OUT_OF_MEMORY: 'there is too little memory',
+};
+
+function startFailure(thread: number, error: unknown): BackendError {
+  const { message, code } = error as NodeJS.ErrnoException;
+  const [found = ''] = Object.keys(remedies).filter((name) => code === name || message.includes(name));
+  const [line = ''] = message.split('\n');
+  const cause = [line.replace(/\.$/, ''), remedies[found]].filter(Boolean).join('; ');
+  return new BackendError('ThreadFailed', `thread ${thread} did not start: ${cause}`);
+}
+
 function spawn(setup: ThreadSetup): Thread {
-  const worker = waiting.pop() ?? startWorker();
+  let worker: Worker;
+  try {
+    worker = waiting.pop() ?? startWorker();
+  } catch (error) {
+    const none = Promise.resolve();
+    return { ready: Promise.reject(startFailure(setup.thread, error)), ended: none, terminate: () => none };
+  }
   const ready = new Promise<void>((resolve, reject) => {
     worker.once('message', () => resolve());
-    worker.once('error', (error: Error) =>
-      reject(new BackendError('ThreadFailed', `thread ${setup.thread} did not start: ${error.message}`)),
-    );
+    worker.once('error', (error: Error) => reject(startFailure(setup.thread, error)));
     worker.once('exit', () =>
       reject(new BackendError('ThreadFailed', `thread ${setup.thread} ended before it was ready`)),
     );

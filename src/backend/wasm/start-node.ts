@@ -1,0 +1,23 @@
+/** Starts threads of Node, in a checkout, in the package and in bundles. */
+import { Worker } from 'node:worker_threads';
+import type { Built } from './built.ts';
+// A namespace: its type is not narrowed to the value of a checkout.
+import * as build from './built.ts';
+
+/**
+ * A thread that runs its file in a checkout, its source text in the package.
+ * @param file name of the thread's file without extension @param base the module that it lies beside
+ * @throws errors of the system, ERR_ACCESS_DENIED under Node's permission model
+ */
+export function startThread(
+  role: keyof Built['threads'],
+  file: string,
+  base: string | undefined,
+  name: string,
+): Worker {
+  const source = (build.built as Built | undefined)?.threads[role];
+  // Flags of the program, as --import, are not for these threads.
+  if (source !== undefined) return new Worker(source, { eval: true, execArgv: [], name });
+  const extension = base?.endsWith('.ts') ? 'ts' : 'js';
+  return new Worker(new URL(`${file}.${extension}`, base), { name });
+}
