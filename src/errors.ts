@@ -53,11 +53,18 @@ export class OutOfMemoryError extends LanewiseError {
   readonly asked: number;
   readonly available: number;
 
-  constructor(what: string, asked: number, available: number) {
-    super('OutOfMemory', `${what} needs ${megabytes(asked)}, ${megabytes(available)} are available`);
+  constructor(what: string, asked: number, available: number, message?: string) {
+    super('OutOfMemory', message ?? `${what} needs ${megabytes(asked)}, ${megabytes(available)} are available`);
     this.asked = asked;
     this.available = available;
   }
+}
+
+/** Where the engine refuses a WebAssembly memory or module, whose addresses it reserves in full. */
+export function memoryRefused(bytes: number): OutOfMemoryError {
+  const advice = 'free memory, or raise the limit of the address space (ulimit -v): engines reserve 8 GB and more';
+  const message = `WebAssembly could not reserve memory for ${megabytes(bytes)}: ${advice} for each memory`;
+  return new OutOfMemoryError('WebAssembly', bytes, 0, message);
 }
 
 /** A chat template that cannot be read or rendered, or that refuses its messages. */

@@ -2,7 +2,6 @@
 import './disposal.ts';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { q8Layout } from './backend/wasm/choice.ts';
 import type { WasmHost } from './backend/wasm/host.ts';
 import { cachedNotes, nodeHost } from './backend/wasm/host-node.ts';
@@ -18,6 +17,7 @@ import {
   type WritableType,
 } from './engine/convert.ts';
 import { ThreadedConverter } from './engine/convert-node.ts';
+import { besideCode, findEmbedded } from './engine/embedded-node.ts';
 import type { Encoder } from './engine/encoder.ts';
 import { describe, loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
@@ -51,8 +51,11 @@ export { type HubModelOptions, hubModel, modelAt } from './hub/model.ts';
 export { type HubId, parseHubId } from './hub/names.ts';
 export * from './index.ts';
 
-/** The folder of the model that comes with the package. */
-export const embeddedModel = fileURLToPath(new URL('../models/lanewise-stories', import.meta.url));
+/**
+ * The folder of the model that comes with the package. In a bundle that is not where the code is: the functions that take
+ * this path then look for the package itself (see engine/embedded-node.ts).
+ */
+export const embeddedModel: string = besideCode(import.meta.url);
 
 /**
  * Loads a model: a folder, a .gguf file, a .safetensors file beside its config.json, or an id of the hub such as
@@ -158,7 +161,7 @@ export function measureMachine(
  * @throws ModelError, TokenizerError, FormatError
  */
 export async function openTokenizer(path: string = embeddedModel): Promise<Tokenizer> {
-  const full = resolve(await modelAt(path));
+  const full = resolve(await modelAt(path === embeddedModel ? findEmbedded(path) : path));
   const status = await stat(full).catch(() => undefined);
   if (!status) throw new ModelError('NoModel', `${path}: expected a tokenizer or a model, found nothing there`);
   if (status.isDirectory()) return openTokenizerIn(nodeFolder(full));
@@ -189,7 +192,7 @@ const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() }
  */
 export async function locate(given: string, signal?: AbortSignal): Promise<ModelSource> {
   if (typeof given !== 'string') throw new OptionError('path', 'the path of a model', given);
-  const path = await modelAt(given, { signal });
+  const path = await modelAt(given === embeddedModel ? findEmbedded(given) : given, { signal });
   const full = resolve(path);
   const status = await stat(full).catch(() => undefined);
   if (!status)

@@ -52,6 +52,7 @@ export const rules: Rules = {
     'backend/wasm/start-node.ts',
     'backend/wasm/worker-node.ts',
     'engine/convert-node.ts',
+    'engine/embedded-node.ts',
     'engine/convert-worker-node.ts',
     'node.ts',
     'hub/',

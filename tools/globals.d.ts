@@ -15,4 +15,5 @@ declare global {
     interface Module {}
   }
 }
+
 export {};

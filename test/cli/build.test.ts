@@ -27,10 +27,7 @@ function systemNode(): string {
 function build(t: TestContext): string {
   const folder = mkdtempSync(path.join(tmpdir(), 'lanewise-build-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
-  execFileSync(process.execPath, [
-    tsc,
-    ...['-p', path.join(root, 'tsconfig.build.json'), '--outDir', path.join(folder, 'dist')],
-  ]);
+  execFileSync(process.execPath, [path.join(root, 'tools/build.ts'), path.join(folder, 'dist')]);
   cpSync(path.join(root, 'package.json'), path.join(folder, 'package.json'));
   symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
   for (const file of packedModels()) cpSync(path.join(root, file), path.join(folder, file));

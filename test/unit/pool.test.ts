@@ -187,3 +187,44 @@ test('walks for few and for many threads in any order', async () => {
     await pool.stop();
   }
 });
+
+for (const failing of [1, 2]) {
+  test(`threads from the ${failing}. on that do not start are left out, with one warning`, async () => {
+    const memory = new Memory(1 << 20, true);
+    const kernels = new KernelSet();
+    const kernel = kernels.index('rows', 'copy', copyKernel);
+    const node = nodeHost();
+    const refused = new BackendError('ThreadFailed', 'too many open files');
+    const none = Promise.resolve();
+    const spawn: typeof node.spawn = (setup) =>
+      setup.thread === failing
+        ? { ready: Promise.reject(refused), ended: none, terminate: () => none }
+        : node.spawn(setup);
+    const compiled = kernels.compile(node, false, { maximum: 65536, shared: true });
+    const setup = { ...compiled, memories: [memory.wasm], threads: 4, cores: node.cores };
+    const [TAPE, COUNT, X, OUT] = [4096, 8192, 16384, 32768];
+    const warnings: string[] = [];
+    const pool = await Pool.start(
+      { ...node, spawn },
+      setup,
+      (thread) => (1 << 19) + thread * 65536,
+      () => {},
+      undefined,
+      (text) => warnings.push(text),
+    );
+    try {
+      assert.equal(pool.threads, failing);
+      const count = failing === 1 ? 'one thread' : '2 threads';
+      assert.deepEqual(warnings, [`${count} instead of 4: too many open files`]);
+      memory.i32(COUNT, 1)[0] = ROWS;
+      memory
+        .i32(TAPE, 16)
+        .set([kernel, flags.barrier, ...copyRecord.words({ x: X, out: OUT, rows: COUNT, width: WIDTH })]);
+      memory.f32(X, ROWS * WIDTH).fill(7);
+      await pool.run(0, TAPE, 1, 4);
+      assert.ok(memory.f32(OUT, ROWS * WIDTH).every((value) => value === 7));
+    } finally {
+      await pool.stop();
+    }
+  });
+}

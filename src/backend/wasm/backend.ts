@@ -49,6 +49,8 @@ export interface BuildOptions extends BackendOptions {
   readonly host: WasmHost;
   readonly threads: number;
   readonly choice: Choice;
+  /** Told of threads that did not start. */
+  readonly onWarning?: (text: string) => void;
   /** Bytes of weights and cache per memory; default: what 32-bit addresses reach, less the rest. */
   readonly memoryBytes?: number;
   /** All threads for every forward, also where fewer are faster: for tests. */
@@ -69,7 +71,7 @@ interface Walk extends Segment {
 /** Compiles the plan, starts the threads and loads the weights. */
 export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   const options = { ...given, tensor: joinTensors(given) };
-  const { plan, host, threads, choice, contextLength = PAGE, onProgress } = options;
+  const { plan, host, threads, choice, contextLength = PAGE, onProgress, onWarning } = options;
   const kernels = new KernelSet();
   const { parts, segments } = splitPlan(plan, {
     capacity: options.memoryBytes ?? MEMORY_LIMIT - ASIDE_BYTES,
@@ -96,6 +98,7 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
     (thread, memory) => shelves[memory]!.map.scratch + thread * SCRATCH_BYTES,
     () => marks.push(performance.now()),
     load.list,
+    onWarning,
   );
   try {
     const total = load.bytes;
@@ -166,7 +169,7 @@ export class WasmBackend implements Backend {
   #times: StepTime[] = [];
 
   constructor({ options, shelves, pool, walks, marks, loadTimes }: Assembly) {
-    this.threads = options.threads;
+    this.threads = pool.threads;
     this.maxRows = options.maxRows;
     this.maxWanted = options.maxWanted;
     this.choice = options.choice;
@@ -174,7 +177,7 @@ export class WasmBackend implements Backend {
     this.loadTimes = loadTimes;
     this.#plan = options.plan;
     this.#allThreads = options.allThreads ?? false;
-    this.#governor = new Governor(options.threads, options.host.cores);
+    this.#governor = new Governor(pool.threads, options.host.cores);
     this.#shelves = shelves;
     this.#pool = pool;
     this.#walks = walks;

@@ -5,12 +5,12 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
-import { BackendError } from '../../errors.ts';
+import { BackendError, memoryRefused } from '../../errors.ts';
 import type { Built } from './built.ts';
 import * as build from './built.ts';
 import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
 import { read } from './read-node.ts';
-import { startThread } from './start-node.ts';
+import { besideModule, startThread } from './start-node.ts';
 import type { ThreadSetup } from './thread.ts';
 
 /**
@@ -29,7 +29,7 @@ export function nodeHost(): WasmHost {
     threads: { possible: true },
     // V8 joins vectors on x64 only.
     widens: optimizes && process.arch === 'x64',
-    compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : new WebAssembly.Module(bytes)),
+    compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : compileModule(bytes)),
     expect,
     spawn,
     read,
@@ -71,7 +71,7 @@ export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): N
 }
 
 function lastChange(): number {
-  const folders = kernelFolders.map((folder) => fileURLToPath(new URL(folder, import.meta.url)));
+  const folders = kernelFolders.map((folder) => fileURLToPath(besideModule(folder, import.meta.url)));
   return Math.max(...folders.flatMap((name) => readdirSync(name).map((entry) => statSync(name + entry).mtimeMs)));
 }
 
@@ -94,6 +94,15 @@ export function physicalCores(folder = '/sys/devices/system/cpu'): number | unde
   }
 }
 
+/** @throws OutOfMemoryError where the engine finds no room for code */
+function compileModule(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
+  try {
+    return new WebAssembly.Module(bytes);
+  } catch (error) {
+    throw error instanceof RangeError ? memoryRefused(bytes.length) : error;
+  }
+}
+
 /**
  * Compiles with the optimizing tier at once: otherwise the first calls run in the baseline compiler, 5 to 7 times slower
  * and never 256 bits wide. The mask names functions 0 to 30 of modules compiled from now on, so modules stay below that.
@@ -104,7 +113,7 @@ function compileOptimized(bytes: Uint8Array<ArrayBuffer>, { wide }: CompileOptio
   setFlagsFromString('--no-wasm-lazy-compilation');
   if (wide) setFlagsFromString('--experimental-wasm-revectorize');
   try {
-    return new WebAssembly.Module(bytes);
+    return compileModule(bytes);
   } finally {
     setFlagsFromString('--wasm-tier-mask-for-testing=0');
     setFlagsFromString('--wasm-lazy-compilation');

@@ -5,7 +5,7 @@
  *
  * The cache comes last, so that it grows with the memory. While weights are loaded, its place holds the staging area.
  */
-import { OutOfMemoryError } from '../../errors.ts';
+import { memoryRefused, OutOfMemoryError } from '../../errors.ts';
 import { pageBytes } from '../../kernels/kv.ts';
 import { matrixBytes, padded } from '../../kernels/layout.ts';
 import { RECORD_BYTES } from '../../kernels/record.ts';
@@ -41,6 +41,15 @@ export class Allocator {
   }
 }
 
+/** Undefined where the engine cannot reserve the addresses, as under a limit of the process's address space. */
+export function reserveMemory(initial: number, maximum: number, shared: boolean): WebAssembly.Memory | undefined {
+  try {
+    return new WebAssembly.Memory({ initial, maximum, shared });
+  } catch {
+    return undefined;
+  }
+}
+
 /** A memory that starts small and grows; views are made anew after each growth. */
 export class Memory {
   readonly wasm: WebAssembly.Memory;
@@ -48,10 +57,15 @@ export class Memory {
   /** @throws OutOfMemoryError */
   constructor(bytes: number, shared: boolean) {
     const initial = Math.ceil(bytes / WASM_PAGE);
-    try {
-      this.wasm = new WebAssembly.Memory({ initial, maximum: MEMORY_LIMIT / WASM_PAGE, shared });
-    } catch {
-      throw new OutOfMemoryError('the model', bytes, 0);
+    const memory = [1, 2, 4, 8]
+      .map((part) => Math.max(initial, MEMORY_LIMIT / WASM_PAGE / part))
+      .reduce<WebAssembly.Memory | undefined>(
+        (made, maximum) => made ?? reserveMemory(initial, maximum, shared),
+        undefined,
+      );
+    if (memory) this.wasm = memory;
+    else {
+      throw memoryRefused(bytes);
     }
   }
 

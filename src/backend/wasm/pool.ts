@@ -24,33 +24,50 @@ type CrewSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
 export type ScratchOf = (thread: number, memory: number) => number;
 
 export class Pool {
-  readonly threads: number;
   readonly #host: WasmHost;
+  readonly #onWarning: ((text: string) => void) | undefined;
   readonly #setup: CrewSetup;
   readonly #scratchOf: ScratchOf;
   readonly #walk: Walk;
   #crew: Thread[] = [];
+  #threads: number;
   #broken = false;
 
-  private constructor(host: WasmHost, setup: CrewSetup, scratchOf: ScratchOf, mark: () => void) {
+  private constructor(
+    host: WasmHost,
+    setup: CrewSetup,
+    scratchOf: ScratchOf,
+    mark: () => void,
+    onWarning?: (text: string) => void,
+  ) {
     this.#host = host;
     this.#setup = setup;
     this.#scratchOf = scratchOf;
-    this.threads = setup.threads;
+    this.#onWarning = onWarning;
+    this.#threads = setup.threads;
     this.#walk = instantiate(this.#setupOf(0), mark);
   }
 
-  /** @param mark called where the timing setting says @param load what the threads begin with */
+  /**
+   * Threads that cannot start are left out, with one warning.
+   * @param mark called where the timing setting says @param load what the threads begin with
+   */
   static async start(
     host: WasmHost,
     setup: CrewSetup,
     scratchOf: ScratchOf,
     mark: () => void,
     load?: LoadList,
+    onWarning?: (text: string) => void,
   ): Promise<Pool> {
-    const pool = new Pool(host, setup, scratchOf, mark);
+    const pool = new Pool(host, setup, scratchOf, mark, onWarning);
     await pool.#spawn(load);
     return pool;
+  }
+
+  /** How many walk, the caller among them. */
+  get threads(): number {
+    return this.#threads;
   }
 
   get memories(): readonly WebAssembly.Memory[] {
@@ -75,7 +92,7 @@ export class Pool {
     while (!this.#broken && Atomics.load(words, signals.loaded >> 2) < this.#crew.length)
       await new Promise((resolve) => setTimeout(resolve, 1));
     if (this.#broken) await Promise.all(this.#crew.map((thread) => thread.terminate()));
-    const held = Array.from({ length: this.threads }, (_, n) => Atomics.load(words, heldWord(n)) - 1);
+    const held = Array.from({ length: this.#setup.threads }, (_, n) => Atomics.load(words, heldWord(n)) - 1);
     return held.filter((slab) => slab >= 0);
   }
 
@@ -83,8 +100,9 @@ export class Pool {
    * The first `threads` threads walk `steps` records from address `tape` of a memory. Blocks; rejects with the failing
    * thread's message.
    */
-  async run(memory: number, tape: number, steps: number, threads = this.threads): Promise<void> {
+  async run(memory: number, tape: number, steps: number, wanted = this.threads): Promise<void> {
     if (this.#broken) await this.#rebuild();
+    const threads = Math.min(wanted, this.threads);
     const words = signalWords(this.#setup);
     words[signals.memory >> 2] = memory;
     words[signals.tape >> 2] = tape;
@@ -106,7 +124,7 @@ export class Pool {
     const crew = this.#crew;
     this.#crew = [];
     if (crew.length === 0) return;
-    this.#wake(signalWords(this.#setup), commands.exit, this.threads);
+    this.#wake(signalWords(this.#setup), commands.exit, this.#setup.threads);
     await Promise.all(crew.map((thread) => thread.terminate()));
   }
 
@@ -123,16 +141,21 @@ export class Pool {
   }
 
   async #spawn(load?: LoadList): Promise<void> {
-    this.#crew = Array.from({ length: this.threads - 1 }, (_, n) =>
+    const crew = Array.from({ length: this.#setup.threads - 1 }, (_, n) =>
       this.#host.spawn({ ...this.#setupOf(n + 1), load }),
     );
-    try {
-      await Promise.all(this.#crew.map((thread) => thread.ready));
-      for (const thread of this.#crew) void thread.ended.then(() => this.#lost(thread));
-    } catch (error) {
-      await this.stop();
-      throw error;
-    }
+    const results = await Promise.allSettled(crew.map((thread) => thread.ready));
+    this.#crew = crew.filter((_, n) => results[n]!.status === 'fulfilled');
+    for (const thread of this.#crew) void thread.ended.then(() => this.#lost(thread));
+    const failed = results.find((result) => result.status === 'rejected');
+    // Threads of a walk are numbered without gaps; any after the first that failed has no part in walks.
+    this.#threads = 1 + (failed ? results.indexOf(failed) : crew.length);
+    await Promise.all(crew.filter((thread) => !this.#crew.includes(thread)).map((thread) => thread.terminate()));
+    if (!failed) return;
+    const cause = (failed.reason as Error).message;
+    this.#onWarning?.(
+      `${this.#threads === 1 ? 'one thread' : `${this.#threads} threads`} instead of ${this.#setup.threads}: ${cause}`,
+    );
   }
 
   /** A thread that ended by itself, for instance at a limit of its own heap. */

@@ -1,7 +1,10 @@
 /** Asks the machine once what its relaxed dot products do, and chooses kernels by the answer. */
+
+import { memoryRefused } from '../../errors.ts';
 import { constant, i32, Module, type V128, v } from '../../wasm/assembler.ts';
 import { type Choice, portable } from './choice.ts';
 import type { WasmHost } from './host.ts';
+import { reserveMemory, WASM_PAGE } from './memory-map.ts';
 
 const memoryImport = { maximum: 1, shared: false };
 
@@ -20,7 +23,8 @@ function eighthBit(host: WasmHost, wide: boolean): Choice['eighthBit'] | 'satura
   f.emit(low.set(dot(0)), high.set(dot(1)), v.store(p, low.get, 64), v.store(p, high.get, 80));
   const bytes = module.encode(memoryImport, wide ? 'wide' : 'narrow');
   if (!WebAssembly.validate(bytes)) return 'missing';
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
+  const memory = reserveMemory(1, 1, false);
+  if (!memory) throw memoryRefused(WASM_PAGE);
   new Int8Array(memory.buffer, 0, 4).fill(-127);
   new Uint8Array(memory.buffer, 16, 32).fill(200);
   const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, 256);

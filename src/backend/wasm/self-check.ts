@@ -1,4 +1,5 @@
 /** A toy plan through the kernels of a choice and through the reference: what a machine gets wrong must not reach a text. */
+import { OutOfMemoryError } from '../../errors.ts';
 import { PlanBuilder, type Weight } from '../../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
@@ -36,6 +37,7 @@ export async function selfCheck(
       const error = Math.sqrt(got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0)) / size;
       if (!(error <= TOLERANCE)) return `${storage} kernels are off by ${error}`;
     } catch (error) {
+      if (error instanceof OutOfMemoryError) throw error;
       return `${storage} kernels failed: ${error instanceof Error ? error.message : String(error)}`;
     }
   }

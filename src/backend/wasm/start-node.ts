@@ -19,5 +19,8 @@ export function startThread(
   // Flags of the program, as --import, are not for these threads.
   if (source !== undefined) return new Worker(source, { eval: true, execArgv: [], name });
   const extension = base?.endsWith('.ts') ? 'ts' : 'js';
-  return new Worker(new URL(`${file}.${extension}`, base), { name });
+  return new Worker(besideModule(`${file}.${extension}`, base), { name });
 }
+
+/** Asked for in this form, not as `new URL(..., import.meta.url)`, which bundlers take for a file to be copied. */
+export const besideModule = (name: string, base: string | undefined): URL => new URL(name, base);

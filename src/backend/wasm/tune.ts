@@ -2,12 +2,14 @@
  * Measures the tile shapes of products on this machine, once: a few milliseconds per storage, on operands that stay in the
  * first-level cache. What was found is kept where the host can keep it. Shapes change the speed, never a bit.
  */
+import { memoryRefused } from '../../errors.ts';
 import { LANES } from '../../kernels/layout.ts';
 import type { TileShape } from '../../kernels/tile.ts';
 import type { Storage } from '../../quant/storage.ts';
 import { Module } from '../../wasm/assembler.ts';
 import { type Choice, type ProductFamily, productFamily, type TileShapes } from './choice.ts';
 import type { WasmHost } from './host.ts';
+import { reserveMemory, WASM_PAGE } from './memory-map.ts';
 import type { Notebook } from './notebook.ts';
 
 const candidates = (wide: boolean): readonly TileShape[] =>
@@ -42,7 +44,8 @@ export function tuned(host: WasmHost, choice: Choice, storages: readonly Storage
 
 /** Index of the fastest candidate, or -1 when none beats the default by more than noise. */
 function fastest(host: WasmHost, choice: Choice, { shape, panel }: ProductFamily): number {
-  const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES });
+  const memory = reserveMemory(PAGES, PAGES, false);
+  if (!memory) throw memoryRefused(PAGES * WASM_PAGE);
   const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, 0);
   const shapes = [shape, ...candidates(choice.wide)];
   const runs = shapes.map((candidate, index) => {
