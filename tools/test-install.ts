@@ -43,7 +43,7 @@ const quick = [
 const root = path.join(import.meta.dirname, '..');
 const cache = process.env.LANEWISE_INSTALL_CACHE ?? path.join(tmpdir(), 'lanewise-install-cache');
 const work = mkdtempSync(path.join(tmpdir(), 'lanewise-install-'));
-const registry = run('npm', ['config', 'get', 'registry'], work).trim();
+const registry = execFileSync('npm', ['config', 'get', 'registry'], { cwd: work, encoding: 'utf8' }).trim();
 
 class Skipped extends Error {}
 
