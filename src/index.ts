@@ -8,7 +8,16 @@ export { ChatTemplate, type Message, type Rendered, type RenderOptions } from '.
 export type { ChatFormat, ChatPrompt } from './engine/chat.ts';
 export type { Conversation } from './engine/conversation.ts';
 export type { Embedding, EmbedOptions, Encoder, Text } from './engine/encoder.ts';
-export type { BatchResult, FinishReason, GenerateEvent, GenerateResult, StepTiming, Usage } from './engine/generate.ts';
+export type {
+  BatchEvent,
+  BatchPrompt,
+  BatchResult,
+  FinishReason,
+  GenerateEvent,
+  GenerateResult,
+  StepTiming,
+  Usage,
+} from './engine/generate.ts';
 export type { GenerateOptions } from './engine/generation-options.ts';
 export type { Sequence } from './engine/kv-cache.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';

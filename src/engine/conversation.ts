@@ -2,14 +2,14 @@
 import { LanewiseError } from '../errors.ts';
 import { type GenerateEvent, generate } from './generate.ts';
 import type { GenerateOptions } from './generation-options.ts';
-import type { Sequence } from './kv-cache.ts';
 import type { Model, Prompt } from './model.ts';
+import type { KeptState } from './run.ts';
 
 export class Conversation implements Disposable {
   readonly #model: Model;
-  #sequence: Sequence | undefined;
+  #state: KeptState | undefined;
   /** That of the turn that is being answered. */
-  #answering: Sequence | undefined;
+  #answering: KeptState | undefined;
 
   constructor(model: Model) {
     this.#model = model;
@@ -17,33 +17,40 @@ export class Conversation implements Disposable {
 
   /** Tokens whose keys and values are kept. */
   get length(): number {
-    return this.#sequence?.length ?? 0;
+    return this.#state?.sequence.length ?? 0;
   }
 
   /**
    * As `Model.generate`, with the same bits, but what the prompt shares with the tokens before it is not computed again
    * (`usage.cachedTokens`). One turn at a time: it ends with its last event, or when its loop is left.
-   * @throws LanewiseError Busy; Disposed when the conversation is disposed meanwhile
+   * With `contextShift` the turns that one answer leaves out stay left out.
+   * @throws OptionError; LanewiseError Busy; Disposed when the conversation is disposed meanwhile
    */
-  async *generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
-    this.#sequence ??= this.#model.sequence();
-    const sequence = this.#sequence;
-    if (this.#answering === sequence)
+  generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
+    this.#state ??= { sequence: this.#model.sequence(), dropped: 0 };
+    return this.#turn(this.#state, generate(this.#model, prompt, options, this.#state));
+  }
+
+  async *#turn(
+    state: KeptState,
+    events: AsyncGenerator<GenerateEvent, void, undefined>,
+  ): AsyncGenerator<GenerateEvent, void, undefined> {
+    if (this.#answering === state)
       throw new LanewiseError(
         'Busy',
         'this conversation is answering: wait for the end of that turn, or begin another one',
       );
-    this.#answering = sequence;
+    this.#answering = state;
     try {
-      yield* generate(this.#model, prompt, options, sequence);
+      yield* events;
     } finally {
-      if (this.#answering === sequence) this.#answering = undefined;
+      if (this.#answering === state) this.#answering = undefined;
     }
   }
 
   /** Gives the memory back, and ends a turn that is being answered; what comes next is computed from the start. */
   [Symbol.dispose](): void {
-    this.#sequence?.release();
-    this.#sequence = undefined;
+    this.#state?.sequence.release();
+    this.#state = undefined;
   }
 }

@@ -10,21 +10,32 @@ import {
 import { MAX_STOP_LENGTH, MAX_STOPS } from './stop.ts';
 
 export interface GenerateOptions extends SamplingOptions {
-  /** Most tokens to generate; the context length ends a text too. Default 256. */
+  /** Most tokens to generate (finish reason `length`); a full context ends a text too (`contextLength`). Default 256. */
   maxTokens?: number;
-  /** Seconds after which the text so far is the result (finish reason `timeout`). */
+  /** Seconds after which the text so far is the result (finish reason `timeout`); of a batch, for each prompt from its start. */
   timeout?: number;
-  /** Strings that end the text and are not part of it. */
+  /** Whether a timeout throws an error behind its `done` event. Default false. */
+  throwOnTimeout?: boolean;
+  /** Strings that end the text and are not part of it; control tokens that the text does not show are found too. */
   stop?: string | readonly string[];
-  /** Go on after an end token. */
+  /** Ids of tokens that end the text beside the model's own ends, also with `ignoreEos`. */
+  stopTokenIds?: readonly number[];
+  /** Go on after the end tokens of the model, and show control tokens. */
   ignoreEos?: boolean;
+  /**
+   * Leave out the oldest turns of a conversation that the context does not hold, as few as half of the context allows; system
+   * messages stay (`usage.droppedMessages`). Default false: an error.
+   */
+  contextShift?: boolean;
   /**
    * Most tokens that are guessed ahead from the text so far and checked in one forward; 0 (default): none. The result is
    * the same to the bit; texts that repeat parts of their prompt come faster.
    */
   speculate?: number;
-  /** Ends the generation when aborted. */
+  /** Ends the generation when aborted: a `done` event with finish reason `aborted` has the text so far. */
   signal?: AbortSignal;
+  /** Whether an abort throws the signal's reason behind the `done` event. Default true. */
+  throwOnAbort?: boolean;
 }
 
 export interface GenerateSettings extends SamplingSettings {
@@ -32,7 +43,11 @@ export interface GenerateSettings extends SamplingSettings {
   /** Seconds; Infinity: none. */
   readonly timeout: number;
   readonly stop: readonly string[];
+  readonly stopTokenIds: ReadonlySet<number>;
   readonly ignoreEos: boolean;
+  readonly contextShift: boolean;
+  readonly throwOnAbort: boolean;
+  readonly throwOnTimeout: boolean;
   readonly speculate: number;
   readonly signal: AbortSignal | undefined;
 }
@@ -41,10 +56,14 @@ export interface GenerateSettings extends SamplingSettings {
 const KNOWN: Record<keyof GenerateOptions, true> = {
   maxTokens: true,
   timeout: true,
+  throwOnTimeout: true,
   stop: true,
+  stopTokenIds: true,
   ignoreEos: true,
+  contextShift: true,
   speculate: true,
   signal: true,
+  throwOnAbort: true,
   temperature: true,
   topK: true,
   topP: true,
@@ -59,6 +78,7 @@ const KNOWN: Record<keyof GenerateOptions, true> = {
 
 const DEFAULT_MAX_TOKENS = 256;
 const MAX_SPECULATE = 32;
+const MAX_STOP_TOKENS = 1024;
 
 /** @throws OptionError naming the option and what it accepts */
 export function validateGenerate(
@@ -73,8 +93,11 @@ export function validateGenerate(
       throw new OptionError(read.name(key), `left out (no such option; known: ${known})`, value);
     }
   }
-  const ignoreEos = read.value('ignoreEos') ?? false;
-  if (typeof ignoreEos !== 'boolean') throw new OptionError(read.name('ignoreEos'), 'true or false', ignoreEos);
+  const flag = (option: keyof GenerateOptions, otherwise: boolean): boolean => {
+    const value = read.value(option) ?? otherwise;
+    if (typeof value !== 'boolean') throw new OptionError(read.name(option), 'true or false', value);
+    return value;
+  };
   const signal = read.value('signal');
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw new OptionError(read.name('signal'), 'an AbortSignal', signal);
@@ -85,7 +108,11 @@ export function validateGenerate(
       ? read.number('timeout', 0, (x) => x > 0 && x < Infinity, 'a number of seconds > 0')
       : Number.POSITIVE_INFINITY,
     stop: readStops(read.value('stop'), read.name('stop')),
-    ignoreEos,
+    stopTokenIds: readIds(read.value('stopTokenIds'), read.name('stopTokenIds'), rules.vocab),
+    ignoreEos: flag('ignoreEos', false),
+    contextShift: flag('contextShift', false),
+    throwOnAbort: flag('throwOnAbort', true),
+    throwOnTimeout: flag('throwOnTimeout', false),
     speculate: read.integer('speculate', 0, 0, MAX_SPECULATE, `an integer from 0 to ${MAX_SPECULATE}`),
     signal,
   };
@@ -101,4 +128,15 @@ function readStops(given: unknown, name: string): readonly string[] {
     if (/\p{Surrogate}/u.test(stop)) throw new OptionError(name, 'well-formed Unicode', stop);
   }
   return [...stops];
+}
+
+function readIds(given: unknown, name: string, vocab = 2 ** 31): ReadonlySet<number> {
+  if (given === undefined || given === null) return new Set();
+  if (!Array.isArray(given)) throw new OptionError(name, 'an array of token ids', given);
+  if (given.length > MAX_STOP_TOKENS) throw new OptionError(name, `at most ${MAX_STOP_TOKENS} token ids`, given.length);
+  for (const id of given) {
+    if (!(Number.isInteger(id) && id >= 0 && id < vocab))
+      throw new OptionError(name, `made of integers from 0 to ${vocab - 1}`, id);
+  }
+  return new Set(given);
 }

@@ -31,13 +31,14 @@ export class KvCache {
   }
 
   giveBack(pages: Iterable<number>): void {
-    this.#free.push(...pages);
+    for (const page of pages) this.#free.push(page);
   }
 }
 
 /** The pages of one sequence, and how many positions they hold. */
 export class Sequence {
-  readonly #cache: KvCache;
+  /** The cache that its pages are of. */
+  readonly cache: KvCache;
   #pages: number[] = [];
   #tokens: number[] = [];
   #released = false;
@@ -49,7 +50,7 @@ export class Sequence {
   logits = new Float32Array(0);
 
   constructor(cache: KvCache, expected: number) {
-    this.#cache = cache;
+    this.cache = cache;
     this.expected = expected;
   }
 
@@ -85,15 +86,16 @@ export class Sequence {
   /** The page table with room for `positions` positions. @throws OutOfMemoryError, LanewiseError Disposed */
   reserve(positions: number): Int32Array {
     if (this.#released) throw new LanewiseError('Disposed', 'the sequence, or its conversation, has been disposed');
-    while (this.#pages.length * PAGE < positions) this.#pages.push(this.#cache.take());
+    while (this.#pages.length * PAGE < positions) this.#pages.push(this.cache.take());
     return Int32Array.from(this.#pages);
   }
 
   /** Gives the pages back; no step can use it any more. May be called twice. */
   release(): void {
     this.#released = true;
-    this.#cache.giveBack(this.#pages);
+    this.cache.giveBack(this.#pages);
     this.#pages = [];
     this.#tokens = [];
+    this.logits = new Float32Array(0);
   }
 }

@@ -10,9 +10,18 @@ import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ChatFormat, type ChatPrompt, renderChat } from './chat.ts';
 import { Conversation } from './conversation.ts';
-import { type BatchResult, type GenerateEvent, generate, generateBatch } from './generate.ts';
+import {
+  type BatchEvent,
+  type BatchPrompt,
+  type BatchResult,
+  type GenerateEvent,
+  generate,
+  generateBatch,
+  generateStream,
+} from './generate.ts';
 import type { GenerateOptions } from './generation-options.ts';
-import { KvCache, type Sequence } from './kv-cache.ts';
+import { KvCache, Sequence } from './kv-cache.ts';
+import { ContextLengthError, checkLength, checkPrompt, checkRows } from './limits.ts';
 
 /**
  * Text, the ids of its tokens, or a conversation that the model's chat template puts into words. In text, what spells a
@@ -142,7 +151,9 @@ export class Model implements AsyncDisposable {
     return decodeBytes(this.description.plan, position, steps);
   }
 
-  /** Events of one generation, token by token. @throws OptionError, LanewiseError ContextLengthExceeded */
+  /**
+   * Events of one generation, token by token. @throws OptionError for options at once; the prompt is read with the first event
+   */
   generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
     this.#alive();
     return generate(this, prompt, options);
@@ -160,10 +171,22 @@ export class Model implements AsyncDisposable {
     return this.#chat;
   }
 
-  /** Many prompts in shared forwards; results in their order, each as if it had run alone. */
-  generateBatch(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<BatchResult[]> {
+  /**
+   * Many prompts in shared forwards; results in their order, each as if it had run alone. What is wrong with one prompt is the
+   * `error` of its result. @throws OptionError for the options, and where an abort is to throw
+   */
+  generateBatch(prompts: readonly BatchPrompt[], options: GenerateOptions = {}): Promise<BatchResult[]> {
     this.#alive();
     return generateBatch(this, prompts, options);
+  }
+
+  /** Events of many prompts in shared forwards, as they come; `index` says of which prompt. @throws OptionError */
+  generateStream(
+    prompts: readonly BatchPrompt[],
+    options: GenerateOptions = {},
+  ): AsyncGenerator<BatchEvent, void, undefined> {
+    this.#alive();
+    return generateStream(this, prompts, options);
   }
 
   /** A sequence of its own in the cache. Release it. @param expected tokens that it will have at least, as far as is known */
@@ -207,21 +230,26 @@ export class Model implements AsyncDisposable {
     if (characters <= QUICK_TEXT) return;
     this.#longestToken ??= longestToken(this.tokenizer!);
     if (characters <= this.contextLength * this.#longestToken) return;
-    throw new LanewiseError(
-      'ContextLengthExceeded',
-      `the prompt has ${characters} characters, the context holds ${this.contextLength} tokens of at most ${this.#longestToken}; shorten it or raise the context length`,
+    throw new ContextLengthError(
+      `${characters} characters, the context holds ${this.contextLength} tokens of at most ${this.#longestToken}`,
+      this.contextLength,
+      this.description.config.contextLength,
     );
   }
 
   /**
    * One forward over rows of several sequences, at most `maxRows` in all, of which at most `maxSequences` are wanted. Logits
-   * of the wanted ones, in order, valid until
-   * the next step of their sequence. Forwards of one model run one after the other, whoever asks.
+   * of the wanted ones, in order, valid until the next step of their sequence. Forwards of one model run one after the other, whoever asks.
+   * @throws OptionError for rows that it cannot take
    */
-  step(parts: readonly SequenceRows[]): Promise<StepLogits[]> {
-    const run = this.#queue.then(() => this.#forward(parts));
-    this.#queue = run.catch(() => {});
-    return run;
+  async step(parts: readonly SequenceRows[]): Promise<StepLogits[]> {
+    checkRows(parts, {
+      maxRows: this.maxRows,
+      maxSequences: this.maxSequences,
+      vocab: this.description.config.vocab,
+      owns: (sequence) => sequence instanceof Sequence && sequence.cache === this.#cache,
+    });
+    return this.#exclusive(() => this.#forward(parts));
   }
 
   /**
@@ -230,7 +258,7 @@ export class Model implements AsyncDisposable {
    */
   async forward(tokenIds: readonly number[]): Promise<Map<string, { shape: [number, number]; values: Float32Array }>> {
     const ids = this.encode({ tokenIds });
-    checkLength(ids.length, this.contextLength);
+    checkLength(ids.length, this.contextLength, this.description.config.contextLength);
     const { plan, config } = this.description;
     const taps = plan.steps.flatMap((step) =>
       step.op === 'tap' && step.name.startsWith('hidden.') ? [step.name] : [],
@@ -355,35 +383,9 @@ export class Model implements AsyncDisposable {
   }
 }
 
-/** What a prompt is, for callers whom no type has told. @throws OptionError */
-function checkPrompt(prompt: unknown): void {
-  if (typeof prompt === 'string') return;
-  const parts = typeof prompt === 'object' && prompt !== null ? (prompt as Record<string, unknown>) : {};
-  if ('tokenIds' in parts) {
-    if (Array.isArray(parts.tokenIds) || ArrayBuffer.isView(parts.tokenIds)) return;
-    throw new OptionError('tokenIds', 'an array of token ids', parts.tokenIds);
-  }
-  if ('text' in parts) {
-    if (typeof parts.text === 'string') return;
-    throw new OptionError('text', 'a string', parts.text);
-  }
-  if ('messages' in parts) return;
-  throw new OptionError('prompt', 'a string, { text }, { messages } or { tokenIds }', prompt);
-}
-
 /** Characters of its longest token as it is spelled, which is never shorter than the text that it stands for. */
 function longestToken(tokenizer: Tokenizer): number {
   let longest = 1;
   for (let id = 0; id < tokenizer.vocabSize; id++) longest = Math.max(longest, tokenizer.token(id)?.length ?? 0);
   return longest;
-}
-
-/** @throws LanewiseError ContextLengthExceeded */
-export function checkLength(tokens: number, contextLength: number): void {
-  if (tokens > contextLength) {
-    throw new LanewiseError(
-      'ContextLengthExceeded',
-      `the prompt has ${tokens} tokens, the context holds ${contextLength}; shorten it or raise the context length`,
-    );
-  }
 }

@@ -18,6 +18,11 @@ export class StopMatcher {
     this.searches = stops.map((stop) => new StopSearch(stop));
   }
 
+  /** Characters that are held back. */
+  get heldLength(): number {
+    return this.held.length;
+  }
+
   /** Text that may be shown now; `stop` once a stop string is complete: nothing comes after it. */
   push(piece: string): { text: string; stop?: string } {
     if (this.found !== undefined) return { text: '', stop: this.found };

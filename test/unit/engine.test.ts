@@ -132,7 +132,7 @@ test('a prompt spells control tokens only if it says so', async () => {
 test('F5, F6: a text ends with the context, a prompt beyond it is refused with both counts', async () => {
   await withModel({ contextLength: 20 }, async (model) => {
     const { promptTokenIds, tokenIds, finishReason } = await generate(model, prompt, { ...greedy, ignoreEos: true });
-    assert.equal(finishReason, 'length');
+    assert.equal(finishReason, 'contextLength');
     assert.equal(promptTokenIds.length + tokenIds.length, 20);
     await assert.rejects(generate(model, { tokenIds: Array(21).fill(5) }, {}), (error: LanewiseError) => {
       assert.equal(error.code, 'ContextLengthExceeded');

@@ -44,15 +44,6 @@ test('a prompt and its text joined are what all tokens decode to, with the space
   assert.ok(withSpace > 0, 'no text began with a space');
 });
 
-test('a batch says which of its prompts is wrong', async () => {
-  await using model = await load(llama, { threads: 1 });
-  const long = { tokenIds: new Array<number>(model.contextLength + 1).fill(5) };
-  await assert.rejects(model.generateBatch([{ tokenIds: [1] }, long], greedy), {
-    code: 'ContextLengthExceeded',
-    message: /^prompts\[1\]: the prompt has 129 tokens, the context holds 128/,
-  });
-});
-
 test('timings of a batch count every chunk of a prompt', async (t) => {
   await using model = await load(undefined, { threads: 1, contextLength: 400 });
   const tokenIds = Array.from({ length: 2 * model.maxRows + 5 }, (_, i) => 3 + (i % 50));

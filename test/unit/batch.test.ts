@@ -1,0 +1,234 @@
+/** Many prompts in shared forwards: the bits of each alone, results as they come, errors and aborts of one and of all. */
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { PAGE } from '../../src/backend/backend.ts';
+import { Random } from '../../src/engine/random.ts';
+import {
+  type BatchPrompt,
+  type GenerateOptions,
+  type GenerateResult,
+  LanewiseError,
+  load,
+  type Model,
+  OptionError,
+  OutOfMemoryError,
+  type Prompt,
+} from '../../src/node.ts';
+
+const llama = fileURLToPath(new URL('../golden/models/llama-gqa-f16', import.meta.url));
+const longrope = fileURLToPath(new URL('../golden/models/phi3-longrope', import.meta.url));
+const greedy = { temperature: 0, ignoreEos: true, maxTokens: 12 } as const;
+
+async function alone(model: Model, prompt: Prompt, options: GenerateOptions): Promise<GenerateResult> {
+  for await (const event of model.generate(prompt, options)) if (event.type === 'done') return event;
+  throw new Error('no done event');
+}
+
+const ids = (count: number, seed: number): number[] =>
+  Array.from({ length: count }, (_, i) => 3 + ((i * 7 + seed * 5) % 50));
+
+/** What must be equal to the bit. */
+const essence = ({ finishReason, tokenIds, text, seed }: GenerateResult): object => ({
+  finishReason,
+  tokenIds,
+  text,
+  seed,
+});
+
+for (const folder of [llama, longrope]) {
+  test(`prompts of random lengths and options have the bits of each alone: ${folder.split('/').at(-1)}`, async () => {
+    await using model = await load(folder, { threads: 2 });
+    const random = new Random(11);
+    const pick = (most: number): number => Math.floor(random.uniform() * most);
+    const prompts = Array.from({ length: 90 }, (_, i) => ({
+      prompt: { tokenIds: ids(1 + pick(60), i) },
+      options: {
+        maxTokens: pick(20),
+        temperature: pick(2),
+        seed: i,
+        ignoreEos: pick(2) === 0,
+        speculate: pick(2) * 4,
+        logprobs: 1,
+      },
+    }));
+    const logprobs: number[][] = prompts.map(() => []);
+    const results: GenerateResult[] = [];
+    for await (const event of model.generateStream(prompts)) {
+      if (event.type === 'token') logprobs[event.index]!.push(event.logprob);
+      if (event.type === 'done') results[event.index] = event;
+    }
+    for (const [i, { prompt, options }] of prompts.entries()) {
+      const own: number[] = [];
+      for await (const event of model.generate(prompt, { ...options, speculate: 0 })) {
+        if (event.type === 'token') own.push(event.logprob);
+        if (event.type === 'done') assert.deepEqual(essence(results[i]!), essence(event), `prompt ${i}`);
+      }
+      assert.deepEqual(logprobs[i], own, `prompt ${i}`);
+    }
+  });
+}
+
+test('a short text is told before a long one that began first', async () => {
+  await using model = await load(llama, { threads: 1 });
+  const prompts: BatchPrompt[] = [40, 3, 20, 0].map((maxTokens, i) => ({
+    prompt: { tokenIds: ids(4, i) },
+    options: { ...greedy, maxTokens },
+  }));
+  const ends: number[] = [];
+  for await (const event of model.generateStream(prompts)) if (event.type === 'done') ends.push(event.index);
+  assert.deepEqual(ends, [3, 1, 2, 0]);
+});
+
+test('what is wrong with one prompt is its result, and the others go on', async () => {
+  await using model = await load(llama, { threads: 1 });
+  const good = { tokenIds: ids(5, 1) };
+  const prompts: BatchPrompt[] = [
+    good,
+    { tokenIds: new Array<number>(model.contextLength + 1).fill(5) },
+    { tokenIds: [10 ** 6] },
+    { messages: [{ role: 'user', content: 'hi' }] },
+    { prompt: good, options: { topP: 7 } },
+    { prompt: good, options: { logitBias: Object.fromEntries([]), maxTokens: 3 } },
+    good,
+  ];
+  const results = await model.generateBatch(prompts, greedy);
+  const expected = essence(await alone(model, good, { ...greedy, seed: 1 })) as GenerateResult;
+  assert.deepEqual(
+    results.map(({ error }) => error?.code),
+    [undefined, 'ContextLengthExceeded', 'InvalidOption', 'NoChatTemplate', 'InvalidOption', undefined, undefined],
+  );
+  for (const { error, finishReason, tokenIds } of results.filter(({ error }) => error)) {
+    assert.ok(error instanceof LanewiseError);
+    assert.deepEqual([finishReason, tokenIds.length], ['error', 0]);
+  }
+  assert.deepEqual(results[0]!.tokenIds, expected.tokenIds);
+  assert.deepEqual(results[6]!.tokenIds, expected.tokenIds);
+  assert.equal(results[5]!.tokenIds.length, 3);
+  await assert.rejects(model.generateBatch([good, 5 as never], greedy), {
+    name: 'OptionError',
+    message: /^prompts\[1\]: prompt must be/,
+  });
+  await assert.rejects(model.generateBatch([good], { topP: 7 }), OptionError);
+});
+
+test('logits without a candidate, or not finite, end one text', async (t) => {
+  await using model = await load(llama, { threads: 1 });
+  const { vocab } = model.description.config;
+  const step = model.step.bind(model);
+  let forwards = 0;
+  t.mock.method(model, 'step', async (...args: Parameters<Model['step']>) => {
+    const rows = await step(...args);
+    if (++forwards === 3) {
+      rows[0] = {
+        logits: new Float32Array(vocab).fill(Number.NaN),
+        summary: { ...rows[0]!.summary, largest: Number.NaN },
+      };
+      rows[1] = {
+        logits: new Float32Array(vocab).fill(-Infinity),
+        summary: { ...rows[1]!.summary, largest: Number.NEGATIVE_INFINITY },
+      };
+    }
+    return rows;
+  });
+  const prompts = [1, 2, 3].map((seed) => ({ tokenIds: ids(5, seed) }));
+  const results = await model.generateBatch(prompts, greedy);
+  assert.deepEqual(
+    results.map(({ error, tokenIds }) => [error?.code, tokenIds.length]),
+    [
+      ['NumericError', 2],
+      ['NoCandidate', 2],
+      [undefined, 12],
+    ],
+  );
+});
+
+test('the cache holds those that run at once, however many prompts there are', async () => {
+  await using model = await load(llama, { threads: 1 });
+  const prompts = Array.from({ length: 10 * model.maxSequences }, (_, i) => ({ tokenIds: ids(3, i) }));
+  const held: number[] = [];
+  for (const count of [model.maxSequences, prompts.length]) {
+    const results = await model.generateBatch(prompts.slice(0, count), { ...greedy, maxTokens: 1 });
+    assert.ok(results.every(({ tokenIds }) => tokenIds.length === 1));
+    held.push(model.memory().cache);
+  }
+  assert.equal(held[1], held[0]);
+});
+
+test('where memory is refused, prompts wait for others, to the same bits; one that needs it all fails alone', async (t) => {
+  await using model = await load(llama, { threads: 1 });
+  const prompts = Array.from({ length: 12 }, (_, i) => ({ tokenIds: ids(PAGE - 8, i) }));
+  const options = { ...greedy, maxTokens: 30 };
+  const expected: object[] = [];
+  for (const prompt of prompts) expected.push(essence(await alone(model, prompt, { ...options, seed: 1 })));
+  const full = (): never => {
+    throw new RangeError('WebAssembly.Memory.grow(): Unable to grow instance memory');
+  };
+  const refusal = t.mock.method(WebAssembly.Memory.prototype, 'grow', full);
+  const others: ReturnType<Model['sequence']>[] = [];
+  assert.throws(() => {
+    for (;;) {
+      const other = model.sequence();
+      other.reserve(1);
+      others.push(other);
+    }
+  }, OutOfMemoryError);
+  // Room for five pages: each text needs two.
+  for (const other of others.slice(0, 5)) other.release();
+  const results = await model.generateBatch(prompts, { ...options, seed: 1 });
+  assert.ok(refusal.mock.callCount() > 0);
+  assert.deepEqual(results.map(essence), expected);
+  for (const other of others.slice(5)) other.release();
+  for (let i = 0; i < others.length - 1; i++) model.sequence().reserve(1);
+  const [one] = await model.generateBatch([prompts[0]!], options);
+  assert.equal(one!.error?.code, 'OutOfMemory');
+  assert.ok(one!.tokenIds.length > 0, 'what came before is kept');
+});
+
+test('one seed is drawn for each prompt and gives its text again; a given one is that of every prompt', async () => {
+  await using model = await load(undefined, { threads: 1 });
+  const options = { temperature: 1, maxTokens: 12 };
+  const results = await model.generateBatch(['Once', 'Once', 'Once'], options);
+  assert.equal(new Set(results.map(({ seed }) => seed)).size, 3);
+  assert.equal(new Set(results.map(({ text }) => text)).size, 3);
+  for (const { seed, text } of results) assert.equal((await alone(model, 'Once', { ...options, seed })).text, text);
+  const same = await model.generateBatch(['Once', { prompt: 'Once', options: { seed: 4 } }], { ...options, seed: 3 });
+  assert.deepEqual(
+    same.map(({ seed }) => seed),
+    [3, 4],
+  );
+});
+
+test('an abort keeps what is done; what runs ends with its text so far, what waits is not begun', async () => {
+  await using model = await load(llama, { threads: 1 });
+  const controller = new AbortController();
+  const count = model.maxSequences + 5;
+  const prompts: BatchPrompt[] = Array.from({ length: count }, (_, i) => ({
+    prompt: { tokenIds: ids(4, i) },
+    options: { maxTokens: i === 0 ? 2 : 50 },
+  }));
+  const results: GenerateResult[] = [];
+  const read = async (): Promise<void> => {
+    const events = model.generateStream(prompts, { ...greedy, signal: controller.signal });
+    for await (const event of events) {
+      if (event.type === 'done') results[event.index] = event;
+      if (event.type === 'token' && event.index === 1) controller.abort();
+    }
+  };
+  await assert.rejects(read(), { name: 'AbortError' });
+  assert.equal(results.filter(Boolean).length, count);
+  assert.ok(results[1]!.finishReason === 'aborted' && results[1]!.tokenIds.length > 0);
+  assert.ok(results.at(-1)!.finishReason === 'aborted' && results.at(-1)!.promptTokenIds.length === 0);
+  const signal = AbortSignal.abort();
+  const quiet = await model.generateBatch(prompts, { ...greedy, signal, throwOnAbort: false });
+  assert.ok(quiet.every(({ finishReason }) => finishReason === 'aborted'));
+  // One signal of its own ends one prompt.
+  const own = await model.generateBatch(
+    [{ prompt: { tokenIds: [5] }, options: { signal } }, { tokenIds: [6] }],
+    greedy,
+  );
+  assert.deepEqual(
+    own.map(({ finishReason }) => finishReason),
+    ['aborted', 'length'],
+  );
+});
