@@ -38,6 +38,8 @@ export function readExperts(json: Config): ExpertSizes {
 export function expertWeights(m: Manifest, c: Layers, sizes: ExpertSizes, i: number): LayerExperts {
   const [file, ours] = [`model.layers.${i}`, `layers.${i}.experts`];
   const { count, top, ffn } = sizes;
+  // Some GGUF files have gates and ups in tensors of their own.
+  const apart = m.has(`${file}.experts.gate_proj`);
   const norm = (name: string, tensor: string): Norm => m.norm(`${ours}.${name}`, `${file}.${tensor}`, c.dim);
   const linear = (
     n: number,
@@ -56,8 +58,15 @@ export function expertWeights(m: Manifest, c: Layers, sizes: ExpertSizes, i: num
     norm: norm('norm', 'pre_feedforward_layernorm_2'),
     all: {
       each: Array.from({ length: count }, (_, n) => ({
-        gate: linear(n, 'gate', 'gate_up_proj', [ffn, c.dim], 0, 2 * ffn),
-        up: linear(n, 'up', 'gate_up_proj', [ffn, c.dim], ffn, 2 * ffn),
+        ...(apart
+          ? {
+              gate: linear(n, 'gate', 'gate_proj', [ffn, c.dim]),
+              up: linear(n, 'up', 'up_proj', [ffn, c.dim]),
+            }
+          : {
+              gate: linear(n, 'gate', 'gate_up_proj', [ffn, c.dim], 0, 2 * ffn),
+              up: linear(n, 'up', 'gate_up_proj', [ffn, c.dim], ffn, 2 * ffn),
+            }),
         down: linear(n, 'down', 'down_proj', [c.dim, ffn]),
       })),
       top,

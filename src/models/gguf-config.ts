@@ -51,6 +51,24 @@ export class GgufConfig {
     return value!;
   }
 
+  /** An integer of at least 1 for each layer; one value stands for all. */
+  sizes(key: string, layers: number): number[] {
+    const found = this.#find(key);
+    const values = found && integersOf(found);
+    const right = values?.length === layers || (found?.type !== 'array' && values?.length === 1);
+    if (!right || values!.some((value) => value < 1 || value > MOST))
+      this.fail(key, `${layers} integers from 1 to ${MOST}`);
+    return values!.length === layers ? values! : Array.from({ length: layers }, () => values![0]!);
+  }
+
+  /** True or false for each layer. */
+  flags(key: string, layers: number): boolean[] {
+    const found = this.#find(key);
+    if (!(found?.type === 'array' && found.of === 'bool' && found.value.length === layers))
+      this.fail(key, `a list of ${layers} times true or false`);
+    return [...(found!.value as readonly boolean[])];
+  }
+
   /** A finite number above 0, stored as a float. */
   positive(key: string, fallback?: number): number {
     const found = this.#find(key);

@@ -1,7 +1,9 @@
 /** What a family of GGUF files says, and the ways in which its rows and settings differ from Hugging Face's. */
+import type { GgufValue } from '../formats/gguf-types.ts';
 import type { RowOrder } from '../formats/views.ts';
 import type { GgufConfig } from './gguf-config.ts';
 import type { TensorNames } from './gguf-names.ts';
+import type { Sizes } from './index.ts';
 
 /** Settings in the words of config.json. */
 export type Settings = Record<string, unknown>;
@@ -29,6 +31,12 @@ export interface Family {
   readonly encoder?: true;
   /** Settings that follow from the tensors and several keys. */
   readonly derived?: (file: GgufFacts, settings: Settings) => Settings;
+  /** Heads and ffn differ from layer to layer: `derived` reads them. */
+  readonly layerwise?: true;
+  /** What a file says besides `fields`, and instead of what all files say. */
+  readonly metadata?: (settings: Settings, sizes: Sizes) => readonly (readonly [key: string, value: GgufValue])[];
+  /** Values of `rope_freqs.weight`, for models that always have it. */
+  readonly ropeFactors?: (settings: Settings) => Float32Array;
   /** What `attention.scale` must say where readers would take another scale of scores. */
   readonly scale?: (settings: Settings) => number | undefined;
   /** The file's norm weights hold 1 + w. */
@@ -43,6 +51,7 @@ export interface Family {
 export interface GgufFacts {
   readonly metadata: GgufConfig;
   has(tensor: string): boolean;
+  shapeOf(tensor: string): readonly number[] | undefined;
 }
 
 export interface HeadCounts {

@@ -1,5 +1,6 @@
 /** Gemma's GGUF files. */
 import { decoder, type Family, field, type Settings, window } from './gguf-family.ts';
+import { gemma4Family } from './gguf-gemma4.ts';
 import { gemma2Names, llamaNames } from './gguf-names.ts';
 
 /** Heads of 27B models are scaled as if they were as wide as the model, unless the file has a scale. */
@@ -33,6 +34,7 @@ const gemma: Family = {
 };
 export const gemmaFamilies: Readonly<Record<string, Family>> = {
   gemma,
+  gemma4: gemma4Family,
   gemma2: {
     ...gemma,
     modelType: 'gemma2',

@@ -1,5 +1,5 @@
 /**
- * Tensor names of GGUF and of Hugging Face, both without `.weight` and `.bias`. N stands for the layer's number; E for an
+ * Tensor names of GGUF and of Hugging Face, both without `.weight` and `.bias`, or both whole. N stands for the layer's number; E for an
  * expert's or head's: GGUF has all experts of a layer in one tensor [experts, out, in].
  */
 
@@ -189,9 +189,11 @@ interface Place {
  * a tensor for each expert: `blk.3.ffn_up.5.weight`.
  */
 export function huggingFaceName(names: TensorNames, gguf: string): string | undefined {
+  const layer = /^blk\.(\d+)\./.exec(gguf)?.[1];
+  const whole = layer === undefined ? gguf : gguf.replace(`.${layer}.`, '.N.');
+  if (Object.hasOwn(names, whole)) return fill(names[whole]!, { layer });
   const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(gguf) ?? [];
   if (stem === undefined) return undefined;
-  const layer = /^blk\.(\d+)\./.exec(stem)?.[1];
   const pattern = layer === undefined ? stem : stem.replace(`.${layer}.`, '.N.');
   if (Object.hasOwn(names, pattern)) return `${fill(names[pattern]!, { layer })}.${suffix}`;
   const [, all, expert] = /^(.*)\.(\d+)$/s.exec(pattern) ?? [];
@@ -209,11 +211,12 @@ const fill = (pattern: string, { layer, expert }: Place): string =>
 /** The GGUF name of a Hugging Face name, and which expert of that tensor it is. */
 export function ggufName(names: TensorNames, name: string): { name: string; expert?: number } | undefined {
   const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(name) ?? [];
-  if (stem === undefined) return undefined;
   for (const [gguf, pattern] of patternsOf(names)) {
-    const match = pattern.exec(stem);
+    const isWhole = /\.(weight|scale)$/.test(gguf);
+    const match = isWhole ? pattern.exec(name) : stem === undefined ? null : pattern.exec(stem);
     if (!match) continue;
-    const target = `${match[1] === undefined ? gguf : gguf.replace('.N.', `.${match[1]}.`)}.${suffix}`;
+    const placed = match[1] === undefined ? gguf : gguf.replace('.N.', `.${match[1]}.`);
+    const target = isWhole ? placed : `${placed}.${suffix}`;
     return match[2] === undefined ? { name: target } : { name: target, expert: Number(match[2]) };
   }
   return undefined;

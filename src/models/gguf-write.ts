@@ -110,7 +110,9 @@ function write(
 ): GgufModelToWrite {
   const { config: sizes, plan } = description;
   const { heads, kvHeads, headDim } = sizes;
-  const ropes = ropeOutputs(plan, config);
+  const ropes = family.ropeFactors
+    ? [factorsOutput(ropeTensors[0], family.ropeFactors(config))]
+    : ropeOutputs(plan, config);
   const outputs = new Map<string, GgufOutput>();
   for (const name of needed) {
     const { shape } = tensors.get(name)!;
@@ -185,6 +187,7 @@ function settingsAsMetadata(
   if (scale !== undefined) f32('attention.scale', scale);
   const longRope = plan.ropes.find(({ long }) => long);
   if (longRope) f32('rope.scaling.attn_factor', longRope.magnitude);
+  for (const [key, value] of family.metadata?.(config, sizes) ?? []) put(key, value);
   return metadata;
 }
 
@@ -210,16 +213,22 @@ function ropeOutputs({ ropes }: Plan, config: Settings): GgufOutput[] {
   const plain = ropeTable(rope.name, rope.rotary, Number(settings.rope_theta ?? config.rope_theta), {
     type: 'default',
   });
-  const output = (name: string, { frequencies }: Pick<RopeTable, 'frequencies'>): GgufOutput => ({
-    name,
-    shape: [frequencies.length],
-    sources: [],
-    transposed: false,
-    plus: 0,
-    values: plain.frequencies.map((frequency, i) => frequency / frequencies[i]!),
-  });
+  const output = (name: string, { frequencies }: Pick<RopeTable, 'frequencies'>): GgufOutput =>
+    factorsOutput(
+      name,
+      plain.frequencies.map((frequency, i) => frequency / frequencies[i]!),
+    );
   return rope.long ? [output(long, rope.long), output(short, rope)] : [output(all, rope)];
 }
+
+const factorsOutput = (name: string, values: Float32Array): GgufOutput => ({
+  name,
+  shape: [values.length],
+  sources: [],
+  transposed: false,
+  plus: 0,
+  values,
+});
 
 /** What a reader would understand otherwise, undefined where nothing is. */
 function differenceOf({ plan, config }: ModelDescription, { metadata, tensors }: GgufModelToWrite): string | undefined {

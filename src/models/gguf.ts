@@ -33,24 +33,28 @@ export const ropeTensors = ['rope_freqs.weight', 'rope_factors_long.weight', 'ro
 /** @throws ModelError for an unknown architecture, and for metadata that describe no model, naming the key */
 export function ggufModel(file: GgufTensors): GgufModel {
   const metadata = new GgufConfig(file.metadata, file.name);
-  const facts: GgufFacts = { metadata, has: (tensor) => file.tensors.has(tensor) };
+  const facts: GgufFacts = {
+    metadata,
+    has: (tensor) => file.tensors.has(tensor),
+    shapeOf: (tensor) => file.tensors.get(tensor)?.shape,
+  };
   const family = familyOf(facts);
   if (family === undefined) {
     const found = JSON.stringify(metadata.architecture.slice(0, 80));
     const what = `general.architecture ${found} is not known; known are ${ggufArchitectures.join(', ')}`;
     throw new ModelError('UnknownModelType', `${file.name}: ${what}`);
   }
-  checkSizes(metadata, file.tensors.size);
+  checkSizes(metadata, family, file.tensors.size);
   const config = readSettings(family, facts, file);
   const origin = { file: file.name, nameOf: (tensor: string) => ggufName(family.names, tensor)?.name ?? tensor };
   return { config, tensors: viewTensors(family, metadata, file), origin };
 }
 
 /** What no forward could do with, told in the file's own words. */
-function checkSizes(metadata: GgufConfig, tensors: number): void {
+function checkSizes(metadata: GgufConfig, { layerwise }: Family, tensors: number): void {
   if (metadata.size('block_count') > tensors) metadata.fail('block_count', `at most ${tensors}, the number of tensors`);
   const heads = metadata.size('attention.head_count');
-  const kvHeads = metadata.size('attention.head_count_kv', heads);
+  const kvHeads = layerwise ? heads : metadata.size('attention.head_count_kv', heads);
   if (heads % kvHeads) metadata.fail('attention.head_count_kv', `a divisor of attention.head_count ${heads}`);
   const dim = metadata.size('embedding_length');
   if (!metadata.has('attention.key_length') && dim % heads) {
@@ -78,7 +82,7 @@ function readSettings(family: Family, facts: GgufFacts, file: GgufTensors): Sett
   );
   settings.rope_scaling = readScaling(metadata, file.ropeFactors);
   const all: Settings = { ...settings, ...family.derived?.(facts, settings) };
-  const { headDim } = headCounts(metadata);
+  const { headDim } = headCounts(metadata, family);
   const partial = 'partial_rotary_factor' in all || 'rotary_pct' in all;
   if (!partial && metadata.has('rope.dimension_count') && metadata.size('rope.dimension_count') !== headDim) {
     metadata.fail('rope.dimension_count', `${headDim}, the length of a head`);
@@ -109,17 +113,17 @@ function readScaling(metadata: GgufConfig, factors: GgufTensors['ropeFactors']):
   return type === 'linear' ? { rope_type: type, factor } : { rope_type: type, factor, ...original };
 }
 
-function headCounts(metadata: GgufConfig): HeadCounts {
+function headCounts(metadata: GgufConfig, { layerwise }: Family): HeadCounts {
   const heads = metadata.size('attention.head_count');
   return {
     heads,
-    kvHeads: metadata.size('attention.head_count_kv', heads),
+    kvHeads: layerwise ? heads : metadata.size('attention.head_count_kv', heads),
     headDim: metadata.size('attention.key_length', metadata.size('embedding_length') / heads),
   };
 }
 
 function viewTensors(family: Family, metadata: GgufConfig, { tensors }: GgufTensors): GgufModel['tensors'] {
-  const counts = headCounts(metadata);
+  const counts = headCounts(metadata, family);
   const views = new Map<string, TensorShape & { view: TensorView }>();
   for (const [source, { dtype, shape }] of tensors) {
     if (ropeTensors.some((name) => name === source)) continue;

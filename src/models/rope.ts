@@ -51,7 +51,9 @@ function readScaling(scaling: Config, config: Config, rotated: number, defaults:
   const optional = (name: string): number | undefined => scaling.optional(name, 'positive');
   switch (type) {
     case 'default':
-      return { type };
+    // Tokens of a text have one position in all sections.
+    case 'mrope':
+      return { type: 'default' };
     case 'linear':
       return { type, factor: factor() };
     case 'proportional':
