@@ -1,97 +1,105 @@
-/** The same sources in a browser: the same bits as under Node, on one thread and on several. */
+/** The same sources in browsers: the bits of Node, on one thread and on several, wherever a model comes from. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
-import test from 'node:test';
-import { load } from '../../src/node.ts';
+import test, { after, before } from 'node:test';
+import { embeddedModel, load, quantizeModel } from '../../src/node.ts';
+import { type BrowserName, browserNames, findBrowser, withBrowser } from './browsers.ts';
+import { type Outcome, outcomeOf } from './outcome.ts';
 import { serveSources } from './server.ts';
 
-interface Outcome {
-  readonly error?: string;
-  readonly text: string;
-  readonly tokens: readonly { readonly id: number; readonly logprob: number }[];
-  readonly threads: number;
-  readonly warnings: readonly string[];
+type Results = Readonly<Record<string, Outcome & { readonly error?: string; readonly stopped?: number }>>;
+
+const work = mkdtempSync(path.join(tmpdir(), 'lanewise-browser-test-'));
+const gguf = path.join(work, 'stories-Q8_0.gguf');
+let expected: { folder: string; gguf: string };
+
+before(async () => {
+  if (!browserNames.some(findBrowser)) return;
+  await quantizeModel(embeddedModel, gguf, { to: 'q8_0' });
+  const hashOf = async (model: string): Promise<string> =>
+    (await outcomeOf((onWarning) => load(model, { onWarning }))).hash;
+  expected = { folder: await hashOf(embeddedModel), gguf: await hashOf(gguf) };
+});
+after(() => rmSync(work, { recursive: true, force: true }));
+
+async function inBrowser(
+  name: BrowserName,
+  isolated: boolean,
+  query: string,
+): Promise<{ main: Results; worker: Results }> {
+  const given = new Map([['stories-Q8_0.gguf', readFileSync(gguf)]]);
+  const server = await serveSources('/test/browser/page.ts', { isolated, given });
+  try {
+    const posted = await withBrowser(name, `${server.origin}/?${query}`, server.result);
+    if (typeof posted === 'object' && posted !== null && 'error' in posted)
+      throw new Error(`the page failed: ${posted.error}`);
+    return posted as { main: Results; worker: Results };
+  } finally {
+    server.close();
+  }
 }
 
-function findBrowser(): string | undefined {
-  const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];
-  const files = (process.env.PATH ?? '')
-    .split(path.delimiter)
-    .flatMap((folder) => names.map((n) => path.join(folder, n)));
-  return files.find((file) => {
-    try {
-      accessSync(file, constants.X_OK);
-      return true;
-    } catch {
-      return false;
+const fromGguf = new Set(['gguf', 'hub', 'file']);
+
+/** Every job has the bits of Node. */
+function assertSame(results: Results, jobs: readonly string[]): void {
+  for (const job of jobs) {
+    const outcome = results[job]!;
+    assert.equal(outcome.error, undefined, job);
+    assert.equal(outcome.hash, fromGguf.has(job) ? expected.gguf : expected.folder, job);
+  }
+}
+
+for (const name of browserNames) {
+  const skip = findBrowser(name) === undefined && `no ${name} on this machine: install one to run the sources in it`;
+  const options = { skip, timeout: 240_000 };
+
+  test(`${name}: an isolated page has several threads in a worker, one on the main thread`, options, async () => {
+    const jobs = ['folder', 'one', 'two'];
+    const { main, worker } = await inBrowser(name, true, `jobs=${[...jobs, 'stopped']}`);
+    for (const results of [main, worker]) {
+      assertSame(results, jobs);
+      assert.ok(results.stopped!.stopped! < 2000, `a timer waited ${results.stopped!.stopped} ms`);
     }
+    assert.deepEqual([main.folder!.threads, main.two!.threads, worker.one!.threads, worker.two!.threads], [1, 1, 1, 2]);
+    assert.match(main.folder!.warnings.join('\n'), availableParallelism() > 1 ? /^one thread only: the main.*$/ : /^$/);
+    if (availableParallelism() > 1) assert.ok(worker.folder!.threads > 1, `${worker.folder!.threads} threads`);
+    assert.deepEqual(worker.folder!.warnings, []);
+  });
+
+  test(`${name}: a page that is not isolated has one thread everywhere, and says so once`, options, async () => {
+    const { main, worker } = await inBrowser(name, false, 'jobs=folder,two');
+    for (const results of [main, worker]) {
+      assertSame(results, ['folder', 'two']);
+      assert.deepEqual([results.folder!.threads, results.two!.threads], [1, 1]);
+      assert.equal(results.two!.warnings.length, 1);
+    }
+    assert.match(worker.two!.warnings[0]!, /one thread only: the page is not isolated/);
+  });
+
+  test(
+    `${name}: an isolated page whose engine shares no memory has one thread, and says so once`,
+    options,
+    async () => {
+      const { worker } = await inBrowser(name, true, 'jobs=two&unshared');
+      assertSame(worker, ['two']);
+      assert.equal(worker.two!.threads, 1);
+      assert.match(worker.two!.warnings.join('\n'), /^one thread only: this browser shares no WebAssembly memory.*$/);
+    },
+  );
+
+  test(`${name}: more cores claimed than there are: as many threads, the same bits`, options, async () => {
+    const { worker } = await inBrowser(name, true, 'jobs=folder&cores=8');
+    assertSame(worker, ['folder']);
+    assert.equal(worker.folder!.threads, 8);
+  });
+
+  test(`${name}: a GGUF address, an id of the hub, a file, a folder of the page's own`, options, async () => {
+    const jobs = ['gguf', 'hub', 'file', 'handle'];
+    const { main, worker } = await inBrowser(name, true, `jobs=${jobs}`);
+    assertSame(main, jobs);
+    assertSame(worker, jobs);
   });
 }
-
-const browser = findBrowser();
-const skip = browser === undefined ? 'no Chromium on this machine: install one to run the sources in a browser' : false;
-
-async function inBrowser(isolated: boolean): Promise<{ main: Outcome; worker: Outcome }> {
-  const server = await serveSources('/test/browser/page.ts', isolated);
-  const profile = mkdtempSync(path.join(tmpdir(), 'lanewise-browser-'));
-  const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', `--user-data-dir=${profile}`];
-  const child = spawn(browser!, [...flags, server.origin], { stdio: 'ignore' });
-  try {
-    const ended = new Promise<never>((_, reject) => {
-      child.once('error', reject);
-      child.once('exit', (code) => reject(new Error(`the browser ended with code ${code}`)));
-    });
-    const posted = (await Promise.race([server.result, ended])) as
-      | { main: Outcome; worker: Outcome }
-      | { error: string };
-    if ('error' in posted) throw new Error(`the page failed: ${posted.error}`);
-    return posted;
-  } finally {
-    child.removeAllListeners('exit');
-    const gone = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await gone;
-    server.close();
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
-  }
-}
-
-async function underNode(): Promise<Pick<Outcome, 'text' | 'tokens'>> {
-  const model = await load();
-  const tokens: { id: number; logprob: number }[] = [];
-  let text = '';
-  for await (const event of model.generate('Once upon a time', { temperature: 0, maxTokens: 40 })) {
-    if (event.type === 'token') tokens.push({ id: event.id, logprob: event.logprob });
-    if (event.type === 'done') text = event.text;
-  }
-  await model.dispose();
-  return { text, tokens };
-}
-
-test('an isolated page: several threads in a worker, one on the main thread, the bits of Node', {
-  skip,
-  timeout: 90_000,
-}, async () => {
-  const expected = await underNode();
-  const { main, worker } = await inBrowser(true);
-  for (const outcome of [main, worker]) {
-    assert.equal(outcome.error, undefined);
-    assert.equal(outcome.text, expected.text);
-    assert.deepEqual(outcome.tokens, expected.tokens);
-  }
-  assert.equal(main.threads, 1);
-  if (availableParallelism() > 1) assert.ok(worker.threads > 1, `${worker.threads} threads`);
-});
-
-test('H4: a page that may not share memory: one thread everywhere', { skip, timeout: 90_000 }, async () => {
-  const expected = await underNode();
-  const { main, worker } = await inBrowser(false);
-  for (const outcome of [main, worker]) {
-    assert.equal(outcome.error, undefined);
-    assert.equal(outcome.threads, 1);
-    assert.deepEqual(outcome.tokens, expected.tokens);
-  }
-});

@@ -1,10 +1,16 @@
-/** In the page: generates on the main thread and in a worker, and posts what came out. */
+/** In the page: runs the jobs on the main thread, then in a worker, and posts what came out. */
 import { run } from './run.ts';
 
-const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
-const inWorker = new Promise<unknown>((resolve) => {
-  worker.onmessage = ({ data }) => resolve(data);
-  worker.onerror = ({ message, filename, lineno }) => resolve({ error: `${message} (${filename}:${lineno})` });
-});
-const results = { main: await run(), worker: await inWorker };
-await fetch('/result', { method: 'POST', body: JSON.stringify(results) });
+async function inWorker(): Promise<unknown> {
+  // With the page's own parameters.
+  const address = new URL('./worker.ts', import.meta.url);
+  address.search = location.search;
+  const worker = new Worker(address, { type: 'module' });
+  return new Promise((resolve) => {
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = ({ message, filename, lineno }) => resolve({ error: `${message} (${filename}:${lineno})` });
+  });
+}
+
+const main = await run();
+await fetch('/result', { method: 'POST', body: JSON.stringify({ main, worker: await inWorker() }) });

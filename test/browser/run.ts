@@ -1,21 +1,93 @@
-/** The embedded model's greedy text with log-probabilities: equal bits give equal numbers. */
-import { load } from '../../src/browser.ts';
+/** The jobs of a page or worker, by their names in its address; what comes out is posted. */
+import type { Source, WebLoadOptions } from '../../src/browser.ts';
+import { type Outcome, outcomeOf } from './outcome.ts';
+
+export type Outcomes = Readonly<Record<string, Outcome | { readonly error: string } | { readonly stopped: number }>>;
+
+const parameters = new URLSearchParams(location.search);
+
+/** Engines without shared memory, and machines with other cores, are made of the browser that there is. */
+function pretend(): void {
+  if (parameters.has('unshared')) Reflect.deleteProperty(globalThis, 'SharedArrayBuffer');
+  const cores = Number(parameters.get('cores'));
+  if (cores > 0) Object.defineProperty(navigator, 'hardwareConcurrency', { value: cores });
+}
+
+const folder = `${location.origin}/models/lanewise-stories`;
+
+async function fileAt(address: string): Promise<File> {
+  return new File([await (await fetch(address)).blob()], address.slice(address.lastIndexOf('/') + 1));
+}
+
+/** A folder of the page's own, filled with the model's files. */
+async function ownFolder(): Promise<FileSystemDirectoryHandle> {
+  const root = await navigator.storage.getDirectory();
+  const handle = await root.getDirectoryHandle('stories', { create: true });
+  for (const name of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors']) {
+    const writable = await (await handle.getFileHandle(name, { create: true })).createWritable();
+    await writable.write(await fileAt(`${folder}/${name}`));
+    await writable.close();
+  }
+  return handle;
+}
+
+const jobs: Readonly<Record<string, () => Promise<[Source, WebLoadOptions]>>> = {
+  folder: async () => [folder, {}],
+  one: async () => [folder, { threads: 1 }],
+  two: async () => [folder, { threads: 2 }],
+  gguf: async () => [`${location.origin}/given/stories-Q8_0.gguf`, {}],
+  hub: async () => ['org/stories:Q8_0', { endpoint: location.origin }],
+  file: async () => [await fileAt(`${location.origin}/given/stories-Q8_0.gguf`), {}],
+  handle: async () => [await ownFolder(), {}],
+};
+
+/** Milliseconds until a timer of 20 ms stopped an endless text. */
+async function stopped(): Promise<{ stopped: number }> {
+  const { load } = await import('../../src/browser.ts');
+  const model = await load(folder);
+  const controller = new AbortController();
+  const start = performance.now();
+  setTimeout(() => controller.abort(), 20);
+  const options = { ignoreEos: true, maxTokens: 500, signal: controller.signal };
+  try {
+    for await (const _ of model.generate('Once', options));
+    return { stopped: Number.POSITIVE_INFINITY };
+  } catch {
+    return { stopped: performance.now() - start };
+  } finally {
+    await model.dispose();
+  }
+}
+
+/** Tokens per second, the best of several texts. */
+async function speed(threads: number | undefined): Promise<number> {
+  const { load } = await import('../../src/browser.ts');
+  const model = await load(folder, { threads });
+  const rates: number[] = [];
+  for (let n = 0; n < 5; n++) {
+    for await (const event of model.generate('Once', { ignoreEos: true, maxTokens: 200, temperature: 0 }))
+      if (event.type === 'done') rates.push(200_000 / event.timings.decodeMs);
+  }
+  await model.dispose();
+  return Math.max(...rates);
+}
 
 export async function run(): Promise<unknown> {
-  try {
-    const warnings: string[] = [];
-    const onWarning = (text: string): number => warnings.push(text);
-    const model = await load(`${location.origin}/models/lanewise-stories`, { onWarning });
-    const tokens: { id: number; logprob: number }[] = [];
-    let text = '';
-    for await (const event of model.generate('Once upon a time', { temperature: 0, maxTokens: 40 })) {
-      if (event.type === 'token') tokens.push({ id: event.id, logprob: event.logprob });
-      if (event.type === 'done') text = event.text;
+  pretend();
+  const asked = (parameters.get('jobs') ?? 'folder').split(',');
+  const results: Record<string, unknown> = {};
+  for (const name of asked) {
+    try {
+      if (name === 'stopped') results[name] = await stopped();
+      else if (name.startsWith('speed')) results[name] = await speed(Number(name.slice(5)) || undefined);
+      else {
+        const { load } = await import('../../src/browser.ts');
+        const [source, options] = await jobs[name]!();
+        results[name] = await outcomeOf((onWarning) => load(source, { ...options, onWarning }));
+      }
+    } catch (error) {
+      results[name] = { error: String((error as Error)?.stack ?? error) };
     }
-    const { threads } = model;
-    await model.dispose();
-    return { text, tokens, threads, warnings };
-  } catch (error) {
-    return { error: String(error) };
   }
+  return results;
 }

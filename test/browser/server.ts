@@ -43,7 +43,16 @@ const withAddresses = (source: string, importer: string): string =>
     return file === undefined ? whole : `${keyword}${quote}/${path.relative(root, file)}${quote}`;
   });
 
-async function script(file: string): Promise<string> {
+/** Scripts by their files: pages, workers and threads ask for the same ones. */
+const scripts = new Map<string, Promise<string>>();
+
+function script(file: string): Promise<string> {
+  const known = scripts.get(file) ?? readScript(file);
+  scripts.set(file, known);
+  return known;
+}
+
+async function readScript(file: string): Promise<string> {
   // A worker is named by what it is called when built.
   const source = await readFile(file, 'utf8').catch(() => readFile(file.replace(/\.js$/, '.ts'), 'utf8'));
   const isTypeScript = !file.includes('node_modules');
@@ -57,8 +66,21 @@ export interface BrowserServer {
   close(): void;
 }
 
-/** @param entry script of the page @param isolated whether the page may share memory */
-export async function serveSources(entry: string, isolated: boolean): Promise<BrowserServer> {
+export interface ServeOptions {
+  /** Whether the page may share memory. */
+  readonly isolated: boolean;
+  /** Files below `/given/`, which a repository `org/stories` of a hub has, too. */
+  readonly given?: ReadonlyMap<string, Uint8Array>;
+}
+
+const COMMIT = '0123456789abcdef0123456789abcdef01234567';
+const GIVEN = new RegExp(`^/(?:given|org/stories/resolve/${COMMIT})/(.+)$`);
+
+/** @param entry script of the page */
+export async function serveSources(
+  entry: string,
+  { isolated, given = new Map() }: ServeOptions,
+): Promise<BrowserServer> {
   let post: (value: unknown) => void = () => {};
   const result = new Promise<unknown>((resolve) => {
     post = resolve;
@@ -84,10 +106,13 @@ export async function serveSources(entry: string, isolated: boolean): Promise<Br
       post(JSON.parse(Buffer.concat(pieces).toString()));
     } else if (pathname === '/') {
       send('text/html', page(entry));
+    } else if (pathname === '/api/models/org/stories/revision/main') {
+      const siblings = [...given.keys()].map((rfilename) => ({ rfilename }));
+      send('application/json', JSON.stringify({ sha: COMMIT, siblings }));
     } else if (/\.[mc]?[jt]s$/.test(pathname)) {
       send('text/javascript', await script(path.join(root, pathname)));
     } else {
-      const bytes = await readFile(path.join(root, pathname));
+      const bytes = given.get(GIVEN.exec(pathname)?.[1] ?? '') ?? (await readFile(path.join(root, pathname)));
       const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
       if (!range) return send('application/octet-stream', bytes);
       const [start, end] = [Number(range[1]), Math.min(Number(range[2]), bytes.length - 1)];
