@@ -119,7 +119,7 @@ async function openAs<M>(
     try {
       // This thread reads it while the others load, which they begin with once it has started them.
       await nextTurn();
-      const whole = await tokenizerBeside(folder, files);
+      const whole = await tokenizerBeside(folder, files, onWarning);
       const { vocab } = description.config;
       const beyond = whole && lastOrdinary(whole);
       if (beyond !== undefined && beyond >= vocab)

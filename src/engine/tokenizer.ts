@@ -1,4 +1,4 @@
-/** Finds the tokenizer of a model: tokenizer.json, a SentencePiece model, or the vocabulary in a GGUF file. */
+/** Finds the tokenizer of a model: in a GGUF file's metadata, or in the files beside the weights. */
 import { ModelError, TokenizerError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readText } from '../formats/checkpoint.ts';
@@ -7,13 +7,16 @@ import { readGgufHeader } from '../formats/gguf-header.ts';
 import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import { loadSentencePiece } from '../tokenizer/sentencepiece.ts';
+import { readSidecars, type SidecarTexts } from '../tokenizer/sidecars.ts';
+import { loadTekken } from '../tokenizer/tekken.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadMerges, loadWordPieces } from '../tokenizer/vocabulary-files.ts';
 import { findGguf, type OpenModel } from './open.ts';
 
 /** Longest .model file that is read: the largest known ones have 10 MB. */
 const MOST_MODEL_BYTES = 256 * 2 ** 20;
-/** Llama and Gemma call it one way, T5 the other. */
-const sentencePieceNames = ['tokenizer.model', 'spiece.model'];
+/** Llama and Gemma call it the first way, then T5, XLM-R, DeBERTa. */
+const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'spm.model'];
 
 /**
  * The tokenizer that lies beside weights, or in the metadata of a GGUF file. Undefined where there is none: such models take
@@ -23,18 +26,47 @@ const sentencePieceNames = ['tokenizer.model', 'spiece.model'];
 export async function tokenizerBeside(
   folder: FileFolder,
   { metadata, files }: Pick<OpenModel, 'metadata' | 'files'> = { files: [] },
+  onWarning?: (message: string) => void,
 ): Promise<Tokenizer | undefined> {
   if (metadata) {
     const values = new Map([...metadata].map(([key, { value }]) => [key, value]));
-    return tokenizerFromGguf(values, `${folder.name}/${files[0]}`);
+    return tokenizerFromGguf(values, `${folder.name}/${files[0]}`, onWarning);
   }
+  const { name } = folder;
   const tokenizerJson = await readText(folder, 'tokenizer.json');
-  if (tokenizerJson !== undefined) return loadTokenizer({ tokenizerJson, name: folder.name });
-  for (const name of sentencePieceNames) {
-    const tokenizer = await readSentencePiece(folder, name);
+  if (tokenizerJson !== undefined)
+    return loadTokenizer({ tokenizerJson, sidecars: await readSidecarTexts(folder), name });
+  for (const file of sentencePieceNames) {
+    const tokenizer = await readSentencePiece(folder, file);
     if (tokenizer) return tokenizer;
   }
-  return undefined;
+  const tekken = await readText(folder, 'tekken.json');
+  if (tekken !== undefined) return loadTekken(tekken, `${name}/tekken.json`);
+  return openVocabularyFiles(folder);
+}
+
+/** vocab.json with merges.txt, or vocab.txt. */
+async function openVocabularyFiles(folder: FileFolder): Promise<Tokenizer | undefined> {
+  const { name } = folder;
+  const vocabJson = await readText(folder, 'vocab.json');
+  const mergesTxt = await readText(folder, 'merges.txt');
+  const vocabTxt = vocabJson === undefined ? await readText(folder, 'vocab.txt') : undefined;
+  if (vocabTxt !== undefined) return loadWordPieces({ vocabTxt, sidecars: await readSidecarTexts(folder), name });
+  if (vocabJson === undefined && mergesTxt === undefined) return undefined;
+  if (vocabJson === undefined) throw missing(`${name}/vocab.json`, 'merges.txt');
+  if (mergesTxt === undefined) throw missing(`${name}/merges.txt`, 'vocab.json');
+  return loadMerges({ vocabJson, mergesTxt, sidecars: await readSidecarTexts(folder), name });
+}
+
+const missing = (file: string, beside: string): TokenizerError =>
+  new TokenizerError(file, `expected this file beside ${beside}, found none; download it too`);
+
+async function readSidecarTexts(folder: FileFolder): Promise<SidecarTexts> {
+  return {
+    tokenizerConfig: await readText(folder, 'tokenizer_config.json'),
+    specialTokensMap: await readText(folder, 'special_tokens_map.json'),
+    addedTokens: await readText(folder, 'added_tokens.json'),
+  };
 }
 
 /**
@@ -76,6 +108,7 @@ export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: stri
     incremental: (options) => tokenizer.incremental(options),
     token: (id) => tokenizer.token(id),
     id: (token) => tokenizer.id(token),
+    role: (role) => tokenizer.role(role),
   };
 }
 
@@ -92,9 +125,16 @@ export async function openTokenizer(folder: FileFolder, file?: string): Promise<
 }
 
 async function openNamed(folder: FileFolder, file: string | undefined): Promise<Tokenizer | undefined> {
+  const { name } = folder;
+  if (file === 'tekken.json' || file === 'vocab.json' || file === 'vocab.txt' || file === 'merges.txt') {
+    const text = await readText(folder, file);
+    if (text === undefined) return undefined;
+    return file === 'tekken.json' ? loadTekken(text, `${name}/${file}`) : openVocabularyFiles(folder);
+  }
   if (file?.endsWith('.json')) {
     const tokenizerJson = await readText(folder, file);
-    return tokenizerJson === undefined ? undefined : loadTokenizer({ tokenizerJson, name: folder.name });
+    if (tokenizerJson === undefined) return undefined;
+    return loadTokenizer({ tokenizerJson, sidecars: await readSidecarTexts(folder), name, file });
   }
   if (file?.endsWith('.model')) return readSentencePiece(folder, file);
   const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
@@ -116,7 +156,8 @@ async function readSentencePiece(folder: FileFolder, file: string): Promise<Toke
       const what = `expected at most ${MOST_MODEL_BYTES} bytes, found ${source.byteLength}`;
       throw new ModelError('InvalidTokenizer', `${source.name}: ${what}`);
     }
-    return loadSentencePiece(await source.read(0, source.byteLength), source.name);
+    const bytes = await source.read(0, source.byteLength);
+    return loadSentencePiece(bytes, source.name, readSidecars(await readSidecarTexts(folder), folder.name));
   } finally {
     await source.close();
   }

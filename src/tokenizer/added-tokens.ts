@@ -1,7 +1,9 @@
 /** Tokens that are found in the text before anything else happens to it: control tokens and words added later. */
 import { whitespace, wordCharacter } from './char-set.ts';
 import { startOfCharacter } from './pattern-syntax.ts';
+import type { NamedToken } from './sidecars.ts';
 import { Trie } from './trie.ts';
+import type { Vocabulary } from './vocabulary.ts';
 
 export interface AddedToken {
   readonly id: number;
@@ -15,6 +17,31 @@ export interface AddedToken {
   readonly rightStrip: boolean;
   /** Looked for in the normalized text. */
   readonly normalized: boolean;
+}
+
+/**
+ * Tokens that sidecar files add to those of a tokenizer: a token with an id that is free takes it, one without an id
+ * comes behind the vocabulary, and a known token is described anew.
+ * @param normalizes whether tokens may be looked for in normalized text
+ */
+export function joinAdded(
+  own: readonly AddedToken[],
+  more: readonly NamedToken[],
+  vocabulary: Vocabulary,
+  { normalizes, describes }: { normalizes: boolean; describes: boolean },
+): AddedToken[] {
+  const byId = new Map(own.map((token) => [token.id, token]));
+  for (const token of more) {
+    const known = vocabulary.id(token.content);
+    // Another token may have the id: then the vocabulary's own spelling holds.
+    const free = token.id !== undefined && vocabulary.token(token.id) === undefined;
+    if (known === undefined && token.id !== undefined && !free) continue;
+    const id = known ?? token.id ?? vocabulary.size;
+    if (known === undefined) vocabulary.add(token.content, id);
+    if (byId.has(id) && !describes) continue;
+    byId.set(id, { ...token, id, normalized: normalizes && token.normalized });
+  }
+  return [...byId.values()].sort((a, b) => a.id - b.id);
 }
 
 /** Ids that the model never makes out of text. A control token of one character would take that character from all texts. */

@@ -39,7 +39,7 @@ export class Bpe implements TokenModel, MergeRules {
   readonly #characters = new Map<string, number>();
   readonly #memory = new WordMemory();
   readonly #encodeWord = (word: string, out: number[]): void => this.#encode(word, out);
-  /** Where spaces are marked. */
+  /** Where spaces are marked; what marks the ends of words too must see whole pieces. */
   readonly #cutter: WordCutter | undefined;
   #symbols = new Int32Array(256);
 
@@ -64,7 +64,8 @@ export class Bpe implements TokenModel, MergeRules {
       this.#results[rank] = result;
     }
     this.#bytes = kept.byteFallback ? byteTokens(vocabulary) : undefined;
-    if (!kept.spell && vocabulary.id(SPACE_MARK) !== undefined) this.#cutter = new WordCutter(vocabulary);
+    if (!kept.spell && !prefix && !kept.suffix && vocabulary.id(SPACE_MARK) !== undefined)
+      this.#cutter = new WordCutter(vocabulary);
   }
 
   rank(left: number, right: number): number {

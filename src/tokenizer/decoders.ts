@@ -32,7 +32,7 @@ export function readDecoder(settings: Settings | undefined): DecoderStep {
 const readers: Readonly<Record<string, (settings: Settings) => DecoderStep>> = {
   Sequence: (settings) => decodeInTurn(settings.objects('decoders').map(readDecoder)),
   ByteLevel: () => byteLevelDecoder,
-  ByteFallback: () => byteFallbackDecoder,
+  ByteFallback: () => byteRunDecoder,
   Fuse: () => fuse,
   Replace: (settings) => eachToken(readReplace(settings), isCharacter(settings)),
   Strip: (settings) =>
@@ -135,6 +135,37 @@ export const byteLevelDecoder: DecoderStep = {
     return {
       push: (tokens) => tokens.map((token) => decoder.decode(bytesOfToken(token), { stream: true })),
       end: () => [decoder.decode()],
+    };
+  },
+};
+
+/**
+ * The same as tokenizer.json means it: a row of bytes that is not valid UTF-8 as a whole gives one replacement character per
+ * byte, so it is held back until it ends.
+ */
+const byteRunDecoder: DecoderStep = {
+  fuses: false,
+  start() {
+    let run: number[] = [];
+    const flush = (): string[] => {
+      if (run.length === 0) return [];
+      const bytes = Uint8Array.from(run);
+      run = [];
+      try {
+        return [new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)];
+      } catch {
+        return ['\ufffd'.repeat(bytes.length)];
+      }
+    };
+    return {
+      push: (tokens) =>
+        tokens.flatMap((token) => {
+          const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
+          if (!byte) return [...flush(), token];
+          run.push(Number.parseInt(byte[1]!, 16));
+          return [];
+        }),
+      end: flush,
     };
   },
 };

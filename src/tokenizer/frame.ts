@@ -37,6 +37,43 @@ export function frameOne(frame: Frame, ids: number[], addSpecial: boolean): numb
   return around ? frame.single.flatMap((part) => ('ids' in part ? part.ids : ids)) : ids;
 }
 
+/** Whether a first or last token goes around a text, and which. */
+export interface FrameEnds {
+  readonly bos?: number;
+  readonly eos?: number;
+  /** Undefined: as the frame has it. */
+  readonly addBos?: boolean;
+  readonly addEos?: boolean;
+}
+
+/** The frame with `bos` in front of each text and `eos` behind it, or without them. */
+export function withEnds(frame: Frame, { bos, eos, addBos, addEos }: FrameEnds): Frame {
+  const isToken = (part: FramePart | undefined, id: number): boolean =>
+    part !== undefined && 'ids' in part && part.ids.length === 1 && part.ids[0] === id;
+  const change = (parts: readonly FramePart[]): FramePart[] =>
+    parts.flatMap((part, i): FramePart[] => {
+      if (!('sequence' in part)) {
+        const isBos = bos !== undefined && isToken(part, bos) && 'sequence' in (parts[i + 1] ?? {});
+        const isEos = eos !== undefined && isToken(part, eos) && 'sequence' in (parts[i - 1] ?? {});
+        return (isBos && addBos === false) || (isEos && addEos === false) ? [] : [part];
+      }
+      const { typeId } = part;
+      const before = addBos && bos !== undefined && !isToken(parts[i - 1], bos) ? [{ ids: [bos], typeId }] : [];
+      const behind = addEos && eos !== undefined && !isToken(parts[i + 1], eos) ? [{ ids: [eos], typeId }] : [];
+      return [...before, part, ...behind];
+    });
+  return { single: change(frame.single), pair: change(frame.pair) };
+}
+
+/** `first A last`, `first A last B last`; RoBERTa has two separators between texts and one type. */
+export function classifierFrame(first: number, last: number, roberta: boolean): Frame {
+  const token = (id: number, typeId: number): FramePart => ({ ids: [id], typeId });
+  const single = [token(first, 0), FIRST, token(last, 0)];
+  const typeId = roberta ? 0 : 1;
+  const second: FramePart[] = [{ sequence: 1, typeId }, token(last, typeId)];
+  return { single, pair: [...single, ...(roberta ? [token(last, 0)] : []), ...second] };
+}
+
 /** @throws TokenizerError */
 export function readFrame(settings: Settings | undefined, vocabulary: Vocabulary): Frame {
   if (settings === undefined) return noFrame;
@@ -64,17 +101,13 @@ export function readFrame(settings: Settings | undefined, vocabulary: Vocabulary
   }
 }
 
-/** `<cls> A <sep>`, `<cls> A <sep> B <sep>`; RoBERTa has two separators between texts and one type. */
 function readClassifier(settings: Settings, vocabulary: Vocabulary, roberta: boolean): Frame {
-  const token = (key: string, typeId: number): FramePart => {
+  const token = (key: string): number => {
     const [content, id] = settings.list(key);
     if (typeof content !== 'string' || vocabulary.id(content) !== id) settings.fail(key, 'a token of the vocabulary');
-    return { ids: [id as number], typeId };
+    return id as number;
   };
-  const single = [token('cls', 0), FIRST, token('sep', 0)];
-  const typeId = roberta ? 0 : 1;
-  const second: FramePart[] = [{ sequence: 1, typeId }, token('sep', typeId)];
-  return { single, pair: [...single, ...(roberta ? [token('sep', 0)] : []), ...second] };
+  return classifierFrame(token('cls'), token('sep'), roberta);
 }
 
 function readTemplate(settings: Settings, vocabulary: Vocabulary): Frame {

@@ -31,6 +31,8 @@ interface Splitting {
   readonly addSeparator?: boolean;
   /** Spaces are marks and bytes are tokens of their own, as in SentencePiece. */
   readonly marksSpaces?: boolean;
+  /** Characters are tokens of their own, not bytes. */
+  readonly spellsText?: boolean;
 }
 
 const splittings: readonly Splitting[] = [
@@ -51,7 +53,39 @@ const splittings: readonly Splitting[] = [
     ignoreMerges: true,
     addBos: true,
   },
-  { names: ['dbrx', 'smaug-bpe', 'glm4', 'chatglm-bpe'], patterns: [llama3('\\p{N}{1,3}')] },
+  { names: ['dbrx', 'smaug-bpe'], patterns: [llama3('\\p{N}{1,3}')] },
+  { names: ['glm4', 'glm5', 'chatglm-bpe'], patterns: [llama3('\\p{N}{1,3}')], ignoreMerges: true },
+  {
+    names: ['chameleon'],
+    patterns: [
+      '<sentinel:[0-9]+>',
+      '(?:IMGIMG)[A-I]{1,4}Z',
+      '[\\t\\n]|    |  ',
+      '\\p{N}',
+      '[\\p{P}!-/:-@\\[-`{-~]',
+      gpt2,
+    ],
+    addBos: true,
+  },
+  {
+    names: ['afmoe'],
+    patterns: [
+      // Digits in threes from the right.
+      '\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))',
+      '[一-鿿㐀-䶿豈-\ufaff\u3040-ゟ゠-ヿ･-ﾟ⼀-\u2fdf\u0e40-\u0e7f\u0e80-\u0effក-\u17ffက-႟ꩠ-ꩿꧠ-\ua9ff가-\ud7afᄀ-ᇿ]+',
+      deepseek3,
+    ],
+  },
+  {
+    names: ['spark2_5'],
+    patterns: [
+      '\\p{N}{1,3}',
+      '[一-龥\u3040-ゟ゠-ヿ]+',
+      deepseek3.replace('[\\r\\n]*|\\s*[\\r\\n]+|', '|[\\r\\n]|'),
+      '\\p{N}',
+    ],
+  },
+  { names: ['whitespace'], patterns: ['\\S+'], spellsText: true },
   {
     names: ['qwen2', 'deepseek-r1-qwen', 'kormo', 'f2llmv2', 'stablelm2', 'hunyuan', 'megrez', 'solar-open', 'grok-2'],
     patterns: [llama3('\\p{N}')],

@@ -22,22 +22,40 @@ import { sentencePieceNormalizer } from './sentencepiece-normalizer.ts';
 import { Settings } from './settings.ts';
 import { SPACE_MARK } from './spaces.ts';
 import { Spm } from './spm.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import type { Tokenizer, TokenRole } from './tokenizer.ts';
 import { Unigram } from './unigram.ts';
 import { byteTokens, Vocabulary } from './vocabulary.ts';
 import { WordPiece } from './words.ts';
 
 const PREFIX = 'tokenizer.ggml.';
+
+const roleNames: readonly (readonly [TokenRole, string])[] = [
+  ['bos', 'bos'],
+  ['eos', 'eos'],
+  ['eot', 'eot'],
+  ['eom', 'eom'],
+  ['unknown', 'unknown'],
+  // As the format spells it.
+  ['separator', 'seperator'],
+  ['padding', 'padding'],
+  ['classifier', 'cls'],
+  ['mask', 'mask'],
+];
 /** Longest word of BERT that is not unknown, in characters; llama.cpp has no limit. */
 const LONGEST_WORD = 2 ** 30;
 
 /**
  * @param metadata values as they are: texts, numbers, booleans, lists of texts, typed arrays of numbers
  * @param name for messages
+ * @param onWarning hears of ids that the vocabulary lacks
  * @returns undefined where the file has no vocabulary
  * @throws TokenizerError
  */
-export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>, name: string): Tokenizer | undefined {
+export function tokenizerFromGguf(
+  metadata: ReadonlyMap<string, unknown>,
+  name: string,
+  onWarning?: (message: string) => void,
+): Tokenizer | undefined {
   const own = [...metadata].filter(([key]) => key.startsWith(PREFIX));
   const settings = new Settings(
     Object.fromEntries(own.map(([key, value]) => [key.slice(PREFIX.length), value])),
@@ -46,12 +64,13 @@ export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>, name: 
   const kind = settings.string('model', 'none');
   if (kind === 'none' || kind === 'no_vocab') return undefined;
   const build = Object.hasOwn(builders, kind) ? builders[kind]! : settings.fail('model', 'gpt2, llama, bert or t5');
-  const file = new GgufVocabularyFile(settings);
+  const file = new GgufVocabularyFile(settings, onWarning);
   return new Pipeline({
     kind,
     vocabulary: file.vocabulary,
     added: file.added,
     ...build(file),
+    roles: file.roles(),
   });
 }
 
@@ -74,8 +93,12 @@ class GgufVocabularyFile {
   /** Ids that no text becomes. */
   readonly special: ReadonlySet<number>;
 
-  constructor(settings: Settings) {
+  readonly #onWarning: ((message: string) => void) | undefined;
+  readonly #warned = new Set<string>();
+
+  constructor(settings: Settings, onWarning: ((message: string) => void) | undefined) {
     this.settings = settings;
+    this.#onWarning = onWarning;
     this.vocabulary = new Vocabulary(`${settings.where}.tokens`);
     const tokens = settings.list('tokens');
     for (const [id, token] of tokens.entries()) this.vocabulary.add(token === '' ? `[EMPTY_${id}]` : token, id);
@@ -105,11 +128,30 @@ class GgufVocabularyFile {
     return numbers;
   }
 
-  /** Id of a role: bos, eos, ... */
+  /** Id of a role: bos, eos, ... An id that no token has is told of and left out. */
   id(role: string, fallback?: number): number | undefined {
     const key = `${role}_token_id`;
-    if (!this.settings.has(key)) return fallback;
-    return this.settings.integer(key, 0, this.vocabulary.size - 1);
+    const { settings, vocabulary } = this;
+    if (!settings.has(key)) return fallback;
+    const id = settings.get(key);
+    if (typeof id !== 'number' || !Number.isInteger(id)) return settings.fail(key, 'the id of a token');
+    if (id >= 0 && id < vocabulary.size) return id;
+    if (!this.#warned.has(key)) {
+      this.#warned.add(key);
+      this.#onWarning?.(
+        `${settings.where}.${key}: expected an id below ${vocabulary.size}, found ${id}; it is left out`,
+      );
+    }
+    return fallback;
+  }
+
+  roles(): Map<TokenRole, number> {
+    const ids = new Map<TokenRole, number>();
+    for (const [role, name] of roleNames) {
+      const id = this.id(name);
+      if (id !== undefined) ids.set(role, id);
+    }
+    return ids;
   }
 
   /** @throws TokenizerError where a token is to be added that there is not */
@@ -119,7 +161,7 @@ class GgufVocabularyFile {
       const id = this.id(role, ids[role]);
       if (id === undefined || id >= this.vocabulary.size) {
         // llama.cpp's own defaults may name tokens that a small vocabulary lacks.
-        if (!this.settings.has(key)) return [];
+        if (!this.settings.has(key) || this.settings.has(`${role}_token_id`)) return [];
         throw new TokenizerError(this.settings.where, `${key} is set, but there is no ${role}_token_id`);
       }
       return [{ ids: [id], typeId: 0 }];
@@ -138,7 +180,7 @@ function bytePairs(file: GgufVocabularyFile): ModelParts {
   const { settings, vocabulary, special } = file;
   const name = settings.string('pre', settings.get('model') === 'gemma4' ? 'gemma4' : 'default');
   const splitting = splittingOf(name) ?? settings.fail('pre', `one of ${splittingNames.join(', ')}`);
-  const { patterns, ignoreMerges, marksSpaces, addBos, addSeparator } = splitting;
+  const { patterns, ignoreMerges, marksSpaces, spellsText, addBos, addSeparator } = splitting;
   const words = patterns.map((pattern) => splitByPattern(pattern, `${settings.where}.pre`));
   const merges = settings.list('merges');
   return {
@@ -151,7 +193,9 @@ function bytePairs(file: GgufVocabularyFile): ModelParts {
       ignoreMerges,
       ...(marksSpaces
         ? { byteFallback: true, isToken: (word: string) => /^\n+$/.test(word) }
-        : { spell: toByteAlphabet }),
+        : spellsText
+          ? {}
+          : { spell: toByteAlphabet }),
       where: settings.where,
     }),
     frame: file.frame({ bos: addBos, separator: addSeparator }),

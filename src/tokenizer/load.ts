@@ -1,16 +1,17 @@
 /** Tokenizers of tokenizer.json. */
 import { TokenizerError } from '../errors.ts';
-import { type AddedToken, specialWords } from './added-tokens.ts';
+import { type AddedToken, joinAdded, specialWords } from './added-tokens.ts';
 import { Bpe } from './bpe.ts';
 import { toByteAlphabet } from './byte-level.ts';
 import { readDecoder } from './decoders.ts';
-import { readFrame } from './frame.ts';
+import { type FrameEnds, readFrame, withEnds } from './frame.ts';
 import type { TokenModel } from './model.ts';
 import { inTurn, readNormalizer } from './normalizers.ts';
 import { Pipeline } from './pipeline.ts';
 import { readWords } from './pretokenizers.ts';
 import { Settings } from './settings.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import { parseJson, readSidecars, type Sidecars, type SidecarTexts } from './sidecars.ts';
+import type { Tokenizer, TokenRole } from './tokenizer.ts';
 import { Unigram } from './unigram.ts';
 import { byteTokens, Vocabulary } from './vocabulary.ts';
 import { WordLevel, WordPiece } from './words.ts';
@@ -18,35 +19,50 @@ import { WordLevel, WordPiece } from './words.ts';
 export interface TokenizerFiles {
   /** Text of tokenizer.json. */
   readonly tokenizerJson: string;
-  /** For messages. */
+  /** The files beside it: tokenizer_config.json, special_tokens_map.json, added_tokens.json. */
+  readonly sidecars?: SidecarTexts;
+  /** For messages: the folder. */
   readonly name: string;
+  /** Its name in the folder. Default tokenizer.json. */
+  readonly file?: string;
 }
 
 /** @throws TokenizerError */
-export function loadTokenizer({ tokenizerJson, name }: TokenizerFiles): Tokenizer {
-  const file = `${name}/tokenizer.json`;
-  let json: unknown;
+export function loadTokenizer({
+  tokenizerJson,
+  sidecars = {},
+  name,
+  file = 'tokenizer.json',
+}: TokenizerFiles): Tokenizer {
+  const path = `${name}/${file}`;
+  return buildTokenizer(parseJson(tokenizerJson, path), readSidecars(sidecars, name), path);
+}
+
+/**
+ * @param json what tokenizer.json holds, or would
+ * @param where for messages
+ * @throws TokenizerError
+ */
+export function buildTokenizer(json: unknown, sidecars: Sidecars, where: string): Tokenizer {
   try {
-    json = JSON.parse(tokenizerJson);
+    return build(new Settings(json, where), sidecars);
   } catch (error) {
-    throw new TokenizerError(file, `invalid JSON: ${(error as Error).message}`);
-  }
-  try {
-    return build(new Settings(json, file));
-  } catch (error) {
-    if (error instanceof RangeError) throw new TokenizerError(file, `nested too deeply: ${error.message}`);
+    if (error instanceof RangeError) throw new TokenizerError(where, `nested too deeply: ${error.message}`);
     throw error;
   }
 }
 
-function build(settings: Settings): Tokenizer {
+function build(settings: Settings, sidecars: Sidecars): Tokenizer {
   checkTruncation(settings.optional('truncation'));
   const model = settings.object('model');
   const kind = kindOf(model);
   const vocabulary = readVocabulary(model, kind);
-  const added = readAdded(settings, vocabulary);
+  const own = readAdded(settings, vocabulary);
+  const added = joinAdded(own, sidecars.added, vocabulary, { normalizes: true, describes: false });
   vocabulary.check();
   const { words, spellsBytes } = readWords(settings.optional('pre_tokenizer'));
+  const roles = roleIds(sidecars, vocabulary);
+  const frame = readFrame(settings.optional('post_processor'), vocabulary);
   return new Pipeline({
     kind,
     vocabulary,
@@ -54,10 +70,28 @@ function build(settings: Settings): Tokenizer {
     normalize: inTurn([readNormalizer(settings.optional('normalizer'))]),
     words,
     model: readModel(model, kind, vocabulary, specialWords(added), spellsBytes),
-    frame: readFrame(settings.optional('post_processor'), vocabulary),
+    frame: withEnds(frame, endsOf(sidecars, roles)),
     decoder: readDecoder(settings.optional('decoder')),
+    roles,
   });
 }
+
+/** Ids of the tokens that sidecar files name for roles. */
+export function roleIds({ roles }: Sidecars, vocabulary: Vocabulary): Map<TokenRole, number> {
+  const ids = new Map<TokenRole, number>();
+  for (const [role, { content }] of roles) {
+    const id = vocabulary.id(content);
+    if (id !== undefined) ids.set(role, id);
+  }
+  return ids;
+}
+
+export const endsOf = ({ addBos, addEos }: Sidecars, roles: ReadonlyMap<TokenRole, number>): FrameEnds => ({
+  bos: roles.get('bos'),
+  eos: roles.get('eos'),
+  addBos,
+  addEos,
+});
 
 /** We cut no texts; a file that asks for nonsense is refused all the same. */
 function checkTruncation(truncation: Settings | undefined): void {

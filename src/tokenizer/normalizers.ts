@@ -1,5 +1,6 @@
 /** What happens to a text before it is split: the normalizers of tokenizer.json. */
 import { TokenizerError } from '../errors.ts';
+import { toByteAlphabet } from './byte-level.ts';
 import { CharSet, whitespace } from './char-set.ts';
 import { CharsMap } from './charsmap.ts';
 import { Pattern } from './pattern.ts';
@@ -34,6 +35,7 @@ const readers: Readonly<Record<string, (settings: Settings) => Normalizer>> = {
   },
   Replace: readReplace,
   Nmt: () => nmt,
+  ByteLevel: () => toByteAlphabet,
   Precompiled(settings) {
     const map = new CharsMap(fromBase64(settings), settings.where);
     return (text) => map.replaceGraphemes(text);
@@ -103,7 +105,7 @@ function fromBase64(settings: Settings): Uint8Array {
 }
 
 /** Each character alone: a sigma at the end of a word is no exception. */
-const lowercase: Normalizer = (text) => text.replaceAll('Σ', 'σ').toLowerCase();
+export const lowercase: Normalizer = (text) => text.replaceAll('Σ', 'σ').toLowerCase();
 
 function trim(text: string, left: boolean, right: boolean): string {
   let [start, end] = [0, text.length];

@@ -14,8 +14,10 @@ import type {
   EncodedPair,
   EncodeOptions,
   IncrementalDecoder,
+  RoleToken,
   TextPart,
   Tokenizer,
+  TokenRole,
 } from './tokenizer.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
@@ -31,6 +33,7 @@ export interface PipelineParts {
   readonly model: TokenModel;
   readonly frame: Frame;
   readonly decoder: DecoderStep;
+  readonly roles?: ReadonlyMap<TokenRole, number>;
 }
 
 const everywhere: Allowed = () => true;
@@ -141,6 +144,12 @@ export class Pipeline implements Tokenizer {
 
   id(token: string): number | undefined {
     return this.#parts.vocabulary.id(token);
+  }
+
+  role(role: TokenRole): RoleToken | undefined {
+    const id = this.#parts.roles?.get(role);
+    const text = id === undefined ? undefined : this.token(id);
+    return text === undefined ? undefined : { id: id!, text };
   }
 }
 

@@ -1,26 +1,23 @@
 /** Tokenizers of SentencePiece's own .model files: a protocol buffer with pieces, kind of model and normalization. */
 import { TokenizerError } from '../errors.ts';
-import { type AddedToken, specialWords } from './added-tokens.ts';
+import { type AddedToken, joinAdded, specialWords } from './added-tokens.ts';
 import { CharsMap } from './charsmap.ts';
 import { sentencePieceDecoder } from './decoders.ts';
-import type { Frame, FramePart } from './frame.ts';
+import { type FrameEnds, noFrame, withEnds } from './frame.ts';
 import { tokenTypes } from './gguf-vocabulary.ts';
+import { endsOf, roleIds } from './load.ts';
 import type { TokenModel } from './model.ts';
+import { inTurn, lowercase } from './normalizers.ts';
 import { Pipeline } from './pipeline.ts';
 import { whole } from './pretokenizers.ts';
 import { protobufFields } from './protobuf.ts';
+import { familyOf, type Piece } from './sentencepiece-families.ts';
 import { sentencePieceNormalizer } from './sentencepiece-normalizer.ts';
+import { noSidecars, type Sidecars } from './sidecars.ts';
 import { Spm } from './spm.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { Unigram } from './unigram.ts';
 import { byteTokens, Vocabulary } from './vocabulary.ts';
-
-interface Piece {
-  text: string;
-  score: number;
-  /** As in GGUF, which took the numbers over. */
-  type: number;
-}
 
 interface SentencePieceModel {
   readonly pieces: Piece[];
@@ -32,34 +29,68 @@ const UNIGRAM = 1;
 const BPE = 2;
 
 /**
- * The file does not say which tokens go around a text: as in llama.cpp, models of merges get a first token, unigram models
- * a last one.
- * @param name for messages
+ * The file itself does not say which tokens go around a text: as in llama.cpp, models of merges get a first token, unigram
+ * models a last one, unless the files beside it say otherwise.
+ * @param name for messages: the path of the file
  * @throws TokenizerError
  */
-export function loadSentencePiece(bytes: Uint8Array, name: string): Tokenizer {
+export function loadSentencePiece(bytes: Uint8Array, name: string, sidecars: Sidecars = noSidecars(name)): Tokenizer {
   const { pieces, trainer, normalizer } = readModel(bytes, name);
-  const { kind, byteFallback, unknown, bos, eos } = trainer;
+  const { kind, byteFallback } = trainer;
   if (kind !== UNIGRAM && kind !== BPE) throw new TokenizerError(name, 'expected a unigram or BPE model');
   if (trainer.suffix || !normalizer.escapes) throw new TokenizerError(name, 'expected spaces as marks before words');
   if (pieces.length === 0) throw new TokenizerError(name, 'expected pieces, found none');
+  const family = familyOf(sidecars);
+  const listed = family.arrange ? family.arrange(pieces, sidecars) : pieces;
   const vocabulary = new Vocabulary(`${name}: pieces`);
-  for (const [id, { text }] of pieces.entries()) vocabulary.add(text, id);
-  const added = pieces.flatMap(({ text, type }, id) => addedToken(text, type, id));
-  const parts = { pieces, vocabulary, unknown, byteFallback, special: specialWords(added) };
+  const texts = renamed(listed, sidecars);
+  for (const [id, text] of texts.entries()) vocabulary.add(text, id);
+  const own = listed.flatMap(({ type }, id) => addedToken(texts[id]!, type, id));
+  // Normalization puts a mark in front of texts, so that tokens would not be found in normalized text.
+  const added = joinAdded(own, sidecars.added, vocabulary, { normalizes: false, describes: true });
+  vocabulary.check();
+  const unknown = family.arrange ? listed.findIndex(({ type }) => type === tokenTypes.unknown) : trainer.unknown;
+  const parts = { pieces: listed, texts, vocabulary, unknown, byteFallback, special: specialWords(added) };
+  const roles = roleIds(sidecars, vocabulary);
+  for (const [role, id] of [
+    ['bos', trainer.bos],
+    ['eos', trainer.eos],
+    ['unknown', unknown],
+  ] as const) {
+    if (!family.arrange && !roles.has(role) && vocabulary.token(id) !== undefined) roles.set(role, id);
+  }
+  const ends = { addBos: kind === BPE, addEos: kind === UNIGRAM, ...defined(endsOf(sidecars, roles)) };
+  const { frame = withEnds(noFrame, ends) } = family.frame ? { frame: family.frame(vocabulary, sidecars) } : {};
+  const { lowercases } = family;
+  const normalize = sentencePieceNormalizer({
+    map: normalizer.map?.length ? new CharsMap(normalizer.map, `${name}: precompiled_charsmap`) : undefined,
+    prefix: normalizer.prefix,
+    mergeSpaces: normalizer.mergeSpaces,
+  });
   return new Pipeline({
     kind: kind === UNIGRAM ? 'Unigram' : 'BPE',
     vocabulary,
     added,
-    normalize: sentencePieceNormalizer({
-      map: normalizer.map?.length ? new CharsMap(normalizer.map, `${name}: precompiled_charsmap`) : undefined,
-      prefix: normalizer.prefix,
-      mergeSpaces: normalizer.mergeSpaces,
-    }),
+    normalize: lowercases?.(sidecars) ? inTurn([lowercase, normalize]) : normalize,
     words: whole,
     model: kind === UNIGRAM ? unigram(parts) : merges(parts),
-    frame: frameOf(kind === BPE ? bos : -1, kind === UNIGRAM ? eos : -1, vocabulary),
+    frame,
     decoder: sentencePieceDecoder(normalizer.prefix ? 1 : 0),
+    roles,
+  });
+}
+
+/** Without the keys that are undefined. */
+const defined = (ends: FrameEnds): FrameEnds =>
+  Object.fromEntries(Object.entries(ends).filter(([, value]) => value !== undefined));
+
+/** Spellings of the pieces. Files beside the model may rename some, as chat tokens that take unused places. */
+function renamed(pieces: readonly Piece[], { added }: Sidecars): string[] {
+  const names = new Map(added.flatMap(({ id, content }) => (id === undefined ? [] : [[id, content]])));
+  const kept = new Set(pieces.filter((_, id) => !names.has(id)).map(({ text }) => text));
+  return pieces.map(({ text }, id) => {
+    const name = names.get(id);
+    return name === undefined || kept.has(name) ? text : name;
   });
 }
 
@@ -71,16 +102,19 @@ function addedToken(content: string, type: number, id: number): AddedToken[] {
 
 interface ModelParts {
   readonly pieces: readonly Piece[];
+  /** By id: the pieces as sidecar files spell them. */
+  readonly texts: readonly string[];
   readonly vocabulary: Vocabulary;
   readonly unknown: number;
   readonly byteFallback: boolean;
   readonly special: ReadonlySet<number>;
 }
 
-function unigram({ pieces, vocabulary, unknown, byteFallback }: ModelParts): TokenModel {
+function unigram({ pieces, texts, vocabulary, unknown, byteFallback }: ModelParts): TokenModel {
   let minScore = Number.POSITIVE_INFINITY;
   for (const { score, type } of pieces) if (type === tokenTypes.normal) minScore = Math.min(minScore, score);
-  const matched = pieces.flatMap(({ text, score, type }, id): [string, number, number][] => {
+  const matched = pieces.flatMap(({ score, type }, id): [string, number, number][] => {
+    const text = texts[id]!;
     if (type === tokenTypes.normal) return [[text, score, id]];
     return type === tokenTypes.userDefined ? [[text, 0, id]] : [];
   });
@@ -96,12 +130,6 @@ function merges({ pieces, vocabulary, unknown, byteFallback, special }: ModelPar
     unknown,
     bytes: byteFallback ? byteTokens(vocabulary) : undefined,
   });
-}
-
-function frameOf(bos: number, eos: number, vocabulary: Vocabulary): Frame {
-  const part = (id: number): FramePart[] => (vocabulary.token(id) === undefined ? [] : [{ ids: [id], typeId: 0 }]);
-  const single: FramePart[] = [...part(bos), { sequence: 0, typeId: 0 }, ...part(eos)];
-  return { single, pair: [...single, ...part(bos), { sequence: 1, typeId: 0 }, ...part(eos)] };
 }
 
 /** Fields of sentencepiece_model.proto; its defaults where a field is absent. */

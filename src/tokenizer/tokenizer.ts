@@ -35,6 +35,14 @@ export interface IncrementalDecoder {
   end(): string;
 }
 
+/** What a control token is for. `eot` ends a turn, `eom` a message that more messages follow. */
+export type TokenRole = 'bos' | 'eos' | 'eot' | 'eom' | 'unknown' | 'separator' | 'padding' | 'classifier' | 'mask';
+
+export interface RoleToken {
+  readonly id: number;
+  readonly text: string;
+}
+
 export interface Tokenizer {
   /** One more than the largest token id. */
   readonly vocabSize: number;
@@ -60,4 +68,6 @@ export interface Tokenizer {
   /** The token as the vocabulary spells it. */
   token(id: number): string | undefined;
   id(token: string): number | undefined;
+  /** The token that the model's files name for a role; undefined where they name none, or one that is not there. */
+  role(role: TokenRole): RoleToken | undefined;
 }

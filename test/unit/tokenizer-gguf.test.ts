@@ -8,9 +8,11 @@ import { openTokenizer } from '../../src/engine/tokenizer.ts';
 import { TokenizerError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { tokenizerFromGguf } from '../../src/tokenizer/gguf.ts';
-import { splittingNames } from '../../src/tokenizer/gguf-patterns.ts';
+import { splittingNames, splittingOf } from '../../src/tokenizer/gguf-patterns.ts';
 import { ggufVocabulary } from '../../src/tokenizer/gguf-vocabulary.ts';
 import { loadTokenizer } from '../../src/tokenizer/load.ts';
+import { inSequence, splitByPattern } from '../../src/tokenizer/pretokenizers.ts';
+import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 
 interface Case {
   readonly text: string;
@@ -140,7 +142,7 @@ test('every name of a pre-tokenizer that is known gives text back', () => {
   const { vocab, merges } = tokenizer.model as { vocab: Record<string, number>; merges: string[][] };
   const text = "I'll see 1234567 trees, don't you?  \n\n  Ünïcode 日本語 🦊 ALLCaps\t";
   for (const pre of splittingNames.filter(
-    (name) => !['gemma4', 'granite-embed-multi-311m', 'sarvam-moe'].includes(name),
+    (name) => !['gemma4', 'granite-embed-multi-311m', 'sarvam-moe', 'whitespace'].includes(name),
   )) {
     const file = tokenizerFromGguf(
       new Map<string, unknown>([
@@ -190,8 +192,8 @@ test('vocabularies that contradict themselves are refused, naming the key', () =
     [{ ...llama, scores: undefined }, /scores/],
     [{ ...llama, scores: ['1'] }, /scores/],
     [{ ...llama, token_type: new Int32Array(2) }, /token_type/],
-    [{ ...llama, bos_token_id: 6 }, /bos_token_id/],
-    [{ ...llama, bos_token_id: -1 }, /bos_token_id/],
+    [{ ...llama, bos_token_id: '1' }, /bos_token_id/],
+    [{ ...llama, eos_token_id: 1.5 }, /eos_token_id/],
     [{ ...llama, tokens: 'abc' }, /tokens/],
     [{ ...llama, tokens: [...tokens.slice(0, 5), 'a'] }, /"a"/],
     [{ ...llama, tokens: [1, 2, 3, 4, 5, 6] }, /tokens/],
@@ -220,4 +222,61 @@ test('vocabularies that contradict themselves are refused, naming the key', () =
   assert.ok(tokenizerFromGguf(entries(llama), 'file.gguf'));
   assert.ok(tokenizerFromGguf(entries(gpt2), 'file.gguf'));
   assert.equal(tokenizerFromGguf(new Map(), 'file.gguf'), undefined);
+});
+
+test('ids beyond the vocabulary are told of once and left out', () => {
+  const warnings: string[] = [];
+  const make = (fields: Record<string, unknown>): Tokenizer =>
+    tokenizerFromGguf(
+      new Map<string, unknown>(
+        Object.entries({
+          model: 'llama',
+          tokens: ['<unk>', '<s>', '</s>', 'a', 'b', 'ab'],
+          scores: new Float32Array(6),
+          token_type: Int32Array.of(2, 3, 3, 1, 1, 1),
+          add_space_prefix: false,
+          ...fields,
+        }).map(([key, value]) => [`tokenizer.ggml.${key}`, value]),
+      ),
+      'file.gguf',
+      (message) => warnings.push(message),
+    )!;
+  const tokenizer = make({
+    bos_token_id: 6,
+    eos_token_id: 2,
+    padding_token_id: -1,
+    seperator_token_id: 2 ** 32 - 1,
+    add_sep_token: true,
+  });
+  assert.deepEqual(tokenizer.encode('ab'), [1, 5]);
+  assert.deepEqual(
+    warnings.map((message) => /(\w+_token_id): expected an id below 6, found (-?\d+)/.exec(message)?.slice(1)),
+    [
+      ['bos_token_id', '6'],
+      ['padding_token_id', '-1'],
+      ['seperator_token_id', '4294967295'],
+    ],
+  );
+  assert.deepEqual(tokenizer.role('eos'), { id: 2, text: '</s>' });
+  assert.equal(tokenizer.role('bos'), undefined);
+});
+
+test('pre-tokenizers cut where llama.cpp does', () => {
+  const words = (pre: string, text: string): string[] => {
+    const { patterns } = splittingOf(pre)!;
+    const out: string[] = [];
+    inSequence(patterns.map((pattern) => splitByPattern(pattern, pre)))(
+      text,
+      true,
+      (piece) => piece && out.push(piece),
+    );
+    return out;
+  };
+  assert.deepEqual(words('afmoe', 'in 1234567 ways, 12'), ['in', ' ', '1', '234', '567', ' ways', ',', ' ', '12']);
+  assert.deepEqual(words('afmoe', 'go日本ภาษา'), ['go', '日本', 'ภาษา']);
+  assert.deepEqual(words('spark2_5', 'a 123!\n\nb'), ['a', ' ', '1', '2', '3', '!', '\n', '\n', 'b']);
+  assert.deepEqual(words('deepseek-v3', 'a!\n\nb'), ['a', '!\n\n', 'b']);
+  assert.deepEqual(words('chameleon', "IMGIMGABCZ don't  7"), ['IMGIMGABCZ', ' don', "'", 't', '  ', '7']);
+  assert.deepEqual(words('glm5', '12345 ok'), words('llama3', '12345 ok'));
+  assert.ok(splittingOf('glm4')!.ignoreMerges && splittingOf('glm5')!.ignoreMerges);
 });

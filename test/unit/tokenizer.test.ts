@@ -42,7 +42,9 @@ for (const name of readdirSync(golden)) {
       assert.deepEqual(tokenizer.encode(text, { parseSpecial: true }), ids, text);
       assert.deepEqual(tokenizer.encode(text, { addSpecial: false, parseSpecial: true }), plain_ids, text);
       // The reference shows an unknown piece of a unigram model as it was written.
-      const shown = plain_ids.map((id, i) => (tokenizer.token(id) === '<unk>' ? plain_tokens[i] : tokenizer.token(id)));
+      const shown = plain_ids.map((id, i) =>
+        /unk/i.test(tokenizer.token(id)!) ? plain_tokens[i] : tokenizer.token(id),
+      );
       assert.deepEqual(shown, plain_tokens, text);
       assert.equal(tokenizer.decode(ids), decoded);
       assert.equal(tokenizer.decode(ids, { skipSpecial: true }), decoded_skip);

@@ -1,0 +1,155 @@
+/**
+ * Files beside a vocabulary: tokenizer_config.json, special_tokens_map.json and added_tokens.json. They name the tokens that
+ * were added to the vocabulary, the roles of control tokens, and the settings of the tokenizer's class in transformers.
+ */
+import { TokenizerError } from '../errors.ts';
+import { Settings } from './settings.ts';
+import type { TokenRole } from './tokenizer.ts';
+
+export interface SidecarTexts {
+  readonly tokenizerConfig?: string;
+  readonly specialTokensMap?: string;
+  readonly addedTokens?: string;
+}
+
+/** A token as transformers describes it. Its id may be known. */
+export interface NamedToken {
+  readonly content: string;
+  readonly id?: number;
+  readonly special: boolean;
+  readonly singleWord: boolean;
+  readonly leftStrip: boolean;
+  readonly rightStrip: boolean;
+  readonly normalized: boolean;
+}
+
+export interface Sidecars {
+  readonly config: Settings;
+  /** Name of the class in transformers, without `Fast`; empty where none is named. */
+  readonly className: string;
+  /** In the order of their ids; tokens without an id follow. */
+  readonly added: readonly NamedToken[];
+  readonly roles: ReadonlyMap<TokenRole, NamedToken>;
+  /** Undefined where the files do not say. */
+  readonly addBos: boolean | undefined;
+  readonly addEos: boolean | undefined;
+}
+
+/** In the order in which transformers adds the tokens that a vocabulary lacks. */
+const roleKeys: readonly (readonly [TokenRole, string])[] = [
+  ['bos', 'bos_token'],
+  ['eos', 'eos_token'],
+  ['unknown', 'unk_token'],
+  ['separator', 'sep_token'],
+  ['padding', 'pad_token'],
+  ['classifier', 'cls_token'],
+  ['mask', 'mask_token'],
+  ['eot', 'eot_token'],
+  ['eom', 'eom_token'],
+];
+
+const listKeys = ['additional_special_tokens', 'extra_special_tokens'];
+
+/** Most ids of one file: the largest vocabularies have a quarter of a million tokens. */
+const MOST_ID = 2 ** 31;
+
+/**
+ * @param folder for messages
+ * @throws TokenizerError that names the file
+ */
+export function readSidecars(texts: SidecarTexts, folder: string): Sidecars {
+  const config = settingsOf(texts.tokenizerConfig, `${folder}/tokenizer_config.json`);
+  const map = settingsOf(texts.specialTokensMap, `${folder}/special_tokens_map.json`);
+  const addedTokens = settingsOf(texts.addedTokens, `${folder}/added_tokens.json`);
+  const roles = new Map<TokenRole, NamedToken>();
+  for (const [role, key] of roleKeys) {
+    // added_tokens_decoder describes tokens better than the texts of tokenizer_config.json; the older map has objects.
+    const token = tokenOf(map, key) ?? tokenOf(config, key);
+    const newer = config.has('added_tokens_decoder') ? tokenOf(config, key) : undefined;
+    if (newer ?? token) roles.set(role, (newer ?? token)!);
+  }
+  const listed = listKeys.flatMap((key) => [...tokensOf(config, key), ...tokensOf(map, key)]);
+  const special = new Set([...roles.values(), ...listed].map(({ content }) => content));
+  const added = new Map<string, NamedToken>();
+  for (const token of decoderTokens(config, special)) added.set(token.content, token);
+  for (const [content, id] of addedTokens.entries()) {
+    if (!added.has(content))
+      added.set(content, plainToken(content, special.has(content), checkedId(id, addedTokens, content)));
+  }
+  const byId = [...added.values()].sort((a, b) => a.id! - b.id!);
+  const lacking = [...roles.values(), ...listed].filter(({ content }) => !added.has(content));
+  const className = config.has('tokenizer_class') ? config.string('tokenizer_class').replace(/Fast$/, '') : '';
+  return {
+    config,
+    className,
+    added: [...byId, ...new Map(lacking.map((token) => [token.content, token])).values()],
+    roles,
+    addBos: config.has('add_bos_token') ? config.flag('add_bos_token', false) : undefined,
+    addEos: config.has('add_eos_token') ? config.flag('add_eos_token', false) : undefined,
+  };
+}
+
+export const noSidecars = (folder: string): Sidecars => readSidecars({}, folder);
+
+/** @throws TokenizerError */
+export function parseJson(text: string, file: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new TokenizerError(file, `invalid JSON: ${(error as Error).message}`);
+  }
+}
+
+function settingsOf(text: string | undefined, file: string): Settings {
+  return new Settings(text === undefined ? {} : parseJson(text, file), file);
+}
+
+/** `added_tokens_decoder`: id to token. */
+function decoderTokens(config: Settings, special: ReadonlySet<string>): NamedToken[] {
+  const decoder = config.optional('added_tokens_decoder');
+  if (!decoder) return [];
+  return [...decoder.entries()].map(([key]) => {
+    if (!/^\d{1,9}$/.test(key)) decoder.fail(key, 'ids as keys');
+    const token = described(decoder.object(key));
+    return { ...token, id: Number(key), special: token.special || special.has(token.content) };
+  });
+}
+
+/** A text, or an object with one. */
+function tokenOf(settings: Settings, key: string): NamedToken | undefined {
+  const value = settings.get(key);
+  if (value === undefined || value === '') return undefined;
+  if (typeof value === 'string') return plainToken(settings.string(key), true);
+  // Some files have false or a number where no token is meant.
+  if (typeof value !== 'object') return undefined;
+  return { ...described(settings.object(key)), special: true };
+}
+
+/** A list of tokens, or an object of them by name. */
+function tokensOf(settings: Settings, key: string): NamedToken[] {
+  const value = settings.get(key);
+  if (value === undefined) return [];
+  const inner = new Settings(Array.isArray(value) ? { ...value } : value, `${settings.where}.${key}`);
+  return [...inner.entries()].flatMap(([name]) => tokenOf(inner, name) ?? []);
+}
+
+function described(token: Settings): NamedToken {
+  const special = token.flag('special', false);
+  return {
+    content: token.string('content'),
+    special,
+    singleWord: token.flag('single_word', false),
+    leftStrip: token.flag('lstrip', false),
+    rightStrip: token.flag('rstrip', false),
+    normalized: token.flag('normalized', !special),
+  };
+}
+
+function plainToken(content: string, special: boolean, id?: number): NamedToken {
+  return { content, id, special, singleWord: false, leftStrip: false, rightStrip: false, normalized: !special };
+}
+
+function checkedId(id: unknown, settings: Settings, key: string): number {
+  if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < MOST_ID) return id;
+  return settings.fail(key, 'an id');
+}

@@ -1,0 +1,155 @@
+/**
+ * Vocabularies without a tokenizer.json: vocab.json with merges.txt, and vocab.txt. The class that tokenizer_config.json
+ * names says what transformers would do with them; the result is written as a tokenizer.json would be.
+ */
+import { TokenizerError } from '../errors.ts';
+import { buildTokenizer } from './load.ts';
+import { Settings } from './settings.ts';
+import { parseJson, readSidecars, type Sidecars, type SidecarTexts } from './sidecars.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+type Json = Record<string, unknown>;
+
+/** Words of Qwen 2: digits one by one. */
+const QWEN2_PATTERN =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const CLIP_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
+
+export interface MergesFiles {
+  readonly vocabJson: string;
+  readonly mergesTxt: string;
+  readonly sidecars?: SidecarTexts;
+  /** For messages: the folder. */
+  readonly name: string;
+}
+
+/** Byte pairs of GPT-2 and its family. @throws TokenizerError that names the file */
+export function loadMerges({ vocabJson, mergesTxt, sidecars = {}, name }: MergesFiles): Tokenizer {
+  const beside = readSidecars(sidecars, name);
+  const where = `${name}/vocab.json`;
+  const tokens = new Settings(parseJson(vocabJson, where), where);
+  const vocab = Object.fromEntries(tokens.entries());
+  for (const token in vocab) if (typeof vocab[token] !== 'number') tokens.fail(token, 'an id');
+  const merges = readMerges(mergesTxt, `${name}/merges.txt`, vocab);
+  return buildTokenizer(bytePairs(vocab, merges, beside), beside, where);
+}
+
+/** One merge a line, in order of rank; a first line may give the version. */
+function readMerges(text: string, where: string, vocab: Json): string[][] {
+  const merges: string[][] = [];
+  for (const [i, line] of text.split('\n').entries()) {
+    const merge = line.replace(/\r$/, '');
+    if (merge === '' || (i === 0 && merge.startsWith('#version'))) continue;
+    const pair = merge.split(' ');
+    const fail = (expected: string): never => {
+      throw new TokenizerError(
+        `${where}, line ${i + 1}`,
+        `expected ${expected}, found ${JSON.stringify(merge.slice(0, 80))}`,
+      );
+    };
+    if (pair.length !== 2 || pair.includes('')) fail('two tokens with a space between them');
+    const lacking = [...pair, pair.join('')].find((token) => !Object.hasOwn(vocab, token));
+    if (lacking !== undefined) fail(`tokens of vocab.json (${JSON.stringify(lacking.slice(0, 80))} is none)`);
+    merges.push(pair);
+  }
+  return merges;
+}
+
+const robertaLike = new Set(['Roberta', 'Bart', 'Longformer', 'LED', 'MVP', 'Blenderbot', 'Camembert']);
+
+function bytePairs(vocab: Json, merges: string[][], { className, config, roles }: Sidecars): Json {
+  const family = className.replace(/Tokenizer$/, '');
+  const byteLevel = (prefix: boolean, pattern: boolean): Json => ({
+    type: 'ByteLevel',
+    add_prefix_space: prefix,
+    use_regex: pattern,
+  });
+  const prefix = config.flag('add_prefix_space', family === 'Blenderbot');
+  const decoder: Json = { type: 'ByteLevel' };
+  const model: Json = { type: 'BPE', vocab, merges };
+  const token = (role: 'classifier' | 'separator', names: string[]): unknown[] => {
+    const content = roles.get(role)?.content ?? names.find((name) => Object.hasOwn(vocab, name)) ?? names[0]!;
+    return [content, vocab[content]];
+  };
+  if (/^Qwen[2-9]/.test(family)) {
+    const split = { type: 'Split', pattern: { Regex: QWEN2_PATTERN }, behavior: 'Isolated', invert: false };
+    const words = { type: 'Sequence', pretokenizers: [split, byteLevel(prefix, false)] };
+    return { normalizer: { type: 'NFC' }, pre_tokenizer: words, model, decoder };
+  }
+  if (family === 'CLIP') {
+    const normalizers = [
+      { type: 'NFC' },
+      { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' },
+      { type: 'Lowercase' },
+    ];
+    const split = { type: 'Split', pattern: { Regex: CLIP_PATTERN }, behavior: 'Removed', invert: true };
+    const unknown = roles.get('unknown')?.content ?? '<|endoftext|>';
+    const [first, last] = [
+      roles.get('bos')?.content ?? '<|startoftext|>',
+      roles.get('eos')?.content ?? '<|endoftext|>',
+    ];
+    return {
+      normalizer: { type: 'Sequence', normalizers },
+      pre_tokenizer: { type: 'Sequence', pretokenizers: [split, byteLevel(false, true)] },
+      post_processor: { type: 'RobertaProcessing', cls: [first, vocab[first]], sep: [last, vocab[last]] },
+      model: { ...model, unk_token: unknown, end_of_word_suffix: '</w>' },
+      decoder,
+    };
+  }
+  const post_processor = robertaLike.has(family)
+    ? { type: 'RobertaProcessing', cls: token('classifier', ['<s>']), sep: token('separator', ['</s>']) }
+    : family === 'Deberta'
+      ? { type: 'BertProcessing', cls: token('classifier', ['[CLS]']), sep: token('separator', ['[SEP]']) }
+      : undefined;
+  return { pre_tokenizer: byteLevel(prefix, true), post_processor, model, decoder };
+}
+
+export interface WordPieceFiles {
+  readonly vocabTxt: string;
+  readonly sidecars?: SidecarTexts;
+  /** For messages: the folder. */
+  readonly name: string;
+}
+
+/** Word pieces of BERT and its family, one token a line. @throws TokenizerError that names the file */
+export function loadWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles): Tokenizer {
+  const beside = readSidecars(sidecars, name);
+  const { className, config, roles } = beside;
+  const where = `${name}/vocab.txt`;
+  const lines = vocabTxt.split('\n').map((line) => line.replace(/\r$/, ''));
+  if (lines.at(-1) === '') lines.pop();
+  const vocab: Record<string, number> = Object.create(null);
+  // Of two equal lines transformers keeps the later id.
+  for (const [id, token] of lines.entries()) vocab[token] = id;
+  const has = (token: string): boolean => Object.hasOwn(vocab, token);
+  const isMpnet = /^MPNet/i.test(className) || (!has('[CLS]') && has('<s>') && has('</s>'));
+  const named = (role: 'unknown' | 'classifier' | 'separator', fallback: string): string => {
+    const token = roles.get(role)?.content ?? fallback;
+    if (has(token)) return token;
+    throw new TokenizerError(where, `expected the token ${JSON.stringify(token)} on a line of its own, found none`);
+  };
+  const unknown = named('unknown', '[UNK]');
+  const first = named('classifier', isMpnet ? '<s>' : '[CLS]');
+  const last = named('separator', isMpnet ? '</s>' : '[SEP]');
+  const stripAccents = config.has('strip_accents') ? config.flag('strip_accents', false) : null;
+  const special = ['[UNK]', '[CLS]', '[SEP]', '[PAD]', '[MASK]', '<s>', '</s>', '<unk>', '<pad>', '<mask>'].filter(has);
+  const json = {
+    added_tokens: special.map((content) => ({ id: vocab[content], content, special: true })),
+    normalizer: {
+      type: 'BertNormalizer',
+      clean_text: true,
+      handle_chinese_chars: config.flag('tokenize_chinese_chars', true),
+      strip_accents: stripAccents,
+      lowercase: config.flag('do_lower_case', true),
+    },
+    pre_tokenizer: { type: 'BertPreTokenizer' },
+    post_processor: {
+      type: isMpnet ? 'RobertaProcessing' : 'BertProcessing',
+      cls: [first, vocab[first]],
+      sep: [last, vocab[last]],
+    },
+    model: { type: 'WordPiece', vocab: { ...vocab }, unk_token: unknown, continuing_subword_prefix: '##' },
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+  };
+  return buildTokenizer(json, beside, where);
+}
