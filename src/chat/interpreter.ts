@@ -3,40 +3,34 @@
  * its origin through every function of a template (src/chat/text.ts), and because each step has to be counted.
  */
 import { TemplateError } from '../errors.ts';
-import { type Context, findFilter, findTest } from './filters.ts';
+import { call, getAttribute, getItem } from './access.ts';
+import { applyFilter, applyTest } from './filters.ts';
+import { checkAttribute, Raised } from './globals.ts';
 import { MAX_DEPTH, templateError } from './lexer.ts';
-import { integerOf, methodOf, textOf } from './methods.ts';
-import { arithmetic, compares, slice } from './operators.ts';
-import { Text } from './text.ts';
-import type { Arguments, Expression, Parameter, Statement, Target, Use } from './tree.ts';
+import { Loop } from './loop.ts';
+import { type Given, Macro } from './macro.ts';
+import { binary, compares, concatenated, unary } from './operators.ts';
+import { toText } from './represent.ts';
+import { slice } from './slices.ts';
+import { escaped, Markup, Text } from './text.ts';
+import type { Arguments, Expression, MacroBody, Statement, Target, Use } from './tree.ts';
 import {
   type CallArguments,
-  type Callable,
   Dict,
-  equals,
   Fault,
-  Float,
+  Generator,
   isTrue,
-  itemsOf,
+  iterate,
+  List,
+  listOf,
   Namespace,
-  numberOf,
-  sizeOf,
-  toText,
+  Thing,
+  Tuple,
   typeName,
   Undefined,
   type Value,
-  valueOr,
 } from './values.ts';
-
-export interface Limits {
-  /** Statements, expressions and items looked at. */
-  readonly steps: number;
-  /** Characters of any text made on the way, and of the result. */
-  readonly characters: number;
-}
-
-/** What `raise_exception` throws: the template's own words. */
-export class Raised extends Error {}
+import { checkLength, type Limits, spend, spendCharacters, within } from './work.ts';
 
 class Scope {
   readonly #names = new Map<string, Value>();
@@ -47,7 +41,7 @@ class Scope {
   }
 
   get(name: string): Value | undefined {
-    return this.#names.has(name) ? this.#names.get(name) : this.#outer?.get(name);
+    return this.#names.get(name) ?? (this.#names.has(name) ? null : this.#outer?.get(name));
   }
 
   set(name: string, value: Value): void {
@@ -55,13 +49,13 @@ class Scope {
   }
 }
 
+/** What stands for the template itself. */
+class Self extends Thing {
+  readonly type = 'TemplateReference';
+}
+
 type Signal = 'break' | 'continue' | undefined;
-const CHARACTERS_PER_STEP = 32;
-const ITEMS_PER_STEP = 2;
-/** Filters that compare items, and so go through all of them. */
-const comparing: readonly string[] = ['unique', 'sort', 'dictsort', 'min', 'max'];
-/** Tests that go through a text. */
-const spelling: readonly string[] = ['upper', 'lower'];
+type For = Extract<Statement, { kind: 'for' }>;
 
 /** Renders. @param globals names that the template sees @throws TemplateError with line and column */
 export function interpret(
@@ -70,13 +64,16 @@ export function interpret(
   globals: ReadonlyMap<string, Value>,
   limits: Limits,
 ): Text {
-  const interpreter = new Interpreter(limits);
+  const interpreter = new Interpreter();
   const scope = new Scope();
+  scope.set('self', new Self());
   for (const [name, value] of globals) scope.set(name, value);
   try {
-    const out: Text[] = [];
-    interpreter.run(program, scope, out);
-    return interpreter.joined(out);
+    return within(limits, () => {
+      const out: Text[] = [];
+      interpreter.run(program, scope, out);
+      return joined(out);
+    });
   } catch (error) {
     if (error instanceof Raised) throw new TemplateError('Raised', error.message);
     if (error instanceof Fault) throw templateError(template, interpreter.at, error.message);
@@ -85,52 +82,19 @@ export function interpret(
   }
 }
 
-class Interpreter implements Context {
+function joined(out: readonly Text[]): Text {
+  const length = out.reduce((sum, text) => sum + text.length, 0);
+  spendCharacters(length);
+  return Text.join(out);
+}
+
+class Interpreter {
   /** Offset of what is being evaluated. */
   at = 0;
-  readonly #limits: Limits;
-  #steps = 0;
   #written = 0;
   #depth = 0;
-
-  constructor(limits: Limits) {
-    this.#limits = limits;
-  }
-
-  spend(steps: number): void {
-    this.#steps += steps;
-    if (this.#steps > this.#limits.steps)
-      throw new Fault(`expected at most ${this.#limits.steps} steps: an endless template?`);
-  }
-
-  /** Accounts for work that looks at all of a value. */
-  #weigh(value: Value): void {
-    if (value instanceof Text) this.spend(value.length / CHARACTERS_PER_STEP + value.spans.length / ITEMS_PER_STEP);
-    else if (Array.isArray(value)) this.spend(value.length / ITEMS_PER_STEP);
-    else if (value instanceof Dict) this.spend(value.entries.size / ITEMS_PER_STEP);
-  }
-
-  /** Accounts for work that looks at all parts of values. */
-  #weighAll(...values: readonly Value[]): void {
-    this.spend(values.reduce<number>((sum, value) => sum + sizeOf(value), 0) / ITEMS_PER_STEP);
-  }
-
-  /** Accounts for a text that was made. */
-  #made(text: Text): Text {
-    this.#weigh(text);
-    this.#checkLength(text.length);
-    return text;
-  }
-
-  #checkLength(length: number): void {
-    if (length > this.#limits.characters)
-      throw new Fault(`expected texts of at most ${this.#limits.characters} characters`);
-  }
-
-  joined(out: readonly Text[]): Text {
-    this.#checkLength(out.reduce((sum, text) => sum + text.length, 0));
-    return this.#made(Text.join(out));
-  }
+  /** Within `{% autoescape true %}`. */
+  #escapes = false;
 
   #nested<T>(work: () => T): T {
     if (++this.#depth > MAX_DEPTH) throw new Fault(`expected at most ${MAX_DEPTH} levels of nesting`);
@@ -143,7 +107,7 @@ class Interpreter implements Context {
 
   run(body: readonly Statement[], scope: Scope, out: Text[]): Signal {
     for (const statement of body) {
-      this.spend(1);
+      spend(1);
       this.at = statement.at;
       const signal = this.#statement(statement, scope, out);
       if (signal) return signal;
@@ -153,8 +117,13 @@ class Interpreter implements Context {
 
   #write(text: Text, out: Text[]): void {
     this.#written += text.length;
-    this.#checkLength(this.#written);
+    checkLength(this.#written);
     if (text.length > 0) out.push(text);
+  }
+
+  #writeValue(value: Value, out: Text[]): void {
+    const text = toText(value);
+    this.#write(this.#escapes ? escaped(text) : text, out);
   }
 
   /** What a body writes. */
@@ -164,7 +133,8 @@ class Interpreter implements Context {
       const before = this.#written;
       this.run(body, scope, out);
       this.#written = before;
-      return this.joined(out);
+      const text = joined(out);
+      return this.#escapes ? Markup.of(text) : text;
     });
   }
 
@@ -174,7 +144,7 @@ class Interpreter implements Context {
         this.#write(new Text(statement.value), out);
         return undefined;
       case 'output':
-        this.#write(toText(this.#evaluate(statement.value, scope)), out);
+        this.#writeValue(this.#evaluate(statement.value, scope), out);
         return undefined;
       case 'set':
         this.#assign(statement.target, this.#evaluate(statement.value, scope), scope);
@@ -186,7 +156,7 @@ class Interpreter implements Context {
       }
       case 'filter-block': {
         const text = this.#captured(statement.body, new Scope(scope));
-        this.#write(toText(this.#filtered(text, statement.filters, scope)), out);
+        this.#writeValue(this.#filtered(text, statement.filters, scope), out);
         return undefined;
       }
       case 'if': {
@@ -194,166 +164,160 @@ class Interpreter implements Context {
         return this.#nested(() => this.run(branch ? branch.body : statement.otherwise, scope, out));
       }
       case 'for':
-        return this.#nested(() => this.#loop(statement, scope, out));
+        return this.#nested(() => this.#for(statement, scope, out));
+      case 'with': {
+        const inner = new Scope(scope);
+        const values = statement.values.map((value) => this.#evaluate(value, scope));
+        for (const [i, target] of statement.targets.entries()) this.#assign(target, values[i]!, inner);
+        return this.#nested(() => this.run(statement.body, inner, out));
+      }
       case 'macro':
         scope.set(statement.name, this.#macro(statement, scope));
         return undefined;
       case 'call-block': {
-        const { call } = statement;
-        const caller = this.#macro({ ...statement, name: 'caller' }, scope);
-        if (call.kind !== 'call') throw new Fault('expected a call of a macro');
-        const args = this.#arguments(call.args, scope);
-        const value = this.#call(this.#evaluate(call.callee, scope), {
-          ...args,
-          named: new Map([...args.named, ['caller', caller]]),
-        });
-        this.#write(toText(value), out);
+        const caller = this.#macro(statement.caller, scope);
+        if (statement.call.kind !== 'call') throw new Fault('expected a call of a macro');
+        const callee = this.#evaluate(statement.call.callee, scope);
+        const args = this.#arguments(statement.call.args, scope);
+        const named = new Map([...args.named, ['caller', caller] as const]);
+        this.at = statement.at;
+        this.#writeValue(
+          this.#nested(() => call(callee, { ...args, named })),
+          out,
+        );
         return undefined;
       }
       case 'block':
-        return this.run(statement.body, scope, out);
+        return this.#nested(() => this.run(statement.body, new Scope(scope), out));
+      case 'autoescape': {
+        const before = this.#escapes;
+        this.#escapes = isTrue(this.#evaluate(statement.value, scope));
+        const signal = this.#nested(() => this.run(statement.body, new Scope(scope), out));
+        this.#escapes = before;
+        return signal;
+      }
+      case 'refused':
+        throw new Fault(`{% ${statement.name} %} needs another template, and a chat template stands alone`);
       default:
         return statement.kind;
     }
   }
 
   #assign(target: Target, value: Value, scope: Scope): void {
-    if ('object' in target) {
+    if ('name' in target) scope.set(target.name, value);
+    else if ('targets' in target) {
+      const items = listOf(value);
+      if (items.length !== target.targets.length)
+        throw new Fault(`expected ${target.targets.length} values, found ${items.length}`);
+      for (const [i, one] of target.targets.entries()) this.#assign(one, items[i]!, scope);
+    } else {
       const object = scope.get(target.object);
       if (!(object instanceof Namespace))
         throw new Fault(`${target.object} is no namespace: its attributes cannot be set`);
-      object.set(new Text(target.attribute), value);
-    } else if (target.single) scope.set(target.names[0]!, value);
-    else {
-      const items = itemsOf(value);
-      if (items.length !== target.names.length)
-        throw new Fault(`expected ${target.names.length} values, found ${items.length}`);
-      for (const [i, name] of target.names.entries()) scope.set(name, items[i]!);
+      const name = new Text(target.attribute);
+      checkAttribute(name);
+      object.dict.set(name, value);
     }
   }
 
-  #loop(statement: Extract<Statement, { kind: 'for' }>, scope: Scope, out: Text[]): Signal {
-    const { target, test, body, otherwise } = statement;
-    let items = itemsOf(this.#evaluate(statement.items, scope));
-    this.spend(items.length);
-    if (test) {
-      items = items.filter((item) => {
-        const inner = new Scope(scope);
-        this.#assign(target, item, inner);
-        return isTrue(this.#evaluate(test, inner));
+  #for(statement: For, scope: Scope, out: Text[]): Signal {
+    const items = this.#evaluate(statement.items, scope);
+    this.at = statement.at;
+    return this.#loop(statement, items, 0, scope, out);
+  }
+
+  #loop(statement: For, items: Value, depth: number, scope: Scope, out: Text[]): Signal {
+    const { target, test, body, otherwise, recursive } = statement;
+    const chosen = test ? new Generator(this.#tested(iterate(items), target, test, scope)) : items;
+    const recurse = (inner: Value, level: number): Value =>
+      this.#nested(() => {
+        const piece: Text[] = [];
+        const before = this.#written;
+        this.#loop(statement, inner, level, scope, piece);
+        this.#written = before;
+        return joined(piece);
       });
-    }
-    if (items.length === 0) return this.run(otherwise, scope, out);
-    let changed: Value | undefined;
-    for (const [index, item] of items.entries()) {
+    const loop = new Loop(chosen, iterate(chosen), depth, recursive ? recurse : undefined);
+    let any = false;
+    for (let item = loop.advance(); item !== undefined; item = loop.advance()) {
+      any = true;
       const inner = new Scope(scope);
-      const loop = new Dict();
-      const entries: Readonly<Record<string, Value>> = {
-        index: index + 1,
-        index0: index,
-        revindex: items.length - index,
-        revindex0: items.length - index - 1,
-        first: index === 0,
-        last: index === items.length - 1,
-        length: items.length,
-        previtem: valueOr(items[index - 1], new Undefined('the item before the first')),
-        nextitem: valueOr(items[index + 1], new Undefined('the item after the last')),
-        cycle: ({ positional }) => positional[index % Math.max(positional.length, 1)] ?? null,
-        changed: ({ positional }) => {
-          this.#weighAll(positional);
-          const same = changed !== undefined && equals(changed, positional);
-          changed = positional;
-          return !same;
-        },
-      };
-      for (const [name, value] of Object.entries(entries)) loop.set(new Text(name), value);
       inner.set('loop', loop);
       this.#assign(target, item, inner);
-      this.spend(1);
+      spend(1);
       if (this.run(body, inner, out) === 'break') break;
     }
-    return undefined;
+    return any ? undefined : this.run(otherwise, new Scope(scope), out);
   }
 
-  #macro(
-    { name, parameters, body }: { name: string; parameters: readonly Parameter[]; body: readonly Statement[] },
-    scope: Scope,
-  ): Callable {
-    return ({ positional, named }) => {
+  *#tested(values: Iterator<Value>, target: Target, test: Expression, scope: Scope): IterableIterator<Value> {
+    for (let next = values.next(); !next.done; next = values.next()) {
       const inner = new Scope(scope);
-      for (const [i, parameter] of parameters.entries()) {
-        const given = i < positional.length ? positional[i] : named.get(parameter.name);
-        inner.set(
-          parameter.name,
-          given !== undefined
-            ? given
-            : parameter.fallback
-              ? this.#evaluate(parameter.fallback, inner)
-              : new Undefined(parameter.name),
-        );
+      this.#assign(target, next.value, inner);
+      if (isTrue(this.#evaluate(test, inner))) yield next.value;
+    }
+  }
+
+  #macro(macro: MacroBody, scope: Scope): Macro {
+    return new Macro(macro, (given: Given) => {
+      const inner = new Scope(scope);
+      for (const name of macro.uses) inner.set(name, given.get(name)!);
+      for (const { name, fallback } of macro.parameters) {
+        const value = given.get(name);
+        if (value !== undefined) inner.set(name, value);
+        else if (fallback) inner.set(name, this.#evaluate(fallback, inner));
+        else inner.set(name, new Undefined(`parameter '${name}' was not provided`));
       }
-      const known = parameters.map((parameter) => parameter.name);
-      const unknown = [...named.keys()].filter((key) => !known.includes(key) && key !== 'caller');
-      if (unknown.length > 0) throw new Fault(`the macro ${name} takes no argument ${unknown[0]}`);
-      if (positional.length > parameters.length)
-        throw new Fault(`the macro ${name} takes ${parameters.length} arguments, found ${positional.length}`);
-      const caller = named.get('caller');
-      if (caller !== undefined) inner.set('caller', caller);
-      return this.#captured(body, inner);
-    };
+      return this.#captured(macro.body, inner);
+    });
   }
 
   #evaluate(expression: Expression, scope: Scope): Value {
-    this.spend(1);
+    spend(1);
     this.at = expression.at;
-    const value = this.#valueOf(expression, scope);
-    const most = this.#limits.steps * ITEMS_PER_STEP;
-    if (sizeOf(value) > most) throw new Fault(`expected values of at most ${most} parts`);
-    return value;
-  }
-
-  #valueOf(expression: Expression, scope: Scope): Value {
     switch (expression.kind) {
       case 'constant':
-        return typeof expression.value === 'string' ? new Text(expression.value) : expression.value;
-      case 'float':
-        return new Float(expression.value);
-      case 'name':
-        return valueOr(scope.get(expression.name), new Undefined(expression.name));
+        return expression.value;
+      case 'name': {
+        const value = scope.get(expression.name);
+        return value === undefined ? new Undefined(expression.name) : value;
+      }
       case 'list':
-        return expression.items.map((item) => this.#evaluate(item, scope));
+        return new List(this.#all(expression.items, scope));
+      case 'tuple':
+        return new Tuple(this.#all(expression.items, scope));
+      case 'concat': {
+        const texts = this.#all(expression.items, scope).map(toText);
+        return this.#escapes ? Markup.of(concatenated(texts.map(escaped))) : concatenated(texts);
+      }
       case 'dict': {
         const dict = new Dict();
         for (const [key, value] of expression.entries)
-          dict.set(textOf(this.#evaluate(key, scope), 'a key'), this.#evaluate(value, scope));
+          dict.set(this.#evaluate(key, scope), this.#evaluate(value, scope));
         return dict;
       }
       case 'attribute': {
         const object = this.#evaluate(expression.object, scope);
         this.at = expression.at;
-        if (!(object instanceof Dict)) this.#weighAll(object);
-        return this.#method(object, expression.name) ?? this.item(object, new Text(expression.name));
+        return getAttribute(object, expression.name);
       }
       case 'item': {
         const object = this.#evaluate(expression.object, scope);
         const key = this.#evaluate(expression.key, scope);
         this.at = expression.at;
-        return this.item(object, key);
+        return getItem(object, key);
       }
       case 'slice': {
         const object = this.#evaluate(expression.object, scope);
         const bounds = expression.bounds.map((bound) => (bound ? this.#evaluate(bound, scope) : undefined));
         this.at = expression.at;
-        this.#weigh(object);
-        // Steps take a text apart.
-        if (object instanceof Text && bounds[2] !== undefined) this.spend(object.length / ITEMS_PER_STEP);
         return slice(object, bounds);
       }
       case 'call': {
         const callee = this.#evaluate(expression.callee, scope);
         const args = this.#arguments(expression.args, scope);
         this.at = expression.at;
-        return this.#call(callee, args);
+        return this.#nested(() => call(callee, args));
       }
       case 'filter':
         return this.#filtered(this.#evaluate(expression.operand, scope), [expression.use], scope);
@@ -361,23 +325,24 @@ class Interpreter implements Context {
         const operand = this.#evaluate(expression.operand, scope);
         const args = this.#arguments(expression.use.args, scope);
         this.at = expression.use.at;
-        return this.test(expression.use.name, operand, args) !== expression.negated;
+        return applyTest(expression.use.name, operand, args) !== expression.negated;
       }
-      case 'unary': {
-        const value = this.#evaluate(expression.operand, scope);
-        if (expression.operator === 'not') return !isTrue(value);
-        const sign = expression.operator === '-' ? -1 : 1;
-        if (value instanceof Float) return new Float(sign * value.value);
-        return sign * integerOf(value, `the operand of ${expression.operator}`);
+      case 'unary':
+        return unary(expression.operator, this.#evaluate(expression.operand, scope));
+      case 'binary': {
+        const { operator } = expression;
+        const left = this.#evaluate(expression.left, scope);
+        if (operator === 'and' && !isTrue(left)) return left;
+        if (operator === 'or' && isTrue(left)) return left;
+        const right = this.#evaluate(expression.right, scope);
+        this.at = expression.at;
+        return operator === 'and' || operator === 'or' ? right : binary(operator, left, right);
       }
-      case 'binary':
-        return this.#binary(expression, scope);
       case 'compare': {
         let left = this.#evaluate(expression.first, scope);
         for (const { operator, operand } of expression.rest) {
           const right = this.#evaluate(operand, scope);
           this.at = expression.at;
-          this.#weighAll(left, right);
           if (!compares(operator, left, right)) return false;
           left = right;
         }
@@ -390,106 +355,32 @@ class Interpreter implements Context {
     }
   }
 
-  #binary({ operator, left, right, at }: Extract<Expression, { kind: 'binary' }>, scope: Scope): Value {
-    const a = this.#evaluate(left, scope);
-    if (operator === 'and') return isTrue(a) ? this.#evaluate(right, scope) : a;
-    if (operator === 'or') return isTrue(a) ? a : this.#evaluate(right, scope);
-    const b = this.#evaluate(right, scope);
-    this.at = at;
-    for (const value of [a, b]) if (value instanceof Undefined && operator !== '~') throw missing(value);
-    if (operator === '~' || (operator === '+' && a instanceof Text && b instanceof Text))
-      return this.#concatenated(toText(a), toText(b));
-    if (operator === '+' && Array.isArray(a) && Array.isArray(b)) {
-      this.spend(a.length + b.length);
-      return [...a, ...b];
+  #all(expressions: readonly Expression[], scope: Scope): Value[] {
+    return expressions.map((expression) => this.#evaluate(expression, scope));
+  }
+
+  #arguments({ positional, named, more, moreNamed }: Arguments, scope: Scope): CallArguments {
+    const values = this.#all(positional, scope);
+    const names = new Map<string, Value>();
+    for (const [name, value] of named) names.set(name, this.#evaluate(value, scope));
+    if (more) values.push(...listOf(this.#evaluate(more, scope)));
+    if (moreNamed) {
+      const dict = this.#evaluate(moreNamed, scope);
+      if (!(dict instanceof Dict)) throw new Fault(`expected a dict behind **, found ${typeName(dict)}`);
+      for (const [key, value] of dict.entries.values()) {
+        if (!(key instanceof Text)) throw new Fault(`expected texts as keys behind **, found ${typeName(key)}`);
+        if (names.has(key.value)) throw new Fault(`the argument ${key.value.slice(0, 40)} is given twice`);
+        names.set(key.value, value);
+      }
     }
-    if (operator === '*' && (a instanceof Text || b instanceof Text || Array.isArray(a))) return this.#repeated(a, b);
-    return arithmetic(operator, a, b);
-  }
-
-  #concatenated(a: Text, b: Text): Text {
-    this.#checkLength(a.length + b.length);
-    return this.#made(Text.join([a, b]));
-  }
-
-  #repeated(a: Value, b: Value): Value {
-    const [what, times] = a instanceof Text || Array.isArray(a) ? [a, b] : [b as Text, a];
-    const count = Math.max(0, integerOf(times, 'the other factor'));
-    this.spend(count);
-    if (!(what instanceof Text)) {
-      this.spend(count * (what as readonly Value[]).length);
-      return Array.from({ length: count }, () => what as readonly Value[]).flat();
-    }
-    this.#checkLength(what.length * count);
-    return this.#made(Text.join(Array.from({ length: count }, () => what)));
-  }
-
-  #arguments(args: Arguments, scope: Scope): CallArguments {
-    const named = new Map<string, Value>();
-    const positional = args.positional.map((arg) => this.#evaluate(arg, scope));
-    for (const [name, value] of args.named) named.set(name, this.#evaluate(value, scope));
-    return { positional, named };
-  }
-
-  #call(callee: Value, args: CallArguments): Value {
-    if (callee instanceof Undefined) throw missing(callee);
-    if (typeof callee !== 'function') throw new Fault(`${typeName(callee)} cannot be called`);
-    return this.#accounted(this.#nested(() => callee(args)));
-  }
-
-  /** Accounts also for texts among its arguments: `join` takes them apart. */
-  #method(object: Value, name: string): Callable | undefined {
-    const method = methodOf(object, name);
-    return (
-      method &&
-      ((args) => {
-        for (const arg of args.positional) if (arg instanceof Text) this.spend(arg.length / ITEMS_PER_STEP);
-        return method(args);
-      })
-    );
-  }
-
-  #accounted(value: Value): Value {
-    if (value instanceof Text) return this.#made(value);
-    this.#weigh(value);
-    return value;
+    return { positional: values, named: names };
   }
 
   #filtered(operand: Value, uses: readonly Use[], scope: Scope): Value {
     return uses.reduce((value, use) => {
       const args = this.#arguments(use.args, scope);
       this.at = use.at;
-      return this.filter(use.name, value, args);
+      return this.#nested(() => applyFilter(use.name, value, args));
     }, operand);
   }
-
-  filter(name: string, operand: Value, args: CallArguments): Value {
-    if (comparing.includes(name)) this.#weighAll(operand);
-    else this.#weigh(operand);
-    return this.#accounted(findFilter(name)(operand, args, this));
-  }
-
-  test(name: string, operand: Value, args: CallArguments): boolean {
-    if (args.positional.length > 0 || spelling.includes(name)) this.#weighAll(operand, ...args.positional);
-    return findTest(name)(operand, args, this);
-  }
-
-  item(object: Value, key: Value): Value {
-    if (object instanceof Undefined) throw missing(object);
-    const name = key instanceof Text ? key.value : String(numberOf(key) ?? typeName(key));
-    if (object instanceof Dict)
-      return valueOr(object.get(name), new Undefined(`${typeName(object)} object has no element ${name}`));
-    const index = numberOf(key);
-    if (object instanceof Text) this.#weigh(object);
-    if ((Array.isArray(object) || object instanceof Text) && index !== undefined) {
-      const length = object instanceof Text ? object.characters : object.length;
-      const at = index < 0 ? index + length : index;
-      if (!Number.isInteger(at) || at < 0 || at >= length)
-        return new Undefined(`${typeName(object)} object has no element ${index}`);
-      return object instanceof Text ? object.sliceCharacters(at, at + 1) : object[at]!;
-    }
-    return new Undefined(`${typeName(object)} object has no attribute ${name}`);
-  }
 }
-
-const missing = ({ what }: Undefined): Fault => new Fault(what.includes(' ') ? what : `${what} is undefined`);

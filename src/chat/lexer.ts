@@ -1,5 +1,6 @@
 /** Jinja's text and tags as tokens, with whitespace control as chat templates expect it: trim_blocks and lstrip_blocks. */
 import { TemplateError } from '../errors.ts';
+import { isBlank, isSpace, SPACE, trimEnd } from './unicode.ts';
 
 export interface Token {
   readonly type: 'data' | 'begin' | 'end' | 'name' | 'string' | 'integer' | 'float' | 'operator' | 'eof';
@@ -12,11 +13,13 @@ export interface Token {
 /** Parentheses and tags may be nested so deep. */
 export const MAX_DEPTH = 256;
 
-const NAME = /[\p{L}_][\p{L}\p{N}_]*/uy;
-const NUMBER = /\d[\d_]*(?:(?:\.\d+)?(?:[eE][+-]?\d+)|\.\d+)?/y;
-const OPERATOR = /\*\*|\/\/|==|!=|<=|>=|[-+*/%~<>=.,:|()[\]{}]/y;
-const SPACE = /\s+/y;
-const ESCAPE = /\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(\r\n|.))/gs;
+const NAME = /[\p{L}\p{N}_\p{XID_Continue}]+/uy;
+const IDENTIFIER = /^[\p{XID_Start}_]\p{XID_Continue}*$/u;
+const FLOAT = /(?<!\.)(?:\d+_)*\d+(?:(?:\.(?:\d+_)*\d+)?[eE][+-]?(?:\d+_)*\d+|\.(?:\d+_)*\d+)/y;
+const INTEGER = /0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[\da-fA-F])+|[1-9](?:_?\d)*|0(?:_?0)*/y;
+const OPERATOR = /\*\*|\/\/|==|!=|<=|>=|[-+*/%~<>=.,:|()[\]{};]/y;
+const RAW = new RegExp(`^\\{%[-+]?[${SPACE}]*raw[${SPACE}]*(-?)%\\}`);
+const ESCAPE = /\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})|([\s\S]))/gu;
 const escapes: Readonly<Record<string, string>> = {
   n: '\n',
   t: '\t',
@@ -25,7 +28,10 @@ const escapes: Readonly<Record<string, string>> = {
   f: '\f',
   v: '\v',
   a: '\x07',
-  '0': '\0',
+  '\n': '',
+  '\\': '\\',
+  "'": "'",
+  '"': '"',
 };
 const closers: Readonly<Record<string, string>> = { '(': ')', '[': ']', '{': '}' };
 
@@ -42,58 +48,68 @@ export function tokenize(template: string): Token[] {
   const tokens: Token[] = [];
   const opening = /\{[{%#]/g;
   let at = 0;
-  /** What the tag before does to the text that follows. */
-  let after: 'trim' | 'newline' | undefined;
-  let lineStarts = true;
   while (at <= source.length) {
+    const start = at;
     opening.lastIndex = at;
     const found = opening.exec(source);
     const tag = found?.[0];
     const begin = found?.index ?? source.length;
-    const sign = tag && /[-+]/.test(source[begin + 2] ?? '') ? source[begin + 2] : '';
-    let text = source.slice(at, begin);
-    let start = at;
-    if (after === 'trim') start += text.length - text.trimStart().length;
-    else if (after === 'newline' && text.startsWith('\n')) start++;
-    lineStarts ||= start > at;
-    text = source.slice(start, begin);
-    if (sign === '-') text = text.trimEnd();
-    else if (tag && tag !== '{{' && sign !== '+') text = stripLine(text, lineStarts);
+    const raw = tag === '{%' ? rawAt(source, begin) : undefined;
+    let sign = '';
+    if (tag && /[-+]/.test(source[begin + 2] ?? '')) sign = source[begin + 2]!;
+    let text = source.slice(start, begin);
+    if (sign === '-') text = trimEnd(text);
+    // A line starts also where the tag before has taken the line feed.
+    else if (tag && tag !== '{{' && sign !== '+') text = stripLine(text, start === 0 || source[start - 1] === '\n');
     if (text) tokens.push({ type: 'data', value: text, at: start });
     if (!tag) break;
-    const raw = /^\{%[-+]?\s*raw\s*([-+]?)%\}/.exec(source.slice(begin, begin + 100));
     if (tag === '{#') {
-      const end = source.indexOf('#}', begin + 2);
+      const end = source.indexOf('#}', begin + 2 + sign.length);
       if (end < 0) throw templateError(source, begin, 'expected the end of the comment, #}');
-      after = source[end - 1] === '-' ? 'trim' : source[end - 1] === '+' ? undefined : 'newline';
-      at = end + 2;
+      const close = end > begin + 2 + sign.length ? source[end - 1]! : '';
+      at = behind(source, end + 2, close === '-' || close === '+' ? close : '', true);
     } else if (raw) {
-      const close = /\{%([-+]?)\s*endraw\s*([-+]?)%\}/g;
-      close.lastIndex = begin + raw[0].length;
+      const from = raw.trims ? skipSpace(source, raw.end) : raw.end;
+      const close = new RegExp(`\\{%([-+]?)[${SPACE}]*endraw[${SPACE}]*([-+]?)%\\}`, 'g');
+      close.lastIndex = from;
       const end = close.exec(source);
       if (!end) throw templateError(source, begin, 'expected {% endraw %}');
-      let inner = source.slice(begin + raw[0].length, end.index);
-      if (raw[1] === '-') inner = inner.trimStart();
-      else if (raw[1] === '') inner = inner.replace(/^\n/, '');
-      inner = end[1] === '-' ? inner.trimEnd() : end[1] === '+' ? inner : stripLine(inner, false);
-      if (inner) tokens.push({ type: 'data', value: inner, at: begin });
-      after = end[2] === '-' ? 'trim' : end[2] === '+' ? undefined : 'newline';
-      at = close.lastIndex;
+      let inner = source.slice(from, end.index);
+      if (end[1] === '-') inner = trimEnd(inner);
+      else if (end[1] !== '+') inner = stripLine(inner, source[from - 1] === '\n');
+      if (inner) tokens.push({ type: 'data', value: inner, at: from });
+      at = behind(source, close.lastIndex, end[2]!, true);
     } else {
       at = readTag(source, begin, tag, tokens);
       const closing = source[at - 3];
-      after = closing === '-' ? 'trim' : tag === '{{' || closing === '+' ? undefined : 'newline';
+      at = behind(source, at, closing === '-' || (closing === '+' && tag === '{%') ? closing : '', tag === '{%');
     }
-    lineStarts = false;
   }
   tokens.push({ type: 'eof', value: 'the end', at: source.length });
   return tokens;
 }
 
+/** Where text goes on behind a tag: `-` takes all spaces away, the end of a block one line feed. */
+function behind(source: string, end: number, sign: string, block: boolean): number {
+  if (sign === '-') return skipSpace(source, end);
+  return block && sign === '' && source[end] === '\n' ? end + 1 : end;
+}
+
+function skipSpace(source: string, from: number): number {
+  let at = from;
+  while (at < source.length && isSpace(source[at]!)) at++;
+  return at;
+}
+
+function rawAt(source: string, begin: number): { end: number; trims: boolean } | undefined {
+  const found = RAW.exec(source.slice(begin, begin + 1000));
+  return found ? { end: begin + found[0].length, trims: found[1] === '-' } : undefined;
+}
+
 /** Without the spaces before a tag that is the first thing in its line. */
 function stripLine(text: string, lineStarts: boolean): string {
   const line = text.lastIndexOf('\n') + 1;
-  return (line > 0 || lineStarts) && /^[^\S\n]*$/.test(text.slice(line)) ? text.slice(0, line) : text;
+  return (line > 0 || lineStarts) && isBlank(text.slice(line)) ? text.slice(0, line) : text;
 }
 
 /** Adds the tokens of a tag. @returns the offset behind it */
@@ -107,9 +123,10 @@ function readTag(source: string, begin: number, tag: string, tokens: Token[]): n
     return pattern.exec(source)?.[0];
   };
   for (;;) {
-    at += take(SPACE)?.length ?? 0;
+    at = skipSpace(source, at);
     if (at >= source.length) throw templateError(source, begin, `expected the end of the tag, ${end}`);
-    const sign = /[-+]/.test(source[at]!) && source.startsWith(end, at + 1) ? 1 : 0;
+    const closing = source[at]!;
+    const sign = (closing === '-' || (closing === '+' && tag === '{%')) && source.startsWith(end, at + 1) ? 1 : 0;
     if (open.length === 0 && source.startsWith(end, at + sign)) {
       tokens.push({ type: 'end', value: tag, at });
       return at + sign + 2;
@@ -117,17 +134,18 @@ function readTag(source: string, begin: number, tag: string, tokens: Token[]): n
     const quote = source[at]!;
     if (quote === '"' || quote === "'") {
       const close = endOfString(source, at);
-      tokens.push({ type: 'string', value: unescaped(source.slice(at + 1, close)), at });
+      tokens.push({ type: 'string', value: unescaped(source, at + 1, close), at });
       at = close + 1;
       continue;
     }
-    const name = take(NAME);
-    const number = name === undefined ? take(NUMBER) : undefined;
-    const operator = name ?? number ?? take(OPERATOR);
-    if (operator === undefined)
+    const float = take(FLOAT);
+    const whole = float === undefined ? take(INTEGER) : undefined;
+    const name = (float ?? whole) === undefined ? take(NAME) : undefined;
+    const operator = float ?? whole ?? name ?? take(OPERATOR);
+    if (operator === undefined || (name !== undefined && !IDENTIFIER.test(name)))
       throw templateError(source, at, `expected an expression, found ${JSON.stringify(quote)}`);
     const type =
-      name !== undefined ? 'name' : number === undefined ? 'operator' : /[.eE]/.test(number) ? 'float' : 'integer';
+      float !== undefined ? 'float' : whole !== undefined ? 'integer' : name !== undefined ? 'name' : 'operator';
     if (type === 'operator' && operator in closers) open.push(closers[operator]!);
     if (type === 'operator' && /^[)\]}]$/.test(operator) && open.pop() !== operator) {
       throw templateError(source, at, `found ${operator} without its beginning`);
@@ -147,12 +165,20 @@ function endOfString(source: string, begin: number): number {
   throw templateError(source, begin, 'expected the end of the string');
 }
 
-function unescaped(text: string): string {
-  return text.replace(ESCAPE, (whole, two?: string, four?: string, eight?: string, letter?: string) => {
+/** As Python reads escapes. @throws TemplateError for one that is cut off */
+function unescaped(source: string, begin: number, end: number): string {
+  return source.slice(begin, end).replace(ESCAPE, (whole, ...groups: (string | undefined)[]) => {
+    const [two, four, eight, octal, letter] = groups;
     const hex = two ?? four ?? eight;
-    if (hex !== undefined)
-      return Number.parseInt(hex, 16) > 0x10ffff ? whole : String.fromCodePoint(Number.parseInt(hex, 16));
-    if (letter === '\n' || letter === '\r\n') return '';
-    return escapes[letter!] ?? (/['"\\]/.test(letter!) ? letter! : whole);
+    if (octal !== undefined) return String.fromCharCode(Number.parseInt(octal, 8));
+    if (hex !== undefined && Number.parseInt(hex, 16) <= 0x10ffff)
+      return String.fromCodePoint(Number.parseInt(hex, 16));
+    if (hex !== undefined || /^[xuUN]$/.test(letter!))
+      throw templateError(
+        source,
+        begin,
+        `expected a character behind ${JSON.stringify(whole.slice(0, 2))} in a string`,
+      );
+    return Object.hasOwn(escapes, letter!) ? escapes[letter!]! : whole;
   });
 }

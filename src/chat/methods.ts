@@ -1,222 +1,197 @@
-/** Methods of texts, dicts and lists that templates call, as Python defines them. */
+/** Methods of values by their type, as Python defines them. Those that change a list or dict do not exist in the sandbox. */
+import { Bytes, decoded } from './bytes.ts';
+import { integerOf, plainInteger, ratioOf } from './numbers.ts';
+import { bound, signature } from './signature.ts';
+import { indexOf } from './slices.ts';
 import { Text } from './text.ts';
+import { textMethod, textMethods } from './text-methods.ts';
 import {
   type CallArguments,
-  type Callable,
   Dict,
   equals,
   Fault,
-  isTrue,
-  itemsOf,
-  Namespace,
-  numberOf,
+  Float,
+  Func,
+  integer,
+  isInteger,
+  List,
+  listOf,
+  Range,
+  Tuple,
   type Value,
+  View,
   valueOr,
 } from './values.ts';
+import { spendItems } from './work.ts';
 
-/** The argument by place or name. */
-export function argument({ positional, named }: CallArguments, index: number, name: string): Value | undefined {
-  return index < positional.length ? positional[index] : named.get(name);
-}
+type Run<T> = (self: T, args: readonly (Value | undefined)[], all: CallArguments) => Value;
+type Methods<T> = Readonly<Record<string, readonly [signature: string, run: Run<T>]>>;
 
-/** @throws Fault */
-export function textOf(value: Value | undefined, what: string): Text {
-  if (value instanceof Text) return value;
-  throw new Fault(`${what} must be a text`);
-}
+const counted = (items: readonly Value[], item: Value): number => {
+  spendItems(items.length);
+  return items.filter((other) => equals(other, item)).length;
+};
 
-/** @throws Fault */
-export function integerOf(value: Value | undefined, what: string, fallback?: number): number {
-  const number =
-    value === undefined || value === null ? fallback : typeof value === 'object' ? undefined : numberOf(value);
-  if (number !== undefined) return number;
-  throw new Fault(`${what} must be an integer`);
-}
+const sequenceMethods: Methods<List | Tuple> = {
+  count: ['value /', ({ items }, [item]) => counted(items, item!)],
+  index: [
+    'value start? stop? /',
+    ({ items }, [item, start, stop]) =>
+      indexOf(items, item!, integerOf(start, 'start', 0), integerOf(stop, 'stop', items.length)),
+  ],
+};
 
-/** The method of a value, bound to it; undefined where there is none of that name. */
-export function methodOf(value: Value, name: string): Callable | undefined {
-  if (value instanceof Text) return bind(textMethods, name, value);
-  if (value instanceof Dict && !(value instanceof Namespace)) return bind(dictMethods, name, value);
-  if (Array.isArray(value)) return bind(listMethods, name, value as readonly Value[]);
-  return undefined;
-}
-
-type Methods<T> = Readonly<Record<string, (self: T, args: CallArguments) => Value>>;
-
-function bind<T>(methods: Methods<T>, name: string, self: T): Callable | undefined {
-  return Object.hasOwn(methods, name) ? (args) => methods[name]!(self, args) : undefined;
-}
-
-/** What Python's str.strip takes for whitespace, outside the astral planes. */
-const SPACE = new Set(
-  '\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000',
-);
-
-/** What Python's str.splitlines takes for the end of a line; \r\n is one. */
-const LINE_ENDS = new Set('\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029');
-
-/** Without the characters of `set` (whitespace where undefined) at its ends. */
-export function strip(text: Text, set: Value | undefined, ends: 'both' | 'left' | 'right' = 'both'): Text {
-  const chars = set === undefined || set === null ? undefined : new Set(textOf(set, 'what strip takes away').value);
-  const goes = (unit: string): boolean => (chars ? chars.has(unit) : SPACE.has(unit));
-  const { value } = text;
-  let [start, end] = [0, value.length];
-  if (ends !== 'right') while (start < end && goes(value[start]!)) start++;
-  if (ends !== 'left') while (end > start && goes(value[end - 1]!)) end--;
-  return text.slice(start, end);
-}
-
-function split(text: Text, separator: Value | undefined, most: number): Text[] {
-  const pieces: Text[] = [];
-  let at = 0;
-  if (separator === undefined || separator === null) {
-    for (const { index, 0: word } of text.value.matchAll(/\S+/g)) {
-      if (pieces.length === most) return [...pieces, text.slice(index)];
-      pieces.push(text.slice(index, index + word.length));
-    }
-    return pieces;
-  }
-  const { value } = textOf(separator, 'the separator of split');
-  if (value === '') throw new Fault('the separator of split must not be empty');
-  for (
-    let found = text.value.indexOf(value);
-    found >= 0 && pieces.length !== most;
-    found = text.value.indexOf(value, at)
-  ) {
-    pieces.push(text.slice(at, found));
-    at = found + value.length;
-  }
-  return [...pieces, text.slice(at)];
-}
-
-function splitRight(text: Text, separator: Value | undefined, most: number): Text[] {
-  if (most < 0) return split(text, separator, most);
-  const { value } = text;
-  const pieces: Text[] = [];
-  if (separator === undefined || separator === null) {
-    const back = (from: number, space: boolean): number => {
-      let at = from;
-      while (at > 0 && SPACE.has(value[at - 1]!) === space) at--;
-      return at;
-    };
-    let end = back(value.length, true);
-    while (end > 0 && pieces.length < most) {
-      const start = back(end, false);
-      pieces.push(text.slice(start, end));
-      end = back(start, true);
-    }
-    return [...(end > 0 ? [text.slice(0, end)] : []), ...pieces.reverse()];
-  }
-  const { value: joiner } = textOf(separator, 'the separator of rsplit');
-  if (joiner === '') throw new Fault('the separator of rsplit must not be empty');
-  let end = value.length;
-  while (pieces.length < most && end >= joiner.length) {
-    const found = value.lastIndexOf(joiner, end - joiner.length);
-    if (found < 0) break;
-    pieces.push(text.slice(found + joiner.length, end));
-    end = found;
-  }
-  return [text.slice(0, end), ...pieces.reverse()];
-}
-
-/** @param keepEnds leaves what ends a line in it */
-function splitLines(text: Text, keepEnds: boolean): Text[] {
-  const { value } = text;
-  const lines: Text[] = [];
-  let [start, at] = [0, 0];
-  while (at < value.length) {
-    if (!LINE_ENDS.has(value[at]!)) {
-      at++;
-      continue;
-    }
-    const next = at + (value.startsWith('\r\n', at) ? 2 : 1);
-    lines.push(text.slice(start, keepEnds ? next : at));
-    start = at = next;
-  }
-  return start < at ? [...lines, text.slice(start)] : lines;
-}
-
-export function replace(text: Text, from: Text, to: Text, most: number): Text {
-  if (from.value === '') {
-    const pieces = [...text.value].flatMap((character) => [to, new Text(character)]);
-    return text.respelled([...pieces, to].map(({ value }) => value).join(''));
-  }
-  const plain = text.spans.length === 0 && to.spans.length === 0;
-  if (plain && most < 0) return new Text(text.value.replaceAll(from.value, () => to.value));
-  const pieces = split(text, from, most);
-  return Text.join(pieces.flatMap((piece, i) => (i > 0 ? [to, piece] : [piece])));
-}
-
-const starts = ({ positional: [what] }: CallArguments, test: (prefix: string) => boolean): boolean =>
-  (Array.isArray(what) ? what : [what]).some((prefix) => test(textOf(prefix, 'a prefix or suffix').value));
-
-export const capitalize = (text: Text): Text =>
-  text.respelled(text.value.slice(0, 1).toUpperCase() + text.value.slice(1).toLowerCase());
-export const title = (text: Text): Text =>
-  text.respelled(text.value.replace(/\p{L}+/gu, (word) => word[0]!.toUpperCase() + word.slice(1).toLowerCase()));
-const count = (text: string, part: string): number => (part === '' ? text.length + 1 : text.split(part).length - 1);
-const whole = (pattern: RegExp) => (text: Text) => pattern.test(text.value);
-
-const textMethods: Methods<Text> = {
-  strip: (text, args) => strip(text, argument(args, 0, 'chars')),
-  lstrip: (text, args) => strip(text, argument(args, 0, 'chars'), 'left'),
-  rstrip: (text, args) => strip(text, argument(args, 0, 'chars'), 'right'),
-  split: (text, args) =>
-    split(text, argument(args, 0, 'sep'), integerOf(argument(args, 1, 'maxsplit'), 'maxsplit', -1)),
-  rsplit: (text, args) =>
-    splitRight(text, argument(args, 0, 'sep'), integerOf(argument(args, 1, 'maxsplit'), 'maxsplit', -1)),
-  splitlines: (text, args) => splitLines(text, isTrue(argument(args, 0, 'keepends') ?? false)),
-  startswith: (text, args) => starts(args, (prefix) => text.value.startsWith(prefix)),
-  endswith: (text, args) => starts(args, (suffix) => text.value.endsWith(suffix)),
-  removeprefix: (text, { positional: [prefix] }) =>
-    text.value.startsWith(textOf(prefix, 'the prefix').value) ? text.slice((prefix as Text).length) : text,
-  removesuffix: (text, { positional: [suffix] }) =>
-    text.value.endsWith(textOf(suffix, 'the suffix').value)
-      ? text.slice(0, text.length - (suffix as Text).length)
-      : text,
-  upper: (text) => text.respelled(text.value.toUpperCase()),
-  lower: (text) => text.respelled(text.value.toLowerCase()),
-  title,
-  capitalize,
-  replace: (text, args) =>
-    replace(
-      text,
-      textOf(argument(args, 0, 'old'), 'old'),
-      textOf(argument(args, 1, 'new'), 'new'),
-      integerOf(argument(args, 2, 'count'), 'count', -1),
-    ),
-  join: (text, { positional: [items] }) =>
-    Text.join(
-      itemsOf(items ?? null).flatMap((item, i) =>
-        i > 0 ? [text, textOf(item, 'an item of join')] : [textOf(item, 'an item of join')],
-      ),
-    ),
-  find: (text, { positional: [part] }) => text.value.indexOf(textOf(part, 'what to find').value),
-  rfind: (text, { positional: [part] }) => text.value.lastIndexOf(textOf(part, 'what to find').value),
-  count: (text, { positional: [part] }) => count(text.value, textOf(part, 'what to count').value),
-  isdigit: whole(/^\p{Nd}+$/u),
-  isnumeric: whole(/^\p{N}+$/u),
-  isalpha: whole(/^\p{L}+$/u),
-  isalnum: whole(/^[\p{L}\p{N}]+$/u),
-  isspace: whole(/^\s+$/),
-  isupper: (text) => text.value !== text.value.toLowerCase() && text.value === text.value.toUpperCase(),
-  islower: (text) => text.value !== text.value.toUpperCase() && text.value === text.value.toLowerCase(),
+const listMethods: Methods<List> = {
+  ...(sequenceMethods as Methods<List>),
+  copy: ['', (list) => list],
 };
 
 const dictMethods: Methods<Dict> = {
-  get: (dict, { positional: [key, fallback] }) =>
-    valueOr(key instanceof Text ? dict.get(key.value) : undefined, valueOr(fallback, null)),
-  items: (dict) => [...dict.entries.values()].map(([key, value]) => [key, value]),
-  keys: (dict) => itemsOf(dict),
-  values: (dict) => [...dict.entries.values()].map(([, value]) => value),
-  copy: (dict) => dict,
+  copy: ['', (dict) => dict],
+  fromkeys: ['iterable value? /', (_, [keys, value]) => fromKeys(keys!, value ?? null)],
+  get: ['key default? /', (dict, [key, fallback]) => valueOr(dict.get(key!), fallback ?? null)],
+  items: ['', (dict) => new View('dict_items', dict)],
+  keys: ['', (dict) => new View('dict_keys', dict)],
+  values: ['', (dict) => new View('dict_values', dict)],
 };
 
-const listMethods: Methods<readonly Value[]> = {
-  index: (list, { positional: [item = null] }) => {
-    const index = list.findIndex((other) => equals(other, item));
-    if (index < 0) throw new Fault('the list does not have this item');
-    return index;
-  },
-  count: (list, { positional: [item = null] }) => list.filter((other) => equals(other, item)).length,
+/** A dict of keys that all have one value. @throws Fault */
+export const fromKeys = (keys: Value, value: Value): Dict => Dict.of(listOf(keys).map((key) => [key, value] as const));
+
+function toBytes(value: Value, [length, order, signed]: readonly (Value | undefined)[]): Bytes {
+  const size = integerOf(length, 'length', 1);
+  if (size < 0 || size > 100_000) throw new Fault('length must be from 0 to 100000');
+  const whole = BigInt(plainInteger(value)!);
+  const isSigned = signed === true;
+  const half = 1n << BigInt(Math.max(0, size * 8 - 1));
+  if (
+    (whole < 0n && !isSigned) ||
+    (isSigned ? whole >= half || whole < -half : whole >= half * 2n) ||
+    (size === 0 && whole !== 0n)
+  )
+    throw new Fault('int too big to convert');
+  const data = new Uint8Array(size);
+  let rest = whole < 0n ? whole + (1n << BigInt(size * 8)) : whole;
+  for (let i = size - 1; i >= 0; i--) {
+    data[i] = Number(rest & 255n);
+    rest >>= 8n;
+  }
+  const name = order === undefined ? 'big' : order instanceof Text ? order.value : '';
+  if (name !== 'big' && name !== 'little') throw new Fault("byteorder must be either 'little' or 'big'");
+  return new Bytes(name === 'big' ? data : data.reverse(), true);
+}
+
+function fromBytes([data, order, signed]: readonly (Value | undefined)[]): Value {
+  const bytes = data instanceof Bytes ? [...data.data] : listOf(data!).map((byte) => integerOf(byte, 'a byte'));
+  if (order instanceof Text && order.value === 'little') bytes.reverse();
+  const value = bytes.reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+  const isNegative = signed === true && bytes.length > 0 && bytes[0]! > 127;
+  return integer(isNegative ? value - (1n << BigInt(bytes.length * 8)) : value);
+}
+
+const magnitude = (value: Value): string => {
+  const whole = BigInt(plainInteger(value)!);
+  return (whole < 0n ? -whole : whole).toString(2);
 };
+
+const intMethods: Methods<Value> = {
+  as_integer_ratio: ['', (value) => new Tuple([plainInteger(value)!, 1])],
+  bit_count: ['', (value) => magnitude(value).replaceAll('0', '').length],
+  bit_length: ['', (value) => (magnitude(value) === '0' ? 0 : magnitude(value).length)],
+  conjugate: ['', (value) => plainInteger(value)!],
+  from_bytes: ['bytes byteorder? signed?', (_, args) => fromBytes(args)],
+  to_bytes: ['length? byteorder? signed?', toBytes],
+};
+
+function floatHex(value: number): string {
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
+  const sign = value < 0 || Object.is(value, -0) ? '-' : '';
+  if (value === 0) return `${sign}0x0.0p+0`;
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, Math.abs(value));
+  const bits = view.getBigUint64(0);
+  const biased = Number(bits >> 52n);
+  const exponent = biased === 0 ? -1022 : biased - 1023;
+  const digits = (bits & 0xfffffffffffffn).toString(16).padStart(13, '0');
+  return `${sign}0x${biased === 0 ? 0 : 1}.${digits}p${exponent < 0 ? '-' : '+'}${Math.abs(exponent)}`;
+}
+
+function fromHex(text: Value): Float {
+  const found =
+    text instanceof Text
+      ? /^\s*([-+]?)(?:0[xX])?([\da-fA-F]*)\.?([\da-fA-F]*)(?:[pP]([-+]?\d+))?\s*$/.exec(text.value)
+      : undefined;
+  if (!found || found[2]!.length + found[3]!.length === 0) throw new Fault('invalid hexadecimal floating-point text');
+  const mantissa = Number(`0x${found[2]}${found[3]}`);
+  const value = mantissa * 2 ** (Number(found[4] ?? 0) - 4 * found[3]!.length);
+  return new Float(found[1] === '-' ? -value : value);
+}
+
+const floatMethods: Methods<Float> = {
+  as_integer_ratio: [
+    '',
+    ({ value }) => {
+      if (!Number.isFinite(value)) throw new Fault('cannot convert Infinity or NaN to integer ratio');
+      const [n, d] = ratioOf(value);
+      return new Tuple([integer(n), integer(d)]);
+    },
+  ],
+  conjugate: ['', (value) => value],
+  fromhex: ['string /', (_, [text]) => fromHex(text!)],
+  hex: ['', ({ value }) => new Text(floatHex(value))],
+  is_integer: ['', ({ value }) => Number.isInteger(value)],
+};
+
+const rangeMethods: Methods<Range> = {
+  count: ['value /', (range, [item]) => counted(listOf(range), item!)],
+  index: ['value /', (range, [item]) => indexOf(listOf(range), item!)],
+};
+
+const viewMethods: Methods<View> = {
+  isdisjoint: [
+    'other /',
+    (view, [other]) => {
+      const items = listOf(view);
+      return !listOf(other!).some((item) => counted(items, item) > 0);
+    },
+  ],
+};
+
+const bytesMethods: Methods<Bytes> = {
+  decode: ['encoding? errors?', (bytes, [encoding, errors]) => decoded(bytes, encoding, errors)],
+  hex: ['', (bytes) => bytes.text([...bytes.data].map((byte) => byte.toString(16).padStart(2, '0')).join(''))],
+};
+
+/** What each type has, for the table of the documentation. */
+export const methodsByType: Readonly<
+  Record<string, Readonly<Record<string, readonly [signature: string, ...rest: unknown[]]>>>
+> = {
+  str: textMethods,
+  list: listMethods,
+  tuple: sequenceMethods,
+  dict: dictMethods,
+  int: intMethods,
+  float: floatMethods,
+  range: rangeMethods,
+  bytes: bytesMethods,
+};
+
+/** The method of a value, bound to it; undefined where there is none of that name. */
+export function methodOf(value: Value, name: string): Func | undefined {
+  if (value instanceof Text) return textMethod(value, name);
+  if (value instanceof Dict) return bind(dictMethods, name, value);
+  if (value instanceof List) return bind(listMethods, name, value);
+  if (value instanceof Tuple) return bind(sequenceMethods, name, value);
+  if (isInteger(value) || typeof value === 'boolean') return bind(intMethods, name, value);
+  if (value instanceof Float) return bind(floatMethods, name, value);
+  if (value instanceof Range) return bind(rangeMethods, name, value);
+  if (value instanceof View) return value.type === 'dict_values' ? undefined : bind(viewMethods, name, value);
+  if (value instanceof Bytes) return bind(bytesMethods, name, value);
+  return undefined;
+}
+
+function bind<T>(methods: Methods<T>, name: string, self: T): Func | undefined {
+  if (!Object.hasOwn(methods, name)) return undefined;
+  const [parameters, run] = methods[name]!;
+  return new Func(name, (args) => run(self, bound(name, signature(parameters), args), args));
+}

@@ -1,57 +1,92 @@
 /** What the operators of a template do with values. */
-import { contains } from './filters.ts';
-import { integerOf } from './methods.ts';
-import { Text } from './text.ts';
-import { compare, equals, Fault, Float, itemsOf, numberOf, typeName, type Value } from './values.ts';
+import { percent } from './format.ts';
+import { arithmetic, integerOf, plainInteger } from './numbers.ts';
+import { repeated } from './slices.ts';
+import { escaped, Markup, Text } from './text.ts';
+import {
+  contains,
+  equals,
+  Fault,
+  Float,
+  isTrue,
+  List,
+  less,
+  missing,
+  Tuple,
+  typeName,
+  Undefined,
+  type Value,
+} from './values.ts';
+import { checkLength, spend, spendItems } from './work.ts';
 
 /** `a < b`, `a in b`, ... @throws Fault */
 export function compares(operator: string, a: Value, b: Value): boolean {
-  if (operator === '==') return equals(a, b);
-  if (operator === '!=') return !equals(a, b);
-  if (operator === 'in') return contains(b, a);
-  if (operator === 'not in') return !contains(b, a);
-  const order = compare(a, b);
-  if (operator === '<') return order < 0;
-  if (operator === '<=') return order <= 0;
-  return operator === '>' ? order > 0 : order >= 0;
+  switch (operator) {
+    case '==':
+      return equals(a, b);
+    case '!=':
+      return !equals(a, b);
+    case 'in':
+      return contains(b, a);
+    case 'not in':
+      return !contains(b, a);
+    case '<':
+      return less(a, b);
+    case '>':
+      return less(b, a);
+    case '<=':
+      return less(a, b) || (!less(b, a) && equals(a, b));
+    default:
+      return less(b, a) || (!less(a, b) && equals(a, b));
+  }
+}
+
+/** Texts one behind the other; gone through when the whole is looked at. */
+export function concatenated(texts: readonly Text[]): Text {
+  checkLength(texts.reduce((sum, text) => sum + text.length, 0));
+  spend(texts.length);
+  return Text.join(texts);
 }
 
 /** @throws Fault */
-export function arithmetic(operator: string, a: Value, b: Value): Value {
-  const [x, y] = [numberOf(a), numberOf(b)];
-  if (x === undefined || y === undefined)
-    throw new Fault(`expected numbers or texts on both sides of ${operator}, found ${typeName(a)} and ${typeName(b)}`);
-  if (y === 0 && /[/%]/.test(operator)) throw new Fault('division by zero');
-  const results: Readonly<Record<string, number>> = {
-    '+': x + y,
-    '-': x - y,
-    '*': x * y,
-    '/': x / y,
-    '//': Math.floor(x / y),
-    '%': x - y * Math.floor(x / y),
-    '**': x ** y,
-  };
-  const result = results[operator]!;
-  const isFloat = a instanceof Float || b instanceof Float || operator === '/' || (operator === '**' && y < 0);
-  return isFloat || !Number.isFinite(result) ? new Float(result) : result;
+export function binary(operator: string, a: Value, b: Value): Value {
+  if (operator === '+') {
+    if (a instanceof Text && b instanceof Text) {
+      if (a.isMarkup || b.isMarkup) return Markup.of(concatenated([escaped(a), escaped(b)]));
+      return concatenated([a, b]);
+    }
+    if ((a instanceof List && b instanceof List) || (a instanceof Tuple && b instanceof Tuple)) {
+      spendItems(a.items.length + b.items.length);
+      const items = [...a.items, ...b.items];
+      return a instanceof List ? new List(items) : new Tuple(items);
+    }
+  } else if (operator === '*') {
+    for (const [what, times] of [
+      [a, b],
+      [b, a],
+    ] as const)
+      if (
+        (what instanceof Text || what instanceof List || what instanceof Tuple) &&
+        plainInteger(times) !== undefined
+      ) {
+        const count = integerOf(times, 'the other factor');
+        if (!Number.isSafeInteger(count)) throw new Fault('cannot fit the factor into an index-sized integer');
+        const made = repeated(what, count);
+        return what instanceof Markup ? Markup.of(made as Text) : made;
+      }
+  } else if (operator === '%' && a instanceof Text) {
+    return percent(a, b);
+  }
+  return arithmetic(operator, a, b);
 }
 
-/** `object[start:stop:step]`, by Python's rules. */
-export function slice(object: Value, bounds: readonly (Value | undefined)[]): Value {
-  const step = integerOf(bounds[2], 'the step', 1);
-  const whole = object instanceof Text && step === 1;
-  const items = whole ? { length: object.characters } : itemsOf(object);
-  if (step === 0) throw new Fault('the step of a slice must not be 0');
-  const [low, high] = step > 0 ? [0, items.length] : [-1, items.length - 1];
-  const place = (bound: Value | undefined, fallback: number): number => {
-    const index = integerOf(bound, 'a bound', fallback);
-    if (bound === undefined || bound === null) return index;
-    return Math.min(Math.max(index < 0 ? index + items.length : index, low), high);
-  };
-  const start = place(bounds[0], step > 0 ? low : high);
-  const stop = place(bounds[1], step > 0 ? high : low);
-  if (whole) return object.sliceCharacters(start, Math.max(start, stop));
-  const chosen: Value[] = [];
-  for (let i = start; step > 0 ? i < stop : i > stop; i += step) chosen.push((items as readonly Value[])[i]!);
-  return object instanceof Text ? Text.join(chosen as Text[]) : chosen;
+/** @throws Fault */
+export function unary(operator: string, value: Value): Value {
+  if (operator === 'not') return !isTrue(value);
+  if (value instanceof Undefined) throw missing(value);
+  if (value instanceof Float) return operator === '-' ? new Float(-value.value) : value;
+  const whole = plainInteger(value);
+  if (whole === undefined) throw new Fault(`bad operand type for unary ${operator}: '${typeName(value)}'`);
+  if (operator === '+') return whole;
+  return typeof whole === 'bigint' ? -whole : 0 - whole;
 }

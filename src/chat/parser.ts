@@ -1,140 +1,135 @@
-/** Tokens to a tree, by the grammar of Jinja 3.1 without inheritance and imports. */
-import type { TemplateError } from '../errors.ts';
-import { MAX_DEPTH, type Token, templateError, tokenize } from './lexer.ts';
-import type { Arguments, Expression, Parameter, Statement, Target, Use } from './tree.ts';
+/** Tokens to a tree, by the grammar of Jinja 3.1. */
+import { ExpressionParser } from './expressions.ts';
+import { MAX_DEPTH, type Token, templateError } from './lexer.ts';
+import type { Expression, MacroBody, Parameter, Statement, Target, Use } from './tree.ts';
 
 /** @throws TemplateError with line and column */
 export function parseTemplate(template: string): readonly Statement[] {
   return new Parser(template).program();
 }
 
-const none: Arguments = { positional: [], named: new Map() };
-const literals: Readonly<Record<string, boolean | null>> = {
-  true: true,
-  True: true,
-  false: false,
-  False: false,
-  none: null,
-  None: null,
-};
-const comparisons = ['==', '!=', '<', '<=', '>', '>='];
-const words = ['else', 'or', 'and', 'is', 'if', 'in', 'not'];
+/** Tags that need other templates; an error where they are reached. */
+const refused: readonly string[] = ['extends', 'include', 'import', 'from'];
+const special: readonly string[] = ['varargs', 'kwargs', 'caller'];
+const constants: readonly string[] = ['true', 'false', 'none', 'True', 'False', 'None'];
 
-class Parser {
-  readonly #template: string;
-  readonly #tokens: readonly Token[];
-  #next = 0;
-  #depth = 0;
-
-  constructor(template: string) {
-    this.#template = template;
-    this.#tokens = tokenize(template);
-  }
+class Parser extends ExpressionParser {
+  #loops = 0;
 
   program(): Statement[] {
     const body = this.#body([]);
-    if (this.#token.type !== 'eof') throw this.#unexpected('the end of the template');
+    if (this.token.type !== 'eof') throw this.unexpected('the end of the template');
     return body;
-  }
-
-  get #token(): Token {
-    return this.#tokens[this.#next]!;
-  }
-
-  #is(type: Token['type'], ...values: string[]): boolean {
-    return this.#token.type === type && (values.length === 0 || values.includes(this.#token.value));
-  }
-
-  #take(type: Token['type'], ...values: string[]): Token | undefined {
-    return this.#is(type, ...values) ? this.#tokens[this.#next++] : undefined;
-  }
-
-  #expect(type: Token['type'], ...values: string[]): Token {
-    const token = this.#take(type, ...values);
-    if (!token) throw this.#unexpected(values.length ? values.join(' or ') : `a ${type}`);
-    return token;
-  }
-
-  #unexpected(expected: string): TemplateError {
-    const { type, value, at } = this.#token;
-    const found = type === 'end' ? `the end of the tag` : JSON.stringify(value.slice(0, 40));
-    return templateError(this.#template, at, `expected ${expected}, found ${found}`);
-  }
-
-  #nested<T>(work: () => T): T {
-    if (++this.#depth > MAX_DEPTH)
-      throw templateError(this.#template, this.#token.at, `expected at most ${MAX_DEPTH} levels of nesting`);
-    const result = work();
-    this.#depth--;
-    return result;
   }
 
   /** Statements up to a tag that begins with one of `ends`, which is left behind its name. */
   #body(ends: readonly string[]): Statement[] {
-    return this.#nested(() => {
+    return this.nested(() => {
       const body: Statement[] = [];
       for (;;) {
-        const { type, value, at } = this.#token;
+        const { type, value, at } = this.token;
         if (type === 'eof') {
           if (ends.length === 0) return body;
-          throw this.#unexpected(`{% ${ends.join(' %} or {% ')} %}`);
+          throw this.unexpected(`{% ${ends.join(' %} or {% ')} %}`);
         }
-        this.#next++;
+        this.next++;
         if (type === 'data') body.push({ kind: 'text', value, at });
         else if (value === '{{') {
-          body.push({ kind: 'output', value: this.#tuple(), at });
-          this.#expect('end');
+          body.push({ kind: 'output', value: this.tuple(), at });
+          this.expect('end');
         } else {
-          const name = this.#expect('name');
+          const name = this.expect('name');
           if (ends.includes(name.value)) return body;
-          body.push(this.#statement(name));
+          body.push(...this.#statement(name));
+          this.expect('end');
         }
       }
     });
   }
 
-  #statement({ value: name, at }: Token): Statement {
+  #statement(token: Token): Statement[] {
+    const { value: name, at } = token;
     switch (name) {
       case 'if':
-        return this.#if(at);
+        return [this.#if(at)];
       case 'for':
-        return this.#for(at);
+        return [this.#for(at)];
       case 'set':
-        return this.#set(at);
+        return [this.#set(at)];
+      case 'with':
+        return [this.#with(at)];
       case 'macro': {
-        const macro = this.#expect('name').value;
-        const parameters = this.#parameters();
-        return { kind: 'macro', name: macro, parameters, body: this.#block('endmacro'), at };
+        const macro = this.expect('name').value;
+        const mark = this.namesRead.length;
+        return [{ kind: 'macro', ...this.#macro(macro, this.#parameters(), 'endmacro', mark), at }];
       }
       case 'call': {
-        const parameters = this.#is('operator', '(') ? this.#parameters() : [];
-        const call = this.#expression();
-        return { kind: 'call-block', call, parameters, body: this.#block('endcall'), at };
+        const mark = this.namesRead.length;
+        const parameters = this.is('operator', '(') ? this.#parameters() : [];
+        const call = this.expression();
+        if (call.kind !== 'call') throw templateError(this.template, at, 'expected a call of a macro');
+        return [{ kind: 'call-block', call, caller: this.#macro('caller', parameters, 'endcall', mark), at }];
       }
       case 'filter': {
-        const filters = [this.#use()];
-        while (this.#take('operator', '|')) filters.push(this.#use());
-        return { kind: 'filter-block', filters, body: this.#block('endfilter'), at };
+        const filters = [this.use()];
+        while (this.take('operator', '|')) filters.push(this.use());
+        return [{ kind: 'filter-block', filters, body: this.#block('endfilter'), at }];
+      }
+      case 'print': {
+        const values: Expression[] = [];
+        while (!this.is('end')) {
+          if (values.length > 0) this.expect('operator', ',');
+          values.push(this.expression());
+        }
+        return values.map((value) => ({ kind: 'output', value, at }));
+      }
+      case 'autoescape':
+        return [{ kind: 'autoescape', value: this.expression(), body: this.#block('endautoescape'), at }];
+      case 'block': {
+        const block = this.expect('name').value;
+        const scoped = this.take('name', 'scoped') !== undefined;
+        this.take('name', 'required');
+        const body = this.#block('endblock');
+        this.take('name', block);
+        return [{ kind: 'block', scoped, body, at }];
       }
       case 'generation':
-        return { kind: 'block', body: this.#block('endgeneration'), at };
+        return [{ kind: 'block', scoped: true, body: this.#apart(() => this.#block('endgeneration')), at }];
       case 'break':
       case 'continue':
-        this.#expect('end');
-        return { kind: name, at };
+        if (this.#loops === 0) throw templateError(this.template, at, `expected a loop around ${name}`);
+        return [{ kind: name, at }];
       default:
-        throw templateError(this.#template, at, `the tag ${JSON.stringify(name.slice(0, 40))} is not known here`);
+        if (refused.includes(name)) {
+          while (!this.is('end')) this.next++;
+          return [{ kind: 'refused', name, at }];
+        }
+        throw templateError(this.template, at, `the tag ${JSON.stringify(name.slice(0, 40))} is not known here`);
     }
   }
 
-  /** The rest of an opening tag, then statements and the closing tag. */
+  /** The rest of an opening tag, then statements up to the name of the closing tag. */
   #block(end: string): Statement[] {
-    this.#expect('end');
-    const body = this.#body([end]);
-    // `{% endmacro name %}` repeats the name.
-    this.#take('name');
-    this.#expect('end');
-    return body;
+    this.take('operator', ':');
+    this.expect('end');
+    return this.#body([end]);
+  }
+
+  /** A body that no `break` can leave. */
+  #apart<T>(work: () => T): T {
+    const loops = this.#loops;
+    this.#loops = 0;
+    const result = work();
+    this.#loops = loops;
+    return result;
+  }
+
+  #macro(name: string, parameters: Parameter[], end: string, mark: number): MacroBody {
+    const body = this.#apart(() => this.#block(end));
+    const own = parameters.map((parameter) => parameter.name);
+    const read = this.namesRead.slice(mark);
+    const uses = new Set(special.filter((word) => read.includes(word) && !own.includes(word)));
+    return { name, parameters, body, uses };
   }
 
   #if(at: number): Statement {
@@ -142,273 +137,88 @@ class Parser {
     let otherwise: Statement[] = [];
     for (let word = 'elif'; word !== 'endif'; ) {
       if (word === 'elif') {
-        const test = this.#tuple();
-        this.#expect('end');
+        const test = this.tuple(false);
+        this.take('operator', ':');
+        this.expect('end');
         branches.push({ test, body: this.#body(['elif', 'else', 'endif']) });
-      } else {
-        this.#expect('end');
-        otherwise = this.#body(['endif']);
-      }
-      word = this.#tokens[this.#next - 1]!.value;
+      } else otherwise = this.#block('endif');
+      word = this.tokens[this.next - 1]!.value;
     }
-    this.#expect('end');
     return { kind: 'if', branches, otherwise, at };
   }
 
   #for(at: number): Statement {
-    const target = this.#target();
-    this.#expect('name', 'in');
-    const first = this.#or();
-    const items = this.#is('operator', ',') ? this.#tupleFrom(first, () => this.#or()) : first;
-    const test = this.#take('name', 'if') ? this.#expression() : undefined;
-    this.#expect('end');
+    const target = this.#target(false);
+    this.expect('name', 'in');
+    const items = this.tuple(false, 'recursive');
+    const test = this.take('name', 'if') ? this.expression() : undefined;
+    const recursive = this.take('name', 'recursive') !== undefined;
+    this.take('operator', ':');
+    this.expect('end');
+    this.#loops++;
     const body = this.#body(['else', 'endfor']);
-    let otherwise: Statement[] = [];
-    if (this.#tokens[this.#next - 1]!.value === 'else') {
-      this.#expect('end');
-      otherwise = this.#body(['endfor']);
-    }
-    this.#expect('end');
-    return { kind: 'for', target, items, test, body, otherwise, at };
+    this.#loops--;
+    const otherwise = this.tokens[this.next - 1]!.value === 'else' ? this.#block('endfor') : [];
+    return { kind: 'for', target, items, test, recursive, body, otherwise, at };
   }
 
   #set(at: number): Statement {
-    const target = this.#target();
-    if (this.#take('operator', '=')) {
-      const value = this.#tuple();
-      this.#expect('end');
-      return { kind: 'set', target, value, at };
-    }
+    const target = this.#target(true);
+    if (this.take('operator', '=')) return { kind: 'set', target, value: this.tuple(), at };
     const filters: Use[] = [];
-    while (this.#take('operator', '|')) filters.push(this.#use());
+    while (this.take('operator', '|')) filters.push(this.use());
     return { kind: 'set-block', target, filters, body: this.#block('endset'), at };
   }
 
-  #target(): Target {
-    const bracket = this.#take('operator', '(');
-    const names = [this.#expect('name').value];
-    if (this.#take('operator', '.')) return { object: names[0]!, attribute: this.#expect('name').value };
-    let single = true;
-    while (this.#take('operator', ',')) {
-      single = false;
-      names.push(this.#expect('name').value);
+  #with(at: number): Statement {
+    const targets: Target[] = [];
+    const values: Expression[] = [];
+    while (!this.is('end')) {
+      if (targets.length > 0) this.expect('operator', ',');
+      targets.push(this.#target(false));
+      this.expect('operator', '=');
+      values.push(this.expression());
     }
-    if (bracket) this.#expect('operator', ')');
-    return { names, single };
+    return { kind: 'with', targets, values, body: this.#block('endwith'), at };
+  }
+
+  /** Names, attributes of namespaces where `attributes`, and these in brackets, with commas. */
+  #target(attributes: boolean): Target {
+    return this.nested(() => {
+      const targets = [this.#oneTarget(attributes)];
+      if (!this.is('operator', ',')) return targets[0]!;
+      while (this.take('operator', ',')) {
+        if (this.is('operator', ')')) break;
+        targets.push(this.#oneTarget(attributes));
+      }
+      return { targets };
+    });
+  }
+
+  #oneTarget(attributes: boolean): Target {
+    if (this.take('operator', '(')) {
+      const inner = this.#target(attributes);
+      this.expect('operator', ')');
+      return inner;
+    }
+    const { value: name, at } = this.expect('name');
+    if (constants.includes(name)) throw templateError(this.template, at, `expected a name to assign to, found ${name}`);
+    if (attributes && this.take('operator', '.')) return { object: name, attribute: this.expect('name').value };
+    return { name };
   }
 
   #parameters(): Parameter[] {
     const parameters: Parameter[] = [];
-    this.#expect('operator', '(');
-    while (!this.#take('operator', ')')) {
-      if (parameters.length > 0) this.#expect('operator', ',');
-      const name = this.#expect('name').value;
-      parameters.push({ name, fallback: this.#take('operator', '=') ? this.#expression() : undefined });
+    this.expect('operator', '(');
+    while (!this.take('operator', ')')) {
+      if (parameters.length > 0) this.expect('operator', ',');
+      const { value: name, at } = this.expect('name');
+      const fallback = this.take('operator', '=') ? this.expression() : undefined;
+      if (!fallback && parameters.at(-1)?.fallback)
+        throw templateError(this.template, at, 'expected a default for this parameter too');
+      parameters.push({ name, fallback });
+      if (parameters.length > MAX_DEPTH) throw this.unexpected(`at most ${MAX_DEPTH} parameters`);
     }
     return parameters;
-  }
-
-  #tuple(): Expression {
-    const first = this.#expression();
-    return this.#is('operator', ',') ? this.#tupleFrom(first, () => this.#expression()) : first;
-  }
-
-  #tupleFrom(first: Expression, item: () => Expression): Expression {
-    const items = [first];
-    while (this.#take('operator', ',')) {
-      if (this.#is('end') || this.#is('operator', ')', '=')) break;
-      items.push(item());
-    }
-    return { kind: 'list', items, at: first.at };
-  }
-
-  #expression(): Expression {
-    return this.#nested(() => {
-      let value = this.#or();
-      while (this.#take('name', 'if')) {
-        const test = this.#or();
-        const otherwise = this.#take('name', 'else') ? this.#expression() : undefined;
-        value = { kind: 'choice', test, whenTrue: value, otherwise, at: value.at };
-      }
-      return value;
-    });
-  }
-
-  #or(): Expression {
-    return this.#left(() => this.#left(() => this.#not(), 'name', 'and'), 'name', 'or');
-  }
-
-  #not(): Expression {
-    const token = this.#take('name', 'not');
-    if (!token) return this.#compare();
-    return this.#nested(() => ({ kind: 'unary', operator: 'not', operand: this.#not(), at: token.at }));
-  }
-
-  #compare(): Expression {
-    const first = this.#sum();
-    const rest: { operator: string; operand: Expression }[] = [];
-    for (;;) {
-      let operator = this.#take('operator', ...comparisons)?.value ?? this.#take('name', 'in')?.value;
-      if (operator === undefined && this.#is('name', 'not') && this.#tokens[this.#next + 1]!.value === 'in') {
-        this.#next += 2;
-        operator = 'not in';
-      }
-      if (operator === undefined) break;
-      rest.push({ operator, operand: this.#sum() });
-    }
-    return rest.length ? { kind: 'compare', first, rest, at: first.at } : first;
-  }
-
-  #sum(): Expression {
-    const product = (): Expression => this.#left(() => this.#power(), 'operator', '*', '/', '//', '%');
-    return this.#left(() => this.#left(product, 'operator', '~'), 'operator', '+', '-');
-  }
-
-  #power(): Expression {
-    return this.#left(() => this.#unary(true), 'operator', '**');
-  }
-
-  /** Operators of one rank, from left to right. */
-  #left(operand: () => Expression, type: 'name' | 'operator', ...operators: string[]): Expression {
-    let left = operand();
-    for (let count = 0; ; count++) {
-      const token = this.#take(type, ...operators);
-      if (!token) return left;
-      if (count > 4 * MAX_DEPTH)
-        throw templateError(this.#template, token.at, `expected at most ${4 * MAX_DEPTH} operators in a row`);
-      left = { kind: 'binary', operator: token.value, left, right: operand(), at: token.at };
-    }
-  }
-
-  #unary(filters: boolean): Expression {
-    const sign = this.#take('operator', '-', '+');
-    const value: Expression = sign
-      ? this.#nested(() => ({ kind: 'unary', operator: sign.value, operand: this.#unary(false), at: sign.at }))
-      : this.#postfix(this.#primary());
-    return filters ? this.#filters(value) : value;
-  }
-
-  #primary(): Expression {
-    const token = this.#token;
-    const { type, value, at } = token;
-    this.#next++;
-    if (type === 'name')
-      return Object.hasOwn(literals, value)
-        ? { kind: 'constant', value: literals[value]!, at }
-        : { kind: 'name', name: value, at };
-    if (type === 'string') {
-      let text = value;
-      for (let more = this.#take('string'); more; more = this.#take('string')) text += more.value;
-      return { kind: 'constant', value: text, at };
-    }
-    if (type === 'integer') return { kind: 'constant', value: Number(value.replaceAll('_', '')), at };
-    if (type === 'float') return { kind: 'float', value: Number(value.replaceAll('_', '')), at };
-    if (type === 'operator' && value === '(') {
-      const inner = this.#is('operator', ')') ? ({ kind: 'list', items: [], at } as const) : this.#tuple();
-      this.#expect('operator', ')');
-      return inner;
-    }
-    if (type === 'operator' && value === '[')
-      return { kind: 'list', items: this.#items(']', () => this.#expression()), at };
-    if (type === 'operator' && value === '{') {
-      const entry = (): readonly [Expression, Expression] => {
-        const key = this.#expression();
-        this.#expect('operator', ':');
-        return [key, this.#expression()];
-      };
-      return { kind: 'dict', entries: this.#items('}', entry), at };
-    }
-    this.#next--;
-    throw this.#unexpected('an expression');
-  }
-
-  #items<T>(end: string, item: () => T): T[] {
-    const items: T[] = [];
-    while (!this.#take('operator', end)) {
-      if (items.length > 0) {
-        this.#expect('operator', ',');
-        if (this.#take('operator', end)) break;
-      }
-      items.push(item());
-    }
-    return items;
-  }
-
-  #postfix(first: Expression): Expression {
-    let value = first;
-    for (let count = 0; count <= MAX_DEPTH; count++) {
-      const { at } = this.#token;
-      if (this.#take('operator', '.')) {
-        const index = this.#take('integer');
-        value = index
-          ? { kind: 'item', object: value, key: { kind: 'constant', value: Number(index.value), at }, at }
-          : { kind: 'attribute', object: value, name: this.#expect('name').value, at };
-      } else if (this.#take('operator', '[')) value = this.#subscript(value, at);
-      else if (this.#is('operator', '(')) value = { kind: 'call', callee: value, args: this.#arguments(), at };
-      else return value;
-    }
-    throw templateError(this.#template, first.at, `expected at most ${MAX_DEPTH} steps after one another`);
-  }
-
-  #subscript(object: Expression, at: number): Expression {
-    const bounds: (Expression | undefined)[] = [];
-    let sliced = false;
-    do {
-      bounds.push(this.#is('operator', ':', ']') ? undefined : this.#tuple());
-      if (this.#is('operator', ':')) sliced = true;
-    } while (bounds.length < 3 && this.#take('operator', ':'));
-    this.#expect('operator', ']');
-    if (sliced) return { kind: 'slice', object, bounds, at };
-    const [key] = bounds;
-    if (!key) throw templateError(this.#template, at, 'expected an index, found []');
-    return { kind: 'item', object, key, at };
-  }
-
-  #arguments(): Arguments {
-    const positional: Expression[] = [];
-    const named = new Map<string, Expression>();
-    this.#expect('operator', '(');
-    this.#items(')', () => {
-      const name = this.#token;
-      if (
-        name.type === 'name' &&
-        this.#tokens[this.#next + 1]!.value === '=' &&
-        this.#tokens[this.#next + 1]!.type === 'operator'
-      ) {
-        this.#next += 2;
-        named.set(name.value, this.#expression());
-      } else positional.push(this.#expression());
-    });
-    return { positional, named };
-  }
-
-  #filters(first: Expression): Expression {
-    let value = first;
-    for (let count = 0; count <= MAX_DEPTH; count++) {
-      const { at } = this.#token;
-      if (this.#take('operator', '|')) value = { kind: 'filter', operand: value, use: this.#use(), at };
-      else if (this.#take('name', 'is')) {
-        const negated = this.#take('name', 'not') !== undefined;
-        value = { kind: 'test', operand: value, use: this.#test(), negated, at };
-      } else if (this.#is('operator', '(')) value = { kind: 'call', callee: value, args: this.#arguments(), at };
-      else return value;
-    }
-    throw templateError(this.#template, first.at, `expected at most ${MAX_DEPTH} filters after one another`);
-  }
-
-  #use(): Use {
-    const { value: name, at } = this.#expect('name');
-    return { name, args: this.#is('operator', '(') ? this.#arguments() : none, at };
-  }
-
-  /** A test may take one argument without brackets: `is divisibleby 3`. */
-  #test(): Use {
-    const { value: name, at } = this.#expect('name');
-    if (this.#is('operator', '(')) return { name, args: this.#arguments(), at };
-    const begins = this.#is('name')
-      ? !words.includes(this.#token.value)
-      : this.#is('string') || this.#is('integer') || this.#is('float') || this.#is('operator', '[', '{');
-    if (!begins) return { name, args: none, at };
-    return { name, args: { positional: [this.#postfix(this.#primary())], named: new Map() }, at };
   }
 }

@@ -1,14 +1,14 @@
 /** Chat templates: from messages to the text that a model was trained to answer. */
 import { OptionError, TemplateError } from '../errors.ts';
 import type { TextPart } from '../tokenizer/tokenizer.ts';
-import { interpret, Raised } from './interpreter.ts';
+import { globalsOf } from './globals.ts';
+import { interpret } from './interpreter.ts';
 import { templateError } from './lexer.ts';
-import { argument, integerOf, strip, textOf } from './methods.ts';
 import { parseTemplate } from './parser.ts';
 import { Text } from './text.ts';
-import { formatTime } from './time.ts';
+import { strip } from './text-cuts.ts';
 import type { Statement } from './tree.ts';
-import { type Callable, Dict, Fault, fromData, itemsOf, Namespace, toText, Undefined, type Value } from './values.ts';
+import { Dict, Fault, fromData, List, type Value } from './values.ts';
 
 /** A turn of a conversation. Templates may know more keys, such as tool_calls. */
 export interface Message {
@@ -41,13 +41,15 @@ export interface Rendered {
 
 const LONGEST_TEMPLATE = 2 ** 20;
 const BASE_STEPS = 500_000;
+/** A loop over the messages goes through a part of the template for each. */
 const STEPS_PER_MESSAGE = 2_000;
+/** A loop over the messages within one, for each pair. */
+const STEPS_PER_PAIR = 16;
 /** Long texts take long to go through. */
-const STEPS_PER_CHARACTER = 0.5;
+const STEPS_PER_CHARACTER = 1;
 const BASE_CHARACTERS = 2 ** 20;
 /** Times that a message may come back in what a template makes. */
 const GROWTH = 16;
-const LONGEST_RANGE = 1_000_000;
 const reserved = [
   'messages',
   'tools',
@@ -88,7 +90,7 @@ export class ChatTemplate {
     if (addGenerationPrompt && continueFinalMessage) {
       throw new OptionError('continueFinalMessage', 'false where addGenerationPrompt is true', true);
     }
-    const globals = new Map<string, Value>(functionsOf(options.now));
+    const globals = new Map<string, Value>(globalsOf(options.now));
     const given = this.#guarded(() => {
       for (const [name, value] of Object.entries(variables)) {
         if (reserved.includes(name)) throw new OptionError('variables', `without the reserved name ${name}`, value);
@@ -99,7 +101,8 @@ export class ChatTemplate {
         tools: fromData(tools ?? null),
       };
     });
-    globals.set('messages', given.messages);
+    if (!globals.has('documents')) globals.set('documents', null);
+    globals.set('messages', new List(given.messages));
     globals.set('tools', given.tools);
     globals.set('add_generation_prompt', addGenerationPrompt);
     for (const [name, token] of [
@@ -110,7 +113,7 @@ export class ChatTemplate {
     }
     const length = charactersOf(messages) + charactersOf(tools) + charactersOf(variables);
     const text = interpret(this.source, this.#program, globals, {
-      steps: Math.round(BASE_STEPS + STEPS_PER_MESSAGE * messages.length + STEPS_PER_CHARACTER * length),
+      steps: stepsFor(this.source.length, messages.length + (tools?.length ?? 0), length),
       characters: BASE_CHARACTERS + GROWTH * length,
     });
     const whole = continueFinalMessage ? cutAtMark(text) : text;
@@ -126,6 +129,15 @@ export class ChatTemplate {
     }
   }
 }
+
+/** Steps that a template of a size may take with so many messages and tools, and characters in them. */
+const stepsFor = (template: number, items: number, characters: number): number =>
+  Math.round(
+    BASE_STEPS +
+      items * (STEPS_PER_MESSAGE + template) +
+      items ** 2 * STEPS_PER_PAIR +
+      characters * STEPS_PER_CHARACTER,
+  );
 
 /**
  * Roles that may be part of a control token: many templates write `'<|' + message.role + '|>'`. Any other role is text of
@@ -193,42 +205,4 @@ function cutAtMark(text: Text): Text {
   }
   const kept = text.slice(0, found);
   return text.value.startsWith(END_MARK, found) ? kept : strip(kept, undefined, 'right');
-}
-
-function functionsOf(now: Date | undefined): [string, Callable][] {
-  return [
-    [
-      'raise_exception',
-      ({ positional: [message = null] }) => {
-        throw new Raised(toText(message).value);
-      },
-    ],
-    [
-      'strftime_now',
-      ({ positional: [format] }) => new Text(formatTime(textOf(format, 'the format').value, now ?? new Date())),
-    ],
-    [
-      'range',
-      ({ positional }) => {
-        const numbers = positional.map((value) => integerOf(value, 'a bound of range'));
-        const [start, stop, step] =
-          numbers.length > 1 ? [numbers[0]!, numbers[1]!, numbers[2] ?? 1] : [0, numbers[0] ?? 0, 1];
-        const length = step === 0 ? Number.NaN : Math.max(0, Math.ceil((stop - start) / step));
-        if (!(length <= LONGEST_RANGE)) throw new Fault(`expected a range of at most ${LONGEST_RANGE} numbers`);
-        return Array.from({ length }, (_, i) => start + i * step);
-      },
-    ],
-    ['namespace', (args) => filled(new Namespace(), args)],
-    ['dict', (args) => filled(new Dict(), args)],
-  ];
-}
-
-function filled(dict: Dict, args: Parameters<Callable>[0]): Dict {
-  const first = argument(args, 0, '');
-  if (first instanceof Dict) for (const [key, value] of first.entries.values()) dict.set(key, value);
-  else if (first !== undefined && !(first instanceof Undefined)) {
-    for (const pair of itemsOf(first)) dict.set(textOf(itemsOf(pair)[0], 'a key'), itemsOf(pair)[1] ?? null);
-  }
-  for (const [name, value] of args.named) dict.set(new Text(name), value);
-  return dict;
 }

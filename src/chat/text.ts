@@ -8,14 +8,25 @@ import type { TextPart } from '../tokenizer/tokenizer.ts';
 /** How many units of 16 bits the code point takes that begins there. */
 export const unitsAt = (text: string, at: number): 1 | 2 => (text.codePointAt(at)! > 0xffff ? 2 : 1);
 
+const ASTRAL = /[\ud800-\udbff][\udc00-\udfff]/;
+
 export class Text {
   readonly value: string;
-  /** Ascending starts and ends, in turns, of stretches that people wrote. */
-  readonly spans: readonly number[];
+  /** Whether people wrote a part of it. */
+  readonly isForeign: boolean;
+  /** Whether it is HTML already, so that `escape` leaves it alone. */
+  readonly isMarkup: boolean = false;
+  /** Ascending starts and ends, in turns, of stretches that people wrote; undefined until the pieces are looked at. */
+  #spans: readonly number[] | undefined;
+  /** What it was joined of: a text that grows piece by piece is gone through once, at its end. */
+  #pieces: readonly Text[] | undefined;
+  #characters: number | undefined;
 
-  constructor(value: string, spans: readonly number[] = []) {
+  constructor(value: string, spans: readonly number[] | readonly Text[] = []) {
     this.value = value;
-    this.spans = spans;
+    if (spans[0] instanceof Text) this.#pieces = spans as readonly Text[];
+    else this.#spans = spans as readonly number[];
+    this.isForeign = spans.length > 0;
   }
 
   /** Text that people wrote. */
@@ -24,26 +35,48 @@ export class Text {
   }
 
   static join(texts: readonly Text[]): Text {
+    if (texts.length === 1) return texts[0]!;
+    // Two are added, which takes no time, whatever their length.
+    const value = texts.length === 2 ? texts[0]!.value + texts[1]!.value : texts.map((text) => text.value).join('');
+    return new Text(value, texts.some((text) => text.isForeign) ? texts.filter((text) => text.length > 0) : []);
+  }
+
+  get spans(): readonly number[] {
+    if (this.#pieces) {
+      this.#spans = Text.#spansOf(this.#pieces);
+      this.#pieces = undefined;
+    }
+    return this.#spans!;
+  }
+
+  static #spansOf(pieces: readonly Text[]): number[] {
     const spans: number[] = [];
+    const waiting = pieces.toReversed();
     let length = 0;
-    for (const { value, spans: inner } of texts) {
+    for (let text = waiting.pop(); text; text = waiting.pop()) {
+      if (text.#pieces) {
+        for (let i = text.#pieces.length - 1; i >= 0; i--) waiting.push(text.#pieces[i]!);
+        continue;
+      }
+      const inner = text.#spans!;
       for (let i = 0; i < inner.length; i += 2) {
         if (spans.at(-1) === inner[i]! + length) spans.pop();
         else spans.push(inner[i]! + length);
         spans.push(inner[i + 1]! + length);
       }
-      length += value.length;
+      length += text.length;
     }
-    return new Text(texts.map(({ value }) => value).join(''), spans);
+    return spans;
   }
 
   get length(): number {
     return this.value.length;
   }
 
-  /** Characters [start, end), both within the text. */
+  /** Units [start, end), both within the text. */
   slice(start: number, end: number = this.length): Text {
     if (start === 0 && end === this.length) return this;
+    if (!this.isForeign) return new Text(this.value.slice(start, end));
     const spans: number[] = [];
     for (let i = this.#spanAfter(start); i < this.spans.length && this.spans[i]! < end; i += 2) {
       spans.push(Math.max(this.spans[i]!, start) - start, Math.min(this.spans[i + 1]!, end) - start);
@@ -53,18 +86,44 @@ export class Text {
 
   /** Code points; `length` counts units of 16 bits. */
   get characters(): number {
+    if (this.#characters === undefined) {
+      let count = this.length;
+      if (ASTRAL.test(this.value))
+        for (let at = 0; at < this.length; at++)
+          if (unitsAt(this.value, at) === 2) {
+            count--;
+            at++;
+          }
+      this.#characters = count;
+    }
+    return this.#characters;
+  }
+
+  /** Where the code point of an index begins, in units. */
+  unitOf(character: number): number {
+    if (this.characters === this.length) return character;
+    let at = 0;
+    for (let count = 0; count < character; count++) at += unitsAt(this.value, at);
+    return at;
+  }
+
+  /** The index of the code point that begins at a unit. */
+  characterOf(unit: number): number {
+    if (this.characters === this.length || unit < 0) return unit;
     let count = 0;
-    for (let at = 0; at < this.length; at += unitsAt(this.value, at)) count++;
+    for (let at = 0; at < unit; at += unitsAt(this.value, at)) count++;
     return count;
   }
 
   /** Code points [start, end), both within the text. */
   sliceCharacters(start: number, end: number): Text {
+    return this.slice(this.unitOf(start), this.unitOf(end));
+  }
+
+  /** Texts of one code point each. */
+  split(): Text[] {
     let at = 0;
-    for (let count = 0; count < start; count++) at += unitsAt(this.value, at);
-    const from = at;
-    for (let count = start; count < end; count++) at += unitsAt(this.value, at);
-    return this.slice(from, at);
+    return [...this.value].map((character) => this.slice(at, (at += character.length)));
   }
 
   /** Index of the first span that ends after a place: by halves, for a text may have as many spans as characters. */
@@ -80,8 +139,26 @@ export class Text {
 
   /** Another spelling of it: wholly of people if a part was and the places have moved. */
   respelled(value: string): Text {
-    if (this.spans.length === 0) return new Text(value);
+    if (!this.isForeign) return new Text(value);
     return value.length === this.length ? new Text(value, this.spans) : Text.foreign(value);
+  }
+
+  /** With other text in place of what matches; what replaces text of people is theirs. */
+  replaced(pattern: RegExp, replacement: (found: string, index: number) => string): Text {
+    const value = this.value.replace(pattern, (found: string, ...rest: unknown[]) =>
+      replacement(found, rest.find((one) => typeof one === 'number') as number),
+    );
+    if (!this.isForeign || value === this.value) return value === this.value ? this : new Text(value);
+    if (this.spans.length === 2 && this.spans[0] === 0 && this.spans[1] === this.length) return Text.foreign(value);
+    const pieces: Text[] = [];
+    let at = 0;
+    for (const { index, 0: found } of this.value.matchAll(pattern)) {
+      pieces.push(this.slice(at, index));
+      const other = replacement(found, index);
+      pieces.push(this.slice(index, index + found.length).isForeign ? Text.foreign(other) : new Text(other));
+      at = index + found.length;
+    }
+    return Text.join([...pieces, this.slice(at)]);
   }
 
   /** The text in stretches; those that people wrote spell no control tokens. */
@@ -100,3 +177,24 @@ export class Text {
     return parts;
   }
 }
+
+/** Text that is HTML: what is added to it is escaped. */
+export class Markup extends Text {
+  override readonly isMarkup = true;
+
+  static of(text: Text): Markup {
+    return text instanceof Markup ? text : new Markup(text.value, text.spans);
+  }
+}
+
+const entities: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&#34;',
+  "'": '&#39;',
+};
+
+/** As markupsafe's escape. */
+export const escaped = (text: Text): Text =>
+  text.isMarkup ? text : Markup.of(text.replaced(/[&<>"']/g, (character) => entities[character]!));

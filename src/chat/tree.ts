@@ -1,4 +1,5 @@
 /** What a template consists of. */
+import type { Value } from './values.ts';
 
 interface At {
   /** Offset in the template. */
@@ -8,6 +9,9 @@ interface At {
 export interface Arguments {
   readonly positional: readonly Expression[];
   readonly named: ReadonlyMap<string, Expression>;
+  /** `*list` and `**dict`. */
+  readonly more: Expression | undefined;
+  readonly moreNamed: Expression | undefined;
 }
 
 /** A filter or test with its arguments. */
@@ -18,10 +22,9 @@ export interface Use extends At {
 
 export type Expression = At &
   (
-    | { readonly kind: 'constant'; readonly value: string | number | boolean | null }
-    | { readonly kind: 'float'; readonly value: number }
+    | { readonly kind: 'constant'; readonly value: Value }
     | { readonly kind: 'name'; readonly name: string }
-    | { readonly kind: 'list'; readonly items: readonly Expression[] }
+    | { readonly kind: 'list' | 'tuple' | 'concat'; readonly items: readonly Expression[] }
     | { readonly kind: 'dict'; readonly entries: readonly (readonly [Expression, Expression])[] }
     | { readonly kind: 'attribute'; readonly object: Expression; readonly name: string }
     | { readonly kind: 'item'; readonly object: Expression; readonly key: Expression }
@@ -49,6 +52,14 @@ export interface Parameter {
   readonly fallback: Expression | undefined;
 }
 
+export interface MacroBody {
+  readonly name: string;
+  readonly parameters: readonly Parameter[];
+  readonly body: readonly Statement[];
+  /** Special names that the body uses: `varargs`, `kwargs`, `caller`. */
+  readonly uses: ReadonlySet<string>;
+}
+
 export type Statement = At &
   (
     | { readonly kind: 'text'; readonly value: string }
@@ -70,27 +81,31 @@ export type Statement = At &
         readonly target: Target;
         readonly items: Expression;
         readonly test: Expression | undefined;
+        readonly recursive: boolean;
         readonly body: readonly Statement[];
         readonly otherwise: readonly Statement[];
       }
-    | {
-        readonly kind: 'macro';
-        readonly name: string;
-        readonly parameters: readonly Parameter[];
-        readonly body: readonly Statement[];
-      }
+    | ({ readonly kind: 'macro' } & MacroBody)
     | {
         readonly kind: 'call-block';
         readonly call: Expression;
-        readonly parameters: readonly Parameter[];
+        readonly caller: MacroBody;
+      }
+    | {
+        readonly kind: 'with';
+        readonly targets: readonly Target[];
+        readonly values: readonly Expression[];
         readonly body: readonly Statement[];
       }
+    | { readonly kind: 'autoescape'; readonly value: Expression; readonly body: readonly Statement[] }
+    | { readonly kind: 'refused'; readonly name: string }
     | { readonly kind: 'filter-block'; readonly filters: readonly Use[]; readonly body: readonly Statement[] }
-    | { readonly kind: 'block'; readonly body: readonly Statement[] }
+    | { readonly kind: 'block'; readonly scoped: boolean; readonly body: readonly Statement[] }
     | { readonly kind: 'break' | 'continue' }
   );
 
-/** Names to assign to, or one attribute of a namespace. */
+/** What is assigned to: a name, an attribute of a namespace, or several in turn. */
 export type Target =
-  | { readonly names: readonly string[]; readonly single: boolean }
-  | { readonly object: string; readonly attribute: string };
+  | { readonly name: string }
+  | { readonly object: string; readonly attribute: string }
+  | { readonly targets: readonly Target[] };

@@ -1,11 +1,9 @@
 /** The values of a template: plain data of our own types. No object of JavaScript can be reached from a template. */
 import { JsonNumber } from './json.ts';
-import { Text, unitsAt } from './text.ts';
+import { Text } from './text.ts';
+import { Fault, spend, spendCharacters, spendItems } from './work.ts';
 
-/** A fault while rendering; the interpreter knows where. */
-export class Fault extends Error {}
-
-/** Nothing, and the name of what is missing. */
+/** Nothing, and what is missing. */
 export class Undefined {
   readonly what: string;
 
@@ -23,39 +21,201 @@ export class Float {
   }
 }
 
-/** A mapping in order; keys remember where they come from too. */
-export class Dict {
-  readonly entries = new Map<string, readonly [key: Text, value: Value]>();
+export class List {
+  readonly items: readonly Value[];
 
-  get(key: string): Value | undefined {
-    return this.entries.get(key)?.[1];
-  }
-
-  set(key: Text, value: Value): void {
-    this.entries.set(key.value, [key, value]);
+  constructor(items: readonly Value[]) {
+    this.items = items;
   }
 }
 
-/** What `namespace()` makes: a dict whose entries a template may set. */
-export class Namespace extends Dict {}
+export class Tuple {
+  readonly items: readonly Value[];
+  /** Names of its items, for one that is a group of `groupby`. */
+  readonly names: readonly string[];
 
-/** The value, or another one where there is none; None is a value. */
-export const valueOr = (value: Value | undefined, other: Value): Value => (value === undefined ? other : value);
+  constructor(items: readonly Value[], names: readonly string[] = []) {
+    this.items = items;
+    this.names = names;
+  }
+}
+
+/** A mapping in order. Keys are any values that cannot change, and remember where they come from. */
+export class Dict {
+  readonly entries = new Map<unknown, readonly [key: Value, value: Value]>();
+
+  static of(pairs: Iterable<readonly [Value, Value]>): Dict {
+    const dict = new Dict();
+    for (const [key, value] of pairs) dict.set(key, value);
+    return dict;
+  }
+
+  get(key: Value): Value | undefined {
+    return this.entries.get(hashOf(key))?.[1];
+  }
+
+  has(key: Value): boolean {
+    return this.entries.has(hashOf(key));
+  }
+
+  /** A key that is there already stays as it is. */
+  set(key: Value, value: Value): void {
+    const hash = hashOf(key);
+    this.entries.set(hash, [this.entries.get(hash)?.[0] ?? key, value]);
+  }
+}
+
+/** Values that are neither data nor numbers: functions, loops, generators ... */
+export abstract class Thing {
+  /** As Python names its type. */
+  abstract readonly type: string;
+
+  attribute(_name: string): Value | undefined {
+    return undefined;
+  }
+
+  call?(args: CallArguments): Value;
+  iterate?(): Iterator<Value>;
+  size?(): number;
+
+  describe(): Text {
+    return new Text(`<${this.type}>`);
+  }
+}
+
+export class Func extends Thing {
+  readonly type = 'function';
+  readonly name: string;
+  readonly #run: (args: CallArguments) => Value;
+
+  constructor(name: string, run: (args: CallArguments) => Value) {
+    super();
+    this.name = name;
+    this.#run = run;
+  }
+
+  override call(args: CallArguments): Value {
+    return this.#run(args);
+  }
+
+  override describe(): Text {
+    return new Text(`<function ${this.name}>`);
+  }
+}
+
+/** What `namespace()` makes: entries that a template may set. */
+export class Namespace extends Thing {
+  readonly type = 'Namespace';
+  readonly dict = new Dict();
+
+  override attribute(name: string): Value | undefined {
+    return this.dict.get(new Text(name));
+  }
+}
+
+/** Values that are made as they are asked for, once. */
+export class Generator extends Thing {
+  readonly type: string = 'generator';
+  readonly #values: Iterator<Value>;
+
+  constructor(values: Iterator<Value>) {
+    super();
+    this.#values = values;
+  }
+
+  override iterate(): Iterator<Value> {
+    return this.#values;
+  }
+
+  override describe(): Text {
+    return new Text('<generator object>');
+  }
+}
+
+export class Range extends Thing {
+  readonly type = 'range';
+  readonly start: number;
+  readonly stop: number;
+  readonly step: number;
+  readonly length: number;
+
+  constructor(start: number, stop: number, step: number) {
+    super();
+    const length = Math.max(0, Math.ceil((stop - start) / step));
+    this.stop = stop;
+    this.start = start;
+    this.length = length;
+    this.step = step;
+  }
+
+  at(index: number): number {
+    return this.start + index * this.step;
+  }
+
+  override size(): number {
+    return this.length;
+  }
+
+  override *iterate(): Iterator<Value> {
+    for (let i = 0; i < this.length; i++) yield this.at(i);
+  }
+
+  override attribute(name: string): Value | undefined {
+    return name === 'start' || name === 'stop' || name === 'step' ? this[name] : undefined;
+  }
+
+  override describe(): Text {
+    return new Text(`range(${this.start}, ${this.stop}${this.step === 1 ? '' : `, ${this.step}`})`);
+  }
+}
+
+/** What `keys()`, `values()` and `items()` of a dict give. */
+export class View extends Thing {
+  readonly type: 'dict_keys' | 'dict_values' | 'dict_items';
+  readonly dict: Dict;
+
+  constructor(type: View['type'], dict: Dict) {
+    super();
+    this.type = type;
+    this.dict = dict;
+  }
+
+  override size(): number {
+    return this.dict.entries.size;
+  }
+
+  override *iterate(): Iterator<Value> {
+    for (const [key, value] of this.dict.entries.values())
+      yield this.type === 'dict_keys' ? key : this.type === 'dict_values' ? value : new Tuple([key, value]);
+  }
+
+  override attribute(name: string): Value | undefined {
+    return name === 'mapping' ? this.dict : undefined;
+  }
+}
 
 export interface CallArguments {
   readonly positional: readonly Value[];
   readonly named: ReadonlyMap<string, Value>;
 }
 
-export type Callable = (args: CallArguments) => Value;
 /** An integer is a bigint only beyond 2^53 - 1: see `integer`. */
-export type Value = Undefined | null | boolean | number | bigint | Float | Text | readonly Value[] | Dict | Callable;
+export type Value = Undefined | null | boolean | number | bigint | Float | Text | List | Tuple | Dict | Thing;
+
+/** The value, or another one where there is none; None is a value. */
+export const valueOr = (value: Value | undefined, other: Value): Value => (value === undefined ? other : value);
 
 const MOST_NESTING = 100;
+const MOST_BITS = 100_000;
 
-/** A number where it is exact. */
-export const integer = (value: bigint): number | bigint =>
-  Number.isSafeInteger(Number(value)) ? Number(value) : value;
+/** A number where it is exact. @throws Fault for one of very many digits */
+export function integer(value: bigint): number | bigint {
+  if (value >= -9007199254740991n && value <= 9007199254740991n) return Number(value);
+  const bits = value.toString(16).length * 4;
+  spend(bits / 32);
+  if (bits > MOST_BITS) throw new Fault(`expected integers of at most ${MOST_BITS} bits`);
+  return value;
+}
 
 /** Data as a template sees it. Texts are those of people. @throws Fault for what is no plain data */
 export function fromData(data: unknown, depth = 0): Value {
@@ -65,8 +225,11 @@ export function fromData(data: unknown, depth = 0): Value {
   if (typeof data === 'string') return Text.foreign(data);
   if (typeof data === 'bigint') return integer(data);
   if (data instanceof JsonNumber) return data.isFloat ? new Float(data.valueOf()) : integer(BigInt(data.source));
-  if (typeof data === 'number') return Number.isInteger(data) ? data : new Float(data);
-  if (Array.isArray(data)) return data.map((item) => fromData(item, depth + 1));
+  if (typeof data === 'number') {
+    if (!Number.isInteger(data)) return new Float(data);
+    return Number.isSafeInteger(data) ? data + 0 : BigInt(data);
+  }
+  if (Array.isArray(data)) return new List(data.map((item) => fromData(item, depth + 1)));
   if (typeof data !== 'object') throw new Fault(`expected plain data, found a ${typeof data}`);
   const dict = new Dict();
   for (const [key, value] of Object.entries(data)) {
@@ -75,42 +238,59 @@ export function fromData(data: unknown, depth = 0): Value {
   return dict;
 }
 
+/** What stands for a key in a dict: equal values have the same. @throws Fault for values that may change */
+function hashOf(key: Value): unknown {
+  if (key instanceof Text) return key.value.startsWith('\udc00') ? `\udc00s${key.value}` : key.value;
+  if (typeof key === 'number' || typeof key === 'bigint' || key === null) return key;
+  if (typeof key === 'boolean') return Number(key);
+  if (key instanceof Float)
+    return Number.isInteger(key.value) && !Number.isSafeInteger(key.value) ? BigInt(key.value) : key.value + 0;
+  if (key instanceof Undefined) return Undefined;
+  if (key instanceof Tuple) {
+    spendItems(key.items.length);
+    return `\udc00t${key.items.map((item) => JSON.stringify(String(hashKind(hashOf(item))))).join()}`;
+  }
+  if (key instanceof Thing) return key;
+  throw new Fault(`unhashable type: '${typeName(key)}'`);
+}
+
+const identities = new WeakMap<object, number>();
+let count = 0;
+
+/** A text that tells the hashes of different kinds apart. */
+function hashKind(hash: unknown): string {
+  if (typeof hash !== 'object' && typeof hash !== 'function') return `${typeof hash === 'string' ? 's' : 'n'}${hash}`;
+  if (hash === null) return 'None';
+  if (!identities.has(hash)) identities.set(hash, count++);
+  return `o${identities.get(hash)}`;
+}
+
 export function isTrue(value: Value): boolean {
   if (value === null || value instanceof Undefined) return false;
   if (typeof value === 'boolean') return value;
   if (typeof value === 'number' || typeof value === 'bigint') return Number(value) !== 0;
   if (value instanceof Float) return value.value !== 0;
-  if (value instanceof Text || Array.isArray(value)) return value.length > 0;
-  return value instanceof Dict && !(value instanceof Namespace) ? value.entries.size > 0 : true;
-}
-
-const CHARACTERS_PER_PART = 32;
-const sizes = new WeakMap<object, number>();
-
-/** Parts of a value, shared ones as often as they appear: what going through all of it takes. A namespace is one part. */
-export function sizeOf(value: Value): number {
-  if (value instanceof Text) return 1 + value.length / CHARACTERS_PER_PART;
-  if (!(Array.isArray(value) || value instanceof Dict) || value instanceof Namespace) return 1;
-  const known = sizes.get(value);
-  if (known !== undefined) return known;
-  let size = 1;
-  if (value instanceof Dict) for (const [key, item] of value.entries.values()) size += sizeOf(key) + sizeOf(item);
-  else for (const item of value) size += sizeOf(item);
-  sizes.set(value, size);
-  return size;
+  if (value instanceof Text) return value.length > 0;
+  if (value instanceof List || value instanceof Tuple) return value.items.length > 0;
+  if (value instanceof Dict) return value.entries.size > 0;
+  return value.size ? value.size() > 0 : true;
 }
 
 /** As Python names its type. */
 export function typeName(value: Value): string {
-  if (value === null) return 'None';
-  if (value instanceof Undefined) return 'undefined';
+  if (value === null) return 'NoneType';
+  if (value instanceof Undefined) return 'Undefined';
   if (typeof value === 'boolean') return 'bool';
   if (typeof value === 'number' || typeof value === 'bigint') return 'int';
   if (value instanceof Float) return 'float';
-  if (value instanceof Text) return 'str';
-  if (value instanceof Dict) return value instanceof Namespace ? 'namespace' : 'dict';
-  return Array.isArray(value) ? 'list' : 'function';
+  if (value instanceof Text) return value.isMarkup ? 'Markup' : 'str';
+  if (value instanceof Dict) return 'dict';
+  if (value instanceof Tuple) return 'tuple';
+  return value instanceof List ? 'list' : value.type;
 }
+
+export const isInteger = (value: Value | undefined): value is number | bigint =>
+  typeof value === 'number' || typeof value === 'bigint';
 
 /** The number of a number, and of True and False; undefined for anything else. */
 export function numberOf(value: Value): number | undefined {
@@ -119,28 +299,66 @@ export function numberOf(value: Value): number | undefined {
   return value instanceof Float ? value.value : undefined;
 }
 
+/** The number as JavaScript compares it exactly. */
+export function exactOf(value: Value): number | bigint | undefined {
+  return typeof value === 'bigint' ? value : numberOf(value);
+}
+
+/** An Undefined cannot be used so. */
+export const missing = ({ what }: Undefined): Fault => new Fault(what.includes(' ') ? what : `${what} is undefined`);
+
 export function equals(a: Value, b: Value): boolean {
-  if (typeof a === 'bigint' && typeof b === 'bigint') return a === b;
-  const [x, y] = [numberOf(a), numberOf(b)];
-  if (x !== undefined || y !== undefined) return x === y;
-  if (a instanceof Text && b instanceof Text) return a.value === b.value;
-  if (Array.isArray(a) && Array.isArray(b)) return a.length === b.length && a.every((item, i) => equals(item, b[i]));
-  if (a instanceof Dict && b instanceof Dict && !(a instanceof Namespace)) {
+  const [x, y] = [exactOf(a), exactOf(b)];
+  // Numbers and bigints of the same size are equal to ==, and to Python.
+  // biome-ignore lint/suspicious/noDoubleEquals: see above
+  if (x !== undefined || y !== undefined) return x == y && x !== undefined && y !== undefined;
+  if (a instanceof Text && b instanceof Text) {
+    if (a.length !== b.length) return false;
+    spendCharacters(a.length);
+    return a.value === b.value;
+  }
+  if ((a instanceof List && b instanceof List) || (a instanceof Tuple && b instanceof Tuple)) {
+    if (a === b) return true;
+    const others = b.items;
+    if (a.items.length !== others.length) return false;
+    return a.items.every((item, i) => {
+      spendItems(1);
+      return equals(item, others[i]!);
+    });
+  }
+  if (a instanceof Dict && b instanceof Dict) {
     if (a.entries.size !== b.entries.size) return false;
-    return [...a.entries].every(([key, [, value]]) => b.entries.has(key) && equals(value, b.get(key)!));
+    return [...a.entries].every(([hash, [, value]]) => {
+      spendItems(1);
+      const other = b.entries.get(hash);
+      return other !== undefined && equals(value, other[1]);
+    });
+  }
+  if (a instanceof Range && b instanceof Range)
+    return a.length === b.length && (a.length === 0 || (a.start === b.start && (a.length === 1 || a.step === b.step)));
+  if (a instanceof View && b instanceof View && a.type !== 'dict_values' && b.type !== 'dict_values') {
+    const items = listOf(b);
+    return a.size() === items.length && items.every((item) => contains(a, item));
   }
   return a === b || (a instanceof Undefined && b instanceof Undefined);
 }
 
-/** Below 0, 0 or above: numbers by size, texts by code points, lists item by item. @throws Fault */
-export function compare(a: Value, b: Value): number {
-  const [x, y] = [numberOf(a), numberOf(b)];
-  if (x !== undefined && y !== undefined) return x - y;
-  if (a instanceof Text && b instanceof Text) return compareCodePoints(a.value, b.value);
-  if (Array.isArray(a) && Array.isArray(b)) {
-    for (let i = 0; i < Math.min(a.length, b.length); i++) if (!equals(a[i], b[i])) return compare(a[i], b[i]);
-    return a.length - b.length;
+/** Whether a is less than b. @throws Fault where they have no order */
+export function less(a: Value, b: Value): boolean {
+  const [x, y] = [exactOf(a), exactOf(b)];
+  if (x !== undefined && y !== undefined) return x < y;
+  if (a instanceof Text && b instanceof Text) {
+    spendCharacters(Math.min(a.length, b.length));
+    return compareCodePoints(a.value, b.value) < 0;
   }
+  if ((a instanceof List && b instanceof List) || (a instanceof Tuple && b instanceof Tuple)) {
+    for (let i = 0; i < Math.min(a.items.length, b.items.length); i++) {
+      spendItems(1);
+      if (!equals(a.items[i]!, b.items[i]!)) return less(a.items[i]!, b.items[i]!);
+    }
+    return a.items.length < b.items.length;
+  }
+  for (const value of [a, b]) if (value instanceof Undefined) throw missing(value);
   throw new Fault(`${typeName(a)} and ${typeName(b)} have no order`);
 }
 
@@ -150,130 +368,68 @@ function compareCodePoints(a: string, b: string): number {
   while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
   if (at === shorter) return a.length - b.length;
   // Code points of two units may differ in the second only.
-  if (at > 0 && (unitsAt(a, at - 1) === 2 || unitsAt(b, at - 1) === 2)) at--;
+  const inside = (text: string): boolean => at > 0 && text.codePointAt(at - 1)! > 0xffff;
+  if (inside(a) || inside(b)) at--;
   return a.codePointAt(at)! - b.codePointAt(at)!;
 }
 
-/** The items of a list, a text or a dict (its keys). @throws Fault */
-export function itemsOf(value: Value): readonly Value[] {
-  if (Array.isArray(value)) return value;
-  if (value instanceof Text) return characters(value);
-  if (value instanceof Dict) return [...value.entries.values()].map(([key]) => key);
-  if (value instanceof Undefined) return [];
-  throw new Fault(`${typeName(value)} has no items`);
-}
-
-/** Texts of one code point each. */
-function characters(text: Text): Text[] {
-  let at = 0;
-  return [...text.value].map((character) => text.slice(at, (at += character.length)));
-}
-
-/** What `{{ value }}` writes: as Python's str(). */
-export function toText(value: Value): Text {
-  if (value instanceof Text) return value;
-  if (value instanceof Undefined) return new Text('');
-  return represent(value);
-}
-
-/** As Python's repr(). */
-function represent(value: Value): Text {
-  if (value === null) return new Text('None');
-  if (typeof value === 'boolean') return new Text(value ? 'True' : 'False');
-  if (typeof value === 'number' || typeof value === 'bigint') return new Text(integerText(value));
-  if (value instanceof Float) return new Text(floatText(value.value));
-  if (value instanceof Text) return quoted(value);
-  if (Array.isArray(value)) return enclosed('[', value.map(represent), ']');
-  if (value instanceof Dict && !(value instanceof Namespace)) {
-    const pairs = [...value.entries.values()].map(([key, item]) =>
-      Text.join([represent(key), new Text(': '), represent(item)]),
-    );
-    return enclosed('{', pairs, '}');
+/** `item in container`. @throws Fault */
+export function contains(container: Value, item: Value): boolean {
+  if (container instanceof Text) {
+    if (!(item instanceof Text)) throw new Fault(`expected a text on the left of in, found ${typeName(item)}`);
+    spendCharacters(container.length);
+    return container.value.includes(item.value);
   }
-  return new Text(value instanceof Undefined ? 'Undefined' : `<${typeName(value)}>`);
-}
-
-function quoted(text: Text): Text {
-  const quote = text.value.includes("'") && !text.value.includes('"') ? '"' : "'";
-  const inner = text.value
-    .replace(/\\/g, '\\\\')
-    .replaceAll(quote, `\\${quote}`)
-    .replace(/\n/g, '\\n')
-    .replace(/\r/g, '\\r')
-    .replace(/\t/g, '\\t');
-  return Text.join([new Text(quote), text.respelled(inner), new Text(quote)]);
-}
-
-/** Without an exponent. */
-const integerText = (value: number | bigint): string =>
-  typeof value === 'bigint' || Math.abs(value) < 1e21 ? String(value) : BigInt(value).toString();
-
-/** As Python's repr() of a float: `1.0`, `2.5e-07`, `1e+16`. */
-export function floatText(value: number): string {
-  if (Number.isNaN(value)) return 'nan';
-  if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
-  if (Object.is(value, -0)) return '-0.0';
-  const [digits, power] = value.toExponential().split('e') as [string, string];
-  const exponent = Number(power);
-  if (value !== 0 && (exponent < -4 || exponent >= 16)) {
-    return `${digits}e${exponent < 0 ? '-' : '+'}${String(Math.abs(exponent)).padStart(2, '0')}`;
+  if (container instanceof Dict) return container.has(item);
+  if (container instanceof View && container.type === 'dict_keys') return container.dict.has(item);
+  if (container instanceof Namespace) throw new Fault('argument of type Namespace is not iterable');
+  for (const values = iterate(container); ; ) {
+    const { done, value } = values.next();
+    if (done) return false;
+    spendItems(1);
+    if (value === item || equals(value, item)) return true;
   }
-  const plain = exponent < 0 ? value.toFixed(digits.replace(/[-.]/g, '').length - 1 - exponent) : String(value);
-  return plain.includes('.') ? plain : `${plain}.0`;
 }
 
-export function enclosed(open: string, items: readonly Text[], close: string, separator = ', '): Text {
-  const pieces: Text[] = [new Text(open)];
-  for (const [i, item] of items.entries()) pieces.push(...(i > 0 ? [new Text(separator), item] : [item]));
-  return Text.join([...pieces, new Text(close)]);
-}
-
-export interface JsonOptions {
-  /** Spaces per level. */
-  readonly indent: number | undefined;
-  readonly separators: readonly [string, string] | undefined;
-  readonly sortKeys: boolean;
-  readonly ensureAscii: boolean;
-}
-
-/** As Python's json.dumps. @throws Fault */
-export function toJson(value: Value, options: JsonOptions, level = 0): Text {
-  if (level > MOST_NESTING) throw new Fault(`expected data of at most ${MOST_NESTING} levels`);
-  const { indent, sortKeys, ensureAscii } = options;
-  const [separator, colon] = options.separators ?? [indent === undefined ? ', ' : ',', ': '];
-  const wrap = (open: string, items: readonly Text[], close: string): Text => {
-    if (items.length === 0) return new Text(open + close);
-    if (indent === undefined) return enclosed(open, items, close, separator);
-    const line = (depth: number): string => `\n${' '.repeat(indent * depth)}`;
-    return enclosed(open + line(level + 1), items, line(level) + close, separator + line(level + 1));
-  };
-  if (value === null) return new Text('null');
-  if (typeof value === 'boolean') return new Text(String(value));
-  if (value instanceof Float) {
-    const text = floatText(value.value);
-    return new Text({ nan: 'NaN', inf: 'Infinity', '-inf': '-Infinity' }[text] ?? text);
+/** The items of a value one by one. @throws Fault where it has none */
+export function iterate(value: Value): Iterator<Value> {
+  if (value instanceof List || value instanceof Tuple) return value.items[Symbol.iterator]();
+  if (value instanceof Dict) return keysOf(value);
+  if (value instanceof Undefined) return [][Symbol.iterator]();
+  if (value instanceof Text) {
+    spend(value.length / 2);
+    return value.split()[Symbol.iterator]();
   }
-  if (typeof value === 'number' || typeof value === 'bigint') return new Text(integerText(value));
-  if (value instanceof Text) return jsonString(value, ensureAscii);
-  if (Array.isArray(value))
-    return wrap(
-      '[',
-      value.map((item) => toJson(item, options, level + 1)),
-      ']',
-    );
-  if (value instanceof Dict && !(value instanceof Namespace)) {
-    const entries = [...value.entries.values()];
-    if (sortKeys) entries.sort(([a], [b]) => compare(a, b));
-    const pair = ([key, item]: readonly [Text, Value]): Text =>
-      Text.join([jsonString(key, ensureAscii), new Text(colon), toJson(item, options, level + 1)]);
-    return wrap('{', entries.map(pair), '}');
-  }
-  throw new Fault(`${typeName(value)} cannot be written as JSON`);
+  if (value instanceof Thing && value.iterate) return value.iterate();
+  throw new Fault(`'${typeName(value)}' object is not iterable`);
 }
 
-function jsonString(text: Text, ensureAscii: boolean): Text {
-  let json = JSON.stringify(text.value).slice(1, -1);
-  if (ensureAscii)
-    json = json.replace(/[\x7f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
-  return Text.join([new Text('"'), text.respelled(json), new Text('"')]);
+function* keysOf(dict: Dict): Iterator<Value> {
+  for (const [key] of dict.entries.values()) yield key;
 }
+
+/** All items of a value. @throws Fault where it has none */
+export function listOf(value: Value): readonly Value[] {
+  if (value instanceof List || value instanceof Tuple) return value.items;
+  const items: Value[] = [];
+  for (const values = iterate(value); ; ) {
+    const next = values.next();
+    if (next.done) return items;
+    items.push(next.value);
+    spendItems(1);
+  }
+}
+
+/** As Python's len. @throws Fault */
+export function lengthOf(value: Value): number {
+  if (value instanceof Text) {
+    return value.characters;
+  }
+  if (value instanceof Dict) return value.entries.size;
+  if (value instanceof List || value instanceof Tuple) return value.items.length;
+  if (value instanceof Undefined) return 0;
+  if (value instanceof Thing && value.size) return value.size();
+  throw new Fault(`object of type '${typeName(value)}' has no len()`);
+}
+
+export { Fault };

@@ -1,0 +1,22 @@
+/** The shape of filters and tests. */
+import { Text } from './text.ts';
+import { type CallArguments, Fault, typeName, type Value } from './values.ts';
+
+/** What filters need of the registry that holds them. */
+export interface Context {
+  filter(name: string, operand: Value, args: CallArguments): Value;
+  test(name: string, operand: Value, args: CallArguments): boolean;
+  knows(kind: 'filter' | 'test', name: string): boolean;
+}
+
+type Arguments = readonly (Value | undefined)[];
+export type Filter = (operand: Value, args: Arguments, context: Context, all: CallArguments) => Value;
+export type Test = (operand: Value, args: Arguments, context: Context) => boolean;
+/** By name: the parameters (src/chat/signature.ts) and what it does. */
+export type Table<T> = Readonly<Record<string, readonly [signature: string, run: T]>>;
+
+/** @throws Fault */
+export function textIn(value: Value | undefined, what: string): Text {
+  if (value instanceof Text) return value;
+  throw new Fault(`${what} must be a text, found ${value === undefined ? 'nothing' : typeName(value)}`);
+}
