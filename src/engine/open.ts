@@ -43,7 +43,8 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
   if (gguf !== undefined) return openGgufModel(folder, gguf);
   const config = await readJson(folder, 'config.json');
   if (config === undefined) {
-    throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
+    const place = file === undefined ? folder.name : `${folder.name}/${file}`;
+    throw new ModelError('NoConfig', `${place}: expected a config.json beside the weights, found none`);
   }
   const checkpoint = await openCheckpoint(folder, file);
   let headDiffers: boolean;
@@ -94,6 +95,9 @@ export async function findGguf(folder: FileFolder): Promise<string | undefined> 
   const names = await folder.list();
   if (names.includes('config.json') && names.some((name) => name.endsWith('.safetensors'))) return undefined;
   const found = [...new Set(names.filter(isModelGguf).map(firstPart))];
+  // Alone, an mmproj file is opened: the error says what it is.
+  const others = names.filter((name) => name.endsWith('.gguf'));
+  if (found.length === 0 && !names.includes('config.json')) return others[0];
   if (found.length < 2) return found[0];
   const what = `expected one model, found ${found.slice(0, 10).join(', ')}: name one`;
   throw new FormatError('AmbiguousCheckpoint', folder.name, what);
@@ -104,7 +108,8 @@ async function openGgufModel(folder: FileFolder, file: string): Promise<OpenMode
   try {
     const { metadata, tensors } = checkpoint;
     const name = `${folder.name}/${file}`;
-    const model = ggufModel({ name, metadata, tensors, ropeFactors: await readFactors(checkpoint) });
+    const beside = (await folder.list()).filter((other) => isModelGguf(other) && !checkpoint.files.includes(other));
+    const model = ggufModel({ name, metadata, tensors, ropeFactors: await readFactors(checkpoint), beside });
     return {
       config: model.config,
       tensors: model.tensors,

@@ -235,8 +235,40 @@ export async function readJson(folder: FileFolder, name: string, limit = TEXT_LI
   try {
     return JSON.parse(text);
   } catch {
-    throw jsonError(text, pathOf(folder, name));
+    return parsePythonJson(text, pathOf(folder, name));
   }
+}
+
+/** @throws FormatError InvalidJson */
+function parsePythonJson(text: string, file: string): unknown {
+  const marker = '\u0000NaN';
+  const replaced = (nan: string, infinity: string): string =>
+    replaceNumbers(text, (found) => (found === 'NaN' ? nan : found.replace('Infinity', infinity)));
+  try {
+    const value = (_: string, item: unknown): unknown => (item === marker ? Number.NaN : item);
+    return JSON.parse(replaced(JSON.stringify(marker), '1e999'), /\bNaN\b/.test(text) ? value : undefined);
+  } catch {
+    // Of equal length: the error says where the mistake is.
+    throw jsonError(replaced('999', '99999999'), file);
+  }
+}
+
+/** Replaces the numbers that Python's json module writes and JSON does not have, where they are not in a string. */
+function replaceNumbers(text: string, change: (found: string) => string): string {
+  const next = /"|(?<![\w.+-])(?:-?Infinity|NaN)(?![\w.])/g;
+  let [out, from] = ['', 0];
+  for (let found = next.exec(text); found; found = next.exec(text)) {
+    const [word] = found;
+    if (word !== '"') {
+      out += text.slice(from, found.index) + change(word);
+      from = next.lastIndex;
+      continue;
+    }
+    let end = next.lastIndex;
+    while (end < text.length && text[end] !== '"') end += text[end] === '\\' ? 2 : 1;
+    next.lastIndex = end + 1;
+  }
+  return out + text.slice(from);
 }
 
 /** The mistake in a text that `JSON.parse` refused, found again so that every engine says the same. */

@@ -143,7 +143,8 @@ const isPositive = (value: unknown): boolean =>
   typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY;
 
 function describe(value: unknown): string {
-  return (JSON.stringify(value) ?? String(value)).slice(0, 80);
+  // JSON has no words for NaN and Infinity.
+  return (typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))).slice(0, 80);
 }
 
 /** By the names of transformers' activations.py. */

@@ -209,6 +209,17 @@ const defaults: Readonly<Record<string, Settings>> = {
     max_position_embeddings: 262144,
     rms_norm_eps: 1e-5,
     sliding_window: null,
+    rope_parameters: {
+      rope_type: 'yarn',
+      rope_theta: 1e6,
+      factor: 16,
+      original_max_position_embeddings: 16384,
+      beta_fast: 32,
+      beta_slow: 1,
+      mscale: 1,
+      mscale_all_dim: 1,
+      llama_4_scaling_beta: 0.1,
+    },
   },
 };
 

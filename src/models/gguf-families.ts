@@ -22,6 +22,7 @@ import {
   window,
 } from './gguf-family.ts';
 import { gemmaFamilies } from './gguf-gemma.ts';
+import { mistral3Family } from './gguf-mistral3.ts';
 import {
   bertNames,
   falcon40Names,
@@ -79,6 +80,7 @@ const families: Readonly<Record<string, Family>> = {
     ],
     constants: { ...silu, norm_topk_prob: true },
   },
+  mistral3: mistral3Family,
   smollm3: { ...llama, modelType: 'smollm3', constants: { ...silu, no_rope_layer_interval: 4 } },
   granite: {
     ...llama,

@@ -15,6 +15,8 @@ export interface GgufTensors {
   readonly tensors: ReadonlyMap<string, TensorShape>;
   /** Values of the tensors that `ropeTensors` names. */
   readonly ropeFactors: ReadonlyMap<string, Float32Array>;
+  /** Other model files of the folder, for messages. */
+  readonly beside?: readonly string[];
 }
 
 export interface GgufModel {
@@ -33,6 +35,7 @@ export const ropeTensors = ['rope_freqs.weight', 'rope_factors_long.weight', 'ro
 /** @throws ModelError for an unknown architecture, and for metadata that describe no model, naming the key */
 export function ggufModel(file: GgufTensors): GgufModel {
   const metadata = new GgufConfig(file.metadata, file.name);
+  checkIsModel(metadata, file);
   const facts: GgufFacts = {
     metadata,
     has: (tensor) => file.tensors.has(tensor),
@@ -48,6 +51,25 @@ export function ggufModel(file: GgufTensors): GgufModel {
   const config = readSettings(family, facts, file);
   const origin = { file: file.name, nameOf: (tensor: string) => ggufName(family.names, tensor)?.name ?? tensor };
   return { config, tensors: viewTensors(family, metadata, file), origin };
+}
+
+/** What files that are no model are, by `general.type`. */
+const otherFiles: Readonly<Record<string, string>> = {
+  mmproj: 'the part of a model that reads images or sound (mmproj)',
+  adapter: 'an adapter (LoRA) to a model',
+  imatrix: 'an importance matrix (imatrix)',
+};
+
+/** Names that a message lists. */
+const MOST_BESIDE = 5;
+
+/** @throws ModelError NotTheModel for a file that belongs to a model and is none */
+function checkIsModel(metadata: GgufConfig, { name, beside = [] }: GgufTensors): void {
+  const type = metadata.architecture === 'clip' ? 'mmproj' : metadata.text('general.type', 'model');
+  if (!Object.hasOwn(otherFiles, type)) return;
+  const others = beside.length ? `: ${beside.slice(0, MOST_BESIDE).join(', ')}` : '';
+  const what = `expected a model, found ${otherFiles[type]}; give the .gguf file of the model itself${others}`;
+  throw new ModelError('NotTheModel', `${name}: ${what}`);
 }
 
 /** What no forward could do with, told in the file's own words. */

@@ -14,6 +14,7 @@ import { gptNeoX } from './gpt-neox.ts';
 import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
 import { llama } from './llama.ts';
+import { ministral3 } from './ministral3.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
 import { modernBert } from './modernbert.ts';
@@ -66,6 +67,7 @@ const architectures = {
   gpt2,
   llama,
   mistral,
+  ministral3,
   mixtral,
   qwen2,
   qwen3,

@@ -17,6 +17,8 @@ export interface LlamaConfig extends Sizes {
   readonly epsilon: number;
   readonly activation: Activation;
   readonly rope: RopeTable;
+  /** Of queries, where they have another one than keys. */
+  readonly queryRope?: RopeTable;
   /** Which linear layers have biases. */
   readonly biases: { readonly qkv: boolean; readonly o: boolean; readonly ffn: boolean };
   /** Keys that a token sees in layer i, itself included; undefined: all. */
@@ -168,15 +170,22 @@ function weights(m: Manifest, c: LlamaConfig): Weights {
   };
 }
 
-function block(p: PlanBuilder, c: LlamaConfig, l: Layer, x: Rows, index: number, rope: RopeId): void {
+function block(
+  p: PlanBuilder,
+  c: LlamaConfig,
+  l: Layer,
+  x: Rows,
+  index: number,
+  ropes: { keys: RopeId; queries: RopeId },
+): void {
   p.scope('attention', () => {
     const h = p.rmsNorm(x, l.attentionNorm, c.epsilon); // [T, dim]
-    const placed = (rows: Rows, heads: number, norm: Norm | undefined): Rows => {
+    const placed = (rows: Rows, heads: number, norm: Norm | undefined, rope: RopeId): Rows => {
       const normed = norm ? p.rmsNorm(rows, norm, c.epsilon, heads) : rows;
       return c.rotates(index) ? p.rotate(normed, heads, rope) : normed;
     };
-    const q = placed(p.matmul(h, l.q), c.heads, l.qNorm); // [T, heads * headDim]
-    const k = placed(p.matmul(h, l.k), c.kvHeads, l.kNorm); // [T, kvHeads * headDim]
+    const q = placed(p.matmul(h, l.q), c.heads, l.qNorm, ropes.queries); // [T, heads * headDim]
+    const k = placed(p.matmul(h, l.k), c.kvHeads, l.kNorm, ropes.keys); // [T, kvHeads * headDim]
     const cache = p.cache({ kvHeads: c.kvHeads, headDim: c.headDim, window: c.window(index) });
     addBlock(p, c, x, p.attention(q, k, p.matmul(h, l.v), cache, c.heads, c.attentionScale), l.o);
   });
@@ -193,9 +202,10 @@ function addBlock(p: PlanBuilder, { residualScale }: LlamaConfig, x: Rows, inner
 }
 
 function forward(p: PlanBuilder, c: LlamaConfig, w: Weights): Rows {
-  const rope = p.rope(c.rope);
+  const keys = p.rope(c.rope);
+  const ropes = { keys, queries: c.queryRope ? p.rope(c.queryRope) : keys };
   const x = p.scope('embedding', () => p.embedTokens(w.embedding, c.embeddingScale)); // [T, dim]
-  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, x, i, rope));
+  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, x, i, ropes));
   const logits = logitsOf(p, x, (rows) => p.rmsNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
   p.scope('projection', () => p.scale(logits, c.logitScale));
   return logits;

@@ -13,6 +13,8 @@ export interface RopeTable {
   readonly frequencies: Float32Array;
   /** Factor on cos and sin (yarn's attention factor), else 1. */
   readonly magnitude: number;
+  /** At position p all values are multiplied by 1 + beta * log(1 + floor(p / original)) (Ministral 3's queries). */
+  readonly growth?: { readonly beta: number; readonly original: number };
   /** Other frequencies, for all positions of a sequence that is longer than `above` tokens (LongRoPE). */
   readonly long?: { readonly above: number; readonly frequencies: Float32Array };
 }
@@ -134,7 +136,9 @@ export const ropeSet = (tables: readonly RopeTable[], length: number): number =>
  * @param length tokens of the whole sequence
  */
 export function ropeRow(table: RopeTable, position: number, length: number, out: Float32Array): void {
-  const { rotary, magnitude, long } = table;
+  const { rotary, long, growth } = table;
+  const grown = growth ? 1 + growth.beta * log(1 + Math.floor(position / growth.original)) : 1;
+  const magnitude = table.magnitude * grown;
   const frequencies = long && length > long.above ? long.frequencies : table.frequencies;
   for (let i = 0; i < rotary / 2; i++) {
     const [cos, sin] = cosSin(Math.fround(position * frequencies[i]!));

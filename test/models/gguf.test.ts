@@ -11,6 +11,7 @@ import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { memoryFolder } from '../../src/formats/bytes.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 import { openGguf } from '../../src/formats/gguf.ts';
+import { encodeGgufHeader } from '../../src/formats/gguf-encode.ts';
 import type { GgufValue } from '../../src/formats/gguf-types.ts';
 import { ggufModel } from '../../src/models/gguf.ts';
 import { ggufArchitectures } from '../../src/models/gguf-families.ts';
@@ -130,7 +131,7 @@ test('B15: metadata that describe no model are refused by the name of the key', 
       return true;
     });
   }
-  const other: GgufValue = { type: 'string', value: 'clip' };
+  const other: GgufValue = { type: 'string', value: 'unheard-of' };
   await assert.rejects(
     rebuilt('llama-f32.gguf', (metadata) => metadata.set('general.architecture', other)),
     {
@@ -267,4 +268,56 @@ test('q, k and v in one tensor are the layers that they hold', async () => {
     ['blk.1.attn_qkv.weight', 64, [32, 64], 1],
     ['blk.1.attn_qkv.weight', 96, [32, 64], undefined],
   ]);
+});
+
+test('a file that belongs to a model and is none is called what it is, with the model beside it', async () => {
+  const text = (value: string): GgufValue => ({ type: 'string', value });
+  for (const [metadata, message] of [
+    [
+      [['general.architecture', text('clip')]],
+      /^x\.gguf: expected a model, found the part .*\(mmproj\); give .*: a\.gguf$/,
+    ],
+    [
+      [
+        ['general.architecture', text('llama')],
+        ['general.type', text('adapter')],
+      ],
+      /found an adapter \(LoRA\) to a model/,
+    ],
+    [
+      [
+        ['general.architecture', text('llama')],
+        ['general.type', text('imatrix')],
+      ],
+      /found an importance matrix/,
+    ],
+  ] as const) {
+    const file = { name: 'x.gguf', metadata: new Map(metadata), tensors: new Map(), ropeFactors: new Map() };
+    assert.throws(() => ggufModel({ ...file, beside: ['a.gguf'] }), { code: 'NotTheModel', message });
+  }
+});
+
+test('the projector of a model that lies beside it is not taken for the model', async () => {
+  const model = new Uint8Array(await readFile(`${folder}/llama-f32.gguf`));
+  const { bytes } = encodeGgufHeader(
+    [{ name: 'v.patch_embd.weight', dtype: 'F32', shape: [8] }],
+    new Map([['general.architecture', { type: 'string', value: 'clip' }]]),
+  );
+  const projector = new Uint8Array([...bytes, ...new Uint8Array(32)]);
+  const both = memoryFolder(
+    'f',
+    new Map([
+      ['m.gguf', model],
+      ['mmproj-f16.gguf', projector],
+    ]),
+  );
+  const opened = await openModel(both);
+  assert.deepEqual(opened.files, ['m.gguf']);
+  await opened.close();
+  await assert.rejects(openModel(both, 'mmproj-f16.gguf'), {
+    code: 'NotTheModel',
+    message: /^f\/mmproj-f16\.gguf: .*: m\.gguf$/,
+  });
+  const alone = memoryFolder('f', new Map([['mmproj-f16.gguf', projector]]));
+  await assert.rejects(openModel(alone), { code: 'NotTheModel', message: /^f\/mmproj-f16\.gguf: / });
 });

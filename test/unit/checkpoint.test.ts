@@ -175,3 +175,23 @@ test('JSON files: the value, no file, the place of a mistake, too large, not UTF
   await assert.rejects(readJson(folder, 'deep.json'), { name: 'FormatError', code: 'InvalidJson' });
   await assert.rejects(readJson(folder, 'good.json', 10), { name: 'FormatError', code: 'TooLarge' });
 });
+
+test('numbers that Python writes and JSON does not have, outside of strings only', async () => {
+  const text = '{"limit": [0.0, Infinity, -Infinity], "eps": NaN, "name": "NaN, Infinity \\" -Infinity", "n": 1}';
+  const files = new Map([
+    ['config.json', new TextEncoder().encode(text)],
+    ['cut.json', new TextEncoder().encode('{"limit": Infinity, "next": }')],
+    ['word.json', new TextEncoder().encode('{"limit": Infinity2}')],
+    ['open.json', new TextEncoder().encode(`{"a": Infinity, "b": "${'\\"'.repeat(1e5)}`)],
+  ]);
+  const folder = memoryFolder('folder', files);
+  assert.deepEqual(await readJson(folder, 'config.json'), {
+    limit: [0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+    eps: Number.NaN,
+    name: 'NaN, Infinity " -Infinity',
+    n: 1,
+  });
+  await assert.rejects(readJson(folder, 'cut.json'), { code: 'InvalidJson', offset: 28, file: 'folder/cut.json' });
+  await assert.rejects(readJson(folder, 'word.json'), { code: 'InvalidJson', offset: 10 });
+  await assert.rejects(readJson(folder, 'open.json'), { code: 'InvalidJson' });
+});

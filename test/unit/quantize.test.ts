@@ -63,6 +63,7 @@ const models = {
   'gemma4-moe': 'a text part with stacked experts',
   'gemma3-vision': 'a text part that leaves settings out',
   mistral3: 'a text part with a head of its own',
+  ministral3: 'queries that grow',
 };
 
 /** To f32 GGUF and back to SafeTensors. */

@@ -1,0 +1,31 @@
+/** Ministral 3's GGUF files, which say more of yarn than others do, and how queries grow. */
+import { decoder, type Family, interleaved, type Settings, silu, window } from './gguf-family.ts';
+import { llamaNames } from './gguf-names.ts';
+
+const keys = {
+  beta_fast: 'rope.scaling.yarn_beta_fast',
+  beta_slow: 'rope.scaling.yarn_beta_slow',
+  mscale_all_dim: 'rope.scaling.yarn_log_multiplier',
+  llama_4_scaling_beta: 'attention.temperature_scale',
+};
+
+export const mistral3Family: Family = {
+  modelType: 'ministral3',
+  names: llamaNames,
+  fields: [...decoder, window],
+  constants: { ...silu, sliding_window: null },
+  rows: interleaved,
+  derived({ metadata }, { rope_scaling }) {
+    if (rope_scaling === null) return {};
+    const scaling: Settings = { ...(rope_scaling as Settings) };
+    for (const [setting, key] of Object.entries(keys)) if (metadata.has(key)) scaling[setting] = metadata.positive(key);
+    // Files are made of models that have one value for both.
+    return { rope_scaling: { ...scaling, mscale: scaling.mscale_all_dim ?? null } };
+  },
+  metadata(settings) {
+    const scaling = (settings.rope_scaling ?? settings.rope_parameters ?? {}) as Settings;
+    return Object.entries(keys).flatMap(([setting, key]) =>
+      typeof scaling[setting] === 'number' ? [[key, { type: 'float32', value: scaling[setting] }] as const] : [],
+    );
+  },
+};
