@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { portable } from '../src/backend/wasm/choice.ts';
 import { modelTypes } from '../src/models/index.ts';
+import { partTypes, sameAs, textPart } from '../src/models/text-part.ts';
 import { EncoderRunner, readGoldenTexts } from '../test/models/encoder-support.ts';
 import { largestDifference, Runner, readGolden, wasm } from '../test/models/support.ts';
 
@@ -28,6 +29,11 @@ const families: readonly Family[] = [
     special: 'grouped heads; rope: linear, llama3, yarn, longrope; biases',
   },
   { name: 'Mistral', types: ['mistral'], special: 'Llama with a sliding window' },
+  {
+    name: 'Ministral 3',
+    types: ['ministral3'],
+    special: 'Mistral with yarn; queries grow with the logarithm of their position',
+  },
   { name: 'Mixtral', types: ['mixtral'], special: 'Mistral with experts: a row goes to two of eight' },
   { name: 'Qwen 2 and 2.5', types: ['qwen2'], special: 'biases on q, k, v; window from layer max_window_layers on' },
   { name: 'Qwen 3', types: ['qwen3'], special: 'norms over the heads of q and k; head_dim of its own' },
@@ -81,7 +87,8 @@ const families: readonly Family[] = [
     name: 'Gemma 4, text',
     types: ['gemma4_text'],
     special:
-      'inputs per layer; upper layers share caches; wide heads and proportional rope with full attention; value norms',
+      'inputs per layer; upper layers share caches; wide heads and proportional rope with full attention; value norms; ' +
+      'keys as values; experts beside the dense ffn',
   },
 ];
 
@@ -95,12 +102,13 @@ const encoders: readonly Family[] = [
   },
 ];
 
-/** Golden cases by the model_type of their config. */
+/** Golden cases by the model_type of their text part. */
 function goldenCases(folder: string): Map<string, string[]> {
   const cases = new Map<string, string[]>();
   for (const name of existsSync(folder) ? readdirSync(folder).sort() : []) {
-    const config = JSON.parse(readFileSync(path.join(folder, name, 'config.json'), 'utf8')) as { model_type: string };
-    cases.set(config.model_type, [...(cases.get(config.model_type) ?? []), name]);
+    const config = JSON.parse(readFileSync(path.join(folder, name, 'config.json'), 'utf8'));
+    const { modelType } = textPart(config, modelTypes, 'config.json');
+    cases.set(modelType, [...(cases.get(modelType) ?? []), name]);
   }
   return cases;
 }
@@ -154,7 +162,7 @@ export async function modelsPage(root: string): Promise<string> {
   const folder = path.join(root, 'test/golden');
   const decoderRows = await table(families, path.join(folder, 'models'), largestError);
   const encoderRows = await table(encoders, path.join(folder, 'encoders'), largestEncoderError);
-  return `${head}\n${decoderRows}\n\n${encoderHead}\n${encoderRows}\n\n${tail}`;
+  return `${head}\n${decoderRows}\n\n${wrappers}\n${wrapperRows()}\n\n${encoderHead}\n${encoderRows}\n\n${tail}`;
 }
 
 const head = `# Models
@@ -179,12 +187,36 @@ Behind each case is the largest error of a value of the last hidden state.
 | family | model_type | what is special | golden cases |
 |---|---|---|---|`;
 
+/** Wrappers and other names by the type that is loaded. */
+function wrapperRows(): string {
+  const rows = new Map<string, string[]>();
+  const add = (type: string, name: string): void => void rows.set(type, [...(rows.get(type) ?? []), `\`${name}\``]);
+  for (const [name, type] of Object.entries(sameAs)) add(type, name);
+  for (const [type, wholes] of Object.entries(partTypes)) for (const whole of wholes) add(type, whole);
+  return [...rows].map(([type, names]) => `- \`${type}\`: ${names.join(', ')}`).join('\n');
+}
+
+const wrappers = `## Models that also take images or sound
+
+Their text part is loaded, where its family is in the table above; text goes in and comes out. The part is found as
+\`text_config\`, \`llm_config\`, \`language_config\`, \`thinker_config\` and the like, also inside of each other, or as the
+object of config.json whose \`model_type\` is known; a \`_text\` behind the type is dropped. Settings that it leaves out have
+the defaults of transformers for its type. An unknown type is named in the error.
+
+What stands in front of the tensors' names is found by the token embedding: \`language_model.model.\`,
+\`model.language_model.\`, \`model.text_model.\`, \`thinker.model.\`, nothing at all, or anything else, also in files of text
+models. Towers, projectors and layers that predict more than one token (MTP) are left aside with one notice. A tensor that
+the text part itself has no use for is an error: it belongs to another model.
+
+These names stand for a known type, or have a text part of that type where it names none:
+`;
+
 const tail = `## Settings
 
 Both styles of config are read: \`rope_theta\` with \`rope_scaling\`, and \`rope_parameters\`; a number or a list of end tokens.
-An absent key has the default of transformers. What is not supported is refused by name, with what was found and what is
-known: other rope types (\`dynamic\`), other activations, \`quantization_config\`,
-\`enable_moe_block\` of Gemma 4. Towers for images and sound are not read.
+An absent key has the default of transformers. Where the file has an output head that differs from the embedding, it is used,
+whatever \`tie_word_embeddings\` says, with a notice. What is not supported is refused by name, with what was found and what is
+known: other rope types (\`dynamic\`), other activations, \`quantization_config\`.
 
 Tensors that hold several layers (fused q/k/v, gate/up) count, and are quantized, as the layers they hold.
 

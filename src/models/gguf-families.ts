@@ -49,6 +49,18 @@ const llama: Family = {
   rows: interleaved,
 };
 const qwen2: Family = { modelType: 'qwen2', names: llamaNames, fields: decoder, constants: silu };
+const qwen3moe: Family = {
+  ...qwen2,
+  modelType: 'qwen3_moe',
+  names: qwen3MoeNames,
+  fields: [
+    ...decoder,
+    field('expert_count', 'size', 'num_experts'),
+    field('expert_used_count', 'size', 'num_experts_per_tok'),
+    field('expert_feed_forward_length', 'size', 'moe_intermediate_size'),
+  ],
+  constants: { ...silu, norm_topk_prob: true },
+};
 const falcon: Family = {
   modelType: 'falcon',
   names: falconNames,
@@ -68,19 +80,11 @@ const families: Readonly<Record<string, Family>> = {
   llama,
   qwen2,
   qwen3: { ...qwen2, modelType: 'qwen3' },
-  qwen3moe: {
-    ...qwen2,
-    modelType: 'qwen3_moe',
-    names: qwen3MoeNames,
-    fields: [
-      ...decoder,
-      field('expert_count', 'size', 'num_experts'),
-      field('expert_used_count', 'size', 'num_experts_per_tok'),
-      field('expert_feed_forward_length', 'size', 'moe_intermediate_size'),
-    ],
-    constants: { ...silu, norm_topk_prob: true },
-  },
+  qwen3moe,
   mistral3: mistral3Family,
+  qwen2vl: qwen2,
+  qwen3vl: { ...qwen2, modelType: 'qwen3' },
+  qwen3vlmoe: qwen3moe,
   smollm3: { ...llama, modelType: 'smollm3', constants: { ...silu, no_rope_layer_interval: 4 } },
   granite: {
     ...llama,

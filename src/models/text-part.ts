@@ -20,7 +20,7 @@ export interface TextPart {
 }
 
 /** Names of types that compute, for text alone, what a known type computes. With M-RoPE all positions of a text are equal. */
-const sameAs: Readonly<Record<string, string>> = {
+export const sameAs: Readonly<Record<string, string>> = {
   qwen2_vl: 'qwen2',
   qwen2_5_vl: 'qwen2',
   qwen2_5_omni: 'qwen2',
@@ -34,15 +34,21 @@ const sameAs: Readonly<Record<string, string>> = {
 };
 
 /** What transformers takes for a text part without `model_type`, by the type of the whole. */
-const partTypes: readonly (readonly [type: string, wholes: RegExp])[] = [
-  ['llama', /^(llava|llava_next|llava_next_video|video_llava|vipllava|idefics3|smolvlm|janus|deepseek_vl\w*)$/],
-  ['llama', /^(perception_lm|voxtral|glmasr)$/],
-  ['mistral', /^(mistral3|idefics2|pixtral)$/],
-  ['gemma', /^paligemma$/],
-  ['granite', /^granite_speech\w*$/],
-  ['qwen2', /^(internvl|llava_onevision|ovis2|got_ocr2|qwen2_audio|video_llama_3|vibevoice|fast_vlm)$/],
-  ['qwen3', /^(fun_asr_nano|lighton_ocr|qwen3_asr)$/],
-];
+export const partTypes: Readonly<Record<string, readonly string[]>> = {
+  llama: [
+    ...['llava', 'llava_next', 'llava_next_video', 'video_llava', 'vipllava', 'idefics3', 'smolvlm', 'janus'],
+    ...['deepseek_vl', 'deepseek_vl_hybrid', 'perception_lm', 'voxtral', 'glmasr'],
+  ],
+  mistral: ['mistral3', 'idefics2', 'pixtral'],
+  gemma: ['paligemma'],
+  granite: ['granite_speech', 'granite_speech_plus'],
+  qwen2: [
+    ...['internvl', 'llava_onevision', 'ovis2', 'got_ocr2', 'qwen2_audio', 'video_llama_3', 'vibevoice', 'fast_vlm'],
+    ...['audioflamingo3'],
+  ],
+  qwen3: ['fun_asr_nano', 'lighton_ocr', 'qianfan_ocr', 'qwen3_asr'],
+  gemma3_text: ['shieldgemma2'],
+};
 
 /** Keys of parts, those that are certain first. */
 const partKeys = ['text', 'llm', 'language', 'language_model', 'lm', 'thinker', 'vlm', 'decoder'].map(
@@ -79,7 +85,7 @@ function typeOfClass({ architectures }: Settings, known: readonly string[]): str
 function typeOfPart(part: Settings, whole: unknown, known: readonly string[]): string | undefined {
   if (part.model_type !== undefined && part.model_type !== null) return knownType(part.model_type, known);
   if (typeof whole !== 'string') return typeOfClass(part, known);
-  const fixed = partTypes.find(([, wholes]) => wholes.test(whole))?.[0];
+  const fixed = Object.keys(partTypes).find((type) => partTypes[type]!.includes(whole));
   return knownType(fixed, known) ?? typeOfClass(part, known) ?? knownType(whole, known);
 }
 
