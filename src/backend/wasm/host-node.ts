@@ -111,13 +111,14 @@ function compileModule(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
 function compileOptimized(bytes: Uint8Array<ArrayBuffer>, { wide }: CompileOptions): WebAssembly.Module {
   setFlagsFromString('--wasm-tier-mask-for-testing=2147483647');
   setFlagsFromString('--no-wasm-lazy-compilation');
+  // V8 knows this flag on x64 only, and prints an error about it elsewhere.
   if (wide) setFlagsFromString('--experimental-wasm-revectorize');
   try {
     return compileModule(bytes);
   } finally {
     setFlagsFromString('--wasm-tier-mask-for-testing=0');
     setFlagsFromString('--wasm-lazy-compilation');
-    setFlagsFromString('--no-experimental-wasm-revectorize');
+    if (wide) setFlagsFromString('--no-experimental-wasm-revectorize');
   }
 }
 
