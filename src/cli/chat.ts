@@ -5,7 +5,8 @@ import type { Conversation } from '../engine/conversation.ts';
 import type { GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model } from '../engine/model.ts';
-import { load, type Message, writeAtomically } from '../node.ts';
+import { DEFAULT_CONTEXT } from '../engine/options.ts';
+import { LanewiseError, load, type Message, writeAtomically } from '../node.ts';
 import { readText, unwritable } from './files.ts';
 import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
 import { modelPath } from './models.ts';
@@ -215,26 +216,44 @@ class Session {
     const prompt: ChatPrompt = { messages: [...system, ...this.#history], template: this.#template };
     const answering = new AbortController();
     this.#answering = answering;
+    const options = { ...this.#options, signal: answering.signal, throwOnAbort: false };
     let text = '';
     try {
-      for await (const event of this.#conversation.generate(prompt, { ...this.#options, signal: answering.signal })) {
-        if (event.type === 'token' || event.type === 'text') {
-          text += event.text;
-          await print(event.text);
-        }
+      for await (const event of this.#conversation.generate(prompt, options)) {
+        if (event.type === 'token' || event.type === 'text') await print(event.text);
         if (event.type === 'done') {
+          text = event.text;
           await print('\n');
-          say(summaryOf(event));
+          say(event.finishReason === 'aborted' ? '(stopped)' : summaryOf(event));
+          this.#adviseWhenFull(event);
         }
       }
     } catch (error) {
-      if (!answering.signal.aborted) throw error;
-      await print('\n');
-      say('(stopped)');
+      if (!(error instanceof LanewiseError) || error.code !== 'ContextLengthExceeded') throw error;
+      throw new UsageError(`${error.message.split('; ')[0]}; ${this.#remedies()}`);
     } finally {
       this.#answering = undefined;
     }
     this.#history.push({ role: 'assistant', content: text });
+  }
+
+  #adviseWhenFull({ finishReason, usage }: GenerateResult): void {
+    if (usage.droppedMessages) say(`(the oldest ${usage.droppedMessages} messages are left out)`);
+    if (finishReason !== 'contextLength') return;
+    const { contextLength } = this.model;
+    say(`(the context of ${contextLength} tokens is full: ${this.#remedies()})`);
+  }
+
+  /** What a person can do about a full context. */
+  #remedies(): string {
+    const { contextLength, description } = this.model;
+    const most = description.config.contextLength;
+    const shift = this.#options.contextShift ? '' : ', --context-shift leaves out the oldest turns';
+    const raise =
+      contextLength < most
+        ? `, --context-length raises the limit${contextLength === DEFAULT_CONTEXT.decoder ? ` (${contextLength} is a default)` : ''} up to ${most}`
+        : '';
+    return `/clear begins anew${shift}${raise}`;
   }
 
   #set(argument: string): void {

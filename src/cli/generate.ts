@@ -1,13 +1,14 @@
 /** `lanewise generate`: text on stdout, everything else on stderr. */
-import type { FinishReason, GenerateResult } from '../engine/generate.ts';
+import type { GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model, Prompt } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
-import { LanewiseError, load } from '../node.ts';
+import { load } from '../node.ts';
 import { createProgress } from '../profile/progress.ts';
 import { renderStepTable } from '../profile/step-table.ts';
+import { refuseBatch, runBatch } from './batch.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
-import { type GivenPrompt, type PromptFlags, readPrompts } from './prompts.ts';
+import { type PromptFlags, readPrompts } from './prompts.ts';
 import {
   flagName,
   inFlags,
@@ -17,6 +18,7 @@ import {
   print,
   reportingLoad,
   say,
+  tokenIdsOf,
   UsageError,
 } from './terminal.ts';
 
@@ -40,6 +42,8 @@ export interface SamplingFlags {
   frequencyPenalty?: string;
   seed?: string;
   stop?: string[];
+  stopTokenId?: string[];
+  contextShift?: boolean;
   timeout?: string;
   ignoreEos?: boolean;
   speculate?: string;
@@ -78,10 +82,13 @@ export async function generateCommand(positional: string | undefined, flags: Gen
 
 async function run(positional: string | undefined, flags: GenerateFlags): Promise<number> {
   const options = generateOptions(flags);
-  const settings = validateGenerate(options);
+  validateGenerate(options);
   const prompts = await readPrompts(flags);
   const batch = flags.batchFile !== undefined;
+  const printing = { file: flags.batchFile ?? '' };
   if (batch && flags.stream === true) throw new UsageError('--stream is not supported with --batch-file');
+  if (prompts.every(({ error }) => error))
+    return refuseBatch(prompts, { ...printing, json: flags.json ? () => ({}) : undefined });
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const loading = reportingLoad(loadOptions(flags, interrupt.signal));
@@ -97,15 +104,22 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   }
   await using held = model;
   held.timing = flags.timings ?? false;
-  const generation: GenerateOptions = { ...options, seed: settings.seed, signal: interrupt.signal };
+  const generation: GenerateOptions = { ...options, signal: interrupt.signal };
   if (flags.timings)
     for (const line of [modelLine(held.description), storageLine(held.description), loadLine(held)]) say(line);
-  if (batch) return await runBatch(held, prompts, generation, flags, interrupt.signal);
-  return await runOne(held, prompts[0]!.prompt, generation, flags, interrupt.signal);
+  if (batch) {
+    const json = flags.json ? (result: GenerateResult) => jsonOf(held, result) : undefined;
+    return await runBatch(held, prompts, generation, { ...printing, json });
+  }
+  const { prompt, options: own } = prompts[0]!;
+  return await runOne(held, prompt!, { ...generation, ...own }, flags);
 }
 
 export function generateOptions(flags: SamplingFlags): GenerateOptions {
-  const options: GenerateOptions = { stop: flags.stop, ignoreEos: flags.ignoreEos, temperature: 0.8 };
+  const { stop, ignoreEos, contextShift } = flags;
+  const options: GenerateOptions = { stop, ignoreEos, contextShift, temperature: 0.8 };
+  if (flags.stopTokenId)
+    options.stopTokenIds = flags.stopTokenId.flatMap((text) => tokenIdsOf(text, '--stop-token-id'));
   for (const name of numbers) {
     const value = numberOf(flagName(name), flags[name]);
     if (value !== undefined) options[name] = value;
@@ -124,90 +138,28 @@ export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions 
   };
 }
 
-async function runOne(
-  model: Model,
-  prompt: Prompt,
-  options: GenerateOptions,
-  flags: GenerateFlags,
-  signal: AbortSignal,
-): Promise<number> {
+async function runOne(model: Model, prompt: Prompt, options: GenerateOptions, flags: GenerateFlags): Promise<number> {
   const streams = !flags.json && flags.stream !== false;
   const progress = createProgress(process.stderr, 'prefill', { unit: 'tokens' });
-  const tokenIds: number[] = [];
-  let shown = '';
+  let code = 0;
   try {
-    for await (const event of model.generate(prompt, options)) {
+    for await (const event of model.generate(prompt, { ...options, throwOnAbort: false })) {
       if (event.type === 'prefill') progress.update(event.done, event.total);
-      if (event.type === 'token') tokenIds.push(event.id);
       if (event.type === 'token' || event.type === 'text') {
         progress.end();
-        shown += event.text;
         if (streams) await print(event.text);
       }
       if (event.type === 'done') {
         if (flags.json) await print(`${JSON.stringify(jsonOf(model, event))}\n`);
         else await print(streams ? '\n' : `${event.text}\n`);
         if (flags.timings) reportTimings(event);
+        if (event.finishReason === 'aborted') code = 130;
       }
     }
-    return 0;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    if (flags.json)
-      await print(`${JSON.stringify(jsonOf(model, abortedResult(model, prompt, options, tokenIds, shown)))}\n`);
-    else await print(streams ? '\n' : `${shown}\n`);
-    return 130;
+    return code;
   } finally {
     progress.end();
   }
-}
-
-/** What there is of a generation that Ctrl-C ended; its timings went with it. */
-function abortedResult(
-  model: Model,
-  prompt: Prompt,
-  { seed }: GenerateOptions,
-  tokenIds: readonly number[],
-  text: string,
-): ShownResult {
-  const promptTokenIds = model.encode(prompt);
-  const usage = { promptTokens: promptTokenIds.length, completionTokens: tokenIds.length };
-  return { finishReason: 'aborted', promptTokenIds, tokenIds, text, usage, seed: seed! };
-}
-
-async function runBatch(
-  model: Model,
-  given: readonly GivenPrompt[],
-  options: GenerateOptions,
-  flags: GenerateFlags,
-  signal: AbortSignal,
-): Promise<number> {
-  const start = performance.now();
-  let results: GenerateResult[];
-  try {
-    results = await model.generateBatch(
-      given.map(({ prompt }) => prompt),
-      options,
-    );
-  } catch (error) {
-    if (signal.aborted) return 130;
-    throw inLines(error, given, flags.batchFile);
-  }
-  for (const [index, result] of results.entries()) {
-    await print(flags.json ? `${JSON.stringify(jsonOf(model, result))}\n` : `[${index + 1}] ${result.text}\n`);
-  }
-  const seconds = (performance.now() - start) / 1000;
-  say(`${given.length} prompts in ${seconds.toFixed(2)} s (${(given.length / seconds).toFixed(2)} prompts/s)`);
-  return 0;
-}
-
-/** An error that names one of the prompts, with its line of the batch file instead. */
-function inLines(error: unknown, given: readonly GivenPrompt[], file: string | undefined): unknown {
-  if (!(error instanceof LanewiseError)) return error;
-  const [name, index] = /^prompts\[(\d+)\]/.exec(error.message) ?? [];
-  if (name === undefined) return error;
-  const { line } = given[Number(index)]!;
-  return new LanewiseError(error.code, `--batch-file ${file}, line ${line}${error.message.slice(name.length)}`);
 }
 
 /** @param most rows of the table; the rates are those of all steps */
@@ -227,12 +179,7 @@ export function reportTimings({ timings, usage }: GenerateResult, most = Number.
     say(`${usage.acceptedDraftTokens} of ${usage.draftTokens} tokens guessed ahead were right`);
 }
 
-interface ShownResult extends Omit<GenerateResult, 'finishReason' | 'timings'> {
-  readonly finishReason: FinishReason | 'aborted';
-  readonly timings?: GenerateResult['timings'];
-}
-
-function jsonOf(model: Model, result: ShownResult): object {
+function jsonOf(model: Model, result: GenerateResult): object {
   const layers = linearLayers(model.description);
   const { timings } = result;
   return {
@@ -243,10 +190,11 @@ function jsonOf(model: Model, result: ShownResult): object {
     usage: {
       prompt_tokens: result.usage.promptTokens,
       completion_tokens: result.usage.completionTokens,
+      dropped_messages: result.usage.droppedMessages,
       draft_tokens: result.usage.draftTokens,
       accepted_draft_tokens: result.usage.acceptedDraftTokens,
     },
-    timings: timings && {
+    timings: {
       prefill_ms: timings.prefillMs,
       decode_ms: timings.decodeMs,
       steps: timings.steps.map(({ prefill, ms, phases }) => ({ prefill, ms, phases })),

@@ -1,7 +1,9 @@
 /** Where the prompts of a command come from: options, files, standard input. */
+import type { GenerateOptions } from '../engine/generation-options.ts';
 import type { Prompt } from '../engine/model.ts';
-import { ChatTemplate, type Message } from '../node.ts';
+import { ChatTemplate, LanewiseError, type Message } from '../node.ts';
 import { readText } from './files.ts';
+import { readRequest } from './requests.ts';
 import { tokenIdsOf, UsageError } from './terminal.ts';
 
 export interface PromptFlags {
@@ -14,7 +16,12 @@ export interface PromptFlags {
 }
 
 export interface GivenPrompt {
-  readonly prompt: Prompt;
+  /** Absent where the line is wrong. */
+  readonly prompt?: Prompt;
+  /** What the request itself asks for. */
+  readonly options?: GenerateOptions;
+  /** What is wrong with the line of a batch file. */
+  readonly error?: LanewiseError;
   /** In a batch file, from 1 on. */
   readonly line?: number;
 }
@@ -23,10 +30,9 @@ export interface GivenPrompt {
 export async function readPrompts(flags: PromptFlags): Promise<GivenPrompt[]> {
   const given = await readGiven(flags);
   if (!flags.parseSpecial) return given;
-  return given.map(({ prompt, line }) => ({
-    prompt: typeof prompt === 'string' ? { text: prompt, parseSpecial: true } : prompt,
-    line,
-  }));
+  return given.map(({ prompt, ...rest }) =>
+    typeof prompt === 'string' ? { prompt: { text: prompt, parseSpecial: true }, ...rest } : { prompt, ...rest },
+  );
 }
 
 async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
@@ -42,7 +48,7 @@ async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
   if (messages !== undefined) {
     const text = await readText('--messages', messages === '-' ? undefined : messages);
     const place = `--messages ${messages}`;
-    return [{ prompt: conversationIn(parseJson(text, place), place, template) }];
+    return [requestIn(text, place, template)];
   }
   if (batchFile !== undefined) return readBatchFile(batchFile, template);
   if (process.stdin.isTTY)
@@ -66,26 +72,25 @@ async function readBatchFile(file: string, template: ChatTemplate | undefined): 
   if (!file.endsWith('.jsonl') && !lines.every(({ text }) => isRequest(text)))
     return lines.map(({ text, line }) => ({ prompt: text, line }));
   return lines.map(({ text, line }) => {
-    const place = `--batch-file ${file}, line ${line}`;
-    const json = parseJson(text, place);
-    if (
-      typeof json === 'object' &&
-      json !== null &&
-      'prompt' in json &&
-      typeof json.prompt === 'string' &&
-      json.prompt !== ''
-    )
-      return { prompt: json.prompt, line };
-    return { prompt: conversationIn(json, place, template), line };
+    try {
+      return { ...requestIn(text, `--batch-file ${file}, line ${line}`, template), line };
+    } catch (error) {
+      if (error instanceof LanewiseError) return { error, line };
+      throw error;
+    }
   });
 }
 
+const requestIn = (text: string, place: string, template: ChatTemplate | undefined): GivenPrompt =>
+  readRequest(parseJson(text, place), place, (json) => conversationIn(json, place, template));
+
 /** Whatever the file is called: nobody writes this as a prompt. */
 function isRequest(line: string): boolean {
-  if (!line.startsWith('{')) return false;
+  if (!/^\s*[{[]/.test(line)) return false;
   try {
     const json: unknown = JSON.parse(line);
-    return typeof json === 'object' && json !== null && ('prompt' in json || 'messages' in json);
+    if (Array.isArray(json)) return json.length > 0 && json.every(isMessage);
+    return typeof json === 'object' && json !== null && ['prompt', 'messages', 'token_ids'].some((key) => key in json);
   } catch {
     return false;
   }

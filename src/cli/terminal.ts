@@ -50,10 +50,10 @@ export const machineOptions = ({ threads, revectorize }: MachineFlags): Pick<Loa
 });
 
 /** `1,2,3`. @throws OptionError */
-export function tokenIdsOf(text: string): number[] {
+export function tokenIdsOf(text: string, option = '--token-ids'): number[] {
   const ids = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : Number.NaN));
   if (ids.some((id) => !Number.isSafeInteger(id)))
-    throw new OptionError('--token-ids', 'integers between commas, such as 1,2,3', text);
+    throw new OptionError(option, 'integers between commas, such as 1,2,3', text);
   return ids;
 }
 
@@ -76,6 +76,8 @@ export const flagName = (option: string): string =>
 
 /** The same error in the words of the command line; what is no option's name in the library is in such words already. */
 export function inFlags(error: unknown): unknown {
+  if (error instanceof LanewiseError && error.code === 'ContextLengthExceeded')
+    return new LanewiseError(error.code, error.message.replace('raise contextLength', 'raise --context-length'));
   if (!(error instanceof OptionError) || !/^[a-zA-Z]+$/.test(error.option)) return error;
   return new UsageError(error.message.replace(error.option, flagName(error.option)));
 }

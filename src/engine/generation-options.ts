@@ -76,6 +76,8 @@ const KNOWN: Record<keyof GenerateOptions, true> = {
   logprobs: true,
 };
 
+export const optionNames = Object.keys(KNOWN) as readonly (keyof GenerateOptions)[];
+
 const DEFAULT_MAX_TOKENS = 256;
 const MAX_SPECULATE = 32;
 const MAX_STOP_TOKENS = 1024;

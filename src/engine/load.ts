@@ -14,7 +14,7 @@ import { Encoder, SHARED_ROWS } from './encoder.ts';
 import { endTokens, readEnds } from './end-tokens.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
-import { type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
+import { DEFAULT_CONTEXT, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
 import { ggufPooling, readPooling } from './pooling.ts';
 import { lastOrdinary, tokenizerBeside, withinVocabulary } from './tokenizer.ts';
 
@@ -23,8 +23,6 @@ const MAX_ROWS = 128;
 /** Sequences of one forward, and rows of logits: 64 MB of them at most. */
 const MAX_WANTED = 64;
 const LOGITS_BYTES = 64e6;
-/** Contexts are as long as the model's, up to here, unless asked for. */
-const DEFAULT_CONTEXT = { decoder: 4096, encoder: 8192 } as const;
 
 export interface ModelSource {
   readonly folder: FileFolder;

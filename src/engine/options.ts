@@ -5,6 +5,9 @@ import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
 
 export { mixtureHint, typeName } from '../models/policy.ts';
 
+/** Contexts are as long as the model's, up to here, unless asked for. */
+export const DEFAULT_CONTEXT = { decoder: 4096, encoder: 8192 } as const;
+
 export interface LoadOptions {
   /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`, of GGUF files `none`. */
   quantize?: string;
