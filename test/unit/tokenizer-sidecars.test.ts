@@ -1,10 +1,13 @@
 /** Vocabularies without a tokenizer.json, and the files beside them. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { openTokenizer } from '../../src/engine/tokenizer.ts';
 import { LanewiseError, TokenizerError } from '../../src/errors.ts';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { memoryFolder } from '../../src/formats/bytes.ts';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 
@@ -194,7 +197,6 @@ test('tekken.json: control tokens first, words that are tokens stay whole, lower
 test('broken and missing files are named', async () => {
   const merges = filesOf('sidecars/vocab-json-and-merges-txt');
   const spm = filesOf('sidecars/spm-with-added-tokens-json');
-  const pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n';
   const { 'merges.txt': _, ...withoutMerges } = merges;
   const { 'vocab.json': __, ...withoutVocab } = merges;
   const cases: readonly (readonly [Files, RegExp])[] = [
@@ -214,11 +216,6 @@ test('broken and missing files are named', async () => {
       /^here\/tokenizer_config\.json\.added_tok/,
     ],
     [{ 'vocab.txt': 'a\nb\n' }, /^here\/vocab\.txt.*\[UNK\]/],
-    [{ 'tokenizer.model': pointer }, /^here\/tokenizer\.model.*Git LFS pointer/],
-    [{ ...merges, 'merges.txt': pointer }, /^here\/merges\.txt.*Git LFS pointer/],
-    [{ ...spm, 'added_tokens.json': pointer }, /^here\/added_tokens\.json.*Git LFS pointer/],
-    [{ 'tekken.json': pointer }, /^here\/tekken\.json.*Git LFS pointer/],
-    [{ 'vocab.txt': pointer }, /^here\/vocab\.txt.*Git LFS pointer/],
   ];
   for (const [files, message] of cases) {
     await assert.rejects(open(files), (error) => {
@@ -226,6 +223,32 @@ test('broken and missing files are named', async () => {
       assert.match(error.message, message);
       return true;
     });
+  }
+});
+
+test('a Git LFS pointer in place of any of the files is called that', async () => {
+  const pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n';
+  const beside: Readonly<Record<string, string>> = {
+    'added_tokens.json': 'spm-with-added-tokens-json',
+    'tokenizer_config.json': 'add-bos-token-in-config',
+    'special_tokens_map.json': 'vocab-json-and-merges-txt',
+    'merges.txt': 'vocab-json-and-merges-txt',
+    'vocab.json': 'vocab-json-and-merges-txt',
+  };
+  const alone = ['tokenizer.json', 'tokenizer.model', 'spiece.model', 'tekken.json', 'vocab.txt'];
+  for (const name of [...alone, ...Object.keys(beside)]) {
+    const folder = mkdtempSync(join(tmpdir(), 'lanewise-'));
+    try {
+      if (beside[name]) cpSync(`${golden}sidecars/${beside[name]}`, folder, { recursive: true });
+      writeFileSync(join(folder, name), pointer);
+      await assert.rejects(openTokenizer(nodeFolder(folder)), (error) => {
+        assert.ok(error instanceof LanewiseError, String(error));
+        assert.ok(error.message.startsWith(join(folder, name)), error.message);
+        return /a Git LFS pointer.*git lfs pull/.test(error.message);
+      });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   }
 });
 
