@@ -204,6 +204,11 @@ const companions = [
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'vocab.txt',
+  'tekken.json',
   'chat_template.jinja',
 ];
 

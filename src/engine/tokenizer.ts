@@ -1,7 +1,7 @@
 /** Finds the tokenizer of a model: in a GGUF file's metadata, or in the files beside the weights. */
 import { ModelError, TokenizerError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { readText } from '../formats/checkpoint.ts';
+import { readJson, readText } from '../formats/checkpoint.ts';
 import { firstPart } from '../formats/gguf.ts';
 import { readGgufHeader } from '../formats/gguf-header.ts';
 import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
@@ -66,7 +66,15 @@ async function readSidecarTexts(folder: FileFolder): Promise<SidecarTexts> {
     tokenizerConfig: await readText(folder, 'tokenizer_config.json'),
     specialTokensMap: await readText(folder, 'special_tokens_map.json'),
     addedTokens: await readText(folder, 'added_tokens.json'),
+    modelType: await modelTypeOf(folder),
   };
+}
+
+/** `model_type` of config.json; whether the rest of that file is right is asked where the model is loaded. */
+async function modelTypeOf(folder: FileFolder): Promise<string | undefined> {
+  const config = await readJson(folder, 'config.json').catch(() => undefined);
+  const type = (config as { model_type?: unknown } | null | undefined)?.model_type;
+  return typeof type === 'string' ? type : undefined;
 }
 
 /**

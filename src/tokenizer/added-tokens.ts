@@ -1,5 +1,5 @@
 /** Tokens that are found in the text before anything else happens to it: control tokens and words added later. */
-import { whitespace, wordCharacter } from './char-set.ts';
+import { joinedWordCharacter, whitespace } from './char-set.ts';
 import { startOfCharacter } from './pattern-syntax.ts';
 import type { NamedToken } from './sidecars.ts';
 import { Trie } from './trie.ts';
@@ -110,6 +110,6 @@ export class AddedTokens {
 }
 
 function standsAlone(text: string, start: number, end: number): boolean {
-  const before = start > 0 && wordCharacter.at(text, startOfCharacter(text, start)) > 0;
-  return !before && !wordCharacter.at(text, end);
+  const before = start > 0 && joinedWordCharacter.at(text, startOfCharacter(text, start)) > 0;
+  return !before && !joinedWordCharacter.at(text, end);
 }

@@ -46,5 +46,7 @@ export class CharSet {
 }
 
 export const whitespace = CharSet.of('\\p{White_Space}');
-/** What Rust and Oniguruma call a character of a word. */
+/** What Oniguruma calls a character of a word. */
 export const wordCharacter = CharSet.of('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]');
+/** The same in Rust's regular expressions, with the two joiners. */
+export const joinedWordCharacter = CharSet.of('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]');

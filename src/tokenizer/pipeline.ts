@@ -29,6 +29,8 @@ export interface PipelineParts {
   readonly vocabulary: Vocabulary;
   readonly added: readonly AddedToken[];
   readonly normalize: Normalizer;
+  /** For what follows an added token, where that differs. */
+  readonly normalizeRest?: Normalizer;
   readonly words: PreTokenizer;
   readonly model: TokenModel;
   readonly frame: Frame;
@@ -102,8 +104,8 @@ export class Pipeline implements Tokenizer {
   }
 
   #encodePlain(text: string, first: boolean, allowed: Allowed, out: number[]): void {
-    const { normalize, words, model } = this.#parts;
-    const normal = normalize(text);
+    const { normalize, normalizeRest = normalize, words, model } = this.#parts;
+    const normal = first ? normalize(text) : normalizeRest(text);
     const emit = (piece: string): void => void (piece && model.encode(piece, out));
     if (!this.#normalized) {
       words(normal, first, emit);

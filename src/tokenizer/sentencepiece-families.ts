@@ -72,7 +72,5 @@ const families: Readonly<Record<string, SentencePieceFamily>> = {
   Albert: { frame: around('[CLS]', '[SEP]', false), lowercases: ({ config }) => config.flag('do_lower_case', true) },
 };
 
-export function familyOf({ className }: Sidecars): SentencePieceFamily {
-  const name = className.replace(/Tokenizer$/, '');
-  return Object.hasOwn(families, name) ? families[name]! : {};
-}
+export const sentencePieceFamily = ({ family }: Sidecars): SentencePieceFamily =>
+  Object.hasOwn(families, family) ? families[family]! : {};

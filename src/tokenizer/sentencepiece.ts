@@ -7,11 +7,11 @@ import { type FrameEnds, noFrame, withEnds } from './frame.ts';
 import { tokenTypes } from './gguf-vocabulary.ts';
 import { endsOf, roleIds } from './load.ts';
 import type { TokenModel } from './model.ts';
-import { inTurn, lowercase } from './normalizers.ts';
+import { inTurn, lowercase, type Normalizer } from './normalizers.ts';
 import { Pipeline } from './pipeline.ts';
 import { whole } from './pretokenizers.ts';
 import { protobufFields } from './protobuf.ts';
-import { familyOf, type Piece } from './sentencepiece-families.ts';
+import { type Piece, sentencePieceFamily } from './sentencepiece-families.ts';
 import { sentencePieceNormalizer } from './sentencepiece-normalizer.ts';
 import { noSidecars, type Sidecars } from './sidecars.ts';
 import { Spm } from './spm.ts';
@@ -40,7 +40,7 @@ export function loadSentencePiece(bytes: Uint8Array, name: string, sidecars: Sid
   if (kind !== UNIGRAM && kind !== BPE) throw new TokenizerError(name, 'expected a unigram or BPE model');
   if (trainer.suffix || !normalizer.escapes) throw new TokenizerError(name, 'expected spaces as marks before words');
   if (pieces.length === 0) throw new TokenizerError(name, 'expected pieces, found none');
-  const family = familyOf(sidecars);
+  const family = sentencePieceFamily(sidecars);
   const listed = family.arrange ? family.arrange(pieces, sidecars) : pieces;
   const vocabulary = new Vocabulary(`${name}: pieces`);
   const texts = renamed(listed, sidecars);
@@ -61,21 +61,24 @@ export function loadSentencePiece(bytes: Uint8Array, name: string, sidecars: Sid
   }
   const ends = { addBos: kind === BPE, addEos: kind === UNIGRAM, ...defined(endsOf(sidecars, roles)) };
   const { frame = withEnds(noFrame, ends) } = family.frame ? { frame: family.frame(vocabulary, sidecars) } : {};
-  const { lowercases } = family;
-  const normalize = sentencePieceNormalizer({
-    map: normalizer.map?.length ? new CharsMap(normalizer.map, `${name}: precompiled_charsmap`) : undefined,
-    prefix: normalizer.prefix,
-    mergeSpaces: normalizer.mergeSpaces,
-  });
+  const { config } = sidecars;
+  const prefix = normalizer.prefix && config.flag('add_prefix_space', true);
+  const map = normalizer.map?.length ? new CharsMap(normalizer.map, `${name}: precompiled_charsmap`) : undefined;
+  const normalizerOf = (withPrefix: boolean): Normalizer => {
+    const marks = sentencePieceNormalizer({ map, prefix: withPrefix, mergeSpaces: normalizer.mergeSpaces });
+    return family.lowercases?.(sidecars) ? inTurn([lowercase, marks]) : marks;
+  };
   return new Pipeline({
     kind: kind === UNIGRAM ? 'Unigram' : 'BPE',
     vocabulary,
     added,
-    normalize: lowercases?.(sidecars) ? inTurn([lowercase, normalize]) : normalize,
+    normalize: normalizerOf(prefix),
+    // Older models put a space behind each control token, as SentencePiece does with separate texts.
+    normalizeRest: config.flag('legacy', true) ? undefined : normalizerOf(false),
     words: whole,
     model: kind === UNIGRAM ? unigram(parts) : merges(parts),
     frame,
-    decoder: sentencePieceDecoder(normalizer.prefix ? 1 : 0),
+    decoder: sentencePieceDecoder(prefix ? 1 : 0),
     roles,
   });
 }

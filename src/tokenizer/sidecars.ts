@@ -10,6 +10,8 @@ export interface SidecarTexts {
   readonly tokenizerConfig?: string;
   readonly specialTokensMap?: string;
   readonly addedTokens?: string;
+  /** `model_type` of config.json, where tokenizer_config.json names no class. */
+  readonly modelType?: string;
 }
 
 /** A token as transformers describes it. Its id may be known. */
@@ -25,8 +27,8 @@ export interface NamedToken {
 
 export interface Sidecars {
   readonly config: Settings;
-  /** Name of the class in transformers, without `Fast`; empty where none is named. */
-  readonly className: string;
+  /** Of the class in transformers, as `GPT2` of GPT2TokenizerFast; empty where none is known. */
+  readonly family: string;
   /** In the order of their ids; tokens without an id follow. */
   readonly added: readonly NamedToken[];
   readonly roles: ReadonlyMap<TokenRole, NamedToken>;
@@ -78,15 +80,59 @@ export function readSidecars(texts: SidecarTexts, folder: string): Sidecars {
   }
   const byId = [...added.values()].sort((a, b) => a.id! - b.id!);
   const lacking = [...roles.values(), ...listed].filter(({ content }) => !added.has(content));
-  const className = config.has('tokenizer_class') ? config.string('tokenizer_class').replace(/Fast$/, '') : '';
   return {
     config,
-    className,
+    family: familyOf(config, texts.modelType),
     added: [...byId, ...new Map(lacking.map((token) => [token.content, token])).values()],
     roles,
     addBos: config.has('add_bos_token') ? config.flag('add_bos_token', false) : undefined,
     addEos: config.has('add_eos_token') ? config.flag('add_eos_token', false) : undefined,
   };
+}
+
+/** Classes that read any tokenizer. */
+const anyClass = /^(?:PreTrainedTokenizer|Tokenizers?Backend|AutoTokenizer)$/;
+
+/** Class names of transformers by model type, as far as they differ in what they do. */
+const familiesByType: readonly (readonly [RegExp, string])[] = [
+  [/^(?:gpt2|opt|codegen|phi)$/, 'GPT2'],
+  [/^qwen[2-9]/, 'Qwen2'],
+  [/^(?:roberta|bart|longformer|led|mvp)$/, 'Roberta'],
+  [/^(?:xlm-roberta|xlm-roberta-xl)$/, 'XLMRoberta'],
+  [/^camembert$/, 'Camembert'],
+  [/^mpnet$/, 'MPNet'],
+  [/^(?:t5|mt5|umt5)$/, 'T5'],
+  [/^deberta$/, 'Deberta'],
+  [/^deberta-v2$/, 'DebertaV2'],
+  [/^albert$/, 'Albert'],
+  [/^clip/, 'CLIP'],
+];
+
+function familyOf(config: Settings, modelType = ''): string {
+  const named = config.has('tokenizer_class') ? config.string('tokenizer_class').replace(/Fast$/, '') : '';
+  if (named !== '' && !anyClass.test(named)) return named.replace(/Tokenizer$/, '');
+  return familiesByType.find(([type]) => type.test(modelType))?.[1] ?? '';
+}
+
+/**
+ * The sidecars with the tokens that a class has for roles that no file names, as far as the vocabulary has them.
+ * @param has whether the vocabulary has a token
+ */
+export function withDefaultRoles(
+  sidecars: Sidecars,
+  defaults: Readonly<Partial<Record<TokenRole, string>>>,
+  has: (token: string) => boolean,
+): Sidecars {
+  const roles = new Map(sidecars.roles);
+  const added = [...sidecars.added];
+  for (const [role, content] of Object.entries(defaults) as [TokenRole, string][]) {
+    if (roles.has(role) || !has(content)) continue;
+    // The mask takes the space before it.
+    const token = { ...plainToken(content, true), leftStrip: role === 'mask' };
+    roles.set(role, token);
+    if (!added.some((one) => one.content === content)) added.push(token);
+  }
+  return { ...sidecars, roles, added };
 }
 
 export const noSidecars = (folder: string): Sidecars => readSidecars({}, folder);

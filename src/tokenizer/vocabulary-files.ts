@@ -5,8 +5,8 @@
 import { TokenizerError } from '../errors.ts';
 import { buildTokenizer } from './load.ts';
 import { Settings } from './settings.ts';
-import { parseJson, readSidecars, type Sidecars, type SidecarTexts } from './sidecars.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import { parseJson, readSidecars, type Sidecars, type SidecarTexts, withDefaultRoles } from './sidecars.ts';
+import type { Tokenizer, TokenRole } from './tokenizer.ts';
 
 type Json = Record<string, unknown>;
 
@@ -25,11 +25,12 @@ export interface MergesFiles {
 
 /** Byte pairs of GPT-2 and its family. @throws TokenizerError that names the file */
 export function loadMerges({ vocabJson, mergesTxt, sidecars = {}, name }: MergesFiles): Tokenizer {
-  const beside = readSidecars(sidecars, name);
   const where = `${name}/vocab.json`;
   const tokens = new Settings(parseJson(vocabJson, where), where);
   const vocab = Object.fromEntries(tokens.entries());
   for (const token in vocab) if (typeof vocab[token] !== 'number') tokens.fail(token, 'an id');
+  const files = readSidecars(sidecars, name);
+  const beside = withDefaultRoles(files, defaultRoles(files.family), (token) => Object.hasOwn(vocab, token));
   const merges = readMerges(mergesTxt, `${name}/merges.txt`, vocab);
   return buildTokenizer(bytePairs(vocab, merges, beside), beside, where);
 }
@@ -55,10 +56,36 @@ function readMerges(text: string, where: string, vocab: Json): string[][] {
   return merges;
 }
 
-const robertaLike = new Set(['Roberta', 'Bart', 'Longformer', 'LED', 'MVP', 'Blenderbot', 'Camembert']);
+const robertaLike = new Set(['Roberta', 'Bart', 'Longformer', 'LED', 'Mvp', 'Blenderbot']);
 
-function bytePairs(vocab: Json, merges: string[][], { className, config, roles }: Sidecars): Json {
-  const family = className.replace(/Tokenizer$/, '');
+type Roles = Readonly<Partial<Record<TokenRole, string>>>;
+
+const robertaRoles: Roles = {
+  bos: '<s>',
+  eos: '</s>',
+  unknown: '<unk>',
+  separator: '</s>',
+  padding: '<pad>',
+  classifier: '<s>',
+  mask: '<mask>',
+};
+const bertRoles: Roles = {
+  unknown: '[UNK]',
+  separator: '[SEP]',
+  padding: '[PAD]',
+  classifier: '[CLS]',
+  mask: '[MASK]',
+};
+
+function defaultRoles(family: string): Roles {
+  if (robertaLike.has(family)) return robertaRoles;
+  if (family === 'Deberta') return bertRoles;
+  if (/^Qwen[2-9]/.test(family)) return { eos: '<|endoftext|>', padding: '<|endoftext|>' };
+  const eos = '<|endoftext|>';
+  return { bos: family === 'CLIP' ? '<|startoftext|>' : eos, eos, unknown: eos };
+}
+
+function bytePairs(vocab: Json, merges: string[][], { family, config, roles }: Sidecars): Json {
   const byteLevel = (prefix: boolean, pattern: boolean): Json => ({
     type: 'ByteLevel',
     add_prefix_space: prefix,
@@ -113,8 +140,6 @@ export interface WordPieceFiles {
 
 /** Word pieces of BERT and its family, one token a line. @throws TokenizerError that names the file */
 export function loadWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles): Tokenizer {
-  const beside = readSidecars(sidecars, name);
-  const { className, config, roles } = beside;
   const where = `${name}/vocab.txt`;
   const lines = vocabTxt.split('\n').map((line) => line.replace(/\r$/, ''));
   if (lines.at(-1) === '') lines.pop();
@@ -122,7 +147,10 @@ export function loadWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles
   // Of two equal lines transformers keeps the later id.
   for (const [id, token] of lines.entries()) vocab[token] = id;
   const has = (token: string): boolean => Object.hasOwn(vocab, token);
-  const isMpnet = /^MPNet/i.test(className) || (!has('[CLS]') && has('<s>') && has('</s>'));
+  const files = readSidecars(sidecars, name);
+  const isMpnet = files.family === 'MPNet' || (!has('[CLS]') && has('<s>') && has('</s>'));
+  const beside = withDefaultRoles(files, isMpnet ? { ...robertaRoles, unknown: '[UNK]' } : bertRoles, has);
+  const { config, roles } = beside;
   const named = (role: 'unknown' | 'classifier' | 'separator', fallback: string): string => {
     const token = roles.get(role)?.content ?? fallback;
     if (has(token)) return token;
@@ -132,9 +160,9 @@ export function loadWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles
   const first = named('classifier', isMpnet ? '<s>' : '[CLS]');
   const last = named('separator', isMpnet ? '</s>' : '[SEP]');
   const stripAccents = config.has('strip_accents') ? config.flag('strip_accents', false) : null;
-  const special = ['[UNK]', '[CLS]', '[SEP]', '[PAD]', '[MASK]', '<s>', '</s>', '<unk>', '<pad>', '<mask>'].filter(has);
   const json = {
-    added_tokens: special.map((content) => ({ id: vocab[content], content, special: true })),
+    // MPNet's files have both.
+    added_tokens: has('<unk>') && isMpnet ? [{ id: vocab['<unk>'], content: '<unk>', special: true }] : [],
     normalizer: {
       type: 'BertNormalizer',
       clean_text: true,
