@@ -4,8 +4,9 @@ import './disposal.ts';
 
 export type { LoadTimes, LogitsSummary } from './backend/backend.ts';
 export type { WasmHost } from './backend/wasm/host.ts';
+export { JsonNumber, parseJson } from './chat/json.ts';
 export { ChatTemplate, type Message, type Rendered, type RenderOptions } from './chat/template.ts';
-export type { ChatFormat, ChatPrompt } from './engine/chat.ts';
+export type { ChatFormat, ChatPrompt, TokenTexts } from './engine/chat.ts';
 export type { Conversation } from './engine/conversation.ts';
 export type { Embedding, EmbedOptions, Encoder, Text } from './engine/encoder.ts';
 export type {

@@ -115,3 +115,13 @@ function numberIn(source: string): number | JsonNumber {
     : Number.isSafeInteger(number);
   return kept ? number : new JsonNumber(source);
 }
+
+/** JSON text as Python's json.dumps spaces it; numbers keep their spelling. */
+export function stringifyJson(value: unknown): string {
+  if (value instanceof JsonNumber) return value.source;
+  if (typeof value === 'bigint') return value.toString();
+  if (Array.isArray(value)) return `[${value.map((item) => stringifyJson(item ?? null)).join(', ')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  return `{${entries.map(([key, item]) => `${JSON.stringify(key)}: ${stringifyJson(item)}`).join(', ')}}`;
+}

@@ -4,18 +4,13 @@ import type { TextPart } from '../tokenizer/tokenizer.ts';
 import { globalsOf } from './globals.ts';
 import { interpret } from './interpreter.ts';
 import { templateError } from './lexer.ts';
+import { type Message, normaliseMessages } from './messages.ts';
 import { parseTemplate } from './parser.ts';
 import { Text } from './text.ts';
 import { strip } from './text-cuts.ts';
+import { ProbedTraits } from './traits.ts';
 import type { Statement } from './tree.ts';
 import { Dict, Fault, fromData, List, type Value } from './values.ts';
-
-/** A turn of a conversation. Templates may know more keys, such as tool_calls. */
-export interface Message {
-  readonly role: string;
-  readonly content?: unknown;
-  readonly [key: string]: unknown;
-}
 
 export interface RenderOptions {
   /** Descriptions of functions that the model may call. Null and left out are the same. */
@@ -27,6 +22,8 @@ export interface RenderOptions {
   /** Texts of the model's tokens; variables that are left out are not defined. */
   readonly bosToken?: string | null;
   readonly eosToken?: string | null;
+  /** Others by the names of their variables, such as `pad_token`. */
+  readonly specialTokens?: Readonly<Record<string, string>>;
   /** What `strftime_now` takes for now. */
   readonly now?: Date;
   /** Further variables of the template. */
@@ -38,6 +35,8 @@ export interface Rendered {
   /** The text in stretches of the template and of the messages. */
   readonly parts: readonly TextPart[];
 }
+
+export type { Message };
 
 const LONGEST_TEMPLATE = 2 ** 20;
 const BASE_STEPS = 500_000;
@@ -63,6 +62,7 @@ const reserved = [
 export class ChatTemplate {
   readonly source: string;
   readonly #program: readonly Statement[];
+  readonly #traits: ProbedTraits;
 
   /** @throws TemplateError with line and column */
   constructor(source: string) {
@@ -81,12 +81,29 @@ export class ChatTemplate {
       if (error instanceof RangeError) throw templateError(source, 0, 'expected less nesting');
       throw error;
     }
+    this.#traits = new ProbedTraits(source, (messages) => this.#tried(messages));
   }
 
-  /** @throws TemplateError, of code Raised in the template's own words where it refuses the messages; OptionError */
+  /**
+   * Messages are normalised first: src/chat/messages.ts.
+   * @throws TemplateError, of code Raised in the template's own words where it refuses the messages; OptionError
+   */
   render(messages: readonly Message[], options: RenderOptions = {}): Rendered {
+    return this.#rendered(normaliseMessages(messages, this.#traits), options);
+  }
+
+  /** What it makes of these very messages; undefined where it refuses them. */
+  #tried(messages: readonly Message[]): string | undefined {
+    try {
+      return this.#rendered(messages, { addGenerationPrompt: true, bosToken: '', eosToken: '' }).text;
+    } catch (error) {
+      if (error instanceof TemplateError) return undefined;
+      throw error;
+    }
+  }
+
+  #rendered(messages: readonly Message[], options: RenderOptions): Rendered {
     const { tools, addGenerationPrompt = false, continueFinalMessage = false, variables = {} } = options;
-    checkMessages(messages);
     if (addGenerationPrompt && continueFinalMessage) {
       throw new OptionError('continueFinalMessage', 'false where addGenerationPrompt is true', true);
     }
@@ -105,10 +122,11 @@ export class ChatTemplate {
     globals.set('messages', new List(given.messages));
     globals.set('tools', given.tools);
     globals.set('add_generation_prompt', addGenerationPrompt);
-    for (const [name, token] of [
-      ['bos_token', options.bosToken],
-      ['eos_token', options.eosToken],
-    ] as const) {
+    for (const [name, token] of Object.entries({
+      ...options.specialTokens,
+      bos_token: options.bosToken,
+      eos_token: options.eosToken,
+    })) {
       if (typeof token === 'string') globals.set(name, new Text(token));
     }
     const length = charactersOf(messages) + charactersOf(tools) + charactersOf(variables);
@@ -159,15 +177,6 @@ function messageValue(message: Message): Value {
   const value = fromData(message);
   if (value instanceof Dict && knownRoles.includes(message.role)) value.set(new Text('role'), new Text(message.role));
   return value;
-}
-
-function checkMessages(messages: readonly Message[]): void {
-  if (!Array.isArray(messages)) throw new OptionError('messages', 'an array of {role, content}', messages);
-  for (const [i, message] of messages.entries()) {
-    if (typeof message !== 'object' || message === null || typeof message.role !== 'string') {
-      throw new OptionError(`messages[${i}]`, 'an object with a role', message);
-    }
-  }
 }
 
 function charactersOf(data: unknown): number {

@@ -1,12 +1,12 @@
 /** `lanewise chat`: a conversation at the terminal. Answers go to stdout, everything else to stderr. */
 import { createInterface, type Interface } from 'node:readline';
-import type { ChatPrompt } from '../engine/chat.ts';
+import { type ChatPrompt, templateOf } from '../engine/chat.ts';
 import type { Conversation } from '../engine/conversation.ts';
 import type { GenerateResult } from '../engine/generate.ts';
 import { type GenerateOptions, validateGenerate } from '../engine/generation-options.ts';
 import type { Model } from '../engine/model.ts';
 import { DEFAULT_CONTEXT } from '../engine/options.ts';
-import { LanewiseError, load, type Message, writeAtomically } from '../node.ts';
+import { LanewiseError, load, type Message, parseJson, writeAtomically } from '../node.ts';
 import { readText, unwritable } from './files.ts';
 import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
 import { modelPath } from './models.ts';
@@ -52,7 +52,7 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     await using model = await load(await modelPath(positional, flags), loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
     // A model that cannot chat says so before anybody writes.
-    if (!template) void model.chatFormat;
+    if (typeof template !== 'object') void templateOf(model.chatFormat, template, undefined);
     using conversation = model.conversation();
     const session = new Session(model, conversation, options, template);
     if (flags.system !== undefined) session.system = flags.system;
@@ -294,7 +294,7 @@ function fileIn(argument: string): string {
 
 function readSaved(text: string, file: string): { system: string | undefined; messages: Message[] } {
   try {
-    const { system, messages } = JSON.parse(text) as { system?: unknown; messages?: unknown };
+    const { system, messages } = parseJson(text) as { system?: unknown; messages?: unknown };
     if ((system === undefined || typeof system === 'string') && Array.isArray(messages) && messages.every(isMessage)) {
       return { system, messages };
     }

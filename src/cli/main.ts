@@ -54,7 +54,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--token-ids <ids>', 'token ids instead of text: 1,2,3')
     .option('--batch-file <file>', 'many prompts, a line each (.jsonl: {"prompt": ...} or {"messages": ...})')
     .option('--messages <file>', 'a conversation as JSON: [{"role": "user", "content": "..."}] or {messages, tools}')
-    .option('--chat-template <file>', "a Jinja template instead of the model's own")
+    .option('--chat-template <file>', "a Jinja template instead of the model's own, or the name of one of its own")
     .option('--stream', 'write the text as it comes (default)')
     .option('--no-stream', 'write the text at the end')
     .option('--json', 'one JSON object per prompt')
@@ -71,7 +71,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option(...safetensors)
     .option(...revision)
     .option('--system <text>', 'what the model is told first')
-    .option('--chat-template <file>', "a Jinja template instead of the model's own")
+    .option('--chat-template <file>', "a Jinja template instead of the model's own, or the name of one of its own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
 
   withMachine(
@@ -194,6 +194,10 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .argument('[model]', 'folder, .gguf file, id of the hub, or a .jinja file')
     .option(...revision)
     .option('--file <file>', 'what to read (default: standard input)')
+    .option(
+      '--chat-template <name>',
+      'which of several: default, tool_use ... (default: tool_use where there are tools)',
+    )
     .option(
       '--jsonl',
       '{"messages", "tools", "add_generation_prompt", "now", ...} a line to {"text"} or {"error"} a line',

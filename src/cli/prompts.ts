@@ -1,7 +1,8 @@
 /** Where the prompts of a command come from: options, files, standard input. */
+import { stat } from 'node:fs/promises';
 import type { GenerateOptions } from '../engine/generation-options.ts';
 import type { Prompt } from '../engine/model.ts';
-import { ChatTemplate, LanewiseError, type Message } from '../node.ts';
+import { ChatTemplate, LanewiseError, type Message, parseJson } from '../node.ts';
 import { readText } from './files.ts';
 import { readRequest } from './requests.ts';
 import { tokenIdsOf, UsageError } from './terminal.ts';
@@ -58,12 +59,15 @@ async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
   return [{ prompt: text }];
 }
 
-export async function readTemplate(file: string | undefined): Promise<ChatTemplate | undefined> {
-  return file === undefined ? undefined : new ChatTemplate(await readText('--chat-template', file));
+/** A template file, or else the name of one of the model's templates. @throws UsageError */
+export async function readTemplate(given: string | undefined): Promise<ChatTemplate | string | undefined> {
+  if (given === undefined) return undefined;
+  const isName = /^[\w-]+$/.test(given) && !(await stat(given).catch(() => undefined));
+  return isName ? given : new ChatTemplate(await readText('--chat-template', given));
 }
 
 /** Lines of text, or JSON lines `{"prompt": ...}` and `{"messages": ...}`. */
-async function readBatchFile(file: string, template: ChatTemplate | undefined): Promise<GivenPrompt[]> {
+async function readBatchFile(file: string, template: ChatTemplate | string | undefined): Promise<GivenPrompt[]> {
   const lines = (await readText('--batch-file', file))
     .split(/\r?\n/)
     .map((text, index) => ({ text, line: index + 1 }))
@@ -81,8 +85,8 @@ async function readBatchFile(file: string, template: ChatTemplate | undefined): 
   });
 }
 
-const requestIn = (text: string, place: string, template: ChatTemplate | undefined): GivenPrompt =>
-  readRequest(parseJson(text, place), place, (json) => conversationIn(json, place, template));
+const requestIn = (text: string, place: string, template: ChatTemplate | string | undefined): GivenPrompt =>
+  readRequest(jsonIn(text, place), place, (json) => conversationIn(json, place, template));
 
 /** Whatever the file is called: nobody writes this as a prompt. */
 function isRequest(line: string): boolean {
@@ -96,23 +100,30 @@ function isRequest(line: string): boolean {
   }
 }
 
-function parseJson(text: string, place: string): unknown {
+/** Numbers in messages and tools keep their spelling; others are plain numbers. */
+function jsonIn(text: string, place: string): unknown {
   try {
-    return JSON.parse(text);
+    const [plain, spelled] = [JSON.parse(text), parseJson(text) as Record<string, unknown>];
+    if (typeof plain !== 'object' || plain === null || Array.isArray(plain)) return spelled;
+    for (const key of ['messages', 'tools']) if (key in plain) plain[key] = spelled[key];
+    return plain;
   } catch (error) {
     throw new UsageError(`${place}: invalid JSON: ${(error as Error).message}`);
   }
 }
 
-/** Only a message that calls tools may be without content. */
+/** Only a message that calls tools or thinks may be without content. */
 export function isMessage(message: unknown): message is Message {
-  const { role, content, tool_calls: calls } = (message ?? {}) as Record<string, unknown>;
+  if (typeof message !== 'object' || message === null) return false;
+  const { role, content, ...rest } = message as Record<string, unknown>;
+  const { tool_calls: calls, reasoning_content: thought = rest.reasoning ?? rest.thinking } = rest;
   const spoken = typeof content === 'string' || Array.isArray(content);
-  return typeof role === 'string' && (spoken || ((content ?? null) === null && Array.isArray(calls)));
+  const silent = (content ?? null) === null && (Array.isArray(calls) || typeof thought === 'string');
+  return typeof role === 'string' && (spoken || silent || (role === 'tool' && typeof content === 'object'));
 }
 
 /** `[{role, content}, ...]` or `{messages, tools}`. */
-function conversationIn(json: unknown, place: string, template: ChatTemplate | undefined): Prompt {
+function conversationIn(json: unknown, place: string, template: ChatTemplate | string | undefined): Prompt {
   const { messages, tools } = (Array.isArray(json) ? { messages: json } : (json ?? {})) as {
     messages?: unknown;
     tools?: unknown;
@@ -128,7 +139,5 @@ function conversationIn(json: unknown, place: string, template: ChatTemplate | u
       `${place}: expected ${alternative}{"messages": [{"role": "user", "content": "text"}], "tools": [...]}`,
     );
   }
-  const last = messages.at(-1)!;
-  // An answer at the end is one to go on with.
-  return { messages, tools, template, continueFinalMessage: last.role === 'assistant' };
+  return { messages, tools, template };
 }

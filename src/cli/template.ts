@@ -1,6 +1,7 @@
 /** `lanewise template render`: chat templates without a model's weights. */
+import { templateOf } from '../engine/chat.ts';
 import { LanewiseError } from '../errors.ts';
-import { type ChatFormat, type Message, openChatTemplate } from '../node.ts';
+import { type ChatFormat, type Message, openChatTemplate, parseJson } from '../node.ts';
 import { openLines } from './files.ts';
 import { modelPath } from './models.ts';
 import { print, UsageError } from './terminal.ts';
@@ -9,6 +10,7 @@ export interface TemplateFlags {
   revision?: string;
   file?: string;
   jsonl?: boolean;
+  chatTemplate?: string;
 }
 
 /**
@@ -23,14 +25,14 @@ export async function renderCommand(model: string | undefined, flags: TemplateFl
   if (!flags.jsonl) {
     let whole = '';
     for await (const line of lines) whole += `${line}\n`;
-    await print(render(format, whole));
+    await print(render(format, flags.chatTemplate, whole));
     return 0;
   }
   for await (const line of lines) {
     if (line.trim() === '') continue;
     let answer: { text: string } | { error: string };
     try {
-      answer = { text: render(format, line) };
+      answer = { text: render(format, flags.chatTemplate, line) };
     } catch (error) {
       if (!(error instanceof LanewiseError)) throw error;
       answer = { error: error.message };
@@ -51,10 +53,10 @@ interface Line {
   readonly [variable: string]: unknown;
 }
 
-function render({ template, bosToken, eosToken }: ChatFormat, text: string): string {
+function render(format: ChatFormat, name: string | undefined, text: string): string {
   let line: Line;
   try {
-    const json: unknown = JSON.parse(text);
+    const json = parseJson(text);
     line = Array.isArray(json) ? { messages: json } : (json as Line);
   } catch (error) {
     throw new UsageError(`invalid JSON: ${(error as Error).message}`);
@@ -64,12 +66,14 @@ function render({ template, bosToken, eosToken }: ChatFormat, text: string): str
     line;
   if (now !== undefined && (typeof now !== 'string' || Number.isNaN(Date.parse(now))))
     throw new UsageError(`now must be a time such as 2025-02-03T04:05:06, got ${JSON.stringify(now)}`);
-  return template.render(messages as Message[], {
+  const { bosToken, eosToken, specialTokens } = format;
+  return templateOf(format, name, tools).render(messages as Message[], {
     tools,
     addGenerationPrompt: add_generation_prompt ?? false,
     continueFinalMessage: continue_final_message ?? false,
     bosToken: bos_token === undefined ? bosToken : bos_token,
     eosToken: eos_token === undefined ? eosToken : eos_token,
+    specialTokens,
     now: now === undefined ? undefined : new Date(now),
     variables,
   }).text;

@@ -1,52 +1,87 @@
-/** How a model wants to be talked to: its chat template and the tokens that the template names. */
-import { ChatTemplate, type Message, type RenderOptions } from '../chat/template.ts';
-import { LanewiseError, TemplateError } from '../errors.ts';
+/** How a model wants to be talked to: its chat templates and the tokens that they name. */
+import { checkTextOnly, type Message } from '../chat/messages.ts';
+import { ChatTemplate, type RenderOptions } from '../chat/template.ts';
+import { LanewiseError, OptionError, TemplateError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { readJson, readText } from '../formats/checkpoint.ts';
 import { firstPart } from '../formats/gguf.ts';
 import { readGgufHeader } from '../formats/gguf-header.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
+import { readJson, readText } from '../formats/json.ts';
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { findGguf } from './open.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
-export interface ChatFormat {
-  readonly template: ChatTemplate;
-  /** Texts of tokens, for the template's variables. */
+/** Texts of the tokens that templates name. */
+export interface TokenTexts {
   readonly bosToken: string | undefined;
   readonly eosToken: string | undefined;
+  /** Others, by the names of their variables: `unk_token`, `pad_token`, ... */
+  readonly specialTokens?: Readonly<Record<string, string>>;
+}
+
+export interface ChatFormat extends TokenTexts {
+  readonly template: ChatTemplate;
+  /** All templates by name, where the model has more than one: `default`, `tool_use`, ... */
+  readonly named?: ReadonlyMap<string, ChatTemplate>;
+}
+
+/** What a model's files say about chats. */
+export interface ChatFiles {
+  readonly tokens: TokenTexts;
+  /** Or why there is none: other prompts work all the same. */
+  readonly format: ChatFormat | LanewiseError;
 }
 
 /** A conversation as a prompt. */
 export interface ChatPrompt extends Pick<RenderOptions, 'tools' | 'continueFinalMessage' | 'now' | 'variables'> {
   readonly messages: readonly Message[];
-  /** Instead of the model's own. */
-  readonly template?: ChatTemplate;
+  /** Instead of the model's own; or the name of one of its own. */
+  readonly template?: ChatTemplate | string | undefined;
 }
 
-interface TemplateSource {
-  readonly text: unknown;
-  readonly bosToken: string | undefined;
-  readonly eosToken: string | undefined;
+/** Where a model's files are. */
+interface ChatSource {
+  readonly metadata?: GgufMetadata | undefined;
+  readonly files: readonly string[];
 }
 
-/** The format, or why there is none: other prompts work all the same. */
+/** Template texts by name. */
+type Sources = ReadonlyMap<string, unknown>;
+
+const tokenNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const;
+const ggufNames: Readonly<Record<(typeof tokenNames)[number], string>> = {
+  bos: 'bos',
+  eos: 'eos',
+  unk: 'unknown',
+  sep: 'seperator',
+  pad: 'padding',
+  cls: 'cls',
+  mask: 'mask',
+};
+
 export async function readChatFormat(
   folder: FileFolder,
-  metadata: GgufMetadata | undefined,
+  { metadata, files }: ChatSource,
   tokenizer: Tokenizer | undefined,
-): Promise<ChatFormat | LanewiseError> {
-  const { text, ...tokens } = metadata ? ggufSource(metadata, tokenizer) : await folderSource(folder);
-  if (text === undefined) {
-    return new LanewiseError(
+): Promise<ChatFiles> {
+  const name = metadata ? `${folder.name}/${files[0]}` : folder.name;
+  const { sources, tokens } = metadata
+    ? { sources: ggufTemplates(metadata), tokens: ggufTokens(metadata, tokenizer) }
+    : await readFolder(folder, tokenizer);
+  const [first] = sources.keys();
+  if (first === undefined) {
+    const format = new LanewiseError(
       'NoChatTemplate',
-      `${folder.name} has no chat template: it was not made for chats; give it a prompt, or a template (--chat-template FILE)`,
+      `${name} has no chat template: it was not made for chats; give it a prompt, or a template (--chat-template FILE)`,
     );
+    return { tokens, format };
   }
   try {
-    return { template: new ChatTemplate(text as string), ...tokens };
+    const named = new Map([...sources].map(([key, text]) => [key, new ChatTemplate(text as string)]));
+    const template = named.get('default') ?? named.get(first)!;
+    return { tokens, format: { template, ...(named.size > 1 ? { named } : {}), ...tokens } };
   } catch (error) {
-    if (error instanceof TemplateError) return error;
+    if (error instanceof TemplateError) return { tokens, format: error };
     throw error;
   }
 }
@@ -56,39 +91,92 @@ export async function openChatFormat(folder: FileFolder, file?: string): Promise
   const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
   const source = gguf === undefined ? undefined : await folder.open(gguf);
   const metadata = source && (await readGgufHeader(source).finally(() => source.close())).metadata;
-  const tokenizer = metadata && (await tokenizerBeside(folder, { metadata, files: [gguf!] }));
-  const format = await readChatFormat(folder, metadata, tokenizer);
+  const files = metadata ? { metadata, files: [gguf!] } : { files: [] };
+  const { format } = await readChatFormat(folder, files, metadata && (await tokenizerBeside(folder, files)));
   if (format instanceof LanewiseError) throw format;
   return format;
 }
 
-function ggufSource(metadata: GgufMetadata, tokenizer: Tokenizer | undefined): TemplateSource {
-  const token = (name: string): string | undefined => {
-    const id = metadata.get(`tokenizer.ggml.${name}_token_id`)?.value;
-    return typeof id === 'number' ? tokenizer?.token(id) : undefined;
-  };
-  return { text: metadata.get('tokenizer.chat_template')?.value, bosToken: token('bos'), eosToken: token('eos') };
+const GGUF_TEMPLATE = 'tokenizer.chat_template';
+
+function ggufTemplates(metadata: GgufMetadata): Sources {
+  const sources = new Map<string, unknown>();
+  for (const [key, { value }] of metadata) {
+    if (key === GGUF_TEMPLATE) sources.set('default', value);
+    else if (key.startsWith(`${GGUF_TEMPLATE}.`)) sources.set(key.slice(GGUF_TEMPLATE.length + 1), value);
+  }
+  return sources;
 }
 
-/** chat_template.jinja, then tokenizer_config.json, then chat_template.json, as transformers looks for them. */
-async function folderSource(folder: FileFolder): Promise<TemplateSource> {
+function ggufTokens(metadata: GgufMetadata, tokenizer: Tokenizer | undefined): TokenTexts {
+  return tokenTexts((name) => {
+    const id = metadata.get(`tokenizer.ggml.${ggufNames[name]}_token_id`)?.value;
+    return typeof id === 'number' ? tokenizer?.token(id) : undefined;
+  });
+}
+
+/** Templates as transformers finds them: files go before tokenizer_config.json, that before chat_template.json. */
+async function readFolder(
+  folder: FileFolder,
+  tokenizer: Tokenizer | undefined,
+): Promise<{ sources: Sources; tokens: TokenTexts }> {
   const config = asObject(await readJson(folder, 'tokenizer_config.json'));
   const special = asObject(await readJson(folder, 'special_tokens_map.json'));
-  const text =
-    (await readText(folder, 'chat_template.jinja')) ??
-    defaultOf(config.chat_template) ??
-    defaultOf(asObject(await readJson(folder, 'chat_template.json')).chat_template);
-  const token = (name: string): string | undefined => tokenText(config[name]) ?? tokenText(special[name]);
-  return { text, bosToken: token('bos_token'), eosToken: token('eos_token') };
+  const sources = new Map(namedTemplates(config.chat_template));
+  if (sources.size === 0) {
+    const { chat_template } = asObject(await readJson(folder, 'chat_template.json'));
+    for (const [name, text] of namedTemplates(chat_template)) sources.set(name, text);
+  }
+  const whole = await readText(folder, 'chat_template.jinja');
+  if (whole !== undefined) sources.set('default', whole);
+  for (const [name, text] of await additionalTemplates(folder)) sources.set(name, text);
+  const tokens = tokenTexts((name) => tokenText(config[`${name}_token`]) ?? tokenText(special[`${name}_token`]));
+  if (Object.keys(config).length > 0 || Object.keys(special).length > 0 || !tokenizer) return { sources, tokens };
+  // Without either file, config.json knows the ids.
+  const ids = asObject(await readJson(folder, 'config.json'));
+  return {
+    sources,
+    tokens: tokenTexts((name) => {
+      const id = ids[`${name}_token_id`];
+      return typeof id === 'number' ? tokenizer.token(id) : undefined;
+    }),
+  };
+}
+
+/** Where the place cannot list, the one name that everybody uses is tried. */
+async function additionalTemplates(folder: FileFolder): Promise<[name: string, text: string][]> {
+  const inside = folder.folder('additional_chat_templates');
+  // Node cannot list a folder that is not there.
+  const listed = (await inside.list().catch((): string[] => [])).filter((file) => file.endsWith('.jinja'));
+  const found: [string, string][] = [];
+  for (const file of listed.length > 0 ? listed : ['tool_use.jinja']) {
+    const text = await readText(inside, file);
+    if (text !== undefined) found.push([file.slice(0, -'.jinja'.length), text]);
+  }
+  return found;
 }
 
 const asObject = (json: unknown): Record<string, unknown> =>
   typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as Record<string, unknown>) : {};
 
-/** One template, or the one called default of a list of {name, template}. */
-function defaultOf(given: unknown): unknown {
-  if (!Array.isArray(given)) return given ?? undefined;
-  return (given.find((entry) => asObject(entry).name === 'default') ?? given[0])?.template;
+/** One template, or a list of {name, template}, or templates by name. */
+function namedTemplates(given: unknown): [string, unknown][] {
+  if (given === undefined || given === null) return [];
+  if (Array.isArray(given)) {
+    return given.map((entry) => {
+      const { name, template } = asObject(entry);
+      return [typeof name === 'string' ? name : 'default', template];
+    });
+  }
+  return typeof given === 'object' ? Object.entries(given) : [['default', given]];
+}
+
+function tokenTexts(textOf: (name: (typeof tokenNames)[number]) => string | undefined): TokenTexts {
+  const texts = tokenNames.map((name) => [`${name}_token`, textOf(name)] as const);
+  const { bos_token: bosToken, eos_token: eosToken, ...others } = Object.fromEntries(texts);
+  const specialTokens: Record<string, string> = {};
+  for (const [name, text] of Object.entries(others)) if (text !== undefined) specialTokens[name] = text;
+  return { bosToken, eosToken, specialTokens };
 }
 
 /** A token as text, or as {content}. */
@@ -97,21 +185,43 @@ function tokenText(token: unknown): string | undefined {
   return typeof text === 'string' ? text : undefined;
 }
 
-/** @throws TemplateError, OptionError */
-export function renderChat(
-  format: Omit<ChatFormat, 'template'>,
-  template: ChatTemplate,
-  prompt: ChatPrompt,
-): readonly TextPart[] {
-  const { messages, tools, continueFinalMessage = false, now, variables } = prompt;
-  const { bosToken, eosToken } = format;
+/** @param named the one asked for, or `tool_use` where there are tools @throws OptionError */
+export function templateOf(format: ChatFormat, named: string | undefined, tools: ChatPrompt['tools']): ChatTemplate {
+  if (named !== undefined) {
+    const found = format.named?.get(named) ?? (named === 'default' ? format.template : undefined);
+    if (found) return found;
+    const names = [...(format.named?.keys() ?? ['default'])].join(', ');
+    throw new OptionError('chatTemplate', `one of the model's chat templates (${names})`, named);
+  }
+  return (tools?.length ? format.named?.get('tool_use') : undefined) ?? format.template;
+}
+
+/**
+ * Text of a conversation for a model that reads text only. An answer at the end is gone on with.
+ * @throws TemplateError, OptionError
+ */
+export function renderChat(tokens: TokenTexts, template: ChatTemplate, prompt: ChatPrompt): readonly TextPart[] {
+  const { messages, tools, now, variables } = prompt;
+  checkTextOnly(messages);
+  const continueFinalMessage = prompt.continueFinalMessage ?? isUnfinished(messages.at(-1));
+  const { bosToken, eosToken, specialTokens } = tokens;
   return template.render(messages, {
     tools,
     continueFinalMessage,
     addGenerationPrompt: !continueFinalMessage,
     bosToken,
     eosToken,
+    specialTokens,
     now,
     variables,
   }).parts;
+}
+
+/** An answer with text, which calls no tools. */
+function isUnfinished(last: Message | undefined): boolean {
+  if (last?.role !== 'assistant') return false;
+  const { content, tool_calls: calls } = last;
+  return (
+    (typeof content === 'string' || (Array.isArray(content) && content.length > 0)) && !(calls as unknown[])?.length
+  );
 }

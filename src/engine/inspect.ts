@@ -96,7 +96,7 @@ export class Inspection implements AsyncDisposable {
       const { metadata, warnings } = await metadataOf(folder, file, files);
       const tokenizer = await attemptAsync(() => tokenizerBeside(folder, files));
       const known = tokenizer instanceof LanewiseError ? undefined : tokenizer;
-      const chat = await readChatFormat(folder, files.metadata, known);
+      const { format: chat } = await readChatFormat(folder, files, known);
       const name = files.metadata ? `${folder.name}/${files.files[0]}` : folder.name;
       return new Inspection(name, files, { metadata, tokenizer, chat }, warnings);
     } catch (error) {

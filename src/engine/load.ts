@@ -35,8 +35,8 @@ export interface ModelSource {
 export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   return openAs('decoder', source, options, async ({ files, ...loaded }, settings) => {
     const { description, tokenizer } = loaded;
-    const chat = await readChatFormat(source.folder, files.metadata, tokenizer);
-    if (chat instanceof TemplateError) settings.onWarning?.(`${chat.message}; chats will not work`);
+    const chat = await readChatFormat(source.folder, files, tokenizer);
+    if (chat.format instanceof TemplateError) settings.onWarning?.(`${chat.format.message}; chats will not work`);
     const ends = files.metadata ? {} : await readEnds(source.folder);
     const eosTokenIds = endTokens({
       config: files.config,

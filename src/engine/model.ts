@@ -8,7 +8,7 @@ import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
-import { type ChatFormat, type ChatPrompt, renderChat } from './chat.ts';
+import { type ChatFiles, type ChatFormat, type ChatPrompt, renderChat, templateOf } from './chat.ts';
 import { Conversation } from './conversation.ts';
 import {
   type BatchEvent,
@@ -52,7 +52,7 @@ export interface ModelParts {
   /** Why there is none, where the model has a bad one. */
   readonly tokenizerError?: TokenizerError;
   /** Or why there is none. */
-  readonly chat: ChatFormat | LanewiseError;
+  readonly chat: ChatFiles;
   readonly contextLength: number;
   readonly eosTokenIds: readonly number[];
   readonly quantize: string;
@@ -80,7 +80,7 @@ export class Model implements AsyncDisposable {
   /** Whether forwards are timed inside: true by phase, 'steps' step by step (up to 2 % slower in small models). */
   timing: boolean | 'steps' = false;
   readonly #tokenizerError: TokenizerError | undefined;
-  readonly #chat: ChatFormat | LanewiseError;
+  readonly #chat: ChatFiles;
   readonly #backend: Backend;
   readonly #cache: KvCache;
   readonly #timer: ReturnType<typeof createScopeTimer>;
@@ -167,8 +167,8 @@ export class Model implements AsyncDisposable {
 
   /** The model's chat template. @throws LanewiseError NoChatTemplate, TemplateError */
   get chatFormat(): ChatFormat {
-    if (this.#chat instanceof LanewiseError) throw this.#chat;
-    return this.#chat;
+    if (this.#chat.format instanceof LanewiseError) throw this.#chat.format;
+    return this.#chat.format;
   }
 
   /**
@@ -212,9 +212,9 @@ export class Model implements AsyncDisposable {
         this.#checkText(prompt.text.length);
         return this.tokenizer.encodeParts([prompt]);
       }
-      const template = prompt.template ?? this.chatFormat.template;
-      const tokens = this.#chat instanceof LanewiseError ? { bosToken: undefined, eosToken: undefined } : this.#chat;
-      const parts = renderChat(tokens, template, prompt);
+      const { template, tools } = prompt;
+      const chosen = typeof template === 'object' ? template : templateOf(this.chatFormat, template, tools);
+      const parts = renderChat(this.#chat.tokens, chosen, prompt);
       this.#checkText(parts.reduce((sum, { text }) => sum + text.length, 0));
       return this.tokenizer.encodeParts(parts, { addSpecial: false });
     }

@@ -237,3 +237,44 @@ test('template render answers each line', async () => {
   assert.match(answers.at(-2).error, /^invalid JSON/);
   assert.match(answers.at(-1).error, /messages must be an array/);
 });
+
+test("a template of one's own begins with the tokenizer's BOS where the model has no template", async (t) => {
+  const file = join(await folder(t), 'mine.jinja');
+  const messages = file.replace('mine.jinja', 'messages.json');
+  await writeFile(file, '{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}');
+  await writeFile(messages, JSON.stringify([{ role: 'user', content: 'hello' }]));
+  const args = ['generate', golden('gguf/llama-f32.gguf'), ...greedy, '--messages', messages, '--json'];
+  const { code, out, err } = await lanewise([...args, '--chat-template', file]);
+  assert.equal(code, 0, err);
+  assert.equal(JSON.parse(out).prompt_token_ids[0], 1);
+  const refused = await lanewise(['chat', golden('gguf/llama-f32.gguf')], { input: 'hello' });
+  assert.match(refused.err, /llama-f32\.gguf has no chat template: /);
+});
+
+test('templates by name: tool_use where there are tools, others when asked for', async () => {
+  const model = golden('chat/named-templates');
+  const messages = [{ role: 'user', content: 'hi' }];
+  const lines = [
+    { messages, tools: [{ type: 'function', function: { name: 'f' } }] },
+    { messages },
+    { messages, tools: [] },
+  ];
+  const input = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+  const shown = async (...args: string[]): Promise<unknown[]> =>
+    (await lanewise(['template', 'render', model, '--jsonl', ...args], { input })).out
+      .trim()
+      .split('\n')
+      .map((line) => Object.values(JSON.parse(line))[0]);
+  assert.deepEqual(await shown(), ['T 1 hi', 'D hi', 'D hi']);
+  assert.deepEqual(await shown('--chat-template', 'default'), ['D hi', 'D hi', 'D hi']);
+  const [wrong] = await shown('--chat-template', 'rag');
+  assert.match(String(wrong), /one of the model's chat templates \(default, tool_use\), got "rag"/);
+});
+
+test('numbers of JSON keep their spelling', async (t) => {
+  const file = join(await folder(t), 'mine.jinja');
+  await writeFile(file, '{{ messages[0].n | tojson }}');
+  const input = '{"messages": [{"role": "user", "content": "x", "n": [1.0, 1e22, 12345678901234567890, 2]}]}\n';
+  const { out } = await lanewise(['template', 'render', file, '--jsonl'], { input });
+  assert.deepEqual(JSON.parse(out), { text: '[1.0, 1e+22, 12345678901234567890, 2]' });
+});

@@ -1,0 +1,159 @@
+/**
+ * What messages must look like before a template sees them. Templates differ in what they can read, and clients in what they
+ * send: the rules are those of transformers 5 and of servers for the same API.
+ */
+import { OptionError } from '../errors.ts';
+import { JsonNumber, parseJson, stringifyJson } from './json.ts';
+
+/** A turn of a conversation. Templates may know more keys, such as tool_calls. */
+export interface Message {
+  readonly role: string;
+  readonly content?: unknown;
+  readonly [key: string]: unknown;
+}
+
+/** What a template can read. */
+export interface TemplateTraits {
+  /** In which form it shows all text of a message. */
+  contentOf(role: string): 'text' | 'parts' | 'either';
+  /** `object` is shown as an object, `text` fails on one, `repr` shows it in Python's spelling instead of JSON. */
+  arguments(): 'object' | 'text' | 'repr';
+  /** Whether it reads this key of a message. */
+  reads(key: string): boolean;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Most specific name first: it wins where a message has several. */
+const reasoningNames = ['reasoning_content', 'thinking', 'reasoning'] as const;
+const textTypes: readonly unknown[] = [undefined, null, 'text', 'input_text', 'output_text'];
+const thoughtTypes: readonly unknown[] = ['thinking', 'reasoning'];
+
+/** @throws OptionError naming the message and what in it cannot be read */
+export function checkMessages(messages: readonly Message[]): void {
+  if (!Array.isArray(messages)) throw new OptionError('messages', 'an array of {role, content}', messages);
+  for (const [i, message] of messages.entries()) {
+    if (typeof message !== 'object' || message === null || typeof message.role !== 'string') {
+      throw new OptionError(`messages[${i}]`, 'an object with a role', message);
+    }
+  }
+}
+
+/** The messages as a template can read them; those given stay as they are. @throws OptionError */
+export function normaliseMessages(messages: readonly Message[], traits: TemplateTraits): Message[] {
+  checkMessages(messages);
+  return messages.map((message, i) => {
+    const given = withoutNull(message);
+    const thought = withReasoning(withCalls(given, `messages[${i}]`, traits), traits);
+    return withContent(thought, `messages[${i}]`, traits) as Message;
+  });
+}
+
+const withoutNull = (message: Fields): Fields =>
+  Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null && value !== undefined));
+
+/** Fills the names of reasoning that the message lacks. `reasoning` only where the template reads it. */
+function withReasoning(message: Fields, traits: TemplateTraits): Fields {
+  const name = reasoningNames.find((name) => message[name] !== undefined);
+  if (name === undefined) return message;
+  const thought = message[name];
+  const filled: Fields = { thinking: thought, ...message, reasoning_content: thought };
+  return filled.reasoning === undefined && traits.reads('reasoning') ? { ...filled, reasoning: thought } : filled;
+}
+
+function withCalls(message: Fields, place: string, traits: TemplateTraits): Fields {
+  const calls = message.tool_calls;
+  if (!Array.isArray(calls)) return message;
+  return {
+    ...message,
+    tool_calls: calls.map((call, i) => {
+      if (!isFields(call)) return call;
+      const at = `${place}.tool_calls[${i}]`;
+      if (isFields(call.function))
+        return { ...call, function: withArguments(call.function, `${at}.function.arguments`, traits) };
+      return withArguments(call, `${at}.arguments`, traits);
+    }),
+  };
+}
+
+/** Arguments of a call as the template can show them. */
+function withArguments(call: Fields, place: string, traits: TemplateTraits): Fields {
+  const { arguments: given } = call;
+  if (!('arguments' in call) || given === undefined) return call;
+  if (given === null || (typeof given === 'string' && given.trim() === '')) return { ...call, arguments: {} };
+  if (typeof given === 'string') {
+    const parsed = objectIn(given, place);
+    return { ...call, arguments: traits.arguments() === 'object' ? parsed : given };
+  }
+  return isFields(given) && traits.arguments() === 'text' ? { ...call, arguments: stringifyJson(given) } : call;
+}
+
+function objectIn(text: string, place: string): Fields {
+  let value: unknown;
+  try {
+    value = parseJson(text);
+  } catch {
+    throw new OptionError(place, 'an object, or JSON text of one', text);
+  }
+  if (!isFields(value)) throw new OptionError(place, 'an object, or JSON text of one', text);
+  return value;
+}
+
+/** Content parts as a text, or a text as parts, where the template shows it only so. */
+function withContent(message: Fields, place: string, traits: TemplateTraits): Fields {
+  const { content } = message;
+  const role = String(message.role);
+  if (typeof content === 'string')
+    return content !== '' && traits.contentOf(role) === 'parts'
+      ? { ...message, content: [{ type: 'text', text: content }] }
+      : message;
+  if (!Array.isArray(content)) return message;
+  if (traits.contentOf(role) !== 'text') return { ...message, content: content.map(partOf) };
+  const thoughts = content.map(thoughtIn).filter((thought) => thought !== undefined);
+  const texts = content.flatMap((part, i) =>
+    thoughtIn(part) === undefined ? [textIn(part, `${place}.content[${i}]`)] : [],
+  );
+  const text = { ...message, content: texts.join('\n') };
+  const hasThought = reasoningNames.some((name) => message[name] !== undefined);
+  return thoughts.length === 0 || hasThought
+    ? text
+    : withReasoning({ ...text, reasoning_content: thoughts.join('\n') }, traits);
+}
+
+/** For models, which read nothing but text, whatever their template has a place for. @throws OptionError */
+export function checkTextOnly(messages: readonly Message[]): void {
+  checkMessages(messages);
+  for (const [i, { content }] of messages.entries()) {
+    if (!Array.isArray(content)) continue;
+    for (const [k, part] of content.entries()) {
+      if (thoughtIn(part) === undefined) textIn(part, `messages[${i}].content[${k}]`);
+    }
+  }
+}
+
+/** @throws OptionError for a part that is no text */
+function textIn(part: unknown, place: string): string {
+  if (typeof part === 'string') return part;
+  if (isFields(part) && textTypes.includes(part.type) && typeof part.text === 'string') return part.text;
+  const found = isFields(part) ? (part.type ?? part) : part;
+  throw new OptionError(place, 'a text, as in {"type": "text", "text": "..."} (no images, sound or files)', found);
+}
+
+function thoughtIn(part: unknown): string | undefined {
+  if (!isFields(part) || !thoughtTypes.includes(part.type)) return undefined;
+  const text = part.thinking ?? part.reasoning ?? part.text;
+  if (Array.isArray(text) && text.every((inner) => isFields(inner) && typeof inner.text === 'string'))
+    return text.map((inner) => inner.text).join('');
+  return typeof text === 'string' ? text : undefined;
+}
+
+/** A part in the spelling that templates know. */
+function partOf(part: unknown): unknown {
+  if (typeof part === 'string') return { type: 'text', text: part };
+  if (!isFields(part)) return part;
+  const { type, text } = part;
+  return typeof text === 'string' && textTypes.includes(type) && type !== 'text' ? { ...part, type: 'text' } : part;
+}
+
+const isFields = (value: unknown): value is Fields =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof JsonNumber);

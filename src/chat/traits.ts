@@ -1,0 +1,94 @@
+/** What a template can read, found by rendering small conversations once and comparing what comes out. */
+import type { Message, TemplateTraits } from './messages.ts';
+
+type Content = 'text' | 'parts' | 'either';
+type Arguments = 'object' | 'text' | 'repr';
+
+/** Words that no template contains. They differ in their first letters, as templates may cut texts. */
+const marks = ['Ulmprobe', 'Ahornprobe'] as const;
+const TEXT = marks.join(' ');
+const PARTS = marks.map((text) => ({ type: 'text', text }));
+const answering: readonly string[] = ['assistant', 'model'];
+const resulting: readonly string[] = ['tool', 'function', 'ipython', 'observation'];
+
+export class ProbedTraits implements TemplateTraits {
+  readonly #source: string;
+  /** Undefined where the template refuses the messages. */
+  readonly #render: (messages: readonly Message[]) => string | undefined;
+  readonly #contents = new Map<string, Content>();
+  #arguments: Arguments | undefined;
+
+  constructor(source: string, render: (messages: readonly Message[]) => string | undefined) {
+    this.#source = source;
+    this.#render = render;
+  }
+
+  contentOf(role: string): Content {
+    // Roles are text of people: few kinds of probes, however many names.
+    const kind = answering.includes(role) ? 'assistant' : resulting.includes(role) ? 'tool' : role;
+    const probed = ['user', 'system', 'assistant', 'tool', 'developer'].includes(kind) ? kind : 'user';
+    const known = this.#contents.get(probed);
+    if (known) return known;
+    const found = this.#probeContent(probed);
+    this.#contents.set(probed, found);
+    return found;
+  }
+
+  arguments(): Arguments {
+    this.#arguments ??= this.#probeArguments();
+    return this.#arguments;
+  }
+
+  reads(key: string): boolean {
+    return new RegExp(`(?<![\\w$])${key}(?![\\w$])`).test(this.#source);
+  }
+
+  #probeContent(role: string): Content {
+    const shown = (content: unknown): string | undefined => this.#render(aroundMessage({ role, content }));
+    const text = shown(TEXT);
+    const parts = shown(PARTS);
+    const showsParts = parts !== undefined && showsAll(parts);
+    if (!showsParts) return 'text';
+    return text !== undefined && showsAll(text) ? 'either' : 'parts';
+  }
+
+  #probeArguments(): Arguments {
+    const shown = (given: unknown): string | undefined => this.#render(aroundCall(given));
+    const object = shown({ [marks[0]]: marks[1] });
+    if (object !== undefined) return new RegExp(`'${marks[0]}': '`).test(object) ? 'repr' : 'object';
+    return shown(JSON.stringify({ [marks[0]]: marks[1] })) === undefined ? 'object' : 'text';
+  }
+}
+
+/** Both marks, and not as part of a list that was written out. */
+const showsAll = (text: string): boolean =>
+  marks.every((mark) => text.includes(mark)) && !new RegExp(`["']text["']\\s*:\\s*["']${marks[0]}`).test(text);
+
+function aroundMessage(message: Message): Message[] {
+  const question = { role: 'user', content: 'q' };
+  switch (message.role) {
+    case 'user':
+      return [message];
+    case 'assistant':
+      return [question, message, question];
+    case 'tool': {
+      const call = { type: 'function', id: 'call00001', function: { name: 'probe', arguments: {} } };
+      return [
+        question,
+        { role: 'assistant', content: '', tool_calls: [call] },
+        { ...message, tool_call_id: 'call00001', name: 'probe' },
+      ];
+    }
+    default:
+      return [message, question];
+  }
+}
+
+function aroundCall(given: unknown): Message[] {
+  const call = { type: 'function', id: 'call00001', function: { name: 'probe', arguments: given } };
+  return [
+    { role: 'user', content: 'q' },
+    { role: 'assistant', content: '', tool_calls: [call] },
+    { role: 'tool', content: 'r', tool_call_id: 'call00001', name: 'probe' },
+  ];
+}
