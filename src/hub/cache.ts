@@ -110,11 +110,18 @@ export async function linkBlob(
   const blob = join(places.blobs, hash);
   const temporary = `${name}.${randomUUID()}`;
   await whileUnfinished(temporary, async () => {
+    const symbolic = async (): Promise<void> => {
+      await makeLink(relative(dirname(name), blob), temporary);
+      // Wine reports success and makes nothing.
+      await stat(temporary);
+    };
     // Windows lets ordinary users make no symbolic links, but hard ones; some file systems have neither.
-    await makeLink(relative(dirname(name), blob), temporary)
-      .catch(() => link(blob, temporary))
+    await symbolic()
+      .catch(() => rm(temporary, { force: true }).then(() => link(blob, temporary)))
       .catch(() => copyFile(blob, temporary));
     await rename(temporary, name);
+    // A second name of the same file is not moved onto the first one (POSIX rename).
+    await rm(temporary, { force: true });
   });
 }
 
