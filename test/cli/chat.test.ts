@@ -278,3 +278,20 @@ test('numbers of JSON keep their spelling', async (t) => {
   const { out } = await lanewise(['template', 'render', file, '--jsonl'], { input });
   assert.deepEqual(JSON.parse(out), { text: '[1.0, 1e+22, 12345678901234567890, 2]' });
 });
+
+test('a full chat says what it can do; --context-shift leaves out the oldest turns', async (t) => {
+  const model = await chatModel(t);
+  const input = `${Array.from({ length: 6 }, (_, i) => `a few words to fill the context with, number ${i}`).join('\n')}\n`;
+  const args = ['chat', model, ...greedy, '--context-length', '100'];
+  const full = await lanewise(args, { input });
+  assert.equal(full.code, 0);
+  assert.match(
+    full.err,
+    /^error: the prompt has \d+ tokens, the context holds 100; \/clear begins anew, --context-shift leaves out the oldest turns, --context-length raises the limit up to 128$/m,
+  );
+  const shifted = await lanewise([...args, '--context-shift'], { input });
+  assert.equal(shifted.code, 0);
+  assert.doesNotMatch(shifted.err, /^error/m);
+  assert.equal(shifted.err.match(/^\[.* new of /gm)?.length, 6);
+  assert.match(shifted.err, /^\(the oldest \d+ messages are left out\)$/m);
+});
