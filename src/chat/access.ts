@@ -5,6 +5,7 @@ import { methodOf } from './methods.ts';
 import { plainInteger } from './numbers.ts';
 import { represent } from './represent.ts';
 import { bound, signature } from './signature.ts';
+import { alike } from './slices.ts';
 import { Text } from './text.ts';
 import {
   type CallArguments,
@@ -78,8 +79,8 @@ export function getAttribute(object: Value, name: string): Value {
   }
   const attribute = attributeOf(object, name);
   if (attribute !== undefined) return attribute;
-  const key = new Text(name);
-  return valueOr(itemOf(object, key), new Undefined(lacks(object, key)));
+  const item = object instanceof Dict ? object.named(name) : undefined;
+  return item === undefined ? new Undefined(lacks(object, new Text(name))) : item;
 }
 
 const lacks = (object: Value, key: Value): string =>
@@ -98,7 +99,7 @@ function itemOf(object: Value, key: Value): Value | undefined {
     const length = object.characters;
     if (length !== object.length) spend(object.length / 8);
     const at = index < 0 ? index + length : index;
-    return at < 0 || at >= length ? undefined : object.sliceCharacters(at, at + 1);
+    return at < 0 || at >= length ? undefined : alike(object, object.sliceCharacters(at, at + 1));
   }
   if (object instanceof List || object instanceof Tuple) return object.items.at(index);
   if (object instanceof Bytes) return object.data.at(index);

@@ -66,7 +66,12 @@ export class ExpressionParser {
   protected tuple(conditions = true, ...ends: string[]): Expression {
     const { at } = this.token;
     const items: Expression[] = [];
-    while (!(items.length > 0 && (this.is('end') || this.is('operator', ')') || this.is('name', ...ends)))) {
+    while (
+      !(
+        items.length > 0 &&
+        (this.is('end') || this.is('operator', ')') || (ends.length > 0 && this.is('name', ...ends)))
+      )
+    ) {
       items.push(conditions ? this.expression() : this.or());
       if (!this.take('operator', ',')) {
         if (items.length === 1) return items[0]!;

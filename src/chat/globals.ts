@@ -21,7 +21,7 @@ import {
   type Value,
   valueOr,
 } from './values.ts';
-import { spendCharacters } from './work.ts';
+import { spendCharacters, spendItems } from './work.ts';
 
 /** What `raise_exception` throws: the template's own words. */
 export class Raised extends Error {}
@@ -44,8 +44,10 @@ function range({ positional, named }: CallArguments): Range {
 function filled(dict: Dict, { positional, named }: CallArguments): Dict {
   if (positional.length > 1) throw new Fault(`dict expected at most 1 argument, got ${positional.length}`);
   const [first] = positional;
-  if (first instanceof Dict) for (const [key, value] of first.entries.values()) dict.set(key, value);
-  else if (first !== undefined) {
+  if (first instanceof Dict) {
+    spendItems(first.entries.size * 2);
+    for (const [key, value] of first.entries.values()) dict.set(key, value);
+  } else if (first !== undefined) {
     for (const item of listOf(first)) {
       const pair = listOf(item);
       if (pair.length !== 2) throw new Fault(`expected pairs of key and value, found ${pair.length} values`);

@@ -17,6 +17,7 @@ const named: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', qu
 
 /** Without comments and tags, spaces made one, entities of XML and numbers read. */
 export function striptags(text: Text): Text {
+  spend(text.length / 4);
   const { value } = text;
   const pieces: Text[] = [];
   let at = 0;
@@ -47,6 +48,7 @@ export function striptags(text: Text): Text {
 
 function quote(value: Value, forQuery: boolean): Text {
   const text = toText(value);
+  spend(text.length / 2);
   if (/\p{Cs}/u.test(text.value)) throw new Fault('an address cannot hold half of a surrogate pair');
   const made = text.replaced(/[^A-Za-z0-9_.~/-]|\//gu, (character) => {
     if (character === '/') return forQuery ? '%2F' : '/';

@@ -32,8 +32,10 @@ import {
 } from './values.ts';
 import { checkLength, type Limits, spend, spendCharacters, within } from './work.ts';
 
+/** Names of a body. Most have a few, which are found faster without a map. */
 class Scope {
-  readonly #names = new Map<string, Value>();
+  readonly #names: string[] = [];
+  readonly #values: Value[] = [];
   readonly #outer: Scope | undefined;
 
   constructor(outer?: Scope) {
@@ -41,11 +43,20 @@ class Scope {
   }
 
   get(name: string): Value | undefined {
-    return this.#names.get(name) ?? (this.#names.has(name) ? null : this.#outer?.get(name));
+    for (let scope: Scope | undefined = this; scope; scope = scope.#outer) {
+      const at = scope.#names.indexOf(name);
+      if (at >= 0) return scope.#values[at];
+    }
+    return undefined;
   }
 
   set(name: string, value: Value): void {
-    this.#names.set(name, value);
+    const at = this.#names.indexOf(name);
+    if (at >= 0) this.#values[at] = value;
+    else {
+      this.#names.push(name);
+      this.#values.push(value);
+    }
   }
 }
 

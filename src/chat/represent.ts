@@ -125,6 +125,8 @@ export function quoted(text: Text): Text {
 export function integerText(value: number | bigint): string {
   if (typeof value === 'number') return String(value);
   const text = value.toString();
+  // Digits of base ten take the square of their number.
+  spend(text.length ** 2 / 30_000);
   if (text.length > MOST_DIGITS) throw new Fault(`expected integers of at most ${MOST_DIGITS} digits`);
   return text;
 }

@@ -1,6 +1,6 @@
 /** Parts of sequences: slices, places, repetitions. */
 import { integerOf } from './numbers.ts';
-import { Text } from './text.ts';
+import { Markup, Text } from './text.ts';
 import { equals, Fault, List, missing, Range, Tuple, typeName, Undefined, type Value } from './values.ts';
 import { checkLength, spend, spendCharacters, spendItems } from './work.ts';
 
@@ -25,13 +25,14 @@ export function slice(object: Value, bounds: readonly (Value | undefined)[]): Va
   if (object instanceof Undefined) throw missing(object);
   if (object instanceof Text) {
     const [start, stop, step] = sliceBounds(bounds, object.characters);
+    if (object.isForeign) spend(object.spans.length / 2);
     if (step === 1) {
       if (object.characters !== object.length) spend(object.length / 8);
       spendCharacters(Math.max(0, stop - start));
-      return object.sliceCharacters(start, Math.max(start, stop));
+      return alike(object, object.sliceCharacters(start, Math.max(start, stop)));
     }
     spend(object.length / 2);
-    return Text.join(chosen(object.split(), start, stop, step));
+    return alike(object, Text.join(chosen(object.split(), start, stop, step)));
   }
   if (object instanceof List || object instanceof Tuple) {
     const [start, stop, step] = sliceBounds(bounds, object.items.length);
@@ -44,8 +45,11 @@ export function slice(object: Value, bounds: readonly (Value | undefined)[]): Va
     const [start, stop, step] = sliceBounds(bounds, object.length);
     return new Range(object.at(start), object.at(stop), object.step * step);
   }
-  return new Undefined(`${typeName(object)} object has no slices`);
+  throw new Fault(`'${typeName(object)}' object has no slices`);
 }
+
+/** A part of HTML is HTML. */
+export const alike = (whole: Text, part: Text): Text => (whole.isMarkup ? Markup.of(part) : part);
 
 function chosen<T>(items: readonly T[], start: number, stop: number, step: number): T[] {
   const found: T[] = [];

@@ -26,6 +26,12 @@ const made = (text: Text): Text => {
   return text;
 };
 
+/** A text of which each character is looked at. */
+const eachCharacter = (text: Text, change: (text: Text) => Text): Text => {
+  spend(text.length / 2);
+  return made(change(text));
+};
+
 /** The text between start and end, and where it begins, in code points. */
 function within(
   text: Text,
@@ -161,7 +167,7 @@ const parts = (items: readonly Text[]): List => new List(items);
 
 export const textMethods: Methods = {
   capitalize: ['', (text) => capitalize(text)],
-  casefold: ['', (text) => made(casefold(text))],
+  casefold: ['', (text) => eachCharacter(text, casefold)],
   center: ['width fillchar? /', justified('both')],
   count: [
     'sub start? end? /',
@@ -226,8 +232,8 @@ export const textMethods: Methods = {
   splitlines: ['keepends?', (text, [keep]) => parts(splitLines(text, isTrue(keep ?? false)))],
   startswith: ['prefix start? end? /', begins((text, part) => text.value.startsWith(part))],
   strip: ['chars? /', (text, [chars]) => strip(text, separatorOf(chars), 'both')],
-  swapcase: ['', (text) => made(swapcase(text))],
-  title: ['', (text) => made(title(text))],
+  swapcase: ['', (text) => eachCharacter(text, swapcase)],
+  title: ['', (text) => eachCharacter(text, title)],
   translate: ['table /', (text, [table]) => made(translate(text, table!))],
   upper: ['', (text) => text.respelled(text.value.toUpperCase())],
   zfill: ['width /', (text, [width]) => zeroFilled(text, integerOf(width, 'the width'))],
@@ -266,7 +272,7 @@ export function textMethod(text: Text, name: string): Func | undefined {
   const [parameters, run] = textMethods[name]!;
   const known = signature(parameters);
   return new Func(name, (args) => {
-    spend(text.length / 32);
+    spend(text.length / 32 + (text.isForeign ? text.spans.length / 2 : 0));
     const values = bound(name, known, args);
     if (!text.isMarkup || plainMarkup.includes(name)) return run(text, values, args);
     const escapes = [

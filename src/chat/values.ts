@@ -54,6 +54,11 @@ export class Dict {
     return this.entries.get(hashOf(key))?.[1];
   }
 
+  /** The value of a text as key. */
+  named(name: string): Value | undefined {
+    return this.entries.get(hashOfText(name))?.[1];
+  }
+
   has(key: Value): boolean {
     return this.entries.has(hashOf(key));
   }
@@ -109,7 +114,7 @@ export class Namespace extends Thing {
   readonly dict = new Dict();
 
   override attribute(name: string): Value | undefined {
-    return this.dict.get(new Text(name));
+    return this.dict.named(name);
   }
 }
 
@@ -238,9 +243,11 @@ export function fromData(data: unknown, depth = 0): Value {
   return dict;
 }
 
+const hashOfText = (text: string): string => (text.startsWith('\udc00') ? `\udc00s${text}` : text);
+
 /** What stands for a key in a dict: equal values have the same. @throws Fault for values that may change */
 function hashOf(key: Value): unknown {
-  if (key instanceof Text) return key.value.startsWith('\udc00') ? `\udc00s${key.value}` : key.value;
+  if (key instanceof Text) return hashOfText(key.value);
   if (typeof key === 'number' || typeof key === 'bigint' || key === null) return key;
   if (typeof key === 'boolean') return Number(key);
   if (key instanceof Float)
@@ -250,7 +257,9 @@ function hashOf(key: Value): unknown {
     spendItems(key.items.length);
     return `\udc00t${key.items.map((item) => JSON.stringify(String(hashKind(hashOf(item))))).join()}`;
   }
-  if (key instanceof Thing) return key;
+  if (key instanceof Range)
+    return `\udc00r${key.length},${key.length > 0 ? key.start : ''},${key.length > 1 ? key.step : ''}`;
+  if (key instanceof Thing && !(key instanceof View)) return key;
   throw new Fault(`unhashable type: '${typeName(key)}'`);
 }
 

@@ -33,6 +33,7 @@ function chunksOf(line: Text, hyphens: boolean): Text[] {
       add(index, index + word.length);
       continue;
     }
+    spend(word.length);
     let at = 0;
     for (const found of word.matchAll(withHyphens)) {
       add(index + at, index + found.index);
@@ -177,7 +178,7 @@ function formatText(text: Text, indentWithin: number, allowanceWithin: number, p
     const parts = [...line.value.matchAll(wordsWithSpaces)].filter(([part]) => part !== '');
     let current = new Text('');
     for (const [j, part] of parts.entries()) {
-      spend(1 + current.length / 16);
+      spend(1 + current.length / 4);
       const piece = line.slice(part.index, part.index + part[0].length);
       const candidate = Text.join([current, piece]);
       const room = j === parts.length - 1 && last ? most - allowance : most;
