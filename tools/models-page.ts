@@ -220,8 +220,8 @@ known: other rope types (\`dynamic\`), other activations, \`quantization_config\
 
 Tensors that hold several layers (fused q/k/v, gate/up) count, and are quantized, as the layers they hold.
 
-Gemma 4's table of layer inputs is larger than one memory where it stays as it is (E2B: 4.7 GB): ask for
-\`--quantize q8_0:min-dim=1024,embedding=q8_0\` or \`embedding=q4_0\`.
+Gemma 4's table of layer inputs may be larger than one memory (E2B: 4.7 GB as it is): unless \`--quantize none\` is asked for,
+tables above 3.5 GiB are stored as q8_0; \`embedding=q4_0\` halves them.
 
 ## Windows and caches
 

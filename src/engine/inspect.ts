@@ -115,8 +115,8 @@ export class Inspection implements AsyncDisposable {
 
   /** @throws ModelError, OptionError */
   describe(policy: string, kvCache?: KvStorage): ModelDescription {
-    const { config, tensors, origin } = this.#files;
-    return buildModel(config, tensors, { policy: parsePolicy(policy), kvCache, origin });
+    const { config, tensors, origin, headDiffers } = this.#files;
+    return buildModel(config, tensors, { policy: parsePolicy(policy), kvCache, origin, headDiffers });
   }
 
   /** Memory of the weights under the usual policies, and those given. */

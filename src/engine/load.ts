@@ -79,7 +79,7 @@ async function openAs<M>(
 ): Promise<M> {
   const settings = validateLoad(options);
   const files = await openModel(folder, file);
-  const name = files.metadata ? `${folder.name}/${files.files[0]}` : folder.name;
+  const name = files.metadata || file ? `${folder.name}/${file ?? files.files[0]}` : folder.name;
   const quantize = settings.quantize ?? files.defaultPolicy;
   let loading: Promise<Backend> | undefined;
   try {

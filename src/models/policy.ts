@@ -9,7 +9,7 @@
  */
 import { OptionError } from '../errors.ts';
 import type { WeightRole } from '../plan/step.ts';
-import { type Storage, storageLayout } from '../quant/storage.ts';
+import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
 
 /** What `generate` uses unless told otherwise. */
 export const defaultPolicy = 'q8_0:min-dim=1024';
@@ -66,6 +66,9 @@ export function parsePolicy(text: string): StoragePolicy {
   return { text, base, minDim: Number(match[2] ?? 0), overrides };
 }
 
+/** Bytes of a table that fits into one 32-bit memory beside what else is there. */
+const MOST_TABLE = 3.5 * 2 ** 30;
+
 export interface Decision {
   readonly storage: Storage;
   readonly reason: string;
@@ -80,8 +83,15 @@ export function decide(
 ): Decision {
   const override = policy.overrides.get(role);
   if (role === 'router') return { storage: stored, reason: 'chooses experts: as exact as the file has it' };
-  if (override === undefined && (role === 'embedding' || role === 'position'))
-    return { storage: stored, reason: 'a table, not a linear layer' };
+  if (override === undefined && (role === 'embedding' || role === 'position')) {
+    const isLarge =
+      policy.base !== 'none' &&
+      inputs % storageLayout.q8_0.block === 0 &&
+      storageBytes(stored, inputs) * out > MOST_TABLE;
+    return isLarge
+      ? { storage: 'q8_0', reason: 'a table larger than one memory as it is' }
+      : { storage: stored, reason: 'a table, not a linear layer' };
+  }
   const target = override ?? policy.base;
   if (target === 'none') return { storage: stored, reason: override ? `${role}=none` : 'policy none' };
   const { block } = storageLayout[target];

@@ -131,15 +131,15 @@ function findPart(outer: readonly Settings[], known: readonly string[], place: s
   for (const key of partsOf(around, known)) {
     const part = around[key] as Settings;
     const inside = `${place}: ${key}`;
-    const type = partsOf(part, known).length ? undefined : typeOfPart(part, around.model_type, known);
+    const deeper = outer.length < MOST_DEPTH ? findPart([...outer, part], known, inside) : undefined;
+    if (deeper) return deeper;
+    const type = typeOfPart(part, around.model_type, known);
     if (type !== undefined) {
       const written = typeof part.model_type === 'string' ? part.model_type : type;
       const settings = { ...withDefaults(part, written, type), ...sharedSettings([...outer, part]) };
       const wrapper = String(outer[0]!.model_type ?? type);
       return { modelType: type, settings, place: inside, wrapper, readAs: placeholders(wrapper, around, settings) };
     }
-    const deeper = outer.length < MOST_DEPTH ? findPart([...outer, part], known, inside) : undefined;
-    if (deeper) return deeper;
   }
   return undefined;
 }

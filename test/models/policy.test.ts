@@ -4,7 +4,7 @@ import test from 'node:test';
 import { isShapeName, shapeConfig, shapeTensors } from '../../bench/shapes.ts';
 import { OptionError } from '../../src/errors.ts';
 import { buildModel } from '../../src/models/index.ts';
-import { parsePolicy } from '../../src/models/policy.ts';
+import { decide, parsePolicy } from '../../src/models/policy.ts';
 
 function linearLayers(shape: string, policy: string) {
   assert.ok(isShapeName(shape));
@@ -67,4 +67,14 @@ test('bad policies are refused', () => {
   ]) {
     assert.throws(() => parsePolicy(text), OptionError, text);
   }
+});
+
+test('a table that no memory holds is quantized, unless nothing is to be', () => {
+  const table = [262144, 8960] as const;
+  const storageOf = (policy: string, shape: readonly [number, number]): string =>
+    decide(parsePolicy(policy), 'embedding', shape, 'bf16').storage;
+  assert.equal(storageOf('q8_0:min-dim=1024', table), 'q8_0');
+  assert.equal(storageOf('q8_0,embedding=q4_0', table), 'q4_0');
+  assert.equal(storageOf('none', table), 'bf16');
+  assert.equal(storageOf('q8_0', [262144, 6400]), 'bf16');
 });
