@@ -71,6 +71,11 @@ export async function withBrowser<T>(name: BrowserName, address: string, result:
   const profile = mkdtempSync(path.join(tmpdir(), 'lanewise-browser-'));
   // A group of its own: browsers start other processes.
   const child = spawn(findBrowser(name)!, kinds[name].arguments(profile, address), { stdio: 'ignore', detached: true });
+  const leave = (): void => {
+    process.kill(-child.pid!, 'SIGKILL');
+    process.exit(1);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, leave);
   try {
     const ended = new Promise<never>((_, reject) => {
       child.once('error', reject);
@@ -78,6 +83,7 @@ export async function withBrowser<T>(name: BrowserName, address: string, result:
     });
     return await Promise.race([result, ended]);
   } finally {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, leave);
     await end(child);
     rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   }
