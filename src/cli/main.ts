@@ -14,7 +14,7 @@ import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
 import { removeUnfinishedAtSignals } from './signals.ts';
 import { renderCommand } from './template.ts';
-import { isExpected, reportError } from './terminal.ts';
+import { inFlags, isExpected, reportError, speakOf } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
 
 const policyHelp =
@@ -27,6 +27,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   };
   const top = new Command('lanewise').description('Language models in TypeScript.').version(version).exitOverride();
   top.configureOutput({ outputError: () => {} });
+  top.hook('preAction', (_, { options }) => speakOf(options.flatMap(({ long }) => long ?? [])));
   const command = (name: string, description: string, examples: readonly string[]): Command =>
     top
       .command(name)
@@ -321,7 +322,7 @@ function exitCodeOf(error: unknown): number {
     return 1;
   }
   if (!isExpected(error)) throw error;
-  reportError(error);
+  reportError(inFlags(error));
   return error instanceof Error && 'code' in error && error.code === 'Interrupted' ? 130 : 1;
 }
 

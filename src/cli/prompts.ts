@@ -134,7 +134,7 @@ function conversationIn(json: unknown, place: string, template: ChatTemplate | s
     !messages.every(isMessage) ||
     !(tools === undefined || tools === null || Array.isArray(tools))
   ) {
-    const alternative = place.startsWith('--batch') ? '{"prompt": "text"} or ' : '';
+    const alternative = place.startsWith('--batch-file') ? '{"prompt": "text"} or ' : '';
     throw new UsageError(
       `${place}: expected ${alternative}{"messages": [{"role": "user", "content": "text"}], "tools": [...]}`,
     );

@@ -74,10 +74,41 @@ export function reportingLoad(options: LoadOptions): { options: LoadOptions; end
 export const flagName = (option: string): string =>
   `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
+/** Options of the command that runs, `--top-p` and its like. */
+let spoken: ReadonlySet<string> | undefined;
+
+/** From now on errors name only these options. */
+export function speakOf(options: readonly string[]): void {
+  spoken = new Set(options);
+}
+
+const isSpoken = (flag: string): boolean => spoken?.has(flag) ?? true;
+
+/** What commands call options of the library where it is not their name there. */
+const otherNames: Readonly<Record<string, readonly string[]>> = {
+  quantize: ['--policy', '--policies'],
+  text: ['--prompt'],
+  texts: ['--text'],
+  prompts: ['--batch-file'],
+};
+
+/** Advice of the library, and what it is in words of commands that have a flag, and of those that have not. */
+const advice: readonly (readonly [words: string, flag: string, inFlags: string, without: string])[] = [
+  ['shorten it or raise contextLength', '--context-length', 'shorten it or raise --context-length', 'shorten it'],
+  ['a prompt, or a chat template', '--max-tokens', 'a prompt, or --chat-template FILE', 'a prompt'],
+  ['that include and exclude leave', '--include', 'that --include and --exclude leave', 'that are asked for'],
+  ['shorten it, or ask to truncate', '--truncate', 'shorten it, or give --truncate', 'shorten it'],
+];
+
 /** The same error in the words of the command line; what is no option's name in the library is in such words already. */
 export function inFlags(error: unknown): unknown {
-  if (error instanceof LanewiseError && error.code === 'ContextLengthExceeded')
-    return new LanewiseError(error.code, error.message.replace('raise contextLength', 'raise --context-length'));
+  if (!(error instanceof LanewiseError)) return error;
+  for (const [words, flag, inWords, without] of advice) {
+    if (error.message.includes(words))
+      return new LanewiseError(error.code, error.message.replace(words, isSpoken(flag) ? inWords : without));
+  }
   if (!(error instanceof OptionError) || !/^[a-zA-Z]+$/.test(error.option)) return error;
-  return new UsageError(error.message.replace(error.option, flagName(error.option)));
+  const names = [flagName(error.option), ...(otherNames[error.option] ?? [])];
+  const name = names.find(isSpoken);
+  return name === undefined ? error : new UsageError(error.message.replace(error.option, name));
 }

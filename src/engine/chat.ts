@@ -72,7 +72,7 @@ export async function readChatFormat(
   if (first === undefined) {
     const format = new LanewiseError(
       'NoChatTemplate',
-      `${name} has no chat template: it was not made for chats; give it a prompt, or a template (--chat-template FILE)`,
+      `${name} has no chat template: it was not made for chats; give it a prompt, or a chat template`,
     );
     return { tokens, format };
   }

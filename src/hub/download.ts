@@ -298,7 +298,7 @@ export async function download(
   const skipped = wanted.filter(isSkipped).map(({ path }) => path);
   const chosen = wanted.filter((file) => !isSkipped(file));
   if (chosen.length === 0)
-    throw new HubError('NothingToDownload', `${id}: expected files that --include and --exclude leave, found none`);
+    throw new HubError('NothingToDownload', `${id}: expected files that include and exclude leave, found none`);
   await repository.fetch(commit, chosen);
   if (!isCommit(revision)) await writeRef(places, revision, commit);
   return { folder, commit, files: chosen.map(({ path }) => path), fetched: repository.fetched, skipped };
