@@ -84,6 +84,11 @@ const broken: readonly (readonly [string, Record<string, string>, string])[] = [
     'src/formats/a.ts imports node:fs: the platform belongs into an adapter',
   ],
   [
+    'a portable file that imports an adapter',
+    { 'src/formats/a.ts': "import { a } from './adapters/node.ts';\n" },
+    'src/formats/a.ts imports ./adapters/node.ts: it uses the platform',
+  ],
+  [
     'a package of another room',
     { 'src/formats/a.ts': "import 'some-package';\n" },
     'src/formats/a.ts imports some-package: packages of formats: none',
