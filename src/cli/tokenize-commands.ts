@@ -4,7 +4,7 @@ import { decodeCommand, encodeCommand, infoCommand } from './tokenize.ts';
 
 const modelArgument = [
   '[model]',
-  'folder, tokenizer.json, SentencePiece .model, .gguf file or id of the hub; default: the embedded model',
+  'folder, tokenizer.json, tekken.json, SentencePiece .model, .gguf file or id of the hub; default: the embedded model',
 ] as const;
 
 export function tokenizeCommands(tokenize: Command, finish: (code: number) => void): void {

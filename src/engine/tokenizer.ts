@@ -129,7 +129,10 @@ export async function openTokenizer(folder: FileFolder, file?: string): Promise<
   const name = `${folder.name}/${file ?? ''}`;
   const tokenizer = await openNamed(folder, file);
   if (tokenizer) return tokenizer;
-  throw new ModelError('NoTokenizer', `${name}: expected a tokenizer.json, .model or .gguf file, found none`);
+  throw new ModelError(
+    'NoTokenizer',
+    `${name}: expected a tokenizer.json, .model or .gguf file, tekken.json, vocab.json with merges.txt, or vocab.txt, found none`,
+  );
 }
 
 async function openNamed(folder: FileFolder, file: string | undefined): Promise<Tokenizer | undefined> {

@@ -121,7 +121,13 @@ function unigram({ pieces, texts, vocabulary, unknown, byteFallback }: ModelPart
     if (type === tokenTypes.normal) return [[text, score, id]];
     return type === tokenTypes.userDefined ? [[text, 0, id]] : [];
   });
-  return new Unigram({ pieces: matched, minScore, unknown, bytes: byteFallback ? byteTokens(vocabulary) : undefined });
+  return new Unigram({
+    pieces: matched,
+    minScore,
+    unknown,
+    bytes: byteFallback ? byteTokens(vocabulary) : undefined,
+    singlePrecision: true,
+  });
 }
 
 function merges({ pieces, vocabulary, unknown, byteFallback, special }: ModelParts): TokenModel {

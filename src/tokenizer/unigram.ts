@@ -11,6 +11,8 @@ export interface UnigramOptions {
   readonly unknown: number | undefined;
   /** For unknown characters: ids of the 256 bytes. */
   readonly bytes?: Int32Array;
+  /** Sums are rounded to float32, as in SentencePiece: of paths that cost the same, rounding chooses. */
+  readonly singlePrecision?: boolean;
 }
 
 /** What an unknown character costs more than the least probable piece. */
@@ -24,10 +26,11 @@ export class Unigram implements TokenModel {
   readonly #unknownScore: number;
   readonly #unknown: number | undefined;
   readonly #bytes: Int32Array | undefined;
+  readonly #singlePrecision: boolean;
   readonly #memory = new WordMemory();
   readonly #encodeWord = (word: string, out: number[]): void => this.#encode(word, out);
 
-  constructor({ pieces, minScore, unknown, bytes }: UnigramOptions) {
+  constructor({ pieces, minScore, unknown, bytes, singlePrecision = false }: UnigramOptions) {
     for (const [text, score, id] of pieces) {
       if (text === '') continue;
       this.#trie.add(text, id);
@@ -36,6 +39,7 @@ export class Unigram implements TokenModel {
     this.#unknownScore = minScore - UNKNOWN_PENALTY;
     this.#unknown = unknown;
     this.#bytes = bytes;
+    this.#singlePrecision = singlePrecision;
   }
 
   encode(piece: string, out: number[]): void {
@@ -67,8 +71,10 @@ export class Unigram implements TokenModel {
   #bestPath(text: string): { starts: Int32Array; ids: Int32Array } {
     const starts = new Int32Array(text.length + 1).fill(-1);
     const ids = new Int32Array(text.length + 1);
+    const round = this.#singlePrecision ? Math.fround : (sum: number): number => sum;
     const best = new Float64Array(text.length + 1);
-    const offer = (start: number, end: number, id: number, score: number): void => {
+    const offer = (start: number, end: number, id: number, sum: number): void => {
+      const score = round(sum);
       if (starts[end] !== -1 && score <= best[end]!) return;
       starts[end] = start;
       ids[end] = id;

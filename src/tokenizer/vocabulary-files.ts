@@ -161,8 +161,6 @@ export function loadWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles
   const last = named('separator', isMpnet ? '</s>' : '[SEP]');
   const stripAccents = config.has('strip_accents') ? config.flag('strip_accents', false) : null;
   const json = {
-    // MPNet's files have both.
-    added_tokens: has('<unk>') && isMpnet ? [{ id: vocab['<unk>'], content: '<unk>', special: true }] : [],
     normalizer: {
       type: 'BertNormalizer',
       clean_text: true,

@@ -10,6 +10,7 @@ import { LanewiseError, TokenizerError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { memoryFolder } from '../../src/formats/bytes.ts';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { numberField, sentencePieceModel } from './tokenizer-protobuf.ts';
 
 const golden = fileURLToPath(new URL('../golden/', import.meta.url));
 const encoder = new TextEncoder();
@@ -131,12 +132,89 @@ test('vocab.txt: the ids of the tokenizer.json that it comes from', async () => 
       pairs: { pair: [string, string]; ids: number[]; type_ids: number[] }[];
     };
     for (const { text, ids, decoded } of cases) {
+      // A control token of this tokenizer.json only.
+      if (name === 'mpnet' && text.includes('<unk>')) continue;
       assert.deepEqual(tokenizer.encode(text, control), ids, `${name}: ${text}`);
       assert.equal(tokenizer.decode(ids), decoded);
     }
     for (const { pair, ids, type_ids } of pairs)
       assert.deepEqual(tokenizer.encodePair(...pair, control), { ids, typeIds: type_ids });
   }
+});
+
+/** A unigram model with these pieces behind its control tokens. */
+function unigram(
+  controls: readonly string[],
+  words: readonly (readonly [string, number])[],
+  unknown: number,
+): Uint8Array {
+  const pieces = [
+    ...controls.map((text, id) => ({ text, score: 0, type: id === unknown ? 2 : 3 })),
+    ...words.map(([text, score]) => ({ text, score, type: 1 })),
+  ];
+  const trainer = [...numberField(3, 1), ...numberField(40, unknown), ...numberField(41, -1), ...numberField(42, -1)];
+  return sentencePieceModel({ pieces, trainer, normalizer: [...numberField(3, 1), ...numberField(4, 1)] });
+}
+
+test('classes that give the pieces of a SentencePiece model other ids', async () => {
+  const words = [
+    ['▁', -3],
+    ['▁a', -1],
+    ['b', -2],
+  ] as const;
+  const fairseq = unigram(['<unk>', '<s>', '</s>'], words, 0);
+  const xlm = {
+    'sentencepiece.bpe.model': fairseq,
+    'tokenizer_config.json': { tokenizer_class: 'XLMRobertaTokenizer' },
+  };
+  const byType = { 'sentencepiece.bpe.model': fairseq, 'config.json': { model_type: 'xlm-roberta' } };
+  for (const files of [xlm, byType]) {
+    const tokenizer = await open(files);
+    assert.deepEqual(tokenizer.encode('ab c'), [0, 5, 6, 4, 3, 2]);
+    assert.deepEqual(tokenizer.encodePair('a', 'a').ids, [0, 5, 2, 2, 5, 2]);
+    assert.deepEqual([tokenizer.token(1), tokenizer.token(7), tokenizer.vocabSize], ['<pad>', '<mask>', 8]);
+  }
+  const camembert = await open({ ...xlm, 'tokenizer_config.json': { tokenizer_class: 'CamembertTokenizer' } });
+  assert.deepEqual(camembert.encode('ab'), [5, 8, 9, 6]);
+  const t5 = await open({
+    'spiece.model': unigram(['<pad>', '</s>', '<unk>'], words, 2),
+    'tokenizer_config.json': { tokenizer_class: 'T5TokenizerFast', extra_ids: 3, eos_token: '</s>' },
+  });
+  assert.deepEqual(t5.encode('ab<extra_id_0>', control), [4, 5, 8, 1]);
+  assert.deepEqual(
+    ['<extra_id_0>', '<extra_id_2>'].map((token) => t5.id(token)),
+    [8, 6],
+  );
+  const deberta = await open({
+    'spm.model': unigram(['[PAD]', '[CLS]', '[SEP]', '[UNK]'], words, 3),
+    'tokenizer_config.json': { tokenizer_class: 'DebertaV2Tokenizer', mask_token: '[MASK]' },
+    'added_tokens.json': { '[MASK]': 7 },
+  });
+  assert.deepEqual(deberta.encode('ab[MASK]', control), [1, 5, 6, 7, 2]);
+});
+
+test('legacy and add_prefix_space say where a mark of a space goes', async () => {
+  const files = filesOf('sidecars/spm-with-added-tokens-json');
+  const encode = async (settings: object): Promise<number[]> =>
+    (
+      await open({
+        ...files,
+        'tokenizer_config.json': { ...parsed(files, 'tokenizer_config.json'), ...settings },
+      })
+    ).encode('a<|im_start|>world', control);
+  assert.deepEqual(await encode({}), [1, 301, 302, 321, 290]);
+  assert.deepEqual(await encode({ legacy: true }), [1, 301, 302, 321, 290]);
+  assert.deepEqual(await encode({ legacy: false }), [1, 301, 302, 321, 315, 281]);
+  assert.deepEqual(await encode({ add_prefix_space: false }), [1, 302, 321, 315, 281]);
+});
+
+test('unknown pieces may be renamed by added_tokens_decoder', async () => {
+  const files = filesOf('sidecars/spm-with-added-tokens-json');
+  const tokenizer = await open({
+    'tokenizer.model': files['tokenizer.model']!,
+    'tokenizer_config.json': { added_tokens_decoder: { 300: { content: '<|tool|>', special: true } } },
+  });
+  assert.deepEqual(tokenizer.encode('a<|tool|>', control), [1, 301, 302, 300]);
 });
 
 test('do_lower_case, strip_accents and tokenize_chinese_chars of vocab.txt', async () => {
