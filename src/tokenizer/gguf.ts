@@ -84,6 +84,13 @@ const builders: Readonly<Record<string, (file: GgufVocabularyFile) => ModelParts
   t5: unigrams,
 };
 
+/** Tokens that end a text or a turn: control tokens in llama.cpp whatever their type. */
+const endTexts: ReadonlySet<string> = new Set([
+  ...['<|eot_id|>', '<|im_end|>', '<|end|>', '<|return|>', '<|call|>', '<|flush|>', '<|calls|>', '<end_of_turn>'],
+  ...['<|endoftext|>', '</s>', '<|eom_id|>', '<EOT>', '_<EOT>', '[EOT]', '[EOS]', '<|end_of_text|>'],
+  ...['<end_of_utterance>', '<eos>', '<turn|>', '<|tool_response>', '<｜end▁of▁sentence｜>', '[e~['],
+]);
+
 /** What all kinds of vocabulary have. */
 class GgufVocabularyFile {
   readonly settings: Settings;
@@ -111,7 +118,10 @@ class GgufVocabularyFile {
 
   /** Control tokens, and words that are found before anything else happens to a text. */
   #added(id: number, hasRole: boolean): AddedToken[] {
-    const type = this.types?.[id] ?? (hasRole ? tokenTypes.control : tokenTypes.normal);
+    const given = this.types?.[id] ?? (hasRole ? tokenTypes.control : tokenTypes.normal);
+    // Some converters give chat tokens the type of words.
+    const isEnd = given !== tokenTypes.userDefined && endTexts.has(this.vocabulary.token(id)!);
+    const type = isEnd ? tokenTypes.control : given;
     const special = type === tokenTypes.control || type === tokenTypes.unknown;
     if (!special && type !== tokenTypes.userDefined) return [];
     const content = this.vocabulary.token(id)!;
@@ -155,9 +165,13 @@ class GgufVocabularyFile {
   }
 
   /** @throws TokenizerError where a token is to be added that there is not */
-  frame(defaults: { bos?: boolean; eos?: boolean; separator?: boolean }, ids: Record<string, number> = {}): Frame {
-    const part = (role: string, key: string, wanted = false): FramePart[] => {
-      if (!this.settings.flag(key, wanted)) return [];
+  frame(
+    defaults: { bos?: boolean; eos?: boolean; separator?: boolean },
+    ids: Record<string, number> = {},
+    alwaysBos = false,
+  ): Frame {
+    const part = (role: string, key: string, wanted = false, asked = this.settings.flag(key, wanted)): FramePart[] => {
+      if (!asked) return [];
       const id = this.id(role, ids[role]);
       if (id === undefined || id >= this.vocabulary.size) {
         // llama.cpp's own defaults may name tokens that a small vocabulary lacks.
@@ -166,7 +180,7 @@ class GgufVocabularyFile {
       }
       return [{ ids: [id], typeId: 0 }];
     };
-    const first = part('bos', 'add_bos_token', defaults.bos);
+    const first = part('bos', 'add_bos_token', defaults.bos, alwaysBos || undefined);
     const last = [
       ...part('eos', 'add_eos_token', defaults.eos),
       ...part('seperator', 'add_sep_token', defaults.separator),
@@ -198,7 +212,9 @@ function bytePairs(file: GgufVocabularyFile): ModelParts {
           : { spell: toByteAlphabet }),
       where: settings.where,
     }),
-    frame: file.frame({ bos: addBos, separator: addSeparator }),
+    // Gemma 4 needs its first token whatever the file says.
+    frame:
+      name === 'gemma4' ? file.frame({ bos: true }, {}, true) : file.frame({ bos: addBos, separator: addSeparator }),
     decoder: marksSpaces ? sentencePieceDecoder(0) : byteLevelDecoder,
   };
 }

@@ -261,6 +261,25 @@ test('ids beyond the vocabulary are told of once and left out', () => {
   assert.equal(tokenizer.role('bos'), undefined);
 });
 
+test('ends of turns are control tokens whatever their type says', () => {
+  const tokens = ['<unk>', '<s>', '</s>', ...'<|im_end>'].concat('<|im_end|>', '<|im_start|>');
+  const unique = [...new Set(tokens)];
+  const tokenizer = tokenizerFromGguf(
+    new Map<string, unknown>([
+      ['tokenizer.ggml.model', 'gpt2'],
+      ['tokenizer.ggml.pre', 'qwen2'],
+      ['tokenizer.ggml.tokens', unique],
+      ['tokenizer.ggml.token_type', new Int32Array(unique.length).fill(1)],
+      ['tokenizer.ggml.merges', []],
+    ]),
+    'file.gguf',
+  )!;
+  const end = unique.indexOf('<|im_end|>');
+  assert.deepEqual(tokenizer.encode('d<|im_end|>', { parseSpecial: true }), [unique.indexOf('d'), end]);
+  assert.ok(!tokenizer.encode('<|im_end|>').includes(end));
+  assert.ok(!tokenizer.specialIds.includes(unique.indexOf('<|im_start|>')));
+});
+
 test('pre-tokenizers cut where llama.cpp does', () => {
   const words = (pre: string, text: string): string[] => {
     const { patterns } = splittingOf(pre)!;
