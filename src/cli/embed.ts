@@ -1,5 +1,5 @@
 /** `lanewise embed`: texts, one a line, to vectors, one a line. */
-import type { Embedding, Encoder } from '../engine/encoder.ts';
+import { type Embedding, type Encoder, numbersOf } from '../engine/encoder.ts';
 import type { Pooling } from '../engine/pooling.ts';
 import { loadEncoder } from '../node.ts';
 import { openLines } from './files.ts';
@@ -12,7 +12,9 @@ export interface EmbedFlags extends LoadFlags {
   text?: string[];
   file?: string;
   pooling?: string;
-  normalize: boolean;
+  normalize?: boolean;
+  promptName?: string;
+  prompt?: string;
   truncate?: boolean;
   json?: boolean;
 }
@@ -25,13 +27,15 @@ export async function embedCommand(given: string, flags: EmbedFlags): Promise<nu
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const { signal } = interrupt;
+  // Waiting for more texts would go on otherwise.
+  signal.addEventListener('abort', () => process.stdin.destroy());
   try {
     const groups = inGroups(await readTexts(flags));
     await using encoder = await openEncoder(given, flags, signal);
-    const { normalize, truncate = false } = flags;
+    const { normalize, truncate, prompt, promptName } = flags;
     const pooling = flags.pooling as Pooling | undefined;
     for await (const texts of groups) {
-      const embeddings = await encoder.embed(texts, { pooling, normalize, truncate, signal });
+      const embeddings = await encoder.embed(texts, { pooling, normalize, truncate, prompt, promptName, signal });
       await print(embeddings.map((result, i) => lineOf(texts[i]!, result, flags.json ?? false)).join(''));
     }
     return 0;
@@ -81,8 +85,7 @@ async function* inGroups(texts: Iterable<string> | AsyncIterable<string>): Async
   if (group.length) yield group;
 }
 
-function lineOf(text: string, { embedding, tokens }: Embedding, json: boolean): string {
-  // Nine digits tell every f32 from its neighbours.
-  const values = Array.from(embedding, (value) => Number(value.toPrecision(9)));
-  return `${JSON.stringify(json ? { text, tokens, embedding: values } : values)}\n`;
+function lineOf(text: string, { embedding, tokens, truncated }: Embedding, json: boolean): string {
+  const values = numbersOf(embedding);
+  return `${JSON.stringify(json ? { text, tokens, truncated: truncated || undefined, embedding: values } : values)}\n`;
 }

@@ -3,7 +3,7 @@ import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
-import { ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
+import { type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { buildModel, encoderTypes, type ModelDescription, type ModelKind } from '../models/index.ts';
@@ -13,9 +13,11 @@ import { readChatFormat } from './chat.ts';
 import { Encoder, SHARED_ROWS } from './encoder.ts';
 import { endTokens, readEnds } from './end-tokens.ts';
 import { Model } from './model.ts';
+import { defaultModules, type EmbeddingModules, readModules } from './modules.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { DEFAULT_CONTEXT, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
-import { ggufPooling, readPooling } from './pooling.ts';
+import { ggufPooling } from './pooling.ts';
+import { noSettings, readSentenceSettings, type SentenceSettings } from './sentence-settings.ts';
 import { lastOrdinary, tokenizerBeside, withinVocabulary } from './tokenizer.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
@@ -51,10 +53,24 @@ export function loadModel(source: ModelSource, options: LoadOptions = {}): Promi
 
 /** For embeddings. @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
 export function loadEncoderModel(source: ModelSource, options: LoadOptions = {}): Promise<Encoder> {
-  return openAs('encoder', source, options, async ({ files, ...loaded }) => {
-    const pooling = files.metadata ? ggufPooling(files.metadata) : await readPooling(source.folder);
-    return new Encoder({ ...loaded, pooling });
+  return openAs('encoder', source, options, async ({ files, ...loaded }, { contextLength, onWarning }) => {
+    const { config } = loaded.description;
+    const { maxTokens = config.contextLength, lengthFile } = loaded.sentence;
+    // What is cut by our own default is not what sentence-transformers would cut.
+    const asked = contextLength !== undefined || loaded.contextLength >= Math.min(maxTokens, config.contextLength);
+    const modules = await modulesOf(source.folder, files, loaded);
+    return new Encoder({ ...loaded, modules, truncates: lengthFile !== undefined && asked, onWarning });
   });
+}
+
+async function modulesOf(
+  folder: FileFolder,
+  { metadata }: OpenModel,
+  { name, description }: Pick<Loaded, 'name' | 'description'>,
+): Promise<EmbeddingModules | LanewiseError> {
+  if (!metadata) return readModules(folder, description.config.dim);
+  const pooling = ggufPooling(metadata, name);
+  return pooling instanceof ModelError ? pooling : defaultModules(pooling);
 }
 
 /** What models of all kinds are made of. */
@@ -67,6 +83,8 @@ interface Loaded {
   /** Why there is none, where the model has a bad one. */
   readonly tokenizerError: TokenizerError | undefined;
   readonly contextLength: number;
+  /** Of an encoder's folder. */
+  readonly sentence: SentenceSettings;
   readonly quantize: string;
   readonly close: () => Promise<void>;
 }
@@ -96,7 +114,8 @@ async function openAs<M>(
     checkKind(name, description, kind);
     if (kind === 'encoder' && settings.kvCache !== 'f32')
       throw new OptionError('kvCache', 'left out: an encoder keeps no keys and values', settings.kvCache);
-    const contextLength = contextOf(description, settings);
+    const sentence = kind === 'encoder' && !files.metadata ? await readSentenceSettings(folder) : noSettings;
+    const contextLength = contextOf(description, settings, sentence.maxTokens);
     const { onProgress, onWarning, signal, threads, revectorize } = settings;
     const backendOptions: BackendOptions = {
       plan: description.plan,
@@ -131,8 +150,8 @@ async function openAs<M>(
     }
     const backend = await loading;
     const close = (): Promise<void> => files.close();
-    const loaded = { files, name, description, backend, tokenizer, tokenizerError, contextLength, quantize, close };
-    return await make(loaded, settings);
+    const model = { files, name, description, backend, tokenizer, tokenizerError };
+    return await make({ ...model, contextLength, sentence, quantize, close }, settings);
   } catch (error) {
     await loading?.then(
       (backend) => backend.dispose(),
@@ -179,8 +198,13 @@ export async function describe(
   }
 }
 
-function contextOf({ kind, config: { contextLength: most } }: ModelDescription, settings: LoadSettings): number {
-  const { contextLength = Math.min(most, DEFAULT_CONTEXT[kind]) } = settings;
+/** @param maxTokens what the model's files limit texts to, unless asked for more @throws OptionError */
+function contextOf(
+  { kind, config: { contextLength: most } }: ModelDescription,
+  settings: LoadSettings,
+  maxTokens = most,
+): number {
+  const { contextLength = Math.min(most, maxTokens, DEFAULT_CONTEXT[kind]) } = settings;
   if (contextLength > most)
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;

@@ -1,71 +1,62 @@
 /** From hidden states of tokens to one vector per text. */
 import { ModelError } from '../errors.ts';
-import type { FileFolder } from '../formats/bytes.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
-import { readJson } from '../formats/json.ts';
-
-/** mean: of all tokens, special ones too; cls: the first token; last: the last token. */
-export type Pooling = 'mean' | 'cls' | 'last';
-export const poolings: readonly Pooling[] = ['mean', 'cls', 'last'];
-
-/** `pooling_type` of GGUF files. */
-export const ggufPoolings: Readonly<Record<Pooling, number>> = { mean: 1, cls: 2, last: 3 };
-
-/** What a GGUF file says; mean where it says nothing that we have. */
-export function ggufPooling(metadata: GgufMetadata): Pooling {
-  const found = metadata.get(`${metadata.get('general.architecture')?.value}.pooling_type`)?.value;
-  return poolings.find((pooling) => ggufPoolings[pooling] === found) ?? 'mean';
-}
-
-/** Keys of 1_Pooling/config.json. */
-const modes: Readonly<Record<string, Pooling | undefined>> = {
-  pooling_mode_mean_tokens: 'mean',
-  pooling_mode_cls_token: 'cls',
-  pooling_mode_lasttoken: 'last',
-};
-
-/** Modules of sentence-transformers that we run, by the last part of their type. */
-const known = ['Transformer', 'Pooling', 'Normalize'];
 
 /**
- * What the model was trained with, as sentence-transformers writes it down; mean where nothing says it. An error where it
- * is something else than we have: whoever names a pooling need not care.
+ * One vector of all tokens' vectors, special tokens included. mean: their mean; cls: the first; last: the last; max: the
+ * largest value in each place; weightedmean: the mean with weights 1, 2, 3 ...; mean_sqrt_len_tokens: the sum divided by
+ * the square root of the number of tokens.
  */
-export async function readPooling(folder: FileFolder): Promise<Pooling | ModelError> {
-  const refuse = (found: string): ModelError =>
-    new ModelError(
-      'UnsupportedPooling',
-      `${folder.name}: expected pooling by ${poolings.join(', ')}, found ${found}; name a pooling to use the model without`,
-    );
-  const modules = await readJson(folder, 'modules.json');
-  if (!Array.isArray(modules)) return 'mean';
-  const stages = modules.map((module) => {
-    const { type, path } = asObject(module);
-    return { kind: String(type).split('.').at(-1)!, path: String(path) };
-  });
-  const other = stages.find(({ kind }) => !known.includes(kind));
-  if (other) return refuse(`a module ${other.kind.slice(0, 80)} in modules.json`);
-  const stage = stages.find(({ kind }) => kind === 'Pooling');
-  if (!stage) return 'mean';
-  const config = asObject(await readJson(folder.folder(stage.path), 'config.json'));
-  const asked = Object.keys(config).filter((key) => key.startsWith('pooling_mode_') && config[key] === true);
-  const [mode = 'pooling_mode_mean_tokens'] = asked;
-  return (asked.length < 2 && Object.hasOwn(modes, mode) && modes[mode]) || refuse(asked.join(' and ').slice(0, 200));
+export type Pooling = 'mean' | 'cls' | 'last' | 'max' | 'weightedmean' | 'mean_sqrt_len_tokens';
+export const poolings: readonly Pooling[] = ['mean', 'cls', 'last', 'max', 'weightedmean', 'mean_sqrt_len_tokens'];
+
+/** The pooling of a name, also of sentence-transformers' name for `last`. */
+export const poolingNamed = (name: unknown): Pooling | undefined =>
+  poolings.find((pooling) => pooling === (name === 'lasttoken' ? 'last' : name));
+
+/** `pooling_type` of GGUF files. */
+export const ggufPoolings: Readonly<Partial<Record<Pooling, number>>> = { mean: 1, cls: 2, last: 3 };
+
+/** The pooling of a GGUF file; mean where the file names none. An error for one that is not supported. */
+export function ggufPooling(metadata: GgufMetadata, name: string): Pooling | ModelError {
+  const key = `${metadata.get('general.architecture')?.value}.pooling_type`;
+  const found = metadata.get(key)?.value;
+  if (found === undefined) return 'mean';
+  const pooling = poolings.find((mode) => ggufPoolings[mode] === found);
+  if (pooling !== undefined) return pooling;
+  const what = `expected 1 (mean), 2 (cls) or 3 (last) as ${key}, found ${String(found).slice(0, 40)}`;
+  return new ModelError('UnsupportedPooling', `${name}: ${what}; name a pooling to use the model without it`);
 }
 
-const asObject = (value: unknown): Record<string, unknown> =>
-  typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-
-/** One vector from rows of one text, which may be views of memory that changes. Sums in f64, in the order of the tokens. */
-export function pool(rows: number, row: (i: number) => Float32Array, pooling: Pooling): Float32Array {
-  if (pooling !== 'mean') return row(pooling === 'cls' ? 0 : rows - 1).slice();
-  const sums = new Float64Array(row(0).length);
-  for (let i = 0; i < rows; i++) for (const [d, value] of row(i).entries()) sums[d]! += value;
-  return Float32Array.from(sums, (sum) => sum / rows);
+/**
+ * One vector from rows [first, rows) of a text. A row may be a view of memory that changes with the next call. Sums are
+ * f64, in the order of the tokens.
+ */
+export function pool(rows: number, row: (i: number) => Float32Array, pooling: Pooling, first = 0): Float32Array {
+  if (pooling === 'cls' || pooling === 'last') return row(pooling === 'cls' ? first : rows - 1).slice();
+  if (pooling === 'max') {
+    const most = row(first).slice();
+    for (let i = first + 1; i < rows; i++)
+      for (const [d, value] of row(i).entries()) if (value > most[d]!) most[d] = value;
+    return most;
+  }
+  const sums = new Float64Array(row(first).length);
+  let weights = 0;
+  for (let i = first; i < rows; i++) {
+    const weight = pooling === 'weightedmean' ? i + 1 : 1;
+    weights += weight;
+    for (const [d, value] of row(i).entries()) sums[d]! += value * weight;
+  }
+  const divisor = pooling === 'mean_sqrt_len_tokens' ? Math.sqrt(weights) : weights;
+  return Float32Array.from(sums, (sum) => sum / divisor);
 }
+
+/** The smallest length that a vector is divided by, as in torch.nn.functional.normalize. */
+const SMALLEST_LENGTH = 1e-12;
 
 /** Scales to length 1; zeros stay. */
 export function normalize(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0));
-  return length === 0 ? vector : vector.map((value) => value / length);
+  const divisor = Math.max(length, SMALLEST_LENGTH);
+  return vector.map((value) => value / divisor);
 }

@@ -15,8 +15,9 @@ import { type GgufVocabulary, ggufVocabulary, tokenTypes } from '../tokenizer/gg
 import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Recipe, WritableType } from './convert.ts';
 import { addedEnds, endEntries, endTokens, readEnds } from './end-tokens.ts';
+import { readModules } from './modules.ts';
 import { comparesHead, findGguf, readFactors } from './open.ts';
-import { ggufPoolings, readPooling } from './pooling.ts';
+import { ggufPoolings } from './pooling.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
 export interface QuantizeOptions {
@@ -232,9 +233,15 @@ function withTypes(metadata: ReadonlyMap<string, GgufValue>, { to }: QuantizeOpt
 async function withPooling(folder: FileFolder, metadata: GgufMetadata): Promise<GgufMetadata> {
   const architecture = metadata.get('general.architecture')?.value;
   if (metadata.get(`${architecture}.attention.causal`)?.value !== false) return metadata;
-  const pooling = await readPooling(folder);
-  if (pooling instanceof ModelError) throw pooling;
-  return new Map([...metadata, [`${architecture}.pooling_type`, { type: 'uint32', value: ggufPoolings[pooling] }]]);
+  const read = await readModules(folder, Number(metadata.get(`${architecture}.embedding_length`)?.value));
+  if (read instanceof ModelError) throw read;
+  const value = read.poolings.length === 1 ? ggufPoolings[read.poolings[0]!] : undefined;
+  if (value === undefined || read.modules.length > 0) {
+    const what = 'expected pooling by mean, cls or last and no further modules, which a GGUF file cannot say, found';
+    const found = read.modules.length > 0 ? 'modules behind the pooling' : read.poolings.join(' and ');
+    throw new ModelError('UnsupportedPooling', `${folder.name}/modules.json: ${what} ${found}; write .safetensors`);
+  }
+  return new Map([...metadata, [`${architecture}.pooling_type`, { type: 'uint32', value }]]);
 }
 
 async function withVocabulary(

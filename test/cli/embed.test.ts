@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { readGoldenTexts } from '../models/encoder-support.ts';
 import { golden, lanewise } from './run.ts';
 
@@ -87,17 +90,14 @@ test("the folder's pooling is taken; what we do not have is refused, unless one 
     const [own, cls, mean] = [await embed(), await embed('--pooling', 'cls'), await embed('--pooling', 'mean')];
     assert.equal(own.out, cls.out);
     assert.notEqual(own.out, mean.out);
-    await writeFile(join(folder, '1_Pooling/config.json'), '{"pooling_mode_max_tokens": true}');
+    await writeFile(join(folder, '1_Pooling/config.json'), '{"pooling_mode": "middle"}');
     assert.match(
       (await embed()).err,
-      /expected pooling by mean, cls, last, found pooling_mode_max_tokens; name a pool/,
+      /1_Pooling\/config\.json: expected pooling_mode to be made of mean, .*found "middle"; name a pooling to use/,
     );
     assert.equal((await embed('--pooling', 'cls')).out, cls.out);
-    await writeFile(
-      join(folder, 'modules.json'),
-      '[{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]',
-    );
-    assert.match((await embed()).err, /found a module Dense in modules.json/);
+    await writeFile(join(folder, 'modules.json'), '[{"type": "sentence_transformers.models.CNN", "path": "1_CNN"}]');
+    assert.match((await embed()).err, /modules\.json: expected modules .*, found sentence_transformers\.models\.CNN;/);
     await rm(join(folder, 'modules.json'));
     assert.equal((await embed()).out, mean.out);
   } finally {
@@ -113,12 +113,16 @@ test('decoders do not embed, encoders do not generate; other mistakes are one li
     ],
     [['generate', encoder('bert'), '--prompt', 'a'], /expected a model that generates text, found the encoder bert/],
     [
-      ['embed', encoder('bert'), '--text', 'a', '--pooling', 'max'],
-      /--pooling must be one of mean, cls, last, got "max"/,
+      ['embed', encoder('bert'), '--text', 'a', '--pooling', 'middle'],
+      /--pooling must be one of mean, cls, last, max, .*, got "middle"/,
     ],
     [['embed', encoder('bert'), '--text', 'a', '--file', 'b'], /give --text or --file, not both/],
     [['embed', encoder('bert'), '--file', 'no/such/file'], /--file no\/such\/file cannot be read: ENOENT/],
     [['embed', encoder('bert'), '--text', 'a', '--context-length', '129'], /at most 128/],
+    [
+      ['embed', encoder('bert'), '--text', 'a', '--prompt-name', 'passage'],
+      /--prompt-name must be the name of a prompt \(none: the model has no prompts\), got "passage"/,
+    ],
     [['embed'], /missing required argument 'model'/],
   ];
   for (const [args, message] of errors) {
@@ -127,6 +131,23 @@ test('decoders do not embed, encoders do not generate; other mistakes are one li
     assert.match(err, message);
     assert.equal(err.trimEnd().split('\n').length, 1, err);
   }
+});
+
+test('Ctrl-C ends it with 130, also while it waits for texts; what was written stays', { timeout: 120_000 }, async (t) => {
+  // A line is taken once the next one has begun.
+  const lines = 'a cat\n'.repeat(257);
+  const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+  const child = spawn(process.execPath, [main, 'embed', encoder('bert')], { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  let out = '';
+  child.stdout.on('data', (data) => {
+    out += data;
+    if (out.split('\n').length > 256) child.kill('SIGINT');
+  });
+  child.stdin.on('error', () => {});
+  child.stdin.write(lines);
+  const [code] = await once(child, 'close');
+  assert.deepEqual([code, out.trimEnd().split('\n').length], [130, 256]);
 });
 
 test('plan shows an encoder', async () => {

@@ -1,0 +1,14 @@
+/** How the modules' settings are read and refused. */
+import { ModelError } from '../errors.ts';
+
+export type ModuleSettings = Readonly<Record<string, unknown>>;
+
+/** @param file for messages */
+export const unsupported = (file: string, what: string): ModelError =>
+  new ModelError('UnsupportedPooling', `${file}: ${what}; name a pooling to use the model without its modules`);
+
+/** A value as its file spells it. */
+export const shown = (value: unknown): string => (JSON.stringify(value) ?? 'nothing').slice(0, 120);
+
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
