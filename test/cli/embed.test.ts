@@ -133,7 +133,9 @@ test('decoders do not embed, encoders do not generate; other mistakes are one li
   }
 });
 
-test('Ctrl-C ends it with 130, also while it waits for texts; what was written stays', { timeout: 120_000 }, async (t) => {
+test('Ctrl-C ends it with 130, also while it waits for texts; what was written stays', {
+  timeout: 120_000,
+}, async (t) => {
   // A line is taken once the next one has begun.
   const lines = 'a cat\n'.repeat(257);
   const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
