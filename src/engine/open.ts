@@ -6,6 +6,7 @@ import { type CheckpointTensor, openCheckpoint, readJson, type TensorFiles } fro
 import { firstPart, isModelGguf, openGguf } from '../formats/gguf.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { viewTensor } from '../formats/views.ts';
+import { STACKED } from '../models/file-tensors.ts';
 import { ggufModel, ropeTensors } from '../models/gguf.ts';
 import { tensorsToCompare } from '../models/index.ts';
 import { defaultPolicy } from '../models/policy.ts';
@@ -59,13 +60,21 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
     tensors: checkpoint.tensors,
     headDiffers,
     tensor(name) {
-      const tensor = checkpoint.tensors.get(name)!;
-      return { ...tensorData(tensor), place: `${tensor.file}: ${name}` };
+      const [whole, part] = name.split(STACKED) as [string, string?];
+      const tensor = checkpoint.tensors.get(whole)!;
+      const own = part === undefined ? tensor : stackedPart(tensor, Number(part));
+      return { ...tensorData(own), place: `${tensor.file}: ${whole}` };
     },
     files: checkpoint.files,
     defaultPolicy,
     close: () => checkpoint.close(),
   };
+}
+
+/** A matrix of a tensor [stack, in, out]. */
+function stackedPart(tensor: CheckpointTensor, index: number): CheckpointTensor {
+  const shape = tensor.shape.slice(1);
+  return viewTensor(tensor.name, tensor, { source: tensor.name, shape, firstRow: index * shape[0]! });
 }
 
 /** Whether the output head differs from an embedding that config.json calls the same. @throws ModelError of readModel */

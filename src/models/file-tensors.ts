@@ -19,6 +19,10 @@ export interface ModelOrigin {
   nameOf(tensor: string): string;
 }
 
+/** In names of matrices that lie in a tensor [stack, in, out]. */
+export const STACKED = '\u0000';
+export const stackedTensor = (tensor: string, index: number): string => `${tensor}${STACKED}${index}`;
+
 /** What a tensor of the file may stay as, with the reason where that is another type. */
 export interface Stored {
   readonly storage: Storage;

@@ -4,6 +4,7 @@ import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
 import type { RowOrder } from '../formats/views.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Plan } from '../plan/step.ts';
+import { STACKED } from './file-tensors.ts';
 import { ggufModel, ropeTensors } from './gguf.ts';
 import { familiesOf } from './gguf-families.ts';
 import type { Family, HeadCounts, Settings } from './gguf-family.ts';
@@ -64,7 +65,7 @@ export function ggufFromHub(hub: HubModel): GgufModelToWrite {
   for (const { architecture, family } of candidates) {
     const unnamed = [...needed].find((name) => nameInFile(family, name) === undefined);
     if (unnamed !== undefined) {
-      problems.push(`${architecture}: there is no name for ${unnamed}`);
+      problems.push(`${architecture}: there is no name for ${unnamed.split(STACKED)[0]}`);
       continue;
     }
     const written = write(architecture, family, description, { ...model, needed });

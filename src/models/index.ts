@@ -6,6 +6,7 @@ import type { KvStorage } from '../quant/kv-cache.ts';
 import { bert } from './bert.ts';
 import { Config } from './config.ts';
 import { falcon } from './falcon.ts';
+import { STACKED } from './file-tensors.ts';
 import { gemma } from './gemma.ts';
 import { gemma2, gemma3 } from './gemma3.ts';
 import { gemma4 } from './gemma4.ts';
@@ -204,7 +205,9 @@ export function flatModel(
 } {
   const { plan, notices } = buildModel(config, tensors, { policy: parsePolicy('none'), headDiffers });
   const { part, sizes, named } = readModel(config, tensors, { headDiffers });
-  const used = new Set(plan.weights.flatMap(({ source }) => [source.tensor, ...(source.following ?? [])]));
+  const used = new Set(
+    plan.weights.flatMap(({ source }) => [source.tensor.split(STACKED)[0]!, ...(source.following ?? [])]),
+  );
   const settings = withDefaults(part.settings, part.modelType, part.modelType);
   return {
     config: { ...settings, model_type: part.modelType, tie_word_embeddings: sizes.tied },

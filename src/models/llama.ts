@@ -116,8 +116,22 @@ function expertWeights(m: Manifest, c: LlamaConfig, i: number, e: ExpertSettings
       down: linear('down', [c.dim, e.ffn]),
     };
   };
+  const stacked = (n: number): Ffn => {
+    // Qwen 3 VL has [in, out], others [out, in].
+    const transposed = m.shapeOf(`${file}.experts.gate_up_proj`)?.[1] === c.dim;
+    const linear = (of: keyof Ffn, tensor: string, shape: readonly [number, number], first: number, rows: number) => {
+      const options = { transposed, slice: { first, of: rows }, stack: { count: e.count, index: n } };
+      return { weight: m.matrix(`layers.${i}.ffn.${n}.${of}`, 'ffn', `${file}.experts.${tensor}`, shape, options) };
+    };
+    return {
+      gate: linear('gate', 'gate_up_proj', [e.ffn, c.dim], 0, 2 * e.ffn),
+      up: linear('up', 'gate_up_proj', [e.ffn, c.dim], e.ffn, 2 * e.ffn),
+      down: linear('down', 'down_proj', [c.dim, e.ffn], 0, c.dim),
+    };
+  };
   const router = { weight: m.matrix(`layers.${i}.ffn.router`, 'router', `${file}.gate.weight`, [e.count, c.dim]) };
-  const each = Array.from({ length: e.count }, (_, n) => expert(n));
+  const make = m.has(`${file}.experts.gate_up_proj`) ? stacked : expert;
+  const each = Array.from({ length: e.count }, (_, n) => make(n));
   return { router, experts: { each, top: e.top, normalize: e.normalize, kind: c.activation } };
 }
 

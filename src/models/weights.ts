@@ -5,34 +5,12 @@
 import type { Linear, Norm, Weight } from '../plan/builder.ts';
 import type { PlannedWeight, WeightRole, WeightSource } from '../plan/step.ts';
 import { storageBytes } from '../quant/storage.ts';
-import { type ModelOrigin, type Stored, storedAs, type TensorShape } from './file-tensors.ts';
+import { type ModelOrigin, STACKED, type Stored, stackedTensor, storedAs, type TensorShape } from './file-tensors.ts';
+import type { Fused, MatrixOptions, Slice } from './matrix-options.ts';
 import { Mismatches } from './mismatches.ts';
 import { type Decision, decide, type StoragePolicy } from './policy.ts';
 
 export type { ModelOrigin, TensorShape } from './file-tensors.ts';
-
-export interface MatrixOptions {
-  /** The file has [in, out]. */
-  readonly transposed?: boolean;
-  readonly slice?: Slice;
-  /** The tensor has so many matrices one behind the other [stack, out, in], of which this is one. */
-  readonly stack?: { readonly count: number; readonly index: number };
-}
-
-/** The weight is rows `first` and on of a tensor with `of` rows: neighbours, or runs (see WeightSource). */
-interface Slice extends Pick<WeightSource, 'first' | 'runs'> {
-  readonly of: number;
-}
-
-/** A tensor that holds several linear layers. */
-interface Fused<Name extends string> extends Pick<MatrixOptions, 'transposed'> {
-  readonly inputs: number;
-  readonly bias: boolean;
-  /** Rows of each layer, in the tensor's order. */
-  readonly rows: Readonly<Record<Name, number>>;
-  /** The tensor has so many parts (heads), each with its share of every layer's rows; default 1. */
-  readonly parts?: number;
-}
 
 export interface ManifestOptions {
   /** What the tensors should fit, and the name of a tensor there: for messages. */
@@ -68,6 +46,10 @@ export class Manifest {
     return this.#tensors.has(tensor);
   }
 
+  shapeOf(tensor: string): readonly number[] | undefined {
+    return this.#tensors.get(tensor)?.shape;
+  }
+
   /** A matrix [out, in] stored as the policy says. */
   matrix(
     name: string,
@@ -82,8 +64,10 @@ export class Manifest {
     const own = transposed ? [shape[1], rows] : [rows, shape[1]];
     const dtype = this.#find(tensor, stack ? [stack.count, ...own] : own);
     const linear = role === 'attention' || role === 'ffn' || role === 'output';
-    const first = (slice?.first ?? 0) + (stack?.index ?? 0) * rows;
-    const source = { tensor, transposed, first, runs: slice?.runs, plus: 0 };
+    // Rows follow each other from matrix to matrix; columns do not: a matrix [in, out] is read as a tensor of its own.
+    const before = stack && !transposed ? stack.index * rows : 0;
+    const place = stack && transposed ? stackedTensor(tensor, stack.index) : tensor;
+    const source = { tensor: place, transposed, first: (slice?.first ?? 0) + before, runs: slice?.runs, plus: 0 };
     return this.#add(name, role, shape, source, this.#decide(role, shape, dtype), linear);
   }
 
@@ -205,7 +189,9 @@ export class Manifest {
     const { sourceOf } = this.#options;
     if (sourceOf === undefined) return source;
     const { tensor, following } = source;
-    return { ...source, tensor: sourceOf(tensor), ...(following && { following: following.map(sourceOf) }) };
+    const [whole, ...part] = tensor.split(STACKED);
+    const place = [sourceOf(whole!), ...part].join(STACKED);
+    return { ...source, tensor: place, ...(following && { following: following.map(sourceOf) }) };
   }
 
   /** How the file stores the tensor; a problem is noted and answered with f32. */

@@ -1,14 +1,18 @@
 /** Models with a text part inside, and files that call their tensors otherwise: the same plans as the plain model. */
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { nodeFolder, type TensorToWrite, writeSafeTensors } from '../../src/formats/adapters/node.ts';
 import { openCheckpoint, readJson } from '../../src/formats/checkpoint.ts';
 import { buildModel, tensorsToCompare } from '../../src/models/index.ts';
 import { planDifference } from '../../src/models/plan-difference.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
 import type { TensorShape } from '../../src/models/weights.ts';
 import { describeModel, load } from '../../src/node.ts';
+import { dequantize } from '../../src/quant/codec.ts';
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url));
 const options = { policy: parsePolicy('none') };
@@ -226,5 +230,58 @@ for (const [folder, plain] of [
 ] as const) {
   test(`${folder} computes what ${plain} computes`, async () => {
     assert.deepEqual(await forwardOf(`${golden}/folders/${folder}`), await forwardOf(`${golden}/folders/${plain}`));
+  });
+}
+
+for (const transposed of [true, false]) {
+  test(`experts in one tensor, ${transposed ? '[in, out]' : '[out, in]'}, in the text part of Qwen 3 VL`, async () => {
+    const source = `${golden}/models/qwen3-moe`;
+    const { config } = await readCase('qwen3-moe');
+    const checkpoint = await openCheckpoint(nodeFolder(source));
+    const stacks = new Map<string, { shape: number[]; values: Float32Array[] }>();
+    const tensors: TensorToWrite[] = [];
+    for (const tensor of checkpoint.tensors.values()) {
+      const bytes = new Uint8Array(tensor.byteLength);
+      await tensor.readInto(0, bytes);
+      const { name, shape } = tensor;
+      const [, layer, part] = /^(.*\.experts)\.\d+\.(\w+)\.weight$/.exec(name) ?? [];
+      const values = dequantize(tensor.dtype.toLowerCase() as 'bf16', bytes);
+      if (layer === undefined) {
+        const renamed = name.replace('model.', 'model.language_model.');
+        tensors.push({ name: renamed, dtype: tensor.dtype as 'BF16', shape, data: bytes });
+        continue;
+      }
+      const key = `${layer}.${part}`;
+      if (!stacks.has(key)) stacks.set(key, { shape: [...shape], values: [] });
+      stacks.get(key)!.values.push(values);
+    }
+    await checkpoint.close();
+    for (const [key, gate] of stacks) {
+      if (!key.endsWith('gate_proj') && !key.endsWith('down_proj')) continue;
+      const up = key.endsWith('gate_proj') ? stacks.get(key.replace('gate_proj', 'up_proj'))! : undefined;
+      const [rows, columns] = [gate.shape[0]! * (up ? 2 : 1), gate.shape[1]!];
+      const all = new Float32Array(gate.values.length * rows * columns);
+      for (const [n, first] of gate.values.entries()) {
+        const matrix = [...first, ...(up ? up.values[n]! : [])];
+        for (let r = 0; r < rows; r++)
+          for (let c = 0; c < columns; c++)
+            all[n * rows * columns + (transposed ? c * rows + r : r * columns + c)] = matrix[r * columns + c]!;
+      }
+      const name = key.replace('gate_proj', 'gate_up_proj').replace('model.', 'model.language_model.');
+      const shape = [gate.values.length, ...(transposed ? [columns, rows] : [rows, columns])];
+      tensors.push({ name, dtype: 'F32', shape, data: new Uint8Array(all.buffer) });
+    }
+    const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-stacked-'));
+    try {
+      await writeSafeTensors(path.join(folder, 'model.safetensors'), tensors);
+      const text = { ...config, model_type: 'qwen3_vl_moe_text' };
+      await writeFile(
+        path.join(folder, 'config.json'),
+        JSON.stringify({ model_type: 'qwen3_vl_moe', text_config: text }),
+      );
+      assert.deepEqual(await forwardOf(folder), await forwardOf(source));
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 }
