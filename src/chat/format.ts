@@ -192,7 +192,7 @@ export function percent(text: Text, values: Value): Text {
   let next = 0;
   const take = (): Value => {
     if (next >= (several?.length ?? 1)) throw new Fault('not enough arguments for format string');
-    const value = several?.[next] ?? values;
+    const value = several ? several[next]! : values;
     next++;
     return value;
   };

@@ -14,8 +14,8 @@ export interface Message {
 
 /** What a template can read. */
 export interface TemplateTraits {
-  /** In which form it shows all text of a message. */
-  contentOf(role: string): 'text' | 'parts' | 'either';
+  /** In which form it shows all text of a message; `part`: as the only part. */
+  contentOf(role: string): 'text' | 'part' | 'parts' | 'either';
   /** `object` is shown as an object, `text` fails on one, `repr` shows it in Python's spelling instead of JSON. */
   arguments(): 'object' | 'text' | 'repr';
   /** Whether it reads this key of a message. */
@@ -99,25 +99,26 @@ function objectIn(text: string, place: string): Fields {
   return value;
 }
 
-/** Content parts as a text, or a text as parts, where the template shows it only so. */
+/** Content in the form that the template shows for this role. */
 function withContent(message: Fields, place: string, traits: TemplateTraits): Fields {
   const { content } = message;
   const role = String(message.role);
-  if (typeof content === 'string')
-    return content !== '' && traits.contentOf(role) === 'parts'
-      ? { ...message, content: [{ type: 'text', text: content }] }
-      : message;
+  if (typeof content === 'string') {
+    const asParts = content !== '' && traits.contentOf(role).startsWith('part');
+    return asParts ? { ...message, content: [{ type: 'text', text: content }] } : message;
+  }
   if (!Array.isArray(content)) return message;
-  if (traits.contentOf(role) !== 'text') return { ...message, content: content.map(partOf) };
+  const form = traits.contentOf(role);
+  if (form === 'parts' || form === 'either') return { ...message, content: content.map(partOf) };
   const thoughts = content.map(thoughtIn).filter((thought) => thought !== undefined);
-  const texts = content.flatMap((part, i) =>
-    thoughtIn(part) === undefined ? [textIn(part, `${place}.content[${i}]`)] : [],
-  );
-  const text = { ...message, content: texts.join('\n') };
+  const text = content
+    .flatMap((part, i) => (thoughtIn(part) === undefined ? [textIn(part, `${place}.content[${i}]`)] : []))
+    .join('\n');
+  const joined = { ...message, content: form === 'part' ? [{ type: 'text', text }] : text };
   const hasThought = reasoningNames.some((name) => message[name] !== undefined);
   return thoughts.length === 0 || hasThought
-    ? text
-    : withReasoning({ ...text, reasoning_content: thoughts.join('\n') }, traits);
+    ? joined
+    : withReasoning({ ...joined, reasoning_content: thoughts.join('\n') }, traits);
 }
 
 /** For models, which read nothing but text, whatever their template has a place for. @throws OptionError */

@@ -1,7 +1,7 @@
 /** What a template can read, found by rendering small conversations once and comparing what comes out. */
 import type { Message, TemplateTraits } from './messages.ts';
 
-type Content = 'text' | 'parts' | 'either';
+type Content = ReturnType<TemplateTraits['contentOf']>;
 type Arguments = 'object' | 'text' | 'repr';
 
 /** Words that no template contains. They differ in their first letters, as templates may cut texts. */
@@ -44,12 +44,15 @@ export class ProbedTraits implements TemplateTraits {
   }
 
   #probeContent(role: string): Content {
-    const shown = (content: unknown): string | undefined => this.#render(aroundMessage({ role, content }));
-    const text = shown(TEXT);
-    const parts = shown(PARTS);
-    const showsParts = parts !== undefined && showsAll(parts);
-    if (!showsParts) return 'text';
-    return text !== undefined && showsAll(text) ? 'either' : 'parts';
+    // A template may know nothing but parts, in the messages around too.
+    const shows = (content: unknown): boolean =>
+      ['.', [{ type: 'text', text: '.' }]].some((other) => {
+        const text = this.#render(aroundMessage({ role, content }, other));
+        return text !== undefined && showsAll(text);
+      });
+    const text = shows(TEXT);
+    if (shows(PARTS)) return text ? 'either' : 'parts';
+    return !text && shows([{ type: 'text', text: TEXT }]) ? 'part' : 'text';
   }
 
   #probeArguments(): Arguments {
@@ -64,8 +67,9 @@ export class ProbedTraits implements TemplateTraits {
 const showsAll = (text: string): boolean =>
   marks.every((mark) => text.includes(mark)) && !new RegExp(`["']text["']\\s*:\\s*["']${marks[0]}`).test(text);
 
-function aroundMessage(message: Message): Message[] {
-  const question = { role: 'user', content: 'q' };
+/** @param other content of the messages around it */
+function aroundMessage(message: Message, other: unknown): Message[] {
+  const question = { role: 'user', content: other };
   switch (message.role) {
     case 'user':
       return [message];
@@ -75,7 +79,7 @@ function aroundMessage(message: Message): Message[] {
       const call = { type: 'function', id: 'call00001', function: { name: 'probe', arguments: {} } };
       return [
         question,
-        { role: 'assistant', content: '', tool_calls: [call] },
+        { role: 'assistant', content: other, tool_calls: [call] },
         { ...message, tool_call_id: 'call00001', name: 'probe' },
       ];
     }

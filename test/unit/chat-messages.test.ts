@@ -113,6 +113,15 @@ test('a text becomes a part where the template shows nothing else', () => {
   assert.equal(render(partsOnly, [user('hello')]), '<user>hello');
   assert.equal(render(partsOnly, [user(texts('one', 'two'))]), '<user>onetwo');
   assert.equal(render(knowsBoth, [user('hello')]), '<user>hello');
+  const strict =
+    '{% for m in messages %}<{{ m.role }}>{% for p in m.content %}{{ p.text.strip() }}{% endfor %}{% endfor %}';
+  const turns = [user('hello'), { role: 'assistant', content: 'yes' }, user('why?')];
+  const first = '{% for m in messages %}<{{ m.role }}>{{ m.content[0].text + "" }}{% endfor %}';
+  assert.equal(
+    render(first, [user(texts('one', 'two')), { role: 'assistant', content: 'yes' }]),
+    '<user>one\ntwo<assistant>yes',
+  );
+  assert.equal(render(strict, turns), '<user>hello<assistant>yes<user>why?');
 });
 
 test('thoughts among parts are reasoning', () => {
@@ -145,7 +154,7 @@ test('a template is tried once for each kind of role', () => {
     return JSON.stringify(messages);
   });
   for (const role of ['user', 'user', 'system', 'assistant', 'model', 'x1', 'x2', 'x3']) traits.contentOf(role);
-  assert.equal(renders, 6, 'a text and parts for each of user, system, assistant');
+  assert.equal(renders, 9, 'user, system, assistant: a text, parts between texts, parts between parts');
   traits.arguments();
   const before = renders;
   traits.arguments();

@@ -376,3 +376,11 @@ test('any text is a template or an error with a place', () => {
     { numRuns: 2000 },
   );
 });
+
+test('tuples of names, and a None to be formatted', () => {
+  assert.equal(render("{% set a, b = 1, 2 %}{{ ('x', a, b) }}{% for i in a, b %}{{ i }}{% endfor %}"), "('x', 1, 2)12");
+  assert.equal(
+    render("{% set n = none %}{{ '%s' | format(n) }} {{ '%s %s' % (n, 1) }} {{ '%s' % n }}"),
+    'None None 1 None',
+  );
+});
