@@ -200,7 +200,7 @@ function sum(operand: Value, path: Value | undefined, start: Value): Value {
 
 function reversed(operand: Value): Value {
   if (operand instanceof Text) {
-    spend(operand.length / 2);
+    spend(operand.length);
     return Text.join(operand.split().reverse());
   }
   return new Generator(listOf(operand).toReversed()[Symbol.iterator]());

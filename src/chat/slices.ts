@@ -31,7 +31,7 @@ export function slice(object: Value, bounds: readonly (Value | undefined)[]): Va
       spendCharacters(Math.max(0, stop - start));
       return alike(object, object.sliceCharacters(start, Math.max(start, stop)));
     }
-    spend(object.length / 2);
+    spend(object.length);
     return alike(object, Text.join(chosen(object.split(), start, stop, step)));
   }
   if (object instanceof List || object instanceof Tuple) {

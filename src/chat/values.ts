@@ -406,7 +406,7 @@ export function iterate(value: Value): Iterator<Value> {
   if (value instanceof Dict) return keysOf(value);
   if (value instanceof Undefined) return [][Symbol.iterator]();
   if (value instanceof Text) {
-    spend(value.length / 2);
+    spend(value.length);
     return value.split()[Symbol.iterator]();
   }
   if (value instanceof Thing && value.iterate) return value.iterate();

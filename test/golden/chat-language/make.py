@@ -6,6 +6,7 @@
 """
 
 import copy
+import datetime
 import json
 import pathlib
 import random
@@ -135,3 +136,14 @@ names = {
 (here / "names.json").write_text(json.dumps(names, indent=1) + "\n")
 (here / "cases.json").write_text('{"data": %s,\n"cases": [\n%s\n]}\n' % (head, lines))
 print(len(cases), "cases")
+
+times = [
+    datetime.datetime(2025, 2, 3, 4, 5, 6),
+    datetime.datetime(2024, 12, 31, 23, 59, 59),
+    datetime.datetime(2021, 1, 3),
+    datetime.datetime(1999, 7, 4, 12, 30, 1),
+    datetime.datetime(2026, 1, 1, 13, 1, 2),
+]
+formats = ['%'+c for c in 'aAbBcCdDeFgGhHIjklmMnprRSTtuUVwWxXyYzZ%']+['%-d','%-m','%-H','%-I','%-j','%_d','%^a','%^B','%#Z','%05d','%3d','%10Y','%Ey','%Od','%P','%Q','%','a%','%-y','%_m','%-e','%5%','%F %T','%d %B %Y','%A, %d %b','%-S','%_H','%0e','%e','%^b','%#p']
+written = [[time.isoformat(), text, time.strftime(text)] for time in times for text in formats]
+(here / "times.json").write_text(json.dumps(written))
