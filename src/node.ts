@@ -1,5 +1,6 @@
 /** Lanewise for Node. */
 import './disposal.ts';
+import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { q8Layout } from './backend/wasm/choice.ts';
@@ -28,6 +29,7 @@ import { ModelError, OptionError } from './errors.ts';
 import {
   type GgufTensorToWrite,
   nodeFolder,
+  openError,
   type TensorToWrite,
   writeAtomically,
   writeGguf,
@@ -137,7 +139,7 @@ export async function quantizeModel(input: string, output: string, options: Quan
         await writeAtomically(companion, async (handle) => handle.writeFile(text));
       }
     }
-    return { tensors, warnings: model.warnings };
+    return { tensors, warnings: [...model.warnings, ...threads.warnings] };
   } finally {
     await threads.close();
     await model.close();
@@ -162,7 +164,7 @@ export function measureMachine(
  */
 export async function openTokenizer(path: string = embeddedModel): Promise<Tokenizer> {
   const full = resolve(await modelAt(path === embeddedModel ? findEmbedded(path) : path));
-  const status = await stat(full).catch(() => undefined);
+  const status = await statusOf(full);
   if (!status) throw new ModelError('NoModel', `${path}: expected a tokenizer or a model, found nothing there`);
   if (status.isDirectory()) return openTokenizerIn(nodeFolder(full));
   return openTokenizerIn(nodeFolder(dirname(full)), basename(full));
@@ -183,6 +185,14 @@ export async function openChatTemplate(path: string = embeddedModel): Promise<Ch
   return openChatFormat(folder, file);
 }
 
+/** Undefined where nothing is there. @throws FormatError NotPermitted under Node's permission model */
+function statusOf(file: string): Promise<Stats | undefined> {
+  return stat(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ERR_ACCESS_DENIED') throw openError(file, error);
+    return undefined;
+  });
+}
+
 /** Remembers what was measured on this machine. */
 const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() });
 
@@ -194,7 +204,7 @@ export async function locate(given: string, signal?: AbortSignal): Promise<Model
   if (typeof given !== 'string') throw new OptionError('path', 'the path of a model', given);
   const path = await modelAt(given === embeddedModel ? findEmbedded(given) : given, { signal });
   const full = resolve(path);
-  const status = await stat(full).catch(() => undefined);
+  const status = await statusOf(full);
   if (!status)
     throw new ModelError(
       'NoModel',

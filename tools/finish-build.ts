@@ -99,12 +99,15 @@ function kernelHash(folder: string): string {
 /**
  * Declarations for TypeScript 5.4 and newer, with or without types of browsers and of Node:
  * arrays before 5.7 have no type parameter; optional members may be undefined also with `exactOptionalPropertyTypes`, as
- * the sources mean them; global types come from globals.d.ts where nothing else declares them.
+ * the sources mean them; global types come from globals.d.ts where nothing else declares them; types of Node's modules are
+ * any without @types/node.
  * @param up from the file's folder to the package's
  */
 export function portableTypes(text: string, up: string): string {
   const portable = text
-    .replace(/\bUint8Array<ArrayBuffer>/g, 'ReturnType<typeof Uint8Array.of>')
+    .replace(/^import .* from 'node:.*$/gm, '// @ts-ignore: any where Node has no types\n$&')
+    .replace(/(?<=[:<|(]\s*)Buffer(?:<ArrayBuffer(?:Like)?>)?(?=[;,>|)[])/g, 'Uint8Array')
+    .replace(/\b(\w+Array)<ArrayBuffer>/g, 'ReturnType<typeof $1.of>')
     .replace(/\b(\w+Array)<ArrayBufferLike>/g, '$1')
     .replace(/\b(?:Map|Set|Array)Iterator</g, 'IterableIterator<')
     .replace(/^(\s+(?:readonly )?\w+\?: )([^\n{]+);$/gm, (line, member: string, type: string) =>

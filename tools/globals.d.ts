@@ -7,6 +7,9 @@ declare global {
   interface AbortSignal {}
   interface Blob {}
   interface File {}
+  interface FileSystemDirectoryHandle {}
+  interface FileSystemFileHandle {}
+  interface Headers {}
   interface RequestInit {}
   interface Response {}
   interface URL {}

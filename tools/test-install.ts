@@ -163,7 +163,7 @@ const bundlerProject = once(() =>
     const webpack = (
       external: boolean,
     ): string => `export default { mode: 'production', target: 'node20', devtool: false,
-      entry: './program.mjs', experiments: { outputModule: true }, ${external ? "externals: { lanewise: 'module lanewise' }," : ''}
+      stats: 'errors-warnings', performance: false, entry: './program.mjs', experiments: { outputModule: true }, ${external ? "externals: { lanewise: 'module lanewise' }," : ''}
       output: { path: process.cwd(), filename: 'bundle.mjs', module: true } };`;
     writeFileSync(path.join(folder, 'webpack.mjs'), webpack(false));
     writeFileSync(path.join(folder, 'webpack-external.mjs'), webpack(true));
@@ -179,7 +179,8 @@ function bundled(file: string, ...command: string[]): () => string {
   return () => {
     const folder = bundlerProject();
     const [name = '', ...args] = command;
-    run(path.join(folder, 'node_modules/.bin', name), args, folder);
+    const said = run(path.join(folder, 'node_modules/.bin', name), args, folder);
+    if (/\bwarning\b/i.test(said)) throw new Error(`a warning of the bundler: ${said.slice(-400)}`);
     return check(run(node, [file], folder));
   };
 }

@@ -3,7 +3,7 @@ import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/host.ts';
-import { type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
+import { FormatError, type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { buildModel, encoderTypes, type ModelDescription, type ModelKind } from '../models/index.ts';
@@ -89,7 +89,25 @@ interface Loaded {
   readonly close: () => Promise<void>;
 }
 
+/** Threads hold several descriptors each: where those are used up, one thread loads what more could not. */
 async function openAs<M>(
+  kind: ModelKind,
+  source: ModelSource,
+  options: LoadOptions,
+  make: (loaded: Loaded, settings: LoadSettings) => Promise<M>,
+): Promise<M> {
+  try {
+    return await openOnce(kind, source, options, make);
+  } catch (error) {
+    const tooMany = error instanceof FormatError && error.code === 'TooManyOpenFiles';
+    if (!tooMany || options.threads === 1 || options.backend === 'reference') throw error;
+    options.onWarning?.(`one thread: too many open files; raise their limit (ulimit -n)`);
+    await source.host.release?.();
+    return openOnce(kind, source, { ...options, threads: 1 }, make);
+  }
+}
+
+async function openOnce<M>(
   kind: ModelKind,
   { folder, file, host }: ModelSource,
   options: LoadOptions,

@@ -9,10 +9,18 @@
  * The library only writes to these categories; an application may configure LogTape itself instead of calling
  * `configureLogging`.
  */
-import { configureSync, getLogger, type Logger, type LogLevel, type LogRecord, type Sink } from '@logtape/logtape';
+import { configureSync, getLogger, type LogRecord, type Sink } from '@logtape/logtape';
 import { OptionError } from '../errors.ts';
 import { isLayer, phasesOf, type ScopedStep, type ScopeTime, type StepMilliseconds } from './scopes.ts';
 import { formatBandwidth, formatMilliseconds } from './units.ts';
+
+/** LogTape's, declared here because its declarations need types of browsers or of Node. */
+type LogLevel = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'fatal';
+
+/** What of LogTape's logger is used. */
+type Logger = Readonly<Record<'trace' | 'debug' | 'info' | 'warn' | 'error', (message: string) => void>> & {
+  isEnabledFor(level: LogLevel): boolean;
+};
 
 const root = 'lanewise';
 const variable = 'LANEWISE_LOG';

@@ -103,3 +103,36 @@ test('a program can name the types of the package, and read its package.json', (
   const compiled = path.join(folder, 'consumer.mjs');
   assert.equal(execFileSync(process.execPath, [compiled], { encoding: 'utf8' }), 'lanewise\n');
 });
+
+test('a program without types of browsers and of Node can use the declarations', (t) => {
+  const folder = build(t);
+  writeFileSync(
+    path.join(folder, 'bare.mts'),
+    "import { load, type LoadOptions } from 'lanewise';\nimport 'lanewise/browser';\n" +
+      'const options: LoadOptions = { threads: undefined };\n' +
+      'export const text = async () => (await (await load(undefined, options)).generateBatch([""]))[0]?.finishReason;\n',
+  );
+  const compilerOptions = {
+    ...{ strict: true, skipLibCheck: false, exactOptionalPropertyTypes: true, noEmit: true, types: [] },
+    ...{ module: 'nodenext', target: 'es2022', lib: ['es2022'] },
+  };
+  writeFileSync(path.join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['bare.mts'] }));
+  const { stdout } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+  assert.equal(stdout, '');
+});
+
+test('threads of the package convert from their source text, and the caller where none may start', (t) => {
+  const folder = build(t);
+  const program = `
+    import { ThreadedConverter } from ${JSON.stringify(path.join(folder, 'dist/engine/convert-node.js'))};
+    const threads = new ThreadedConverter();
+    const piece = () => ({ from: 'F32', to: 'f16', bytes: new Uint8Array(128), plus: 1, metrics: false });
+    const done = await Promise.all(Array.from({ length: 5 }, () => threads.convert(piece())));
+    console.log(JSON.stringify([done.map(({ bytes }) => bytes.length), new Set(done[4].bytes).size, threads.warnings.length]));
+    await threads.close();
+  `;
+  const run = (...flags: string[]): unknown =>
+    JSON.parse(execFileSync(process.execPath, [...flags, '--input-type=module', '-e', program], { encoding: 'utf8' }));
+  assert.deepEqual(run(), [[64, 64, 64, 64, 64], 2, 0]);
+  assert.deepEqual(run('--permission', '--allow-fs-read=*'), [[64, 64, 64, 64, 64], 2, 1]);
+});

@@ -31,6 +31,7 @@ export function nodeHost(): WasmHost {
     widens: optimizes && process.arch === 'x64',
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : compileModule(bytes)),
     expect,
+    release,
     spawn,
     read,
   };
@@ -143,6 +144,10 @@ function expect(threads: number): void {
     worker.on('error', leave).on('exit', leave);
     waiting.push(worker);
   }
+}
+
+async function release(): Promise<void> {
+  await Promise.all(waiting.splice(0).map((worker) => worker.terminate()));
 }
 
 /** What helps where the system or Node's permissions refuse a thread. */

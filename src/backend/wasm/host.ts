@@ -39,6 +39,8 @@ export interface WasmHost {
   compile(bytes: Uint8Array<ArrayBuffer>, options: CompileOptions): WebAssembly.Module;
   /** So many threads will be spawned soon: where starting one takes long, it begins now, beside what else is to be done. */
   expect?(threads: number): void;
+  /** Ends threads that were started ahead and not spawned yet. */
+  release?(): Promise<void>;
   spawn(setup: ThreadSetup): Thread;
   /** Undefined where files have no descriptors. */
   readonly read?: ReadFile;

@@ -13,14 +13,23 @@ import { encodeSafeTensorsHeader, type TensorShape } from '../safetensors.ts';
 /** Most bytes of one system call. */
 const CHUNK = 64 * 2 ** 20;
 
-/** Opens a file for reading. Undefined where there is none. @throws FormatError NotAFile; errors of the system */
+/**
+ * Opens a file for reading. Undefined where there is none.
+ * @throws FormatError NotAFile, TooManyOpenFiles, NotPermitted; other errors of the system
+ */
 export async function openFile(path: string): Promise<ByteSource | undefined> {
   const handle = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
-    throw error;
+    if (isMissing(error)) return undefined;
+    throw openError(path, error);
   });
   if (!handle) return undefined;
-  const status = await handle.stat();
+  // Files in the archives of Yarn's Plug'n'Play are looked up only here.
+  const status = await handle.stat().catch(async (error: NodeJS.ErrnoException) => {
+    await handle.close();
+    if (isMissing(error)) return undefined;
+    throw error;
+  });
+  if (!status) return undefined;
   if (!status.isFile()) {
     await handle.close();
     throw new FormatError('NotAFile', path, 'expected a file, found a folder or device');
@@ -32,6 +41,27 @@ export async function openFile(path: string): Promise<ByteSource | undefined> {
     () => handle.close(),
     handle.fd,
   );
+}
+
+const isMissing = ({ code }: NodeJS.ErrnoException): boolean => code === 'ENOENT' || code === 'ENOTDIR';
+
+/** What helps where a file may not be opened. */
+export function openError(path: string, error: Error & { readonly code?: string }): Error {
+  switch (error.code) {
+    case 'EMFILE':
+    case 'ENFILE': {
+      const remedy = 'raise the limit (ulimit -n) or use fewer threads';
+      return new FormatError('TooManyOpenFiles', path, `the process may open no more files (${error.code}): ${remedy}`);
+    }
+    case 'ERR_ACCESS_DENIED':
+      return new FormatError(
+        'NotPermitted',
+        path,
+        "Node's permissions do not allow to read it: start Node with --allow-fs-read for its folder",
+      );
+    default:
+      return error;
+  }
 }
 
 async function fill(handle: FileHandle, path: string, start: number, target: Uint8Array): Promise<void> {
