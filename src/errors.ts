@@ -62,8 +62,8 @@ export class OutOfMemoryError extends LanewiseError {
 
 /** Where the engine refuses a WebAssembly memory or module, whose addresses it reserves in full. */
 export function memoryRefused(bytes: number): OutOfMemoryError {
-  const advice = 'free memory, or raise the limit of the address space (ulimit -v): engines reserve 8 GB and more';
-  const message = `WebAssembly could not reserve memory for ${megabytes(bytes)}: ${advice} for each memory`;
+  const message =
+    'WebAssembly could not reserve a memory, for which engines take 8 GB and more of addresses: raise the limit of the address space (ulimit -v) or free memory';
   return new OutOfMemoryError('WebAssembly', bytes, 0, message);
 }
 

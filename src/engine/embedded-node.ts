@@ -5,7 +5,14 @@ import { fileURLToPath } from 'node:url';
 import { ModelError } from '../errors.ts';
 
 const place = 'models/lanewise-stories';
-const isThere = (folder: string): boolean => existsSync(join(folder, 'config.json'));
+/** Undefined where Node's permission model does not let it be known. */
+function isThere(folder: string): boolean | undefined {
+  try {
+    return existsSync(join(folder, 'config.json'));
+  } catch {
+    return undefined;
+  }
+}
 
 /** The folder beside the code. Asks no file system and never fails. @param code address of src/node.ts, if it has one */
 export function besideCode(code: string | undefined): string {
@@ -21,7 +28,8 @@ export function besideCode(code: string | undefined): string {
  * @throws ModelError NoModel
  */
 export function findEmbedded(given: string): string {
-  if (isThere(given)) return given;
+  // What may not be read is an error of its own where it is opened.
+  if (isThere(given) !== false) return given;
   for (const start of [dirname(process.argv[1] ?? ''), process.cwd()]) {
     for (let folder = resolve(start), inner = ''; folder !== inner; inner = folder, folder = dirname(folder)) {
       const found = join(folder, 'node_modules/lanewise', place);

@@ -126,7 +126,7 @@ test('threads of the package convert from their source text, and the caller wher
   const program = `
     import { ThreadedConverter } from ${JSON.stringify(path.join(folder, 'dist/engine/convert-node.js'))};
     const threads = new ThreadedConverter();
-    const piece = () => ({ from: 'F32', to: 'f16', bytes: new Uint8Array(128), plus: 1, metrics: false });
+    const piece = () => ({ from: 'f32', to: 'f16', bytes: new Uint8Array(128), plus: 1, metrics: false });
     const done = await Promise.all(Array.from({ length: 5 }, () => threads.convert(piece())));
     console.log(JSON.stringify([done.map(({ bytes }) => bytes.length), new Set(done[4].bytes).size, threads.warnings.length]));
     await threads.close();

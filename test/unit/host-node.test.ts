@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
-import { nodeHost, physicalCores } from '../../src/backend/wasm/host-node.ts';
+import { nodeHost, physicalCores, threadsWithin } from '../../src/backend/wasm/host-node.ts';
 
 test('two threads of one core count once, processors that are switched off not at all', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'cores-'));
@@ -20,4 +20,12 @@ test('two threads of one core count once, processors that are switched off not a
 
 test('a host has at least one core', () => {
   assert.ok(nodeHost().cores >= 1);
+});
+
+test('threads need addresses: below 64 GiB there are none, and the reason names the limit', () => {
+  assert.deepEqual(threadsWithin(undefined), { possible: true });
+  assert.deepEqual(threadsWithin(2 ** 40), { possible: true });
+  const threads = threadsWithin(20e9);
+  assert.ok(!threads.possible && threads.remarkable);
+  assert.match(threads.reason, /limited to 20 GB.*ulimit -v/);
 });

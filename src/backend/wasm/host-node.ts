@@ -26,7 +26,7 @@ export function nodeHost(): WasmHost {
   const optimizes = v8HasFlags();
   return {
     cores: Math.min(availableParallelism(), physicalCores() ?? Number.POSITIVE_INFINITY),
-    threads: { possible: true },
+    threads: threadsWithin(attempt(addressLimit)),
     // V8 joins vectors on x64 only.
     widens: optimizes && process.arch === 'x64',
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : compileModule(bytes)),
@@ -35,6 +35,23 @@ export function nodeHost(): WasmHost {
     spawn,
     read,
   };
+}
+
+/** Addresses that a process with threads may need: V8 reserves gigabytes for each thread, and ends the process without. */
+const ROOM_FOR_THREADS = 64 * 2 ** 30;
+
+/** @param limit bytes of addresses that the process may use, undefined for all */
+export function threadsWithin(limit: number | undefined): WasmHost['threads'] {
+  if (limit === undefined || limit >= ROOM_FOR_THREADS) return { possible: true };
+  const size = `${(limit / 1e9).toFixed(0)} GB`;
+  const reason = `the address space is limited to ${size}, too little for V8 to start threads; raise the limit (ulimit -v)`;
+  return { possible: false, reason, remarkable: true };
+}
+
+/** Undefined where Linux sets none. @throws errors of the system elsewhere */
+function addressLimit(): number | undefined {
+  const [, soft] = /^Max address space +(\d+) /m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+  return soft === undefined ? undefined : Number(soft);
 }
 
 /** Folders with the code of kernels and of what is kept about them, from this file. */

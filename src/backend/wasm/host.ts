@@ -31,7 +31,14 @@ export interface WasmHost {
   /** Cores that threads of this process may use. */
   readonly cores: number;
   /** Whether threads over shared memory can be had, or why not. */
-  readonly threads: { readonly possible: true } | { readonly possible: false; readonly reason: string };
+  readonly threads:
+    | { readonly possible: true }
+    | {
+        readonly possible: false;
+        readonly reason: string;
+        /** Whether it is said also where nobody asked for threads. */
+        readonly remarkable?: boolean;
+      };
   /** Whether `wide` does anything here. */
   readonly widens: boolean;
   /** Without it nothing is measured and kept. */
