@@ -74,7 +74,7 @@ test('a model that may not be read is an error that names the flag', () => {
 
 test('whatever number of files may be open, the text is the same or the error names the limit', { skip }, () => {
   const threads = new Set<number>();
-  for (const files of [24, 27, 30, 32, 34, 256]) {
+  for (const files of [24, 30, 34, 256]) {
     const outcome = run(`-n ${files}`);
     if (outcome.code !== undefined) {
       assert.equal(outcome.code, 'TooManyOpenFiles');
@@ -85,7 +85,7 @@ test('whatever number of files may be open, the text is the same or the error na
     assert.equal(outcome.text, text, `${files} files`);
     assert.equal(outcome.warnings?.length, outcome.threads === 3 ? 0 : 1, `${files} files: ${outcome.warnings}`);
   }
-  assert.ok(threads.has(3));
+  assert.ok(threads.has(3), `only ${[...threads]} threads were seen`);
 });
 
 test('with a limit of the address space one thread runs, with one warning', { skip }, () => {
@@ -95,9 +95,14 @@ test('with a limit of the address space one thread runs, with one warning', { sk
   assert.match(outcome.warnings!.join('\n'), /^one thread only: the address space .*ulimit -v\)$/);
 });
 
-test('an address space without room for WebAssembly is an error of one line', { skip }, () => {
-  const outcome = run('-v 8000000');
-  assert.equal(outcome.code, 'OutOfMemory');
-  assert.match(outcome.message!, /ulimit -v/);
-  assert.ok(!outcome.message!.includes('\n'));
+test('an address space with little room for WebAssembly gives the same text, or an error of one line', { skip }, () => {
+  for (const kilobytes of [8_000_000, 18_000_000]) {
+    const outcome = run(`-v ${kilobytes}`);
+    if (outcome.code === undefined) assert.equal(outcome.text, text);
+    else {
+      assert.equal(outcome.code, 'OutOfMemory');
+      assert.match(outcome.message!, /ulimit -v/);
+      assert.ok(!outcome.message!.includes('\n'));
+    }
+  }
 });

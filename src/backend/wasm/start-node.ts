@@ -16,10 +16,11 @@ export function startThread(
   name: string,
 ): Worker {
   const source = (build.built as Built | undefined)?.threads[role];
-  // Flags of the program, as --import, are not for these threads.
-  if (source !== undefined) return new Worker(source, { eval: true, execArgv: [], name });
+  // Flags of the program, as --import or --input-type, are not for these threads.
+  const options = { execArgv: [], name };
+  if (source !== undefined) return new Worker(source, { ...options, eval: true });
   const extension = base?.endsWith('.ts') ? 'ts' : 'js';
-  return new Worker(besideModule(`${file}.${extension}`, base), { name });
+  return new Worker(besideModule(`${file}.${extension}`, base), options);
 }
 
 /** Asked for in this form, not as `new URL(..., import.meta.url)`, which bundlers take for a file to be copied. */
