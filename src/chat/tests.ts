@@ -21,7 +21,7 @@ import {
   Undefined,
   type Value,
 } from './values.ts';
-import { spendCharacters } from './work.ts';
+import { spend } from './work.ts';
 
 const one = (run: (value: Value) => boolean): readonly [string, Test] => ['', run];
 const two = (run: (value: Value, other: Value) => boolean): readonly [string, Test] => [
@@ -33,7 +33,7 @@ const two = (run: (value: Value, other: Value) => boolean): readonly [string, Te
 const remainder = (value: Value, by: Value): Value => arithmetic('%', value, by);
 const spelled = (value: Value): string => {
   const text = toText(value);
-  spendCharacters(text.length);
+  spend(text.length / 8);
   return text.value;
 };
 

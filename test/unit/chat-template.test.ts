@@ -64,13 +64,13 @@ test('C2: work, output and ranges end', () => {
 });
 
 test('C2: a long message that is cut at every other character takes linear time', { timeout: 30_000 }, () => {
-  const text = render("{{ messages[0].content.replace('a', 'b').replace('X', 'c') }}", user('aX'.repeat(500_000)));
-  assert.equal(text, 'bc'.repeat(500_000));
+  const text = render("{{ messages[0].content.replace('a', 'b').replace('X', 'c') }}", user('aX'.repeat(100_000)));
+  assert.equal(text, 'bc'.repeat(100_000));
   for (const method of ["rsplit('a', 1)", "replace('a', '')", "split('a')"])
     fails(
       `{% for i in range(10000) %}{% set x = messages[0].content.${method} %}{% endfor %}`,
       /steps/,
-      user('aX'.repeat(500_000)),
+      user('aX'.repeat(100_000)),
     );
 });
 
@@ -78,7 +78,7 @@ test('C2: what goes through a long text is counted', { timeout: 30_000 }, () => 
   const uses = ['c is upper', 'c | last', 'c | reverse', "' '.join(c)", 'c[::2]', "c | join('-')", 'c | list'];
   for (const use of uses) {
     const endless = `{% set c = messages[0].content %}{% for i in range(100000) %}{% if ${use} %}{% endif %}{% endfor %}`;
-    fails(endless, /steps/, user('A'.repeat(1_000_000)));
+    fails(endless, /steps/, user('A'.repeat(200_000)));
   }
 });
 
