@@ -28,6 +28,7 @@ import {
 } from './names.ts';
 import { type HubSettings, hubSettings } from './settings.ts';
 import { type Disk, fetchBlob } from './transfer.ts';
+import { fetchWhole, lengthOf } from './transfer-whole.ts';
 
 export interface DownloadOptions {
   /** A branch, tag or commit. Default main. */
@@ -35,7 +36,7 @@ export interface DownloadOptions {
   /** Take only what one of these globs matches. */
   readonly include?: readonly string[];
   readonly exclude?: readonly string[];
-  /** Bytes that have come, of those that have to. */
+  /** Bytes that have come, of those that have to; Infinity while nobody knows how many. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
   /** Default: those of the environment. */
@@ -111,6 +112,8 @@ export class Repository {
   readonly #onProgress: ((done: number, total: number) => void) | undefined;
   #done = 0;
   #total = 0;
+  /** Files under way of unknown size. */
+  #unknown = 0;
 
   constructor(id: string, settings: HubSettings, { transport, onProgress, signal }: DownloadOptions) {
     this.id = checkRepository(id);
@@ -187,57 +190,68 @@ export class Repository {
     const { places } = this;
     const { disk, makeLink, partBytes } = this.#transport;
     const { hash, size } = await this.#inspect(commit, file);
+    const transfer = {
+      connection: this.#connection,
+      url: new URL(this.address(commit, file.path)),
+      name: `${this.id}/${file.path}`,
+      blobs: places.blobs,
+      onBytes: (count: number) => {
+        this.#done += count;
+        this.#onProgress?.(
+          this.#done,
+          this.#unknown > 0 ? Number.POSITIVE_INFINITY : Math.max(this.#total, this.#done),
+        );
+      },
+      disk,
+    };
+    if (hash === undefined || size === undefined) {
+      this.#unknown++;
+      await makeFolder(places, places.blobs);
+      const found = await fetchWhole({ ...transfer, hash, size });
+      this.#unknown--;
+      this.#total += found.size - (file.size ?? 0);
+      await linkBlob(places, { commit, path: file.path, hash: found.hash }, makeLink);
+      return;
+    }
     this.#total += size - (file.size ?? 0);
     if (await hasBlob(places, hash, size)) this.#total -= size;
     else {
       await makeFolder(places, places.blobs);
-      await fetchBlob({
-        connection: this.#connection,
-        url: new URL(this.address(commit, file.path)),
-        name: `${this.id}/${file.path}`,
-        hash,
-        size,
-        blobs: places.blobs,
-        partBytes,
-        parallel,
-        onBytes: (count) => {
-          this.#done += count;
-          this.#onProgress?.(this.#done, Math.max(this.#total, this.#done));
-        },
-        disk,
-      });
+      await fetchBlob({ ...transfer, hash, size, partBytes, parallel });
     }
     await linkBlob(places, { commit, path: file.path, hash }, makeLink);
   }
 
-  /** Hash and size of a file, which the first answer tells, before a redirect to where the bytes are. */
-  async #inspect(commit: string, { path, ...listed }: RemoteFile): Promise<{ hash: string; size: number }> {
+  /** Hash and size of a file where they are known: of the first answer, before a redirect to where the bytes are, or of the list. */
+  async #inspect(
+    commit: string,
+    { path, ...listed }: RemoteFile,
+  ): Promise<{ hash: string | undefined; size: number | undefined }> {
     const name = `${this.id}/${path}`;
-    const { response } = await patiently(this.#connection, async () => {
+    const headers = await patiently(this.#connection, async () => {
       const reply = await request(this.#connection, this.address(commit, path), { method: 'HEAD', stay: true });
       await reply.cancel();
-      return reply;
+      return reply.response.headers;
+    }).catch((error: unknown) => {
+      // Some mirrors know GET alone.
+      if (error instanceof HubError && error.code === 'HttpStatus') return new Headers();
+      throw error;
     });
-    const { headers } = response;
     const tag = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '')
       .replace(/^W\//, '')
       .replace(/^"(.*)"$/, '$1');
     // Mirrors send tags of their own and leave out lengths; the list of files has both.
-    const hash = isHash(tag) ? tag : (listed.hash ?? tag);
-    if (!isHash(hash)) {
-      const page = headers.get('content-type')?.includes('text/html')
-        ? 'received an HTML page'
-        : `found ${quote(hash)}`;
-      throw new HubError('InvalidEtag', `${name}: expected a sha1 or sha256 as etag, ${page}; check HF_ENDPOINT`);
-    }
+    const hash = isHash(tag) ? tag : listed.hash;
+    if (hash === undefined && headers.get('content-type')?.includes('text/html') && !/\.html?$/i.test(path))
+      throw new HubError('InvalidEtag', `${name}: expected a file, received an HTML page; check HF_ENDPOINT`);
     const found = headers.get('x-repo-commit');
     if (found !== null && found !== commit) {
       throw new HubError('CommitMismatch', `${name}: expected the commit ${commit}, found ${quote(found)}; try again`);
     }
-    const length = headers.get('x-linked-size') ?? headers.get('content-length') ?? `${listed.size ?? ''}`;
-    if (!/^\d{1,15}$/.test(length))
-      throw new HubError('SizeMismatch', `${name}: expected a size, found ${quote(length)}`);
-    return { hash, size: Number(length) };
+    const linked = headers.get('x-linked-size') ?? '';
+    if (/^\d{1,15}$/.test(linked)) return { hash, size: Number(linked) };
+    // A length of 0 may be that of the answer to HEAD.
+    return { hash, size: listed.size ?? (lengthOf(headers) || undefined) };
   }
 }
 

@@ -63,17 +63,24 @@ export async function fetchBlob(transfer: Transfer): Promise<void> {
   } catch (error) {
     // Another run goes on from here.
     await rename(own, shared).catch(() => undefined);
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')) {
-      throw diskFull(transfer, size, await disk.free(blobs).catch(() => 0));
-    }
+    if (isDiskFull(error)) throw diskFull(transfer, size, await disk.free(blobs).catch(() => 0));
     throw error;
   }
 }
 
-function diskFull({ name, blobs }: Transfer, need: number, free: number): HubError {
+export const isDiskFull = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+
+/** @param need undefined: nobody told */
+export function diskFull(
+  { name, blobs }: Pick<Transfer, 'name' | 'blobs'>,
+  need: number | undefined,
+  free: number,
+): HubError {
+  const what = need === undefined ? 'more room' : `${need} bytes`;
   return new HubError(
     'DiskFull',
-    `${name}: needs ${need} bytes in ${blobs}, ${free} are free; make room or set HF_HUB_CACHE to another disk`,
+    `${name}: needs ${what} in ${blobs}, ${free} are free; make room or set HF_HUB_CACHE to another disk`,
   );
 }
 

@@ -9,7 +9,7 @@ export interface ProgressStream {
 }
 
 export interface Progress {
-  /** Both in the unit of the bar, from 0. */
+  /** Both in the unit of the bar, from 0; a total of Infinity is not known. */
   update(done: number, total: number): void;
   /** Clears the line. */
   end(): void;
@@ -50,12 +50,13 @@ export function createProgress(stream: ProgressStream, label: string, options: P
 
 /** `[#####-----]  48% 1.02 GB of 2.11 GB, 850.0 MB/s, 1 s left` */
 function progressText(done: number, total: number, seconds: number, unit: 'bytes' | 'tokens'): string {
+  const rate = done / seconds;
+  const amount = (n: number): string => (unit === 'bytes' ? formatBytes(Math.round(n)) : `${Math.round(n)}`);
+  const per = unit === 'bytes' ? '/s' : ' tok/s';
+  if (total === Number.POSITIVE_INFINITY) return `${amount(done)}, ${amount(rate)}${per}`;
   const share = total > 0 ? Math.min(done / total, 1) : 0;
   const filled = Math.round(share * barWidth);
   const bar = `[${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}]`;
-  const rate = done / seconds;
-  const amount = (n: number): string => (unit === 'bytes' ? formatBytes(Math.round(n)) : `${Math.round(n)}`);
   const left = rate > 0 ? `, ${Math.ceil(Math.max(total - done, 0) / rate)} s left` : '';
-  const per = unit === 'bytes' ? '/s' : ' tok/s';
   return `${bar} ${(share * 100).toFixed(0).padStart(3)}% ${amount(done)} of ${amount(total)}, ${amount(rate)}${per}${left}`;
 }
