@@ -262,7 +262,7 @@ const collected = (value: string, before: readonly string[] = []): string[] => [
 /** How to sample and how to load. */
 function withGeneration(command: Command): Command {
   return withMachine(command)
-    .option('--max-tokens <n>', 'most tokens to generate (default: 256)')
+    .option('--max-tokens <n>', 'most tokens to generate (default: 256; -1: as many as the context holds)')
     .option('--temperature <t>', '0: always the most probable token (default: 0.8)')
     .option('--top-k <k>', 'only the k most probable tokens')
     .option('--top-p <p>', 'only the most probable tokens that reach p together')

@@ -10,7 +10,10 @@ import {
 import { MAX_STOP_LENGTH, MAX_STOPS } from './stop.ts';
 
 export interface GenerateOptions extends SamplingOptions {
-  /** Most tokens to generate (finish reason `length`); a full context ends a text too (`contextLength`). Default 256. */
+  /**
+   * Most tokens to generate (finish reason `length`); a full context ends a text too (`contextLength`). Default 256; -1: as
+   * many as the context holds.
+   */
   maxTokens?: number;
   /** Seconds after which the text so far is the result (finish reason `timeout`); of a batch, for each prompt from its start. */
   timeout?: number;
@@ -105,10 +108,13 @@ export function validateGenerate(
     throw new OptionError(read.name('signal'), 'an AbortSignal', signal);
   return {
     ...validateSampling(options, rules),
-    maxTokens: read.integer('maxTokens', DEFAULT_MAX_TOKENS, 0, Number.MAX_SAFE_INTEGER, 'an integer >= 0'),
-    timeout: read.given('timeout')
-      ? read.number('timeout', 0, (x) => x > 0 && x < Infinity, 'a number of seconds > 0')
-      : Number.POSITIVE_INFINITY,
+    maxTokens: read.unlimited('maxTokens')
+      ? Number.MAX_SAFE_INTEGER
+      : read.integer('maxTokens', DEFAULT_MAX_TOKENS, 0, Number.MAX_SAFE_INTEGER, 'an integer >= 0 (-1: no limit)'),
+    timeout:
+      read.given('timeout') && !read.unlimited('timeout')
+        ? read.number('timeout', 0, (x) => x > 0 && x < Infinity, 'a number of seconds > 0 (-1: none)')
+        : Number.POSITIVE_INFINITY,
     stop: readStops(read.value('stop'), read.name('stop')),
     stopTokenIds: readIds(read.value('stopTokenIds'), read.name('stopTokenIds'), rules.vocab),
     ignoreEos: flag('ignoreEos', false),

@@ -76,12 +76,12 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
     parsePolicy(quantize);
   }
-  const count = (name: string, value: number | undefined, most: number): void => {
+  const count = (name: string, value: number | undefined, most: number, otherwise: string): void => {
     if (value !== undefined && !(Number.isInteger(value) && value >= 1 && value <= most))
-      throw new OptionError(name, `an integer from 1 to ${most}`, value);
+      throw new OptionError(name, `an integer from 1 to ${most} (left out: ${otherwise})`, value);
   };
-  count('contextLength', contextLength, 2 ** 24);
-  count('threads', threads, 64);
+  count('contextLength', contextLength, 2 ** 24, 'what the model was made for, within bounds');
+  count('threads', threads, 64, 'the cores there are');
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
   if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);
   if (typeof revectorize !== 'boolean') throw new OptionError('revectorize', 'true or false', revectorize);

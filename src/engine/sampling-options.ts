@@ -5,7 +5,7 @@ import { randomSeed } from './random.ts';
 export interface SamplingOptions {
   /** 0: always the most probable token. Otherwise logits are divided by it. */
   temperature?: number;
-  /** Only the k most probable tokens; 0: all. */
+  /** Only the k most probable tokens; 0, or -1: all. */
   topK?: number;
   /** Only the most probable tokens that together reach this probability. */
   topP?: number;
@@ -17,7 +17,7 @@ export interface SamplingOptions {
   presencePenalty?: number;
   /** Subtracted from the logit of a token for every time it was generated. */
   frequencyPenalty?: number;
-  /** The same seed gives the same text. Left out: drawn anew, and found in the settings. */
+  /** The same seed gives the same text. Left out, or -1: drawn anew, and found in the settings. */
   seed?: number;
   /** Added to the logits of these token ids; -Infinity forbids a token. */
   logitBias?: ReadonlyMap<number, number> | Readonly<Record<string, number>>;
@@ -59,15 +59,18 @@ export function validateSampling(
   const read = optionReader(options, rules);
   return {
     temperature: read.number('temperature', 1, (x) => x >= 0 && x < Infinity, 'a number >= 0'),
-    topK: read.integer('topK', 0, 0, Number.MAX_SAFE_INTEGER, 'an integer >= 0 (0: off)'),
+    topK: read.unlimited('topK')
+      ? 0
+      : read.integer('topK', 0, 0, Number.MAX_SAFE_INTEGER, 'an integer >= 0 (0, or -1: off)'),
     topP: read.number('topP', 1, (x) => x > 0 && x <= 1, 'in (0, 1]'),
     minP: read.number('minP', 0, (x) => x >= 0 && x <= 1, 'in [0, 1]'),
     repetitionPenalty: read.number('repetitionPenalty', 1, (x) => x > 0 && x < Infinity, 'a number > 0'),
     presencePenalty: read.number('presencePenalty', 0, (x) => x >= -2 && x <= 2, 'in [-2, 2]'),
     frequencyPenalty: read.number('frequencyPenalty', 0, (x) => x >= -2 && x <= 2, 'in [-2, 2]'),
-    seed: read.given('seed')
-      ? read.integer('seed', 0, 0, Number.MAX_SAFE_INTEGER, 'an integer from 0 to 2^53 - 1')
-      : randomSeed(),
+    seed:
+      read.given('seed') && read.value('seed') !== -1
+        ? read.integer('seed', 0, 0, Number.MAX_SAFE_INTEGER, 'an integer from 0 to 2^53 - 1 (-1: drawn anew)')
+        : randomSeed(),
     logitBias: readBias(read.value('logitBias'), read.name('logitBias'), rules.vocab),
     logprobs: read.integer('logprobs', 0, 0, MAX_LOGPROBS, `an integer from 0 to ${MAX_LOGPROBS}`),
   };
@@ -88,6 +91,8 @@ export function optionReader<Options extends object>(options: Options, rules: Op
     number,
     name,
     given: (option: Key): boolean => value(option) !== undefined,
+    /** Whether a limit is none, as people say it. */
+    unlimited: (option: Key): boolean => value(option) === -1 || value(option) === Number.POSITIVE_INFINITY,
     integer: (option: Key, otherwise: number, least: number, most: number, expected: string): number =>
       number(option, otherwise, (x) => Number.isInteger(x) && x >= least && x <= most, expected),
   };

@@ -96,7 +96,7 @@ test('mistakes are one line on stderr and exit code 1', async () => {
   const mistakes: [string[], RegExp][] = [
     [['generate', '--prompt', 'x', '--top-p', '2'], /--top-p must be in \(0, 1\], got 2/],
     [['generate', '--prompt', 'x', '--temperature', 'warm'], /--temperature must be a number, got "warm"/],
-    [['generate', '--prompt', 'x', '--max-tokens', '-1'], /--max-tokens must be an integer >= 0/],
+    [['generate', '--prompt', 'x', '--max-tokens', '-2'], /--max-tokens must be an integer >= 0/],
     [
       ['generate', '--prompt', 'x', '--token-ids', '1'],
       /give one of --prompt, --token-ids, --messages and --batch-file/,
