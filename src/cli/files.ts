@@ -2,6 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { access, constants, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { IMPOSTOR_BYTES, impostorOf } from '../formats/impostor.ts';
 import { UsageError } from './terminal.ts';
 
 /**
@@ -44,11 +45,16 @@ async function openSource(option: string, file: string | undefined): Promise<Sou
   return { name, bytes: handle.createReadStream() };
 }
 
+/** Options that take any text, pages and pointers too. */
+const ownText = ['--prompt', '--text', '--file'];
+
 /** The whole text of a file or of standard input, without a byte order mark. @throws UsageError */
 export async function readText(option: string, file: string | undefined): Promise<string> {
   const { name, bytes } = await openSource(option, file);
   const pieces: Uint8Array[] = [];
   for await (const piece of bytes) pieces.push(piece);
+  const other = ownText.includes(option) ? undefined : impostorOf(Buffer.concat(pieces).subarray(0, IMPOSTOR_BYTES));
+  if (other) throw new UsageError(`${name}: expected the file itself, found ${other.what}; ${other.remedy}`);
   return textOf(pieces, name, 0);
 }
 

@@ -100,3 +100,17 @@ test('byte order marks and other bytes at standard input', async (t) => {
   ]);
   assert.deepEqual([spoken.code, spoken.out], [0, out], spoken.err);
 });
+
+test('a pointer of Git LFS in place of a template or conversation is named', async (t) => {
+  const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 1234\n`;
+  const file = await fileOf(t, pointer, 'pointer.jinja');
+  for (const args of [
+    ['generate', '--prompt', 'x', '--chat-template', file],
+    ['generate', '--messages', file],
+    ['template', 'render', file],
+  ]) {
+    const { code, err } = await lanewise(args, { input: '{"messages": []}' });
+    assert.equal(code, 1);
+    assert.match(err, /^error: .*found a Git LFS pointer \(the file has 1234 bytes\); run `git lfs pull`/);
+  }
+});
