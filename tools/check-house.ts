@@ -64,6 +64,7 @@ export const rules: Rules = {
     'hub/remote.ts',
     'hub/settings.ts',
     'hub/transfer.ts',
+    'hub/transfer-whole.ts',
     'hub/verify.ts',
     'cli/',
   ],

@@ -2,7 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { access, constants, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { IMPOSTOR_BYTES, impostorOf } from '../formats/impostor.ts';
+import { IMPOSTOR_BYTES, impostorOf } from '../engine/open.ts';
 import { UsageError } from './terminal.ts';
 
 /**

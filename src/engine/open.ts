@@ -14,6 +14,8 @@ import type { ModelOrigin, TensorShape } from '../models/weights.ts';
 import { weightType } from '../quant/ggml.ts';
 import { type BlockStorage, storageLayout } from '../quant/storage.ts';
 
+export { IMPOSTOR_BYTES, impostorOf } from '../formats/impostor.ts';
+
 /** Longest rope factors that are read: one per pair of a head. */
 const MOST_FACTORS = 4096;
 /** Values that are decoded at once. */
