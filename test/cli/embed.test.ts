@@ -74,7 +74,7 @@ test('texts above the context are refused with both counts, or cut in front of t
   const long = 'a '.repeat(200);
   const refused = await lanewise(['embed', encoder('bert'), '--text', long]);
   assert.equal(refused.code, 1);
-  assert.match(refused.err, /"a a .*\.\.\." has 202 tokens, the context holds 128; shorten it, or ask to truncate/);
+  assert.match(refused.err, /"a a .*\.\.\." has 202 tokens, the context holds 128; shorten it, or give --truncate/);
   const cut = await lanewise(['embed', encoder('bert'), '--truncate', '--json', '--text', long]);
   const whole = await lanewise(['embed', encoder('bert'), '--json', '--text', 'a '.repeat(126)]);
   assert.equal(JSON.parse(cut.out).tokens, 128);
