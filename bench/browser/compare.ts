@@ -1,6 +1,7 @@
 /**
  * Lanewise beside wllama in browsers, the same GGUF file and thread count, taking turns in one isolated page:
- * `npm run bench:browser -- FILE.gguf [--browser Chromium,Firefox] [--turns 5] [--threads 2] [--tokens 64] [--json]`.
+ * `npm run bench:browser -- FILE.gguf [--browser Chromium,Firefox] [--turns 5] [--threads 2] [--tokens 64] [--only lanewise]
+ * [--json]`.
  *
  * Lanewise runs in a worker of the page, wllama in workers of its own; both decode greedily and go on behind the end of a
  * text. `First` is the time to the first token behind a prompt of some 60 tokens, `decode` counts from there; medians. Quote
@@ -27,6 +28,8 @@ interface Row {
 
 const prompt = 'The miller had three sons, and when he died he left them his mill, his donkey and his cat. '.repeat(3);
 
+const engines = ['lanewise', 'wllama'] as const;
+
 const { values, positionals } = argumentsOf({
   allowPositionals: true,
   options: {
@@ -34,6 +37,7 @@ const { values, positionals } = argumentsOf({
     turns: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(availableParallelism()) },
     tokens: { type: 'string', default: '64' },
+    only: { type: 'string', default: engines.join(',') },
     json: { type: 'boolean', default: false },
   },
 });
@@ -44,6 +48,7 @@ const counts = {
   threads: countOf('--threads', values.threads),
   tokens: countOf('--tokens', values.tokens, 2),
 };
+const only = namesOf('--only', values.only, engines);
 
 function rowOf(browser: BrowserName, engine: string, threads: number, turns: readonly Turn[]): Row {
   const first = median(turns.map(({ start, times }) => times[0]! - start));
@@ -59,15 +64,14 @@ for (const browser of namesOf('--browser', values.browser, browserNames)) {
   }
   const given = new Map([['model.gguf', readFileSync(file)]]);
   const server = await serveSources('/bench/browser/page.ts', { isolated: true, given });
-  const query = new URLSearchParams({ model: `${server.origin}/given/model.gguf`, prompt });
+  const query = new URLSearchParams({ model: `${server.origin}/given/model.gguf`, prompt, engines: only.join() });
   for (const [name, count] of Object.entries(counts)) query.set(name, String(count));
   try {
     const posted = (await withBrowser(browser, `${server.origin}/?${query}`, server.result)) as
       | Posted
       | { error: string };
     if ('error' in posted) throw new Error(`${browser}: ${posted.error}`);
-    const { lanewise, wllama, threads } = posted;
-    rows.push(rowOf(browser, 'Lanewise', threads.lanewise, lanewise), rowOf(browser, 'wllama', threads.wllama, wllama));
+    for (const { engine, threads, turns } of posted.engines) rows.push(rowOf(browser, engine, threads, turns));
   } finally {
     server.close();
   }
