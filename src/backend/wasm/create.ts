@@ -27,7 +27,8 @@ export const MAX_THREADS = 64;
  */
 export async function createWasmBackend(options: WasmOptions): Promise<Backend> {
   const { plan, onWarning, revectorize = true } = options;
-  const host = withMemory({ ...options.host, widens: options.host.widens && revectorize });
+  const wanted = options.threads ?? options.host.cores;
+  const host = withMemory({ ...options.host, widens: options.host.widens && revectorize }, wanted);
   const storages = [
     ...new Set(plan.weights.filter((w) => w.shape.length === 2 && w.shares === undefined).map((w) => w.storage)),
   ];
@@ -61,8 +62,8 @@ async function checkedChoice(
 }
 
 /** The host, without threads where the engine refuses a shared memory of full size, as on small devices. */
-function withMemory(host: WasmHost): WasmHost {
-  if (!host.threads.possible || host.cores === 1) return host;
+function withMemory(host: WasmHost, threads: number): WasmHost {
+  if (!host.threads.possible || threads === 1) return host;
   try {
     new WebAssembly.Memory({ initial: 1, maximum: MEMORY_LIMIT / WASM_PAGE, shared: true });
     return host;
