@@ -13,12 +13,15 @@ import type { WeightRole } from '../plan/step.ts';
 import { weightType, weightTypes } from '../quant/ggml.ts';
 import { type GgufVocabulary, ggufVocabulary, tokenTypes } from '../tokenizer/gguf-vocabulary.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
+import { roleKeys } from '../tokenizer/sidecars.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadComposed, tokenizerJsonOf } from '../tokenizer/vocabulary-files.ts';
 import type { Recipe, WritableType } from './convert.ts';
 import { addedEnds, endEntries, endTokens, readEnds } from './end-tokens.ts';
 import { readModules } from './modules.ts';
 import { comparesHead, findGguf, readFactors } from './open.ts';
 import { ggufPoolings } from './pooling.ts';
-import { tokenizerBeside } from './tokenizer.ts';
+import { composeVocabularyFiles, readSidecarTexts, tokenizerBeside } from './tokenizer.ts';
 
 export interface QuantizeOptions {
   /** Type of the matrices. */
@@ -252,14 +255,15 @@ async function withVocabulary(
 ): Promise<{ metadata: GgufMetadata; warnings: readonly string[] }> {
   const out = new Map(metadata);
   out.set('general.name', { type: 'string', value: folder.name.split(/[\\/]/).at(-1)! });
-  const tokenizer = await readText(folder, 'tokenizer.json');
-  if (tokenizer === undefined) {
-    return { metadata: out, warnings: ['there is no tokenizer.json: the file has no vocabulary'] };
+  const found = await writableTokenizer(folder);
+  if (found === undefined) {
+    const what = 'there is no tokenizer.json, no vocab.json with merges.txt and no vocab.txt';
+    return { metadata: out, warnings: [`${what}: the file has no vocabulary`] };
   }
+  const { json, words, settings } = found;
   const vocab = tensors.find(({ name }) => name === 'token_embd.weight')!.shape[0]!;
-  const vocabulary = ggufVocabulary(tokenizer, await readText(folder, 'tokenizer_config.json'), vocab);
+  const vocabulary = ggufVocabulary(json, settings, vocab);
   const template = (await readText(folder, 'chat_template.jinja')) ?? vocabulary.chatTemplate;
-  const words = loadTokenizer({ tokenizerJson: tokenizer, name: folder.name });
   const ends = endTokens({ config, ...(await readEnds(folder)), tokenizer: words, vocab });
   for (const id of addedEnds(words)) if (id < vocab) vocabulary.types[id] = tokenTypes.control;
   for (const [key, value] of vocabularyEntries(vocabulary)) out.set(`tokenizer.ggml.${key}`, value);
@@ -269,6 +273,29 @@ async function withVocabulary(
   }
   if (template !== undefined) out.set('tokenizer.chat_template', { type: 'string', value: template });
   return { metadata: out, warnings: vocabulary.warnings };
+}
+
+/** The tokenizer as tokenizer.json and tokenizer_config.json would have it. */
+async function writableTokenizer(
+  folder: FileFolder,
+): Promise<{ json: string; words: Tokenizer; settings: string } | undefined> {
+  const sidecars = await readSidecarTexts(folder);
+  const given = await readText(folder, 'tokenizer.json');
+  const composed = given === undefined ? await composeVocabularyFiles(folder) : undefined;
+  if (given === undefined && composed === undefined) return undefined;
+  const words = composed
+    ? loadComposed(composed)
+    : loadTokenizer({ tokenizerJson: given!, sidecars, name: folder.name });
+  const json = composed ? tokenizerJsonOf(composed, words) : given!;
+  const { specialTokensMap = '{}', tokenizerConfig = '{}' } = sidecars;
+  const roles = Object.fromEntries(
+    roleKeys.flatMap(([role, key]) => {
+      const token = words.role(role);
+      return token ? [[key, token.text]] : [];
+    }),
+  );
+  const settings = { ...JSON.parse(specialTokensMap), ...JSON.parse(tokenizerConfig), ...roles };
+  return { json, words, settings: JSON.stringify(settings) };
 }
 
 function* vocabularyEntries(vocabulary: GgufVocabulary): Generator<readonly [string, GgufValue]> {

@@ -10,7 +10,12 @@ import { loadSentencePiece } from '../tokenizer/sentencepiece.ts';
 import { readSidecars, type SidecarTexts } from '../tokenizer/sidecars.ts';
 import { loadTekken } from '../tokenizer/tekken.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { loadMerges, loadWordPieces } from '../tokenizer/vocabulary-files.ts';
+import {
+  type ComposedTokenizer,
+  composeMerges,
+  composeWordPieces,
+  loadComposed,
+} from '../tokenizer/vocabulary-files.ts';
 import { findGguf, type OpenModel } from './open.ts';
 
 /** Longest .model file that is read: the largest known ones have 10 MB. */
@@ -42,26 +47,27 @@ export async function tokenizerBeside(
   }
   const tekken = await readText(folder, 'tekken.json');
   if (tekken !== undefined) return loadTekken(tekken, `${name}/tekken.json`);
-  return openVocabularyFiles(folder);
+  const composed = await composeVocabularyFiles(folder);
+  return composed && loadComposed(composed);
 }
 
-/** vocab.json with merges.txt, or vocab.txt. */
-async function openVocabularyFiles(folder: FileFolder): Promise<Tokenizer | undefined> {
+/** vocab.json with merges.txt, or vocab.txt. @throws TokenizerError, FormatError */
+export async function composeVocabularyFiles(folder: FileFolder): Promise<ComposedTokenizer | undefined> {
   const { name } = folder;
   const vocabJson = await readText(folder, 'vocab.json');
   const mergesTxt = await readText(folder, 'merges.txt');
   const vocabTxt = vocabJson === undefined ? await readText(folder, 'vocab.txt') : undefined;
-  if (vocabTxt !== undefined) return loadWordPieces({ vocabTxt, sidecars: await readSidecarTexts(folder), name });
+  if (vocabTxt !== undefined) return composeWordPieces({ vocabTxt, sidecars: await readSidecarTexts(folder), name });
   if (vocabJson === undefined && mergesTxt === undefined) return undefined;
   if (vocabJson === undefined) throw missing(`${name}/vocab.json`, 'merges.txt');
   if (mergesTxt === undefined) throw missing(`${name}/merges.txt`, 'vocab.json');
-  return loadMerges({ vocabJson, mergesTxt, sidecars: await readSidecarTexts(folder), name });
+  return composeMerges({ vocabJson, mergesTxt, sidecars: await readSidecarTexts(folder), name });
 }
 
 const missing = (file: string, beside: string): TokenizerError =>
   new TokenizerError(file, `expected this file beside ${beside}, found none; download it too`);
 
-async function readSidecarTexts(folder: FileFolder): Promise<SidecarTexts> {
+export async function readSidecarTexts(folder: FileFolder): Promise<SidecarTexts> {
   return {
     tokenizerConfig: await readText(folder, 'tokenizer_config.json'),
     specialTokensMap: await readText(folder, 'special_tokens_map.json'),
@@ -140,7 +146,9 @@ async function openNamed(folder: FileFolder, file: string | undefined): Promise<
   if (file === 'tekken.json' || file === 'vocab.json' || file === 'vocab.txt' || file === 'merges.txt') {
     const text = await readText(folder, file);
     if (text === undefined) return undefined;
-    return file === 'tekken.json' ? loadTekken(text, `${name}/${file}`) : openVocabularyFiles(folder);
+    if (file === 'tekken.json') return loadTekken(text, `${name}/${file}`);
+    const composed = await composeVocabularyFiles(folder);
+    return composed && loadComposed(composed);
   }
   if (file?.endsWith('.json')) {
     const tokenizerJson = await readText(folder, file);

@@ -38,7 +38,7 @@ export interface Sidecars {
 }
 
 /** In the order in which transformers adds the tokens that a vocabulary lacks. */
-const roleKeys: readonly (readonly [TokenRole, string])[] = [
+export const roleKeys: readonly (readonly [TokenRole, string])[] = [
   ['bos', 'bos_token'],
   ['eos', 'eos_token'],
   ['unknown', 'unk_token'],

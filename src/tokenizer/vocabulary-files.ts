@@ -23,8 +23,27 @@ export interface MergesFiles {
   readonly name: string;
 }
 
+/** A vocabulary as tokenizer.json would have it. */
+export interface ComposedTokenizer {
+  readonly json: Json;
+  readonly sidecars: Sidecars;
+  /** For messages. */
+  readonly where: string;
+}
+
+/** @throws TokenizerError that names the file */
+export const loadComposed = ({ json, sidecars, where }: ComposedTokenizer): Tokenizer =>
+  buildTokenizer(json, sidecars, where);
+
+/** The text of the tokenizer.json, with the tokens that the files beside the vocabulary add. */
+export function tokenizerJsonOf(composed: ComposedTokenizer, tokenizer: Tokenizer): string {
+  const special = new Set(tokenizer.specialIds);
+  const added_tokens = tokenizer.addedIds.map((id) => ({ id, content: tokenizer.token(id), special: special.has(id) }));
+  return JSON.stringify({ ...composed.json, added_tokens });
+}
+
 /** Byte pairs of GPT-2 and its family. @throws TokenizerError that names the file */
-export function loadMerges({ vocabJson, mergesTxt, sidecars = {}, name }: MergesFiles): Tokenizer {
+export function composeMerges({ vocabJson, mergesTxt, sidecars = {}, name }: MergesFiles): ComposedTokenizer {
   const where = `${name}/vocab.json`;
   const tokens = new Settings(parseJson(vocabJson, where), where);
   const vocab = Object.fromEntries(tokens.entries());
@@ -32,7 +51,7 @@ export function loadMerges({ vocabJson, mergesTxt, sidecars = {}, name }: Merges
   const files = readSidecars(sidecars, name);
   const beside = withDefaultRoles(files, defaultRoles(files.family), (token) => Object.hasOwn(vocab, token));
   const merges = readMerges(mergesTxt, `${name}/merges.txt`, vocab);
-  return buildTokenizer(bytePairs(vocab, merges, beside), beside, where);
+  return { json: bytePairs(vocab, merges, beside), sidecars: beside, where };
 }
 
 /** One merge a line, in order of rank; a first line may give the version. */
@@ -139,7 +158,7 @@ export interface WordPieceFiles {
 }
 
 /** Word pieces of BERT and its family, one token a line. @throws TokenizerError that names the file */
-export function loadWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles): Tokenizer {
+export function composeWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles): ComposedTokenizer {
   const where = `${name}/vocab.txt`;
   const lines = vocabTxt.split('\n').map((line) => line.replace(/\r$/, ''));
   if (lines.at(-1) === '') lines.pop();
@@ -177,5 +196,5 @@ export function loadWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles
     model: { type: 'WordPiece', vocab: { ...vocab }, unk_token: unknown, continuing_subword_prefix: '##' },
     decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
   };
-  return buildTokenizer(json, beside, where);
+  return { json, sidecars: beside, where };
 }
