@@ -9,7 +9,9 @@ import { openTokenizer } from '../../src/engine/tokenizer.ts';
 import { LanewiseError, TokenizerError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { memoryFolder } from '../../src/formats/bytes.ts';
+import { ggufVocabulary } from '../../src/tokenizer/gguf-vocabulary.ts';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { composeMerges, loadComposed, tokenizerJsonOf } from '../../src/tokenizer/vocabulary-files.ts';
 import { numberField, sentencePieceModel } from './tokenizer-protobuf.ts';
 
 const golden = fileURLToPath(new URL('../golden/', import.meta.url));
@@ -114,6 +116,22 @@ test('vocab.json and merges.txt: the ids of the tokenizer.json that they come fr
       assert.equal(tokenizer.decode(ids), decoded);
     }
   }
+});
+
+test('vocab.json and merges.txt are written to GGUF as their tokenizer.json is', () => {
+  const tokenizerJson = readFileSync(`${golden}tokenizers/gpt2/tokenizer.json`, 'utf8');
+  const { model, added_tokens } = JSON.parse(tokenizerJson);
+  const merges = model.merges.map((merge: string | string[]) => (typeof merge === 'string' ? merge : merge.join(' ')));
+  const [{ content, id }] = added_tokens;
+  const tokenizerConfig = JSON.stringify({ tokenizer_class: 'GPT2Tokenizer', eos_token: content });
+  const composed = composeMerges({
+    vocabJson: JSON.stringify(model.vocab),
+    mergesTxt: merges.join('\n'),
+    sidecars: { tokenizerConfig, addedTokens: JSON.stringify({ [content]: id }) },
+    name: 'here',
+  });
+  const json = tokenizerJsonOf(composed, loadComposed(composed));
+  assert.deepEqual(ggufVocabulary(json, tokenizerConfig, 1024), ggufVocabulary(tokenizerJson, tokenizerConfig, 1024));
 });
 
 test('vocab.txt: the ids of the tokenizer.json that it comes from', async () => {
