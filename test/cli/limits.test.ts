@@ -1,9 +1,14 @@
 /** Processes with limits: fewer threads with one warning and the same text, or a typed error of one line. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import test from 'node:test';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test, { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+const cache = mkdtempSync(path.join(tmpdir(), 'lanewise-limits-'));
+after(() => rmSync(cache, { recursive: true, force: true }));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const library = new URL('../../src/node.ts', import.meta.url).href;
 const program = `
@@ -41,7 +46,7 @@ function run(limit: string, ...flags: string[]): Outcome {
       '-e',
       program,
     ],
-    { cwd: root, encoding: 'utf8', env: { ...process.env, LANEWISE_NOTES: 'off' } },
+    { cwd: root, encoding: 'utf8', timeout: 60_000, env: { ...process.env, XDG_CACHE_HOME: cache } },
   );
   const line = stdout.trim().split('\n').at(-1) ?? '';
   assert.ok(line.startsWith('{'), `expected an answer, found ${JSON.stringify(stdout + stderr)}`);
