@@ -112,9 +112,7 @@ export function buildPackage(): string {
   const folder = path.join(kept, 'package');
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  const tsc = path.join(root, 'node_modules/typescript/bin/tsc');
-  const project = path.join(root, 'tsconfig.build.json');
-  execFileSync(process.execPath, [tsc, '-p', project, '--outDir', path.join(folder, 'dist')]);
+  execFileSync(process.execPath, [path.join(root, 'tools/build.ts'), path.join(folder, 'dist')]);
   execFileSync('cp', ['-r', path.join(root, 'models'), path.join(root, 'package.json'), folder]);
   return folder;
 }
