@@ -108,7 +108,7 @@ test('mistakes are one line on stderr and exit code 1', async () => {
     [['inspect', '--quantize', 'q8_0,foo=q4_0'], /^error: --quantize must be none, q8_0.*, got "q8_0,foo=q4_0"/],
     [['generate', '--prompt', 'x', '--kv-cache', 'f8'], /--kv-cache must be f32, f16 or q8_0, got "f8"/],
     [['inspect', '--kv-cache', 'f8'], /--kv-cache must be f32, f16 or q8_0, got "f8"/],
-    [['generate', 'nowhere', '--prompt', 'x'], /nowhere: expected a model folder/],
+    [['generate', 'nowhere', '--prompt', 'x'], /nowhere: no file or folder here/],
     [['generate', 'a', '--safetensors', 'b', '--prompt', 'x'], /give MODEL or --safetensors, not both/],
     [['generate', '--safetensors', 'nobody/nothing', '--prompt', 'x'], /expected in the cache/],
     [['generate', '--frobnicate'], /unknown option/],
@@ -134,7 +134,7 @@ test('without a subcommand there is help', async () => {
 test('an option that may be given again does not take the model for a value', async () => {
   const { code, err } = await lanewise(['generate', '--stop', 'END', '--stop', 'x', './nowhere', '--prompt', 'Once']);
   assert.equal(code, 1);
-  assert.match(err, /nowhere: expected a model folder/);
+  assert.match(err, /nowhere: no file or folder here/);
 });
 
 test('a full disk behind stdout and a closed stderr', async () => {
