@@ -49,7 +49,7 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
     return 0;
   } catch (error) {
     if (interrupt.signal.aborted) return 130;
-    throw inFlags(error);
+    throw inFlags(error instanceof OptionError && error.option === 'output' ? inWords(error) : error);
   } finally {
     progress.end();
   }
@@ -108,3 +108,6 @@ function metricsTable({ tensors }: QuantizeReport): string {
     }),
   );
 }
+
+/** The output is an argument, no flag. */
+const inWords = ({ message }: OptionError): UsageError => new UsageError(message.replace('output', 'OUT'));

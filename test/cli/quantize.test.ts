@@ -75,10 +75,7 @@ test('mistakes are one line and exit 1; nothing is replaced unasked', async () =
     ],
     [[gpt2, join(scratch, 'a.gguf'), '--to', 'q9'], /^error: --to must be one of q8_0, /],
     [[gpt2, join(scratch, 'a.gguf')], /^error: required option '--to <type>' not specified\n$/],
-    [
-      [gpt2, join(scratch, 'a.bin'), '--to', 'f16'],
-      /^error: --output must be a name that ends in \.gguf or \.safetensors/,
-    ],
+    [[gpt2, join(scratch, 'a.bin'), '--to', 'f16'], /^error: OUT must be a name that ends in \.gguf or \.safetensors/],
     [[gpt2, join(scratch, 'a.safetensors'), '--to', 'q8_0'], /^error: --to must be f32, f16 or bf16/],
     [[join(scratch, 'none'), join(scratch, 'a.gguf'), '--to', 'f16'], /^error: .*found nothing there\n$/],
   ] as const) {

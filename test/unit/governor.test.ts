@@ -4,9 +4,9 @@ import test from 'node:test';
 import { Governor } from '../../src/backend/wasm/governor.ts';
 
 /** Runs forwards for so many milliseconds; the threads of each, and the time spent. */
-function simulate(cores: number, threads: number) {
+function simulate(cores: number, threads: number, counted = true) {
   let now = 0;
-  const governor = new Governor(threads, cores, () => now);
+  const governor = new Governor(threads, cores, () => now, counted);
   return (milliseconds: number, cost: (threads: number) => number, rows = 1) => {
     const used: number[] = [];
     const end = now + milliseconds;
@@ -108,3 +108,15 @@ test('one thread is one thread', () => {
 
 /** The longest time after which all threads are tried again. */
 const LONGEST_WAIT = 9000;
+
+test('cores that are only claimed: as many threads as there are cores are found, for prompts too', () => {
+  // Two cores; each thread without one makes every barrier wait for its turn.
+  const cost = (threads: number): number => 200 / Math.min(threads, 2) + 100 * Math.max(0, threads - 2);
+  for (const rows of [1, 64]) {
+    const run = simulate(8, 8, false);
+    const { used } = run(8000, cost, rows);
+    assert.ok(used.includes(2), `${used}`);
+    assert.ok(run(60_000, cost, rows).share(2) > 0.8);
+    assert.equal(simulate(8, 8)(20_000, cost, 64).share(8), 1, 'counted cores are trusted');
+  }
+});

@@ -177,7 +177,7 @@ export class WasmBackend implements Backend {
     this.loadTimes = loadTimes;
     this.#plan = options.plan;
     this.#allThreads = options.allThreads ?? false;
-    this.#governor = new Governor(pool.threads, options.host.cores);
+    this.#governor = new Governor(pool.threads, options.host.cores, undefined, options.host.coresCounted);
     this.#shelves = shelves;
     this.#pool = pool;
     this.#walks = walks;

@@ -46,13 +46,18 @@ export class Governor {
   readonly #threads: number;
   readonly #cores: number;
   readonly #now: () => number;
+  readonly #counted: boolean;
   readonly #kinds = new Map<number, Kind>();
 
-  /** @param now milliseconds */
-  constructor(threads: number, cores: number, now: () => number = () => performance.now()) {
+  /**
+   * @param now milliseconds
+   * @param counted false where the number of cores is only claimed, as by browsers: halves of the threads are tried too
+   */
+  constructor(threads: number, cores: number, now: () => number = () => performance.now(), counted = true) {
     this.#threads = threads;
     this.#cores = cores;
     this.#now = now;
+    this.#counted = counted;
   }
 
   /** Threads for a forward of so many rows. */
@@ -60,7 +65,7 @@ export class Governor {
     const kind = this.#kind(rows);
     const [all, ...fewer] = kind.ways;
     // A thread that does not run leaves claimed work to the others: as long as they have cores, more are faster.
-    const claimed = rows >= CLAIMING_ROWS && this.#threads <= this.#cores;
+    const claimed = rows >= CLAIMING_ROWS && this.#counted && this.#threads <= this.#cores;
     if (claimed || fewer.length === 0 || all!.forwards < MEMORY) return all!.threads;
     if (!kind.trial) {
       kind.trial = this.#due(kind, rows);
@@ -88,7 +93,9 @@ export class Governor {
   #kind(rows: number): Kind {
     const known = this.#kinds.get(kindOf(rows));
     if (known) return known;
-    const counts = new Set([this.#threads, Math.min(this.#threads, this.#cores), 1]);
+    const counts = new Set([this.#threads, Math.min(this.#threads, this.#cores)]);
+    if (!this.#counted) for (let half = this.#threads >> 1; half > 1; half >>= 1) counts.add(half);
+    counts.add(1);
     const ways = [...counts].map((threads): Way => {
       return {
         threads,
@@ -111,7 +118,10 @@ export class Governor {
     const now = median(all!.recent);
     const slow = all!.threads > this.#cores || now > SUSPICIOUS * all!.fastest;
     const doubtful = (way: Way): boolean =>
-      current !== all || slow || way.fastest < CLEARLY * now || (way.forwards === 0 && now * rows < CHEAP);
+      current !== all ||
+      slow ||
+      way.fastest < CLEARLY * now ||
+      (way.forwards === 0 && (!this.#counted || now * rows < CHEAP));
     return kind.ways.find((way) => way !== current && this.#now() - way.usedAt >= way.patience && doubtful(way));
   }
 }

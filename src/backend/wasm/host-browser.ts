@@ -8,6 +8,7 @@ export function browserHost(): WasmHost {
   return {
     // Browsers that hide the number give none, or one that is not the machine's.
     cores: Math.max(1, Math.trunc(globalThis.navigator?.hardwareConcurrency ?? 1)),
+    coresCounted: false,
     threads: reason === undefined ? { possible: true } : { possible: false, reason },
     widens: false,
     compile: (bytes) => new WebAssembly.Module(bytes),

@@ -30,6 +30,8 @@ export interface Notes {
 export interface WasmHost {
   /** Cores that threads of this process may use. */
   readonly cores: number;
+  /** False where `cores` is only what the surroundings claim; default true. */
+  readonly coresCounted?: boolean;
   /** Whether threads over shared memory can be had, or why not. */
   readonly threads:
     | { readonly possible: true }
