@@ -31,7 +31,7 @@ const kept = (from: Text, made: Text): Text => {
 
 /** As Jinja's title: words begin behind spaces, hyphens and opening brackets. */
 function title(text: Text): Text {
-  spend(text.length / 4);
+  spend(text.length * 2);
   return text.replaced(/[^-\s({[<]+/g, (word) => {
     const first = String.fromCodePoint(word.codePointAt(0)!);
     return first.toUpperCase() + word.slice(first.length).toLowerCase();

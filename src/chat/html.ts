@@ -17,7 +17,7 @@ const named: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', qu
 
 /** Without comments and tags, spaces made one, entities of XML and numbers read. */
 export function striptags(text: Text): Text {
-  spend(text.length / 4);
+  spend(text.length * 2);
   const { value } = text;
   const pieces: Text[] = [];
   let at = 0;
@@ -48,7 +48,7 @@ export function striptags(text: Text): Text {
 
 function quote(value: Value, forQuery: boolean): Text {
   const text = toText(value);
-  spend(text.length / 2);
+  spend(text.length * 8);
   if (/\p{Cs}/u.test(text.value)) throw new Fault('an address cannot hold half of a surrogate pair');
   const made = text.replaced(/[^A-Za-z0-9_.~/-]|\//gu, (character) => {
     if (character === '/') return forQuery ? '%2F' : '/';
@@ -131,7 +131,7 @@ export function urlize(operand: Value, args: readonly (Value | undefined)[]): Te
   const pieces: Text[] = [];
   let at = 0;
   const add = (end: number): void => {
-    spend(1 + (end - at) / 8);
+    spend(1 + (end - at) * 2);
     if (end > at) pieces.push(linked(text.slice(at, end), attributes, most, extra));
   };
   for (const { index, 0: space } of text.value.matchAll(spaces)) {

@@ -12,7 +12,7 @@ export interface Limits {
 
 /** Parts of a list or a number that a template makes may take so many bytes, roughly. */
 const LARGEST_ITEMS = 2_000_000;
-const CHARACTERS_PER_STEP = 32;
+const CHARACTERS_PER_STEP = 16;
 const ITEMS_PER_STEP = 1;
 
 let limits: Limits = { steps: Number.POSITIVE_INFINITY, characters: Number.POSITIVE_INFINITY };

@@ -27,7 +27,7 @@ function chunksOf(line: Text, hyphens: boolean): Text[] {
   };
   // Words that are very long are not looked through for hyphens.
   for (const { index, 0: word } of line.value.matchAll(new RegExp(`[${S}]+|[^${S}]+`, 'g'))) {
-    spend(1 + word.length / 8);
+    spend(8 + word.length * 2);
     const [, space] = /^([\t\n\v\f\r ])?/.exec(word)!;
     if (space || !hyphens || word.length > LONGEST_WORD || !word.includes('-')) {
       add(index, index + word.length);
@@ -178,7 +178,7 @@ function formatText(text: Text, indentWithin: number, allowanceWithin: number, p
     const parts = [...line.value.matchAll(wordsWithSpaces)].filter(([part]) => part !== '');
     let current = new Text('');
     for (const [j, part] of parts.entries()) {
-      spend(1 + current.length / 4);
+      spend(4 + current.length);
       const piece = line.slice(part.index, part.index + part[0].length);
       const candidate = Text.join([current, piece]);
       const room = j === parts.length - 1 && last ? most - allowance : most;

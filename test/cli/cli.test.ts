@@ -134,7 +134,7 @@ test('without a subcommand there is help', async () => {
 test('an option that may be given again does not take the model for a value', async () => {
   const { code, err } = await lanewise(['generate', '--stop', 'END', '--stop', 'x', './nowhere', '--prompt', 'Once']);
   assert.equal(code, 1);
-  assert.match(err, /nowhere: no file or folder here/);
+  assert.match(err, /nowhere: expected a model folder/);
 });
 
 test('a full disk behind stdout and a closed stderr', async () => {

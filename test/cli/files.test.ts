@@ -75,8 +75,8 @@ test('every command reads texts in the same way', async (t) => {
   for (const [args, option] of commands) {
     const refused = await lanewise([...args, bad]);
     assert.deepEqual(refused, { code: 1, out: '', err: `error: ${option} ${bad} is not UTF-8 text: see byte 3\n` });
-    const missing = await lanewise([...args, 'nowhere']);
-    assert.deepEqual(missing, { code: 1, out: '', err: `error: ${option} nowhere cannot be read: ENOENT\n` });
+    const missing = await lanewise([...args, './nowhere.jinja']);
+    assert.deepEqual(missing, { code: 1, out: '', err: `error: ${option} ./nowhere.jinja cannot be read: ENOENT\n` });
   }
 });
 
