@@ -171,7 +171,10 @@ function json(value: Value, options: JsonOptions, pieces: Pieces, level: number)
       pieces.add(jsonKey(key, options), options.separators[1]);
       json(item, options, pieces, level + 1);
     });
-  } else pieces.add(jsonScalar(value, options));
+  } else {
+    if (value instanceof Text) spend(value.length / 2);
+    pieces.add(jsonScalar(value, options));
+  }
 }
 
 function between<T>(
