@@ -191,16 +191,9 @@ test('hostile templates end', () => {
     '{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}',
     '{% for a in [[1]] recursive %}{{ loop([a]) }}{% endfor %}',
     ...['ns.x', 'ns.x|pprint', 'ns.x|tojson', '{(ns.x|string): 1}'].map((use) => `${grow('1')}{{ ${use} }}`),
-    ...[
-      'x|urlize',
-      'x|wordwrap(9)',
-      'x|striptags',
-      'x|title',
-      'x.title()',
-      'x|urlencode',
-      'x|pprint',
-      'x|tojson',
-    ].map((use) => many(`{% if ${use} %}{% endif %}`, "'a-b. (c) <d@e.f> ' * 2000")),
+    ...['x|urlize', 'x|wordwrap(9)', 'x|striptags', 'x|title', 'x.title()', 'x|urlencode', 'x|pprint', 'x|tojson'].map(
+      (use) => many(`{% if ${use} %}{% endif %}`, "'a-b. (c) <d@e.f> ' * 2000"),
+    ),
   ];
   for (const template of hostile)
     assert.throws(() => new ChatTemplate(template).render([{ role: 'user', content: 'hi' }]), TemplateError, template);
