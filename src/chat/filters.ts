@@ -4,11 +4,15 @@ import { itemFilters } from './filters-items.ts';
 import { textFilters } from './filters-text.ts';
 import { bound, type Signature, signature } from './signature.ts';
 import { tests } from './tests.ts';
+import { Text } from './text.ts';
 import { type CallArguments, Fault, type Value } from './values.ts';
 import { spend } from './work.ts';
 
 export const filters: Table<Filter> = { ...itemFilters, ...textFilters };
 export { tests };
+
+/** Filters that hand a text on without looking into it. */
+const handingOn: ReadonlySet<string> = new Set(['d', 'default', 'safe', 'string']);
 
 const signatures = new Map<string, Signature>();
 
@@ -20,7 +24,8 @@ function parameters(text: string): Signature {
 
 /** @throws Fault for one of no name */
 export function applyFilter(name: string, operand: Value, args: CallArguments): Value {
-  spend(1);
+  spend(2);
+  if (operand instanceof Text && Object.hasOwn(textFilters, name) && !handingOn.has(name)) spend(operand.weight * 2);
   if (!Object.hasOwn(filters, name)) throw new Fault(`no filter named ${JSON.stringify(name.slice(0, 40))}`);
   const [text, run] = filters[name]!;
   return run(operand, bound(`the filter ${name}`, parameters(text), args), context, args);
@@ -28,7 +33,7 @@ export function applyFilter(name: string, operand: Value, args: CallArguments): 
 
 /** @throws Fault for one of no name */
 export function applyTest(name: string, operand: Value, args: CallArguments): boolean {
-  spend(1);
+  spend(2);
   if (!Object.hasOwn(tests, name)) throw new Fault(`no test named ${JSON.stringify(name.slice(0, 40))}`);
   const [text, run] = tests[name]!;
   return run(operand, bound(`the test ${name}`, parameters(text), args), context);

@@ -131,7 +131,7 @@ export function urlize(operand: Value, args: readonly (Value | undefined)[]): Te
   const pieces: Text[] = [];
   let at = 0;
   const add = (end: number): void => {
-    spend(1 + (end - at) * 2);
+    spend(40 + (end - at) * 2);
     if (end > at) pieces.push(linked(text.slice(at, end), attributes, most, extra));
   };
   for (const { index, 0: space } of text.value.matchAll(spaces)) {

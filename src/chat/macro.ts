@@ -2,6 +2,7 @@
 import { Text } from './text.ts';
 import type { MacroBody } from './tree.ts';
 import { type CallArguments, Dict, Fault, Thing, Tuple, Undefined, type Value } from './values.ts';
+import { spend } from './work.ts';
 
 /** Values of the parameters by name; undefined where the default holds. */
 export type Given = Map<string, Value | undefined>;
@@ -18,6 +19,7 @@ export class Macro extends Thing {
   }
 
   override call({ positional, named }: CallArguments): Value {
+    spend(40);
     const { name, parameters, uses } = this.#macro;
     const left = new Map(named);
     const given: Given = new Map();

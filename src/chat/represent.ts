@@ -39,7 +39,7 @@ class Pieces {
       this.#length += text.length;
       this.texts.push(typeof text === 'string' ? new Text(text) : text);
     }
-    spend(1);
+    spend(8);
     checkLength(this.#length);
   }
 
@@ -114,6 +114,7 @@ export function escapeCode(character: string): string {
 
 /** As Python's repr of a str. */
 export function quoted(text: Text): Text {
+  spend(text.length / 4);
   const quote = text.value.includes("'") && !text.value.includes('"') ? '"' : "'";
   const inner = text
     .replaced(/[\n\r\t\\'"]/g, (unit) => (unit === quote ? `\\${quote}` : (named[unit] ?? unit)))

@@ -44,8 +44,8 @@ const BASE_STEPS = 500_000;
 const STEPS_PER_MESSAGE = 2_000;
 /** A loop over the messages within one, for each pair. */
 const STEPS_PER_PAIR = 16;
-/** Long texts take long to go through. */
-const STEPS_PER_CHARACTER = 2;
+/** Some templates look at each character of a message: Llama 3.2 seeks images in it. */
+const STEPS_PER_CHARACTER = 12;
 const BASE_CHARACTERS = 2 ** 20;
 /** Times that a message may come back in what a template makes. */
 const GROWTH = 16;

@@ -2,7 +2,7 @@
 import { Text } from './text.ts';
 import { isSpace, lineEnds, words } from './unicode.ts';
 import { Fault } from './values.ts';
-import { checkLength, spend, spendItems } from './work.ts';
+import { checkLength, spend } from './work.ts';
 
 /** Without the characters of `set` (whitespace where undefined) at its ends. */
 export function strip(text: Text, set: Text | undefined, ends: 'both' | 'left' | 'right' = 'both'): Text {
@@ -18,8 +18,8 @@ export function strip(text: Text, set: Text | undefined, ends: 'both' | 'left' |
 
 function stripCharacters(text: Text, set: Text, ends: 'both' | 'left' | 'right'): Text {
   const chars = new Set([...set.value]);
+  spend(text.length);
   const all = [...text.value];
-  spend(all.length / 2);
   let [start, end] = [0, all.length];
   if (ends !== 'right') while (start < end && chars.has(all[start]!)) start++;
   if (ends !== 'left') while (end > start && chars.has(all[end - 1]!)) end--;
@@ -32,7 +32,7 @@ export function split(text: Text, separator: Text | undefined, most: number): Te
   let at = 0;
   if (separator === undefined) {
     for (const { index, 0: word } of text.value.matchAll(words)) {
-      spendItems(1);
+      spend(4);
       if (pieces.length === most) return [...pieces, text.slice(index)];
       pieces.push(text.slice(index, index + word.length));
     }
@@ -45,7 +45,7 @@ export function split(text: Text, separator: Text | undefined, most: number): Te
     found >= 0 && pieces.length !== most;
     found = text.value.indexOf(value, at)
   ) {
-    spendItems(1);
+    spend(4);
     pieces.push(text.slice(at, found));
     at = found + value.length;
   }
@@ -65,7 +65,7 @@ export function splitRight(text: Text, separator: Text | undefined, most: number
     };
     let end = back(value.length, true);
     while (end > 0 && pieces.length < most) {
-      spendItems(1);
+      spend(4);
       const start = back(end, false);
       pieces.push(text.slice(start, end));
       end = back(start, true);
@@ -78,7 +78,7 @@ export function splitRight(text: Text, separator: Text | undefined, most: number
   while (pieces.length !== most && end >= joiner.length) {
     const found = value.lastIndexOf(joiner, end - joiner.length);
     if (found < 0) break;
-    spendItems(1);
+    spend(4);
     pieces.push(text.slice(found + joiner.length, end));
     end = found;
   }
@@ -96,6 +96,7 @@ export function partition(text: Text, separator: Text, last: boolean): [Text, Te
 
 /** @param keepEnds leaves what ends a line in it */
 export function splitLines(text: Text, keepEnds = false): Text[] {
+  spend(text.length / 8);
   const { value } = text;
   const lines: Text[] = [];
   let [start, at] = [0, 0];
@@ -104,7 +105,7 @@ export function splitLines(text: Text, keepEnds = false): Text[] {
       at++;
       continue;
     }
-    spendItems(1);
+    spend(4);
     const next = at + (value.startsWith('\r\n', at) ? 2 : 1);
     lines.push(text.slice(start, keepEnds ? next : at));
     start = at = next;

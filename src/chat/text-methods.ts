@@ -28,7 +28,7 @@ const made = (text: Text): Text => {
 
 /** A text of which each character is looked at. */
 const eachCharacter = (text: Text, change: (text: Text) => Text): Text => {
-  spend(text.length / 2);
+  spend(text.length * 3);
   return made(change(text));
 };
 
@@ -192,7 +192,13 @@ export const textMethods: Methods = {
   isnumeric: whole('isnumeric'),
   isprintable: ['', (text) => text.value.search(notPrintable) < 0],
   isspace: whole('isspace'),
-  istitle: ['', (text) => isTitle(text.value)],
+  istitle: [
+    '',
+    (text) => {
+      spend(text.length / 8);
+      return isTitle(text.value);
+    },
+  ],
   isupper: ['', (text) => isUpper(text.value)],
   join: ['iterable /', (text, [items]) => joined(text, listOf(items!), (item) => textOf(item, 'an item of join'))],
   ljust: ['width fillchar? /', justified('right')],
@@ -272,7 +278,7 @@ export function textMethod(text: Text, name: string): Func | undefined {
   const [parameters, run] = textMethods[name]!;
   const known = signature(parameters);
   return new Func(name, (args) => {
-    spend(text.length / 32 + (text.isForeign ? text.spans.length / 2 : 0));
+    spend(text.weight);
     const values = bound(name, known, args);
     if (!text.isMarkup || plainMarkup.includes(name)) return run(text, values, args);
     const escapes = [

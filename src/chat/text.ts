@@ -4,6 +4,7 @@
  */
 
 import type { TextPart } from '../tokenizer/tokenizer.ts';
+import { spend } from './work.ts';
 
 /** How many units of 16 bits the code point takes that begins there. */
 export const unitsAt = (text: string, at: number): 1 | 2 => (text.codePointAt(at)! > 0xffff ? 2 : 1);
@@ -73,6 +74,11 @@ export class Text {
     return this.value.length;
   }
 
+  /** Steps that it takes to go through it once, quickly: see work.ts. */
+  get weight(): number {
+    return this.length / 16 + (this.isForeign ? this.spans.length / 2 : 0);
+  }
+
   /** Units [start, end), both within the text. */
   slice(start: number, end: number = this.length): Text {
     if (start === 0 && end === this.length) return this;
@@ -122,6 +128,7 @@ export class Text {
 
   /** Texts of one code point each. */
   split(): Text[] {
+    spend(this.length * 3);
     let at = 0;
     return [...this.value].map((character) => this.slice(at, (at += character.length)));
   }
@@ -153,6 +160,7 @@ export class Text {
     const pieces: Text[] = [];
     let at = 0;
     for (const { index, 0: found } of this.value.matchAll(pattern)) {
+      spend(8);
       pieces.push(this.slice(at, index));
       const other = replacement(found, index);
       pieces.push(this.slice(index, index + found.length).isForeign ? Text.foreign(other) : new Text(other));

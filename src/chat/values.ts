@@ -405,10 +405,7 @@ export function iterate(value: Value): Iterator<Value> {
   if (value instanceof List || value instanceof Tuple) return value.items[Symbol.iterator]();
   if (value instanceof Dict) return keysOf(value);
   if (value instanceof Undefined) return [][Symbol.iterator]();
-  if (value instanceof Text) {
-    spend(value.length);
-    return value.split()[Symbol.iterator]();
-  }
+  if (value instanceof Text) return value.split()[Symbol.iterator]();
   if (value instanceof Thing && value.iterate) return value.iterate();
   throw new Fault(`'${typeName(value)}' object is not iterable`);
 }

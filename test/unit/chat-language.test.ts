@@ -65,6 +65,13 @@ function pythonJson(value: unknown): string {
     .join(', ')}}`;
 }
 
+test('a long message may be looked at character by character, as Llama 3.2 does', () => {
+  const template =
+    "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}x{% endif %}{% endfor %}end";
+  const content = 'A shy knight lived in a small castle. '.repeat(8000);
+  assert.equal(new ChatTemplate(template).render([{ role: 'user', content }]).text, 'end');
+});
+
 test('every filter, test, global and method that Jinja has is there', () => {
   const names = JSON.parse(readFileSync(new URL('names.json', folder), 'utf8')) as {
     filters: string[];
@@ -191,9 +198,33 @@ test('hostile templates end', () => {
     '{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}',
     '{% for a in [[1]] recursive %}{{ loop([a]) }}{% endfor %}',
     ...['ns.x', 'ns.x|pprint', 'ns.x|tojson', '{(ns.x|string): 1}'].map((use) => `${grow('1')}{{ ${use} }}`),
-    ...['x|urlize', 'x|wordwrap(9)', 'x|striptags', 'x|title', 'x.title()', 'x|urlencode', 'x|pprint', 'x|tojson'].map(
-      (use) => many(`{% if ${use} %}{% endif %}`, "'a-b. (c) <d@e.f> ' * 2000"),
-    ),
+    ...[
+      'x|urlize',
+      'x|wordwrap(9)',
+      'x|striptags',
+      'x|title',
+      'x.title()',
+      'x|urlencode',
+      'x|pprint',
+      'x|tojson',
+      'x|wordcount',
+      'x.split()',
+      'x.translate({})',
+      'x|reverse',
+      'x[::3]',
+      'x.find("zz")',
+      'x|trim',
+      'x|e',
+      'x|indent',
+      'x.casefold()',
+      'x.encode()',
+      'x.expandtabs()',
+      'x|int',
+      'x|float',
+      'x.istitle()',
+      'x.splitlines()',
+      'x|replace("a", "b")',
+    ].map((use) => many(`{% if ${use} %}{% endif %}`, "'a-b. (c) <d@e.f> ' * 20000")),
   ];
   for (const template of hostile)
     assert.throws(() => new ChatTemplate(template).render([{ role: 'user', content: 'hi' }]), TemplateError, template);
