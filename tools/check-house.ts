@@ -96,6 +96,7 @@ export function checkHouse(
   const sources = folders.flatMap((folder) => readSources(root, folder));
   const problems = [
     ...sources.flatMap((source) => (source.file.startsWith('src/') ? arrowsOf(source) : [])),
+    ...circlesOf(sources),
     ...sources.flatMap(lengthOf),
     ...Object.keys(long).flatMap((file) => (isLong(file) ? [] : [`${file} is listed as long, but is not`])),
     ...checkDependencies(root),
@@ -182,6 +183,29 @@ function readSources(root: string, folder: string): Source[] {
     const text = readFileSync(path.join(root, file), 'utf8');
     return [{ file, text, lines: text.split('\n').length - 1 }];
   });
+}
+
+/** Files that import values of each other; imports of types vanish when the code runs. */
+function circlesOf(sources: readonly Source[]): string[] {
+  const imports = new Map(
+    sources.map(({ file, text }) => [
+      file,
+      importsOf(text).flatMap(({ target, typeOnly }) =>
+        typeOnly || !target.startsWith('.') ? [] : [path.posix.join(path.posix.dirname(file), target)],
+      ),
+    ]),
+  );
+  const circles: string[] = [];
+  const left = new Set<string>();
+  const walk = (file: string, above: readonly string[]): void => {
+    const start = above.indexOf(file);
+    if (start >= 0) circles.push(`import circle: ${[...above.slice(start), file].join(' -> ')}`);
+    if (start >= 0 || left.has(file)) return;
+    for (const next of imports.get(file) ?? []) walk(next, [...above, file]);
+    left.add(file);
+  };
+  for (const file of imports.keys()) walk(file, []);
+  return circles;
 }
 
 interface Import {

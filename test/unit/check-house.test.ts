@@ -75,8 +75,8 @@ const broken: readonly (readonly [string, Record<string, string>, string])[] = [
   ],
   [
     'a shared file that imports a room',
-    { 'src/errors.ts': "import { a } from './formats/bytes.ts';\n" },
-    'src/errors.ts imports ./formats/bytes.ts: shared may import nothing',
+    { 'src/errors.ts': "import { a } from './models/gpt2.ts';\n" },
+    'src/errors.ts imports ./models/gpt2.ts: shared may import nothing',
   ],
   [
     'the platform outside adapters',
@@ -97,6 +97,15 @@ const broken: readonly (readonly [string, Record<string, string>, string])[] = [
     'an import from outside src',
     { 'src/engine/a.ts': "import { a } from '../../bench/a.ts';\n" },
     'src/engine/a.ts imports ../../bench/a.ts: it is outside src',
+  ],
+  [
+    'a circle of imports',
+    {
+      'src/formats/a.ts': "import { b } from './b.ts';\n",
+      'src/formats/b.ts': "export * from './c.ts';\n",
+      'src/formats/c.ts': "import { a } from './a.ts';\n",
+    },
+    'import circle: src/formats/a.ts -> src/formats/b.ts -> src/formats/c.ts -> src/formats/a.ts',
   ],
   ['an unknown room', { 'src/attic/a.ts': '\n' }, 'src/attic/a.ts: no such room: attic'],
   ['a long file', { 'bench/a.ts': '\n'.repeat(11) }, 'bench/a.ts has 11 lines, 10 are allowed'],
@@ -121,6 +130,14 @@ const broken: readonly (readonly [string, Record<string, string>, string])[] = [
 for (const [name, changes, problem] of broken) {
   test(`refuses ${name}`, () => assert.deepEqual(problemsWith(changes), [problem]));
 }
+
+test('a circle closed by types alone is none', () => {
+  const files = {
+    'src/formats/a.ts': "import { b } from './b.ts';\n",
+    'src/formats/b.ts': "import type { A } from './a.ts';\n",
+  };
+  assert.deepEqual(problemsWith(files), []);
+});
 
 test('a long file needs a reason, a reason needs a long file', () => {
   const long = { 'bench/a.ts': 'a table' };
