@@ -310,7 +310,7 @@ test('weights in several pieces, and more rows than pass over a piece together, 
   }
 });
 
-test('H12: f16 weights are widened exactly, subnormal ones and large activations included', () => {
+test('f16 weights are widened exactly, subnormal ones and large activations included', () => {
   const arena = new Arena();
   const exports = arena.compile((module) => floatProduct(module, 'f16', shapes[0]!));
   const halves = Uint16Array.from(

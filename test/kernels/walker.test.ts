@@ -172,7 +172,7 @@ function start(
   });
 }
 
-test('H9: a hundred thousand barriers: what was written before one is read after it', async () => {
+test('a hundred thousand barriers: what was written before one is read after it', async () => {
   for (const [threads, spins, walks] of [
     [2, 1000, 50_000],
     [3, 0, 10_000],
@@ -186,7 +186,7 @@ test('H9: a hundred thousand barriers: what was written before one is read after
   }
 });
 
-test('H6: poison wakes whoever waits, asleep or spinning, and whoever comes later', async () => {
+test('poison wakes whoever waits, asleep or spinning, and whoever comes later', async () => {
   for (const spins of [0, 0x7fffffff]) {
     const { memory, words } = prepare([['count', flags.barrier]]);
     const job = { memory, steps: 1, walks: 1, threads: 3, spins };
@@ -202,7 +202,7 @@ test('H6: poison wakes whoever waits, asleep or spinning, and whoever comes late
   }
 });
 
-test('H6: a thread that never comes is given up after a while, and all others leave', async () => {
+test('a thread that never comes is given up after a while, and all others leave', async () => {
   const { memory } = prepare([['count', flags.barrier]]);
   const job = { memory, module: compile(1), steps: 1, walks: 1, threads: 3, spins: 10 };
   for (const result of await Promise.all([...start(job, 0), ...start(job, 2)])) assert.notEqual(result, 0);

@@ -1,4 +1,4 @@
-/** GGUF files of every kind through both backends, against transformers on the same weights; metadata that lie (B15, B17). */
+/** GGUF files of every kind through both backends, against transformers on the same weights; metadata that lie. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -91,7 +91,7 @@ async function rebuilt(
 const u32 = (value: number): GgufValue => ({ type: 'uint32', value });
 const f32 = (value: number): GgufValue => ({ type: 'float32', value });
 
-test('B15: metadata that describe no model are refused by the name of the key', async () => {
+test('metadata that describe no model are refused by the name of the key', async () => {
   const cases: [string, GgufValue | undefined][] = [
     ['llama.attention.head_count', u32(0)],
     ['llama.attention.head_count', undefined],
@@ -140,7 +140,7 @@ test('B15: metadata that describe no model are refused by the name of the key', 
   );
 });
 
-test('B17: all tensors that do not fit are named in one error', async () => {
+test('all tensors that do not fit are named in one error', async () => {
   const change = (_: unknown, tensors: Map<string, unknown>): void => {
     tensors.delete('blk.0.attn_q.weight');
     tensors.set('blk.1.ffn_up.weight', { dtype: 'F32', shape: [160, 63] });
@@ -158,7 +158,7 @@ test('B17: all tensors that do not fit are named in one error', async () => {
   });
 });
 
-test('B20: no change of the metadata does more harm than an error', async () => {
+test('no change of the metadata does more harm than an error', async () => {
   const checkpoint = await openGguf(nodeFolder(folder), 'llama-f32.gguf');
   await checkpoint.close();
   const { metadata, tensors } = checkpoint;

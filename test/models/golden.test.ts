@@ -49,7 +49,7 @@ for (const policy of [
   'q4_k',
   'q6_k,attention=q5_k,embedding=q4_k',
 ]) {
-  test(`H11: bits do not depend on threads or instructions, and quantization stays close to the reference: ${policy}`, async () => {
+  test(`bits do not depend on threads or instructions, and quantization stays close to the reference: ${policy}`, async () => {
     const { inputs } = await readGolden('gpt2-wide');
     const run = async (make: MakeBackend): Promise<Float32Array> => {
       const runner = await Runner.open('gpt2-wide', make, policy);

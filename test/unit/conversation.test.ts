@@ -145,7 +145,7 @@ test('templates are found where models keep them', async (t) => {
   }
 });
 
-test('C8: without a template, or with a wrong one, other prompts work and chats say why not', async (t) => {
+test('without a template, or with a wrong one, other prompts work and chats say why not', async (t) => {
   const messages = [{ role: 'user', content: 'hi' }];
   {
     await using model = await load(golden('llama-gqa-f16'));

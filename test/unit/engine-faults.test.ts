@@ -17,7 +17,7 @@ async function last(events: AsyncIterable<GenerateEvent>): Promise<GenerateResul
 const generate = (model: Model, tokenIds: readonly number[], options: GenerateOptions = {}): Promise<GenerateResult> =>
   last(model.generate({ tokenIds }, { ...greedy, ...options }));
 
-test('H1: memory refused while texts grow ends the one that needs it; the other and what follows go on', async (t) => {
+test('memory refused while texts grow ends the one that needs it; the other and what follows go on', async (t) => {
   await using model = await load(golden, { threads: 1 });
   const short = [3, 4, 5];
   const long = Array.from({ length: PAGE - 8 }, (_, i) => 3 + (i % 20));
@@ -40,7 +40,7 @@ test('H1: memory refused while texts grow ends the one that needs it; the other 
   assert.equal((await generate(model, long)).tokenIds.length, 40);
 });
 
-test('F1, F2, F4: two hundred generations aborted at once leave nothing behind, and touch no other', async () => {
+test('two hundred generations aborted at once leave nothing behind, and touch no other', async () => {
   await using model = await load(golden, { threads: 2 });
   const tokenIds = [3, 4, 5, 6];
   const alone = await generate(model, tokenIds);

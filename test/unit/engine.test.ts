@@ -129,7 +129,7 @@ test('a prompt spells control tokens only if it says so', async () => {
   });
 });
 
-test('F5, F6: a text ends with the context, a prompt beyond it is refused with both counts', async () => {
+test('a text ends with the context, a prompt beyond it is refused with both counts', async () => {
   await withModel({ contextLength: 20 }, async (model) => {
     const { promptTokenIds, tokenIds, finishReason } = await generate(model, prompt, { ...greedy, ignoreEos: true });
     assert.equal(finishReason, 'contextLength');
@@ -142,7 +142,7 @@ test('F5, F6: a text ends with the context, a prompt beyond it is refused with b
   });
 });
 
-test('F1: an abort is heard before and during a generation, and the model goes on', async () => {
+test('an abort is heard before and during a generation, and the model goes on', async () => {
   await withModel({}, async (model) => {
     await assert.rejects(generate(model, prompt, { signal: AbortSignal.abort() }), { name: 'AbortError' });
     const controller = new AbortController();
@@ -259,7 +259,7 @@ test('a bad tokenizer is an error for texts and a warning for token ids', async 
   }
 });
 
-test('B16, D8: tokens that the model does not have are refused in texts, and are no end tokens', async () => {
+test('tokens that the model does not have are refused in texts, and are no end tokens', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-engine-'));
   try {
     await cp(embeddedModel, folder, { recursive: true });

@@ -14,7 +14,7 @@ async function events(model: Model, prompt: Prompt, options: object): Promise<Ge
   return all;
 }
 
-test('F15: text that was held back for a stop string comes behind the last token, which is told once', async () => {
+test('text that was held back for a stop string comes behind the last token, which is told once', async () => {
   await using model = await load(undefined, { threads: 1 });
   const [plain] = (await events(model, 'Once upon a time', {})).slice(-1);
   assert.ok(plain?.type === 'done');
@@ -57,7 +57,7 @@ test('timings of a batch count every chunk of a prompt', async (t) => {
   assert.equal(batch!.timings.steps.length, 2);
 });
 
-test('D9: a text that no context could hold is refused before it is tokenized', async (t) => {
+test('a text that no context could hold is refused before it is tokenized', async (t) => {
   await using model = await load(undefined, { threads: 1 });
   const encode = t.mock.method(model.tokenizer!, 'encode');
   const long = 'a'.repeat(32 * 2 ** 20);

@@ -1,4 +1,4 @@
-/** GGUF models in parts (B17), and views that show a file's rows in another order. */
+/** GGUF models in parts, and views that show a file's rows in another order. */
 import assert from 'node:assert/strict';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -54,7 +54,7 @@ test('a file that was joined from parts says 0 parts', async () => {
   assert.equal(model.tensors.size, 1);
 });
 
-test('B17: parts that are missing or belong to another model', async () => {
+test('parts that are missing or belong to another model', async () => {
   const cases: [Record<string, Uint8Array>, string][] = [
     [{ [name(1)]: part(0, 'a') }, 'MissingShard'],
     [{ [name(1)]: part(0, 'a'), [name(2)]: part(0, 'b') }, 'InvalidSplit'],
@@ -75,7 +75,7 @@ test('B17: parts that are missing or belong to another model', async () => {
   await assert.rejects(openGguf(folder({ 'm.gguf': part(0, 'a') }), 'm.gguf'), { code: 'InvalidSplit' });
 });
 
-test('B19: tensors beyond 4 GiB of a file on disk', async () => {
+test('tensors beyond 4 GiB of a file on disk', async () => {
   const scratch = await mkdtemp(join(tmpdir(), 'lanewise-sparse-'));
   try {
     const size = 2 ** 31 + 5;

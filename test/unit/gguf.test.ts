@@ -1,4 +1,4 @@
-/** The GGUF header, row by row of the hostile inputs it must survive (B1 to B14, B19, B20). */
+/** The GGUF header and the hostile inputs it must survive. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { FormatError } from '../../src/errors.ts';
@@ -81,7 +81,7 @@ test('a valid file: values with their types, shapes outermost first, places', as
   );
 });
 
-test('B1: other files, other versions and other byte orders are told apart', async () => {
+test('other files, other versions and other byte orders are told apart', async () => {
   const messages = [
     await refusedFile({ magic: 'FUGG' }, 'NotGguf'),
     ...(await Promise.all([0, 1, 4, 0x03000000].map((version) => refusedFile({ version }, 'UnsupportedVersion')))),
@@ -91,13 +91,13 @@ test('B1: other files, other versions and other byte orders are told apart', asy
   assert.equal((await read(ggufFile({ version: 2 }))).version, 2);
 });
 
-test('B1: a file cut anywhere is refused', async () => {
+test('a file cut anywhere is refused', async () => {
   for (let end = 0; end < valid.length; end++) {
     await assert.rejects(read(valid.subarray(0, end)), { name: 'FormatError' }, `cut at ${end}`);
   }
 });
 
-test('B2: counts that the file cannot hold', async () => {
+test('counts that the file cannot hold', async () => {
   for (const count of [2n ** 64n - 1n, 2n ** 32n, 2n ** 53n + 1n]) {
     await refusedFile({ tensorCount: count }, 'InvalidLength');
     await refusedFile({ keyCount: count }, 'InvalidLength');
@@ -113,13 +113,13 @@ const many = (keys: number, tensors: number): Uint8Array => {
   return encodeGgufHeader(shapes, metadata).bytes;
 };
 
-test('B3: a million keys and many tensors are read, more than the limit refused', async () => {
+test('a million keys and many tensors are read, more than the limit refused', async () => {
   assert.equal((await read(many(1_000_000, 0))).metadata.size, 1_000_000);
   assert.equal((await read(many(0, 100_000))).tensors.size, 100_000);
   await refusedFile({ keyCount: GGUF_COUNT_LIMIT + 1, dataBytes: 15 * GGUF_COUNT_LIMIT }, 'TooMany');
 });
 
-test('B4: texts longer than the file', async () => {
+test('texts longer than the file', async () => {
   for (const length of [2n ** 64n - 1n, 2n ** 30n + 1n, 18]) {
     await refusedFile({ entries: [new Bytes().text('abcdefghijklmnop', length)] }, 'InvalidLength');
     const value = entry('key', 8, new Bytes().text('abcde', length));
@@ -127,7 +127,7 @@ test('B4: texts longer than the file', async () => {
   }
 });
 
-test('B5: keys that are empty, not UTF-8 or named like parts of an object', async () => {
+test('keys that are empty, not UTF-8 or named like parts of an object', async () => {
   await refusedFile({ entries: [u32Entry('', 1)] }, 'EmptyName');
   await refusedFile({ entries: [new Bytes().text(Uint8Array.of(0x61, 0xff)).u32(0).raw([1])] }, 'InvalidUtf8');
   await refusedFile({ entries: [entry('key', 8, new Bytes().text(Uint8Array.of(0xc0, 0x80)))] }, 'InvalidUtf8', 'key');
@@ -135,7 +135,7 @@ test('B5: keys that are empty, not UTF-8 or named like parts of an object', asyn
   assert.deepEqual(metadata.get('__proto__'), { type: 'uint32', value: 7 });
 });
 
-test('B6: names twice, names too long', async () => {
+test('names twice, names too long', async () => {
   await refusedFile({ entries: [u32Entry('a', 1), textEntry('a', 'x')] }, 'DuplicateKey', 'a');
   await refusedFile({ tensors: [{ name: 'w' }, { name: 'w', offset: 32 }], dataBytes: 64 }, 'DuplicateTensor', 'w');
   await refusedTensor({ name: 'n'.repeat(64) }, 'NameTooLong');
@@ -144,7 +144,7 @@ test('B6: names twice, names too long', async () => {
   assert.equal((await read(ggufFile({ tensors: [{ name: 'n'.repeat(63) }], dataBytes: 32 }))).tensors.size, 1);
 });
 
-test('B7, B8: value types that do not exist, arrays of arrays however deep', async () => {
+test('value types that do not exist, arrays of arrays however deep', async () => {
   for (const type of [13, 2 ** 32 - 1]) {
     await refusedFile({ entries: [entry('key', type, new Bytes().u64(0))] }, 'UnknownValueType', 'key');
     await refusedFile({ entries: [entry('key', 9, new Bytes().u32(type).u64(0))] }, 'UnknownValueType', 'key');
@@ -155,14 +155,14 @@ test('B7, B8: value types that do not exist, arrays of arrays however deep', asy
   await refusedFile({ entries: [entry('key', 7, new Bytes().raw([2]))] }, 'InvalidBool', 'key');
 });
 
-test('B9: arrays that the file cannot hold', async () => {
+test('arrays that the file cannot hold', async () => {
   for (const count of [2n ** 30n + 1n, 2n ** 64n - 1n, 3]) {
     await refusedFile({ entries: [entry('key', 9, new Bytes().u32(10).u64(count).u64(1))] }, 'InvalidLength', 'key');
     await refusedFile({ entries: [entry('key', 9, new Bytes().u32(8).u64(count).text(''))] }, 'InvalidLength', 'key');
   }
 });
 
-test('B9: a vocabulary of 262144 tokens is read piece by piece', async () => {
+test('a vocabulary of 262144 tokens is read piece by piece', async () => {
   const tokens = Array.from({ length: 262_144 }, (_, i) => `▁token${i}`);
   const { bytes } = encodeGgufHeader([], new Map([['tokens', { type: 'array', of: 'string', value: tokens }]]));
   const memory = memorySource('x.gguf', bytes);
@@ -176,7 +176,7 @@ test('B9: a vocabulary of 262144 tokens is read piece by piece', async () => {
   assert.ok(largest <= bytes.length);
 });
 
-test('B10: alignments', async () => {
+test('alignments', async () => {
   for (const alignment of [13, 0, 2 ** 32 - 1]) {
     await refusedFile({ entries: [u32Entry('general.alignment', alignment)] }, 'InvalidAlignment', 'general.alignment');
   }
@@ -194,7 +194,7 @@ test('B10: alignments', async () => {
   );
 });
 
-test('B11, B12: shapes', async () => {
+test('shapes', async () => {
   await refusedTensor({ dims: [1, 1, 1, 1, 1] }, 'InvalidShape');
   await refusedTensor({ dims: [], dimensions: 2 ** 32 - 1 }, 'InvalidShape');
   await refusedTensor({ dims: [2n ** 64n - 1n] }, 'Overflow');
@@ -216,13 +216,13 @@ test('B11, B12: shapes', async () => {
   assert.deepEqual([empty.tensors.get('w')?.shape, empty.tensors.get('w')?.byteLength], [[0, 4], 0]);
 });
 
-test('B13: tensor types that do not exist or were removed, rows that are not whole blocks', async () => {
+test('tensor types that do not exist or were removed, rows that are not whole blocks', async () => {
   for (const type of [41, 2 ** 32 - 1, 4, 5, 31, 32, 33, 36, 37, 38]) await refusedTensor({ type }, 'UnsupportedType');
   await refusedTensor({ type: ggmlTypes.Q4_K.id, dims: [255] }, 'BadRow');
   await refusedTensor({ type: ggmlTypes.Q8_0.id, dims: [16, 2] }, 'BadRow');
 });
 
-test('B14: offsets that are far out, unaligned, with a gap, over another tensor; data one byte short', async () => {
+test('offsets that are far out, unaligned, with a gap, over another tensor; data one byte short', async () => {
   for (const offset of [2n ** 64n - 1n, 4, 32]) await refusedTensor({ offset }, 'InvalidOffset', 64);
   const two = (offset: number): FileSpec => ({ tensors: [{ name: 'a' }, { name: 'b', offset }], dataBytes: 96 });
   for (const offset of [0, 16, 64]) await refusedFile(two(offset), 'InvalidOffset', 'b');
@@ -230,7 +230,7 @@ test('B14: offsets that are far out, unaligned, with a gap, over another tensor;
   await refusedTensor({}, 'OutOfFile', 31);
 });
 
-test('B19: places beyond 4 GiB are exact', async () => {
+test('places beyond 4 GiB are exact', async () => {
   const tensors = Array.from({ length: 3 }, (_, i) => ({ name: `t${i}`, dtype: 'I8' as const, shape: [2 ** 31 + 5] }));
   const { bytes, tensors: placed, fileBytes } = encodeGgufHeader(tensors, new Map());
   const source = byteSource('x.gguf', fileBytes, async (start, target) => {
@@ -241,7 +241,7 @@ test('B19: places beyond 4 GiB are exact', async () => {
   assert.equal(placed[2]!.offset - placed[0]!.offset, 2 * (2 ** 31 + 32));
 });
 
-test('B20: no change of one byte does more harm than an error', async () => {
+test('no change of one byte does more harm than an error', async () => {
   const bytes = valid.slice();
   for (let i = 0; i < bytes.length - 129; i++) {
     for (const flipped of [bytes[i]! ^ 1, bytes[i]! ^ 0x80, 0, 255]) {

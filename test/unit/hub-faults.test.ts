@@ -64,7 +64,7 @@ function cut(request: IncomingMessage, response: ServerResponse, bytes: Buffer, 
 }
 
 for (const most of [0, 1, 500, 999]) {
-  test(`G1: a connection cut after ${most} bytes goes on from there, with If-Range`, async (t) => {
+  test(`a connection cut after ${most} bytes goes on from there, with If-Range`, async (t) => {
     const { hub, get } = await scene(t);
     hub.fault = onBytes((request, response, _, count) => count === 0 && cut(request, response, weights, most));
     assert.deepEqual(await get({ partBytes: 1000, parallel: 1 }), weights);
@@ -76,7 +76,7 @@ for (const most of [0, 1, 500, 999]) {
   });
 }
 
-test('G1: what an earlier run left is gone on with, and hashed before it gets its name', async (t) => {
+test('what an earlier run left is gone on with, and hashed before it gets its name', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.fault = onBytes(
     (request, response, { range }) => range!.startsWith('bytes=600') && cut(request, response, weights, 0),
@@ -94,7 +94,7 @@ test('G1: what an earlier run left is gone on with, and hashed before it gets it
   assert.deepEqual(await readdir(blobs), [hash]);
 });
 
-test('G1: bytes of an earlier run that are wrong are fetched again, once', async (t) => {
+test('bytes of an earlier run that are wrong are fetched again, once', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.fault = onBytes(
     (request, response, { range }) => range!.startsWith('bytes=600') && cut(request, response, weights, 0),
@@ -105,7 +105,7 @@ test('G1: bytes of an earlier run that are wrong are fetched again, once', async
   assert.deepEqual(await get(), weights);
 });
 
-test('G2: a server that answers ranges with the whole file is read in one go', async (t) => {
+test('a server that answers ranges with the whole file is read in one go', async (t) => {
   const { hub, get } = await scene(t);
   hub.fault = onBytes((_, response) => {
     response.writeHead(200, { 'content-length': weights.length }).end(weights);
@@ -114,7 +114,7 @@ test('G2: a server that answers ranges with the whole file is read in one go', a
   assert.deepEqual(await get(), weights);
 });
 
-test('G2: a wrong Content-Range is not believed', async (t) => {
+test('a wrong Content-Range is not believed', async (t) => {
   const { hub, get } = await scene(t);
   hub.fault = onBytes((_, response, { range }) => {
     if (range === undefined) return false;
@@ -124,7 +124,7 @@ test('G2: a wrong Content-Range is not believed', async (t) => {
   assert.deepEqual(await get(), weights);
 });
 
-test('G2: parts of two files are not put together', async (t) => {
+test('parts of two files are not put together', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.fault = onBytes((request, response, { range }) => {
     if (range === undefined || range.startsWith('bytes=0')) return false;
@@ -136,7 +136,7 @@ test('G2: parts of two files are not put together', async (t) => {
   assert.deepEqual(await readdir(blobs), [hash]);
 });
 
-test('G2: a body longer than declared ends the download', async (t) => {
+test('a body longer than declared ends the download', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.fault = onBytes((_, response) => {
     response.writeHead(200).end(Buffer.concat([weights, Buffer.from('more')]));
@@ -146,7 +146,7 @@ test('G2: a body longer than declared ends the download', async (t) => {
   assert.ok(!(await readdir(blobs)).includes(hash));
 });
 
-test('G3: a flipped byte is a HashMismatch; the file is put aside, and only it is fetched again', async (t) => {
+test('a flipped byte is a HashMismatch; the file is put aside, and only it is fetched again', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.files.set('good.safetensors', noise(2000, 3));
   const flipped = Buffer.from(weights);
@@ -174,7 +174,7 @@ const impostors = [
 ] as const;
 for (const [what, text] of impostors) {
   for (const length of [text.length, 1000]) {
-    test(`G4: ${what} of ${length} bytes with status 200 is named and thrown away`, async (t) => {
+    test(`${what} of ${length} bytes with status 200 is named and thrown away`, async (t) => {
       const { hub, blobs, get } = await scene(t);
       hub.fault = onBytes((_, response) => {
         response.writeHead(200).end(text.padEnd(length));
@@ -187,7 +187,7 @@ for (const [what, text] of impostors) {
   }
 }
 
-test('G4: a page instead of the description is named', async (t) => {
+test('a page instead of the description is named', async (t) => {
   const { hub, get } = await scene(t);
   hub.fault = (_, response) => {
     response.writeHead(200, { 'content-type': 'text/html' }).end('<html>hotel</html>');
@@ -215,7 +215,7 @@ async function failing(path: string, flags: string, method: 'write' | 'sync'): R
 }
 
 for (const [when, disk] of fullDisks) {
-  test(`G5: a disk that is full ${when} is told with what is needed; nothing gets its name`, async (t) => {
+  test(`a disk that is full ${when} is told with what is needed; nothing gets its name`, async (t) => {
     const { blobs, get } = await scene(t);
     await assert.rejects(get({ disk }), { code: 'DiskFull', message: /needs 1000 bytes in .*, \d+ are free/ });
     assert.ok(!(await readdir(blobs)).includes(hash));
@@ -223,14 +223,14 @@ for (const [when, disk] of fullDisks) {
   });
 }
 
-test('G6: fifty first downloads at once all succeed', async (t) => {
+test('fifty first downloads at once all succeed', async (t) => {
   const { blobs, get } = await scene(t);
   const all = await Promise.all(Array.from({ length: 50 }, () => get()));
   for (const bytes of all) assert.deepEqual(bytes, weights);
   assert.deepEqual(await readdir(blobs), [hash]);
 });
 
-test('G7: a run that was killed leaves no file under the final name, and the next one goes on', async (t) => {
+test('a run that was killed leaves no file under the final name, and the next one goes on', async (t) => {
   const { hub, cache, blobs, get } = await scene(t);
   const arrived = new Promise<void>((resolve) => {
     hub.fault = onBytes((_, __, { range }) => {
@@ -255,7 +255,7 @@ test('G7: a run that was killed leaves no file under the final name, and the nex
   assert.deepEqual(await readdir(blobs), [hash]);
 });
 
-test('G12: the token goes to the hub and to nobody else', async (t) => {
+test('the token goes to the hub and to nobody else', async (t) => {
   const { hub, cache, get } = await scene(t);
   const other = await HubServer.start({ [file]: weights });
   t.after(() => other.stop());
@@ -271,7 +271,7 @@ test('G12: the token goes to the hub and to nobody else', async (t) => {
   assert.ok(other.seen.length > 0 && other.seen.every(({ authorization }) => authorization === undefined));
 });
 
-test('G12: twenty redirects are too many, http after https is refused', async (t) => {
+test('twenty redirects are too many, http after https is refused', async (t) => {
   const { hub, get } = await scene(t);
   hub.fault = (request, response) => {
     response.writeHead(302, { location: `${request.url}x` }).end();
@@ -286,7 +286,7 @@ test('G12: twenty redirects are too many, http after https is refused', async (t
   assert.equal(nextHop(from, '/b').href, 'https://hub.example/b');
 });
 
-test('G12: a model that is read at the hub follows redirects by the same rules', async (t) => {
+test('a model that is read at the hub follows redirects by the same rules', async (t) => {
   const { hub, cache } = await scene(t);
   await using other = await HubServer.start({ [file]: weights });
   const settings = hub.settings(cache, { token: 'secret' });
@@ -318,7 +318,7 @@ const refusals = [
   [418, {}, 'HttpStatus'],
 ] as const;
 for (const [status, headers, code] of refusals) {
-  test(`G13: status ${status} is ${code}, at once`, async (t) => {
+  test(`status ${status} is ${code}, at once`, async (t) => {
     const { hub, get } = await scene(t);
     hub.fault = (_, response) => {
       response.writeHead(status, headers).end();
@@ -334,7 +334,7 @@ for (const [status, code] of [
   [500, 'ServerError'],
   [503, 'ServerError'],
 ] as const) {
-  test(`G13: status ${status} is tried again, then told`, async (t) => {
+  test(`status ${status} is tried again, then told`, async (t) => {
     const { hub, get } = await scene(t);
     let left = 2;
     hub.fault = (_, response) => {
@@ -348,7 +348,7 @@ for (const [status, code] of [
   });
 }
 
-test('G13: a server that falls silent is given up, in headers and in bodies', async (t) => {
+test('a server that falls silent is given up, in headers and in bodies', async (t) => {
   const { hub, get } = await scene(t);
   const impatient = { stallMs: 60, attempts: 2 };
   hub.fault = () => true;
@@ -360,7 +360,7 @@ test('G13: a server that falls silent is given up, in headers and in bodies', as
   await assert.rejects(get({ ...impatient, parallel: 1 }), { code: 'Stalled' });
 });
 
-test('G13: a branch that moves midway changes nothing: one commit is pinned', async (t) => {
+test('a branch that moves midway changes nothing: one commit is pinned', async (t) => {
   const { hub, cache, get } = await scene(t);
   hub.files.set('config.json', Buffer.from('{}'));
   hub.fault = (_, __, { path }) => {

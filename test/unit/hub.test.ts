@@ -189,7 +189,7 @@ test('ids', () => {
   assert.throws(() => checkRepository('../gpt2'), HubError);
 });
 
-test('G9: file names that leave their folder on any system are refused', async (t) => {
+test('file names that leave their folder on any system are refused', async (t) => {
   const names = [
     '../../.bashrc',
     '..\\x',
@@ -218,7 +218,7 @@ test('G9: file names that leave their folder on any system are refused', async (
   assert.deepEqual(await readdir(cache), []);
 });
 
-test('G10: tags that are no hashes name no file, commits that are none are refused', async (t) => {
+test('tags that are no hashes name no file, commits that are none are refused', async (t) => {
   const { hub, cache, options } = await start(t);
   hub.fault = (_, response, { method }) => {
     if (method !== 'HEAD') return false;
@@ -237,7 +237,7 @@ test('G10: tags that are no hashes name no file, commits that are none are refus
   );
 });
 
-test('G11: links in the cache that lead out of it are replaced or refused, never written through', async (t) => {
+test('links in the cache that lead out of it are replaced or refused, never written through', async (t) => {
   const { cache, options } = await start(t, { 'config.json': config, 'sub/a.json': '{}' });
   const outside = await folder(t);
   const victim = join(outside, 'victim');
@@ -264,7 +264,7 @@ test('G11: links in the cache that lead out of it are replaced or refused, never
   }
 });
 
-test('G11: a repository of the cache may itself lie behind a link', async (t) => {
+test('a repository of the cache may itself lie behind a link', async (t) => {
   const { cache, options } = await start(t);
   const elsewhere = await folder(t);
   await mkdir(cache, { recursive: true });
@@ -273,7 +273,7 @@ test('G11: a repository of the cache may itself lie behind a link', async (t) =>
   assert.deepEqual((await readdir(elsewhere)).sort(), ['blobs', 'refs', 'snapshots']);
 });
 
-test('G11: without links, snapshots have copies', async (t) => {
+test('without links, snapshots have copies', async (t) => {
   const { options } = await start(t);
   const makeLink = () => Promise.reject(Object.assign(new Error('no links here'), { code: 'EPERM' }));
   const { folder: snapshot } = await download(id, { ...options, transport: { ...quick, makeLink } });
@@ -281,7 +281,7 @@ test('G11: without links, snapshots have copies', async (t) => {
   assert.equal(await readFile(join(snapshot, 'config.json'), 'utf8'), config);
 });
 
-test('G8: verify finds a byte that has changed, a blob that has gone, and names what is left over', async (t) => {
+test('verify finds a byte that has changed, a blob that has gone, and names what is left over', async (t) => {
   const { cache, options } = await start(t);
   const { folder: snapshot } = await download(id, options);
   const check = async () => Object.fromEntries((await verified(cache, id)).map(({ file, status }) => [file, status]));
@@ -301,7 +301,7 @@ test('G8: verify finds a byte that has changed, a blob that has gone, and names 
   await assert.rejects(verified(cache, 'no/body'), { code: 'NotCached' });
 });
 
-test('G9: names that lead out of the cache remove nothing', async (t) => {
+test('names that lead out of the cache remove nothing', async (t) => {
   const root = await mkdtemp(join(tmpdir(), 'lanewise-'));
   t.after(() => rm(root, { recursive: true, force: true }));
   const [cache, victim] = [join(root, 'cache'), join(root, 'victim')];

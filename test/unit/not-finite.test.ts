@@ -1,4 +1,4 @@
-/** F12, B18: weights that are no numbers are refused while they are loaded, by both backends alike. */
+/** Weights that are no numbers are refused while they are loaded, by both backends alike. */
 import assert from 'node:assert/strict';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -74,7 +74,7 @@ for (const { model, matrix, vector, nan, infinity, size } of cases) {
       [/NaN/, nan],
       [/-?Infinity/, infinity],
     ] as const) {
-      test(`F12, ${model}: ${value.source} at the start and the end of ${tensor}`, async () => {
+      test(`${model}: ${value.source} at the start and the end of ${tensor}`, async () => {
         for (const offset of [0, -size]) {
           const folder = await damaged(model, tensor, offset, bytes);
           for (const quantize of ['none', 'q8_0', 'q4_0']) {
@@ -122,7 +122,7 @@ for (const [type, dtype, scales] of [
   ['q6_k', 'Q6_K', [208]],
   ['iq4_nl', 'IQ4_NL', [0]],
 ] as const) {
-  test(`B18, ${dtype}: scales of blocks that are no numbers`, async () => {
+  test(`${dtype}: scales of blocks that are no numbers`, async () => {
     const bytes = await readFile(`${golden}/gguf/llama-256-${type}.gguf`);
     const checkpoint = await openGguf(nodeFolder(`${golden}/gguf`), `llama-256-${type}.gguf`);
     const tensor = [...checkpoint.tensors.values()].find((t) => t.dtype === dtype && t.shape.length === 2)!;

@@ -112,7 +112,7 @@ test('layers stay whole where they fit; one memory where all fits', () => {
   );
 });
 
-test('H2: a weight that no memory can hold is refused by name', () => {
+test('a weight that no memory can hold is refused by name', () => {
   assert.throws(
     () => splitPlan(layeredPlan(1, false), sizes(90)),
     (error) => error instanceof OutOfMemoryError && error.message.startsWith('embedding needs'),

@@ -62,7 +62,7 @@ async function copying(threads: number) {
 const expected = Array.from({ length: ROWS * WIDTH }, (_, i) => i);
 
 for (const threads of [1, 3]) {
-  test(`H6: a trap on ${threads} threads is an error of that walk, and the next one works`, async () => {
+  test(`a trap on ${threads} threads is an error of that walk, and the next one works`, async () => {
     const { stage, run, take } = await copying(threads);
     try {
       for (let round = 0; round < 2; round++) {
@@ -131,7 +131,7 @@ for (const threads of [1, 2, 3]) {
   });
 }
 
-test('H6: a thread that ended between walks is replaced', async () => {
+test('a thread that ended between walks is replaced', async () => {
   const { stage, spawned, run, take } = await copying(2);
   try {
     await spawned[0]!.terminate();

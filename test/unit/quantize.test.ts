@@ -233,7 +233,7 @@ test('what cannot be written is said before anything is written', async () => {
   assert.ok((await readFile(taken)).length > 1e6);
 });
 
-test('B18: scales that are no numbers are found, with their place', async () => {
+test('scales that are no numbers are found, with their place', async () => {
   const file = join(scratch, 'damaged.gguf');
   const bytes = await readFile(`${golden}/gguf/llama-256-q8_0.gguf`);
   const checkpoint = await openGguf(nodeFolder(`${golden}/gguf`), 'llama-256-q8_0.gguf');

@@ -1,4 +1,4 @@
-/** The SafeTensors header, row by row of the hostile inputs it must survive (A1 to A14). */
+/** The SafeTensors header and the hostile inputs it must survive. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { FormatError } from '../../src/errors.ts';

@@ -26,7 +26,7 @@ const template = (id: string, ids: unknown): Json => ({
 });
 const withVocab = (vocab: Json): Json => ({ ...tiny, model: { ...tiny.model, vocab } });
 
-test('D4, D5: files that make no sense are refused, naming the place', () => {
+test('files that make no sense are refused, naming the place', () => {
   const broken: readonly (readonly [Json, RegExp])[] = [
     [{ ...tiny, model: { ...tiny.model, merges: ['a c'] } }, /merges\[0\].*"c"/],
     [{ ...tiny, model: { ...tiny.model, merges: ['b a'] } }, /"ba"/],
@@ -100,7 +100,7 @@ test('files nested without end, and texts that grow without end, are refused', (
   assert.throws(() => load({ ...tiny, normalizer: { ...grow, content: 'a'.repeat(1000) } }), TokenizerError);
 });
 
-test('D6: a vocabulary without some bytes leaves them out', () => {
+test('a vocabulary without some bytes leaves them out', () => {
   const json = JSON.parse(text('gpt2')) as Json;
   const { x, ...vocab } = json.model.vocab;
   const merges = json.model.merges.filter((merge: string | string[]) => !`${merge}`.includes('x'));
@@ -110,7 +110,7 @@ test('D6: a vocabulary without some bytes leaves them out', () => {
 });
 
 for (const name of ['gpt2', 'llama3', 'llama2', 'gemma', 't5', 'xlm', 'bert']) {
-  test(`D1, D2, ${name}: a million characters without a break`, () => {
+  test(`${name}: a million characters without a break`, () => {
     const tokenizer = loadTokenizer({ tokenizerJson: text(name), name });
     for (const one of ['a', '.', ' ', '\n', 'ab']) {
       const long = one.repeat(1e6 / one.length);
@@ -150,7 +150,7 @@ test('words beyond the size where merging changes its way give the tokens of the
   );
 });
 
-test('D9: texts beyond the limit are refused before they are tokenized', () => {
+test('texts beyond the limit are refused before they are tokenized', () => {
   const tokenizer = loadTokenizer({ tokenizerJson: text('gpt2'), name: 'gpt2' });
   assert.throws(() => tokenizer.encode('é'.repeat(17 * 2 ** 20)), OptionError);
 });
