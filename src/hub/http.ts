@@ -1,5 +1,6 @@
 /** Requests to the hub: redirects followed by hand, patience with busy servers, none with silent ones. */
 import { HubError } from '../errors.ts';
+import { IMPOSTOR_BYTES, impostorOf } from '../formats/impostor.ts';
 import { quote } from './names.ts';
 import { fetchThroughProxy, proxyFor } from './proxy.ts';
 import type { HubSettings } from './settings.ts';
@@ -264,8 +265,13 @@ export async function readBody(reply: Reply, limit: number): Promise<Buffer> {
 
 /** What bytes look like that are not the file asked for; undefined where they look like any file. */
 export function impostor(bytes: Uint8Array): string | undefined {
-  const start = Buffer.from(bytes.subarray(0, 256)).toString('latin1').trimStart();
-  if (/^(?:<!doctype html|<html)/i.test(start)) return 'an HTML page';
-  if (start.startsWith('version https://git-lfs')) return 'a Git LFS pointer';
-  return /^\{\s*"error"/.test(start) ? 'an error message in JSON' : undefined;
+  const start = Buffer.from(bytes.subarray(0, IMPOSTOR_BYTES)).toString('latin1').trimStart();
+  return impostorOf(bytes)?.what ?? (/^\{\s*"error"/.test(start) ? 'an error message in JSON' : undefined);
+}
+
+/** @param host the one that sent it */
+export function notTheFile(name: string, received: string, host?: string): HubError {
+  const from = host === undefined ? '' : ` from ${host}`;
+  const what = `expected the file${from}, received ${received}; check HF_ENDPOINT and the network`;
+  return new HubError('NotTheFile', `${name}: ${what}`);
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { HubError } from '../errors.ts';
 import { whileUnfinished } from '../formats/adapters/node.ts';
 import { digestFile, startDigest } from './digest.ts';
-import { impostor, patiently, type Reply, request, Transient } from './http.ts';
+import { impostor, notTheFile, patiently, type Reply, request, Transient } from './http.ts';
 import { diskFull, isDiskFull, nodeDisk, type Transfer } from './transfer.ts';
 
 export type WholeTransfer = Omit<Transfer, 'hash' | 'size' | 'partBytes' | 'parallel'> & {
@@ -80,11 +80,7 @@ export function lengthOf(headers: Headers): number | undefined {
 /** A page or message in place of a model's file; a file that is a page itself may be one. @throws HubError NotTheFile */
 function refuseOther({ name }: WholeTransfer, { url }: Reply, piece: Uint8Array): void {
   const other = /\.html?$/i.test(name) ? undefined : impostor(piece);
-  if (other === undefined) return;
-  throw new HubError(
-    'NotTheFile',
-    `${name}: expected the file from ${url.host}, received ${other}; check HF_ENDPOINT and the network`,
-  );
+  if (other !== undefined) throw notTheFile(name, other, url.host);
 }
 
 function wrongSize({ name }: WholeTransfer, expected: number, found: string): Transient {

@@ -7,8 +7,9 @@ import { randomUUID } from 'node:crypto';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HubError } from '../errors.ts';
+import { IMPOSTOR_BYTES } from '../formats/impostor.ts';
 import { digestFile, startDigest } from './digest.ts';
-import { type Connection, impostor, patiently, type Reply, request, Transient } from './http.ts';
+import { type Connection, impostor, notTheFile, patiently, type Reply, request, Transient } from './http.ts';
 
 export interface Transfer {
   readonly connection: Connection;
@@ -263,11 +264,7 @@ async function tooLong(
 ): Promise<HubError> {
   const other = impostor(await startOf(file)) ?? impostor(piece);
   await file.truncate(0);
-  if (other)
-    return new HubError(
-      'NotTheFile',
-      `${name}: expected the file from ${url.host}, received ${other}; check HF_ENDPOINT and the network`,
-    );
+  if (other) return notTheFile(name, other, url.host);
   return new HubError('SizeMismatch', `${name}: expected ${size} bytes, ${url.host} sends more; try again`);
 }
 
@@ -275,14 +272,11 @@ async function tooShort(transfer: Transfer, file: FileHandle, position: number):
   const other = impostor(await startOf(file));
   if (!other) return cutOff(transfer, position);
   await file.truncate(0);
-  return new HubError(
-    'NotTheFile',
-    `${transfer.name}: expected the file, received ${other}; check HF_ENDPOINT and the network`,
-  );
+  return notTheFile(transfer.name, other);
 }
 
 async function startOf(file: FileHandle): Promise<Uint8Array> {
-  const bytes = new Uint8Array(256);
+  const bytes = new Uint8Array(IMPOSTOR_BYTES);
   const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
   return bytes.subarray(0, bytesRead);
 }
@@ -294,10 +288,7 @@ async function quarantine(transfer: Transfer, path: string, found: string): Prom
   const other = impostor(await startOf(file).finally(() => file.close()));
   if (other) {
     await rm(path, { force: true });
-    return new HubError(
-      'NotTheFile',
-      `${name}: expected the file, received ${other}; check HF_ENDPOINT and the network`,
-    );
+    return notTheFile(name, other);
   }
   const kept = join(blobs, `${hash}.corrupt`);
   await rename(path, kept);

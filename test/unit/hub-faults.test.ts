@@ -170,6 +170,8 @@ test('a flipped byte is a HashMismatch; the file is put aside, and only it is fe
 const impostors = [
   ['an HTML page', '<!DOCTYPE html><html>Please log in</html>'],
   ['a Git LFS pointer', 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1000\n'],
+  ['a Git Xet pointer', '# xet version 0\nfilesize = 12\n'],
+  ['the message "Entry not found" of a server', 'Entry not found'],
   ['an error message in JSON', '{"error":"not today"}'],
 ] as const;
 for (const [what, text] of impostors) {
