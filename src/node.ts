@@ -36,7 +36,10 @@ import {
   writeSafeTensors,
 } from './formats/adapters/node.ts';
 import { readText } from './formats/json.ts';
+import type { DownloadOptions } from './hub/download.ts';
 import { modelAt } from './hub/model.ts';
+import type { RangedModel } from './hub/ranges.ts';
+import { filesAt } from './hub/remote.ts';
 import type { ModelDescription } from './models/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
@@ -158,12 +161,18 @@ export function measureMachine(
   return measureRoofs(host, { threads: threads ?? host.cores, wide: choice.wide, q8: q8Layout(choice), turns });
 }
 
+/** Of a model at the hub. */
+export type LookOptions = Pick<DownloadOptions, 'revision' | 'signal'>;
+
 /**
- * The tokenizer of a model, without its weights: a folder, a tokenizer.json, a SentencePiece .model, a .gguf file.
- * @throws ModelError, TokenizerError, FormatError
+ * The tokenizer of a model, without its weights: a folder, a tokenizer.json, a SentencePiece .model, a .gguf file, an id of
+ * the hub.
+ * @throws ModelError, TokenizerError, FormatError, HubError
  */
-export async function openTokenizer(path: string = embeddedModel): Promise<Tokenizer> {
-  const full = resolve(await modelAt(path === embeddedModel ? findEmbedded(path) : path));
+export async function openTokenizer(path: string = embeddedModel, options: LookOptions = {}): Promise<Tokenizer> {
+  const found = await filesAt(path === embeddedModel ? findEmbedded(path) : path, options);
+  if (typeof found !== 'string') return openTokenizerIn(found.folder, found.file);
+  const full = resolve(found);
   const status = await statusOf(full);
   if (!status) throw new ModelError('NoModel', `${path}: expected a tokenizer or a model, found nothing there`);
   if (status.isDirectory()) return openTokenizerIn(nodeFolder(full));
@@ -171,18 +180,27 @@ export async function openTokenizer(path: string = embeddedModel): Promise<Token
 }
 
 /**
- * The chat template of a model, without its weights: of a folder, a .gguf file, or a .jinja file itself.
- * @throws ModelError, TemplateError, FormatError
+ * The chat template of a model, without its weights: of a folder, a .gguf file, an id of the hub, or a .jinja file itself.
+ * @throws ModelError, TemplateError, FormatError, HubError
  */
-export async function openChatTemplate(path: string = embeddedModel): Promise<ChatFormat> {
+export async function openChatTemplate(path: string = embeddedModel, options: LookOptions = {}): Promise<ChatFormat> {
   if (path.endsWith('.jinja')) {
     const full = resolve(path);
     const text = await readText(nodeFolder(dirname(full)), basename(full));
     if (text === undefined) throw new ModelError('NoModel', `${path}: expected a chat template, found no such file`);
     return { template: new ChatTemplate(text), bosToken: undefined, eosToken: undefined };
   }
-  const { folder, file } = await locate(path);
+  const { folder, file } = await look(path, options);
   return openChatFormat(folder, file);
+}
+
+/**
+ * The files of a model for what needs no weights: here, or else at the hub, where they are read by ranges and not kept.
+ * @throws ModelError, HubError where there is no such folder or file
+ */
+export async function look(given: string, options: LookOptions = {}): Promise<RangedModel & { remote: boolean }> {
+  const found = await filesAt(given === embeddedModel ? findEmbedded(given) : given, options);
+  return typeof found === 'string' ? { ...(await locate(found)), remote: false } : { ...found, remote: true };
 }
 
 /** Undefined where nothing is there. @throws FormatError NotPermitted under Node's permission model */

@@ -1,19 +1,13 @@
 /** `lanewise inspect`: what a model is and whether it fits, from its headers, here or at the hub. */
-import { stat } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { type Check, Inspection, type TensorStatistics } from '../engine/inspect.ts';
 import { validateLoad } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
-import { offline } from '../hub/download.ts';
-import { findCached } from '../hub/model.ts';
-import { parseHubId } from '../hub/names.ts';
-import { remoteModel } from '../hub/remote.ts';
-import { hubSettings } from '../hub/settings.ts';
-import { embeddedModel, locate } from '../node.ts';
+import { look } from '../node.ts';
 import { createProgress } from '../profile/progress.ts';
 import { renderTable } from '../profile/table.ts';
 import { formatBytes } from '../profile/units.ts';
-import { modelLine } from './models.ts';
+import { modelLine, modelName } from './models.ts';
 import { inFlags, numberOf, print, UsageError } from './terminal.ts';
 
 export interface InspectFlags {
@@ -53,18 +47,8 @@ async function open(
   given: string | undefined,
   { revision }: InspectFlags,
 ): Promise<{ inspection: Inspection; remote: boolean }> {
-  const settings = await hubSettings();
-  const here = given === undefined || (await stat(given).catch(() => undefined)) !== undefined;
-  if (here && revision !== undefined) throw new UsageError('--revision is of a model at the hub');
-  const id = here ? undefined : parseHubId(given, settings.endpoint);
-  const path = id ? await findCached(id, { revision }) : (given ?? embeddedModel);
-  if (path !== undefined) {
-    const { folder, file } = await locate(path);
-    return { inspection: await Inspection.open(folder, file), remote: false };
-  }
-  if (settings.offline) throw offline(settings, given!);
-  const { folder, file } = await remoteModel(id!, { revision, settings });
-  return { inspection: await Inspection.open(folder, file), remote: true };
+  const { folder, file, remote } = await look(modelName(given, { revision }), { revision });
+  return { inspection: await Inspection.open(folder, file), remote };
 }
 
 const longestShown = 200;

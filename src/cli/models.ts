@@ -14,18 +14,19 @@ export interface ModelFlags {
 }
 
 /** Path of MODEL; a model of the hub is fetched if the cache does not have it. */
-export async function modelPath(
-  positional: string | undefined,
-  { safetensors, revision }: ModelFlags = {},
-): Promise<string> {
+export async function modelPath(positional: string | undefined, flags: ModelFlags = {}): Promise<string> {
+  const name = modelName(positional, flags);
+  return name === embeddedModel ? name : fetchModel(name, flags.revision);
+}
+
+/** MODEL as it was given, or the embedded one. @throws UsageError */
+export function modelName(positional: string | undefined, { safetensors, revision }: ModelFlags): string {
   if (positional !== undefined && safetensors !== undefined)
     throw new UsageError('give MODEL or --safetensors, not both');
   const given = positional ?? safetensors;
-  if (given === undefined) {
-    if (revision === undefined) return embeddedModel;
-    throw new UsageError('--revision is of a model at the hub: name MODEL too');
-  }
-  return fetchModel(given, revision);
+  if (given !== undefined) return given;
+  if (revision === undefined) return embeddedModel;
+  throw new UsageError('--revision is of a model at the hub: name MODEL too');
 }
 
 export const isQuantized = (storage: string): boolean => storage.startsWith('q');

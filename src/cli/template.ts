@@ -3,7 +3,7 @@ import { templateOf } from '../engine/chat.ts';
 import { LanewiseError } from '../errors.ts';
 import { type ChatFormat, type Message, openChatTemplate, parseJson } from '../node.ts';
 import { openLines } from './files.ts';
-import { modelPath } from './models.ts';
+import { modelName } from './models.ts';
 import { print, UsageError } from './terminal.ts';
 
 export interface TemplateFlags {
@@ -18,7 +18,7 @@ export interface TemplateFlags {
  * text.
  */
 export async function renderCommand(model: string | undefined, flags: TemplateFlags): Promise<number> {
-  const format = await openChatTemplate(model?.endsWith('.jinja') ? model : await modelPath(model, flags));
+  const format = await openChatTemplate(modelName(model, flags), flags);
   if (flags.file === undefined && process.stdin.isTTY)
     throw new UsageError('nothing to read: use --file or pipe {"messages": [...]} in');
   const lines = await openLines('--file', flags.file);

@@ -2,7 +2,7 @@
 import { openTokenizer, type Tokenizer } from '../node.ts';
 import { renderTable } from '../profile/table.ts';
 import { openLines, readText } from './files.ts';
-import { type ModelFlags, modelPath } from './models.ts';
+import { type ModelFlags, modelName } from './models.ts';
 import { print, UsageError } from './terminal.ts';
 
 export interface TokenizeFlags {
@@ -20,7 +20,7 @@ export interface TokenizeFlags {
 const SHOWN_SPECIAL = 20;
 
 const tokenizerOf = async (model: string | undefined, flags: ModelFlags): Promise<Tokenizer> =>
-  openTokenizer(await modelPath(model, flags));
+  openTokenizer(modelName(model, flags), flags);
 
 export async function encodeCommand(model: string | undefined, flags: TokenizeFlags): Promise<number> {
   const tokenizer = await tokenizerOf(model, flags);

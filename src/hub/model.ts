@@ -7,7 +7,7 @@ import { cachedCommit, repositoryCache, snapshotFiles } from './cache.ts';
 import { chooseFiles, chooseGguf, ggufModels, INDEX, SINGLE, shardsOf, vocabularies } from './choice.ts';
 import { type DownloadOptions, download, offline } from './download.ts';
 import { type HubId, parseHubId, revisionOf } from './names.ts';
-import { hubSettings } from './settings.ts';
+import { type HubSettings, hubSettings } from './settings.ts';
 
 export interface HubModelOptions extends DownloadOptions {
   /** A GGUF file was chosen among others by its quantization, and nobody had said which. */
@@ -43,25 +43,34 @@ export async function hubModel(id: HubId, options: HubModelOptions = {}): Promis
  * not have it. @throws HubError whose message says what was tried
  */
 export async function modelAt(given: string, options: HubModelOptions = {}): Promise<string> {
-  const { revision } = options;
-  if (await stat(given).catch(() => undefined)) {
-    if (revision === undefined) return given;
-    throw new HubError(
-      'InvalidRevision',
-      `${given}: a revision is of models at the hub, and this is a file or folder here`,
-    );
-  }
   const settings = options.settings ?? (await hubSettings());
-  const id = parseHubId(given, settings.endpoint);
-  if (!id) return given;
+  const id = await nameOf(given, { ...options, settings });
+  if (typeof id === 'string') return id;
   try {
     return await hubModel(id, { ...options, settings });
   } catch (error) {
-    // A path that was mistyped looks like an id.
-    if (!(error instanceof HubError)) throw error;
-    const what = `no file or folder here, and not to be had from the hub: ${error.message}`;
-    throw new HubError(error.code, `${given}: ${what}`);
+    throw hubError(given, error);
   }
+}
+
+/** What a person names: a path of what is here, or an id of the hub; a path of nothing where it is neither. */
+export async function nameOf(
+  given: string,
+  { revision, settings }: { readonly revision?: string | undefined; readonly settings: HubSettings },
+): Promise<string | HubId> {
+  if (!(await stat(given).catch(() => undefined))) return parseHubId(given, settings.endpoint) ?? given;
+  if (revision === undefined) return given;
+  throw new HubError(
+    'InvalidRevision',
+    `${given}: a revision is of models at the hub, and this is a file or folder here`,
+  );
+}
+
+/** An error of the hub, with what else was tried: a path that was mistyped looks like an id. */
+export function hubError(given: string, error: unknown): unknown {
+  if (!(error instanceof HubError)) return error;
+  const what = `no file or folder here, and not to be had from the hub: ${error.message}`;
+  return new HubError(error.code, `${given}: ${what}`);
 }
 
 /** Path of a model if the cache has all of it. */

@@ -1,37 +1,41 @@
-/** Models of the hub that are looked at without fetching them: headers by ranges. */
-import { basename } from 'node:path';
-import { fetchFolder } from '../formats/adapters/fetch.ts';
-import type { FileFolder } from '../formats/bytes.ts';
-import { chooseFiles } from './choice.ts';
-import { type DownloadOptions, Repository } from './download.ts';
+/** Models of the hub that are looked at without fetching them: headers and small files by ranges. */
+import { type DownloadOptions, offline, Repository } from './download.ts';
+import { findCached, hubError, nameOf } from './model.ts';
 import { type HubId, revisionOf } from './names.ts';
+import { type RangedModel, rangedModel } from './ranges.ts';
 import { hubSettings } from './settings.ts';
 
-export interface RemoteModel {
-  readonly folder: FileFolder;
-  /** The model's file, where it is one. */
-  readonly file: string | undefined;
-}
-
 /** The folder of a model at the hub, at the commit that the revision stands for now. @throws HubError */
-export async function remoteModel(id: HubId, options: DownloadOptions = {}): Promise<RemoteModel> {
+export async function remoteModel(id: HubId, options: DownloadOptions = {}): Promise<RangedModel> {
   const settings = options.settings ?? (await hubSettings());
   const repository = new Repository(id.repository, settings, options);
   const { commit, files } = await repository.describe(revisionOf(id, options.revision));
-  const paths = files.map(({ path }) => path);
-  const { file } = await chooseFiles(id, paths, async (path) => {
-    const answer = await repository.read(commit, path);
-    return answer.toString('utf8');
-  });
-  const isFolder = file === '' || !/\.(?:gguf|safetensors)$/i.test(file);
-  const place = isFolder ? file && `${file.replace(/\/$/, '')}/` : file.slice(0, file.length - basename(file).length);
-  const names = paths.flatMap((path) =>
-    path.startsWith(place) && !path.slice(place.length).includes('/') ? [path.slice(place.length)] : [],
+  return rangedModel(
+    id,
+    files.map(({ path }) => path),
+    {
+      addressOf: (path) => repository.address(commit, path),
+      read: async (path) => (await repository.read(commit, path)).toString('utf8'),
+      signal: options.signal,
+      request: (address, { headers }) => repository.ask(address, new Headers(headers)),
+    },
   );
-  const folder = fetchFolder(repository.address(commit, place), {
-    names,
-    signal: options.signal,
-    request: (address, { headers }) => repository.ask(address, new Headers(headers)),
-  });
-  return { folder, file: isFolder ? undefined : basename(file) };
+}
+
+/**
+ * As `modelAt`, for what needs no weights: a model that the cache does not have is read at the hub and not kept.
+ * @returns a path, or the folder at the hub @throws HubError whose message says what was tried
+ */
+export async function filesAt(given: string, options: DownloadOptions = {}): Promise<string | RangedModel> {
+  const settings = options.settings ?? (await hubSettings());
+  const id = await nameOf(given, { ...options, settings });
+  if (typeof id === 'string') return id;
+  try {
+    const cached = await findCached(id, { ...options, settings });
+    if (cached !== undefined) return cached;
+    if (settings.offline) throw offline(settings, given);
+    return await remoteModel(id, { ...options, settings });
+  } catch (error) {
+    throw hubError(given, error);
+  }
 }

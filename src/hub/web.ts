@@ -1,9 +1,8 @@
 /** Models of the hub for pages: what a repository has, asked by `fetch`, and its files read by ranges, without a cache. */
 import { HubError } from '../errors.ts';
-import { type FetchOptions, fetchFolder } from '../formats/adapters/fetch.ts';
-import type { FileFolder } from '../formats/bytes.ts';
-import { chooseFiles } from './choice.ts';
-import { checkRepository, checkRevision, type HubId, isCommit, quote, revisionOf, staysInside } from './names.ts';
+import type { FetchOptions } from '../formats/adapters/fetch.ts';
+import { checkRepository, checkRevision, type HubId, isCommit, quote, revisionOf } from './names.ts';
+import { type RangedModel, rangedModel } from './ranges.ts';
 
 export interface WebHubOptions extends FetchOptions {
   /** Address of the hub. */
@@ -13,14 +12,8 @@ export interface WebHubOptions extends FetchOptions {
   readonly revision?: string;
 }
 
-export interface WebModel {
-  readonly folder: FileFolder;
-  /** The model's file, where it is one. */
-  readonly file?: string;
-}
-
 /** The files of a model at the hub, at the commit that its revision stands for now. @throws HubError */
-export async function webModel(id: HubId, options: WebHubOptions): Promise<WebModel> {
+export async function webModel(id: HubId, options: WebHubOptions): Promise<RangedModel> {
   const repository = checkRepository(id.repository);
   const revision = checkRevision(revisionOf(id, options.revision));
   const endpoint = options.endpoint.replace(/\/+$/, '');
@@ -42,12 +35,7 @@ export async function webModel(id: HubId, options: WebHubOptions): Promise<WebMo
   );
   const root = `${endpoint}/${repository}/resolve/${commit}`;
   const addressOf = (path: string): string => `${root}/${path.split('/').map(encodeURIComponent).join('/')}`;
-  const { file } = await chooseFiles(id, paths, (path) => ask(addressOf(path)));
-  const isFile = /\.(?:gguf|safetensors)$/i.test(file);
-  const place = isFile ? file.slice(0, file.lastIndexOf('/') + 1) : file && `${file.replace(/\/$/, '')}/`;
-  const inside = paths.flatMap((path) => (path.startsWith(place) ? [path.slice(place.length)] : []));
-  const folder = fetchFolder(addressOf(place), { ...options, headers, paths: inside });
-  return isFile ? { folder, file: file.slice(place.length) } : { folder };
+  return rangedModel(id, paths, { ...options, headers, addressOf, read: (path) => ask(addressOf(path)) });
 }
 
 function parseInfo(repository: string, text: string): { commit: string; paths: string[] } {
@@ -63,7 +51,7 @@ function parseInfo(repository: string, text: string): { commit: string; paths: s
     throw new HubError('InvalidAnswer', `${repository}: ${what}`);
   }
   const names = siblings.map((entry: { rfilename?: unknown } | null) => entry?.rfilename);
-  return { commit: sha, paths: names.filter((name): name is string => typeof name === 'string' && staysInside(name)) };
+  return { commit: sha, paths: names.filter((name): name is string => typeof name === 'string') };
 }
 
 function refused(what: string, status: number, token: string | undefined): HubError {

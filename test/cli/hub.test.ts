@@ -34,6 +34,26 @@ test('a command takes an id of the hub: it fetches once, then runs without the n
   assert.deepEqual(hub.seen, []);
 });
 
+test('tokenizers and templates are read at the hub without the weights, and not kept', async (t) => {
+  const { hub, cache, run } = await start(t);
+  hub.files.set('tokenizer.json', await readFile(golden('tokenizers/llama2/tokenizer.json')));
+  hub.files.set('chat_template.jinja', Buffer.from('{{ messages[0].content }}'));
+  hub.files.set('additional_chat_templates/rag.jinja', Buffer.from('RAG {{ messages[0].content }}'));
+  const encoded = await run('tokenize', 'encode', id, '--text', 'it is');
+  assert.deepEqual([encoded.code, encoded.out, encoded.err], [0, '1,286,478,300\n', '']);
+  const render = ['template', 'render', id, '--revision', 'main', '--chat-template', 'rag', '--file'];
+  const line = join(cache, 'line.json');
+  await writeFile(line, '{"messages":[{"role":"user","content":"hi"}]}');
+  const rendered = await run(...render, line);
+  assert.deepEqual([rendered.code, rendered.out, rendered.err], [0, 'RAG hi', '']);
+  assert.ok(hub.seen.some(({ path }) => path.endsWith('/tokenizer.json')));
+  assert.deepEqual(
+    hub.seen.filter(({ path }) => path.endsWith('.safetensors')),
+    [],
+  );
+  assert.deepEqual(await readdir(cache), ['line.json']);
+});
+
 test('download, list, verify and remove', async (t) => {
   const { run, cache } = await start(t);
   const snapshot = join(cache, 'models--people--gpt2', 'snapshots', commit);
