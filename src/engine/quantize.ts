@@ -62,22 +62,26 @@ export async function planQuantization(
   options: QuantizeOptions,
 ): Promise<ModelFile> {
   const policy = options.policy === undefined ? undefined : parsePolicy(options.policy);
-  const choose: Choose = (name, shape, stored) => chooseStorage(name, shape, stored, options, policy);
+  const choose: Choose = (name, shape, stored, tied) => chooseStorage(name, shape, stored, options, policy, tied);
   const gguf = file?.endsWith('.gguf') ? firstPart(file) : file === undefined ? await findGguf(folder) : undefined;
   if (gguf !== undefined) return fromGguf(folder, gguf, options, choose);
   return fromSafeTensors(folder, file, options, choose);
 }
 
 /** Undefined storage: as it is. */
-type Choose = (name: string, shape: readonly number[], stored: string) => Pick<Recipe, 'to' | 'reason'>;
+type Choose = (name: string, shape: readonly number[], stored: string, tied?: boolean) => Pick<Recipe, 'to' | 'reason'>;
 
-/** @param name in GGUF's words */
+/**
+ * @param name in GGUF's words
+ * @param tied whether the embedding's tensor is the output head too
+ */
 function chooseStorage(
   name: string,
   shape: readonly number[],
   stored: string,
   { to, format }: QuantizeOptions,
   policy: StoragePolicy | undefined,
+  tied = false,
 ): Pick<Recipe, 'to' | 'reason'> {
   if (weightType(stored) === undefined) return { to: undefined, reason: `${stored} stays as it is` };
   if (format === 'safetensors') return { to, reason: `all are ${to}` };
@@ -86,13 +90,20 @@ function chooseStorage(
     return { to: 'f32', reason: 'no linear layer: llama.cpp wants f32' };
   }
   const inputs = shape.at(-1)!;
-  const role = roleOf(name);
+  const named = roleOf(name);
+  const role = named === 'embedding' && tied && policy?.overrides.has('output') ? 'output' : named;
   const asked = policy && role && decide(policy, role, [shape.at(-2)!, inputs], to);
   const wanted = asked ?? { storage: to, reason: `all matrices ${to}` };
   const { block } = weightTypes[wanted.storage];
   if (inputs % block === 0) return { to: wanted.storage, reason: wanted.reason };
   const instead = inputs % weightTypes.q8_0.block === 0 ? 'q8_0' : 'f16';
   return { to: instead, reason: `in ${inputs} is not a multiple of ${block}` };
+}
+
+/** Whether the file has no output head of its own although its model generates text. */
+function isTied(metadata: GgufMetadata, names: Iterable<string>): boolean {
+  const architecture = metadata.get('general.architecture')?.value;
+  return metadata.get(`${architecture}.attention.causal`)?.value !== false && ![...names].includes('output.weight');
 }
 
 function roleOf(name: string): WeightRole | undefined {
@@ -114,9 +125,10 @@ async function fromGguf(
     const { tensors } = checkpoint;
     if (options.format === 'gguf') {
       const metadata = new Map([...checkpoint.metadata].filter(([key]) => !key.startsWith('split.')));
+      const tied = isTied(metadata, tensors.keys());
       const recipes = [...tensors.values()].map((tensor) => ({
         ...plain(tensor.name, tensor),
-        ...choose(tensor.name, tensor.shape, tensor.dtype),
+        ...choose(tensor.name, tensor.shape, tensor.dtype, tied),
       }));
       return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: [], close };
     }
@@ -183,6 +195,10 @@ async function fromSafeTensors(
       written.tensors,
       config,
     );
+    const tied = isTied(
+      metadata,
+      written.tensors.map(({ name }) => name),
+    );
     const recipes = written.tensors.map((output): Recipe => {
       const sources = output.sources.map((name) => {
         const tensor = tensors.get(name)!;
@@ -190,7 +206,7 @@ async function fromSafeTensors(
       });
       const choice = output.values
         ? ({ to: 'f32', reason: 'vectors stay in f32' } as const)
-        : choose(output.name, output.shape, sources[0]!.dtype);
+        : choose(output.name, output.shape, sources[0]!.dtype, tied);
       return { ...output, sources, ...choice };
     });
     const all = [...written.warnings, ...warnings];

@@ -190,6 +190,23 @@ test('a policy decides layer by layer, the rest becomes what is asked', async ()
   assert.equal(types.get('blk.0.attn_output.bias'), 'F32');
 });
 
+test('output= also decides how an embedding that doubles as the output head is written', async () => {
+  const chosen = async (source: string, name: string, policy = 'q4_0,output=f16'): Promise<string | undefined> => {
+    const { tensors } = await quantizeModel(source, join(scratch, 'head.gguf'), { to: 'q8_0', policy, force: true });
+    return tensors.find((tensor) => tensor.name === name)?.dtype;
+  };
+  const tied = fileURLToPath(new URL('../../models/lanewise-stories', import.meta.url));
+  assert.equal(await chosen(tied, 'token_embd.weight'), 'F16');
+  assert.equal(await chosen(tied, 'token_embd.weight', 'q4_0'), 'Q8_0');
+  assert.equal(await chosen(tied, 'token_embd.weight', 'q4_0,embedding=f32'), 'F32');
+  const again = join(scratch, 'tied.gguf');
+  await quantizeModel(tied, again, { to: 'f16' });
+  assert.equal(await chosen(again, 'token_embd.weight'), 'F16');
+  const untied = join(golden, 'gguf/llama-256-f16.gguf');
+  assert.deepEqual([await chosen(untied, 'token_embd.weight'), await chosen(untied, 'output.weight')], ['Q8_0', 'F16']);
+  assert.equal(await chosen(join(golden, 'encoders/bert'), 'token_embd.weight'), 'Q8_0');
+});
+
 test('rows that are not whole blocks get a type of smaller blocks', async () => {
   const file = join(scratch, 'rows.gguf');
   const { tensors } = await quantizeModel(`${golden}/models/llama-bias`, file, { to: 'q4_k' });
