@@ -99,7 +99,7 @@ test('tensors are read from their own shard, within their own bytes', async () =
   assert.equal(folder.opened(), 0);
 });
 
-test('A15 shard names with path parts, of other kinds, or no texts', async () => {
+test('shard names with path parts, of other kinds, or no texts', async () => {
   const unsafe = ['../evil.safetensors', '/abs.safetensors', 'https://h/x.safetensors', 'a/b.safetensors', '..', ''];
   unsafe.push(
     'C:\\x.safetensors',
@@ -119,11 +119,11 @@ test('A15 shard names with path parts, of other kinds, or no texts', async () =>
   await refused({ [INDEX]: new TextEncoder().encode('{"weight_map"') }, 'InvalidJson', [INDEX, 'byte 13']);
 });
 
-test('A15 a shard that is missing', async () => {
+test('a shard that is missing', async () => {
   await refused({ [INDEX]: json({ weight_map: { a: A, b: B } }), [A]: shard('a') }, 'MissingShard', [B, INDEX]);
 });
 
-test('A15 a tensor that is in no shard, in two, in another, or in none of the list', async () => {
+test('a tensor that is in no shard, in two, in another, or in none of the list', async () => {
   const index = json({ weight_map: { a: A, b: B } });
   await refused({ [INDEX]: index, [A]: shard('a'), [B]: shard() }, 'MissingTensor', [INDEX, B, '"b"']);
   await refused({ [INDEX]: index, [A]: shard('a'), [B]: shard('b', 'a') }, 'DuplicateTensor', [A, B, '"a"']);
@@ -131,7 +131,7 @@ test('A15 a tensor that is in no shard, in two, in another, or in none of the li
   await refused({ [INDEX]: index, [A]: shard('a', 'x'), [B]: shard('b') }, 'UnlistedTensor', [A, INDEX, '"x"']);
 });
 
-test('A15 a broken shard names itself', async () => {
+test('a broken shard names itself', async () => {
   const files = { [INDEX]: json({ weight_map: { a: A, b: B } }), [A]: shard('a'), [B]: shard('b').slice(0, 20) };
   await refused(files, 'InvalidHeaderLength', [B]);
 });
