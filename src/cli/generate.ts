@@ -187,6 +187,7 @@ function jsonOf(model: Model, result: GenerateResult): object {
     token_ids: result.tokenIds,
     text: result.text,
     finish_reason: result.finishReason,
+    stopped_by: result.stoppedBy,
     usage: {
       prompt_tokens: result.usage.promptTokens,
       completion_tokens: result.usage.completionTokens,

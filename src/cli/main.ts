@@ -81,7 +81,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
       'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
     ]),
   )
-    .argument('<model>', 'folder, .safetensors file or id of the hub of an encoder')
+    .argument('<model>', 'folder, .gguf or .safetensors file, or id of the hub, of an encoder')
     .option(...revision)
     .option('--text <text>', 'a text, as often as there are (default: standard input, a text a line)', collected)
     .option('--file <file>', 'a file with a text a line')

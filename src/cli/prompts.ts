@@ -122,6 +122,18 @@ export function isMessage(message: unknown): message is Message {
   return typeof role === 'string' && (spoken || silent || (role === 'tool' && typeof content === 'object'));
 }
 
+/** What makes `conversationIn` refuse a conversation. */
+function faultIn(messages: unknown): string {
+  if (messages === undefined || messages === null) return 'no messages';
+  if (!Array.isArray(messages)) return 'messages that are no list';
+  if (messages.length === 0) return 'an empty list of messages';
+  const index = messages.findIndex((message) => !isMessage(message));
+  if (index < 0) return 'tools that are no list';
+  const message = messages[index] as Record<string, unknown> | null;
+  if (typeof message !== 'object' || message === null) return `messages[${index}] that is no object`;
+  return `messages[${index}] without ${typeof message.role === 'string' ? 'content that is text or parts' : 'a role'}`;
+}
+
 /** `[{role, content}, ...]` or `{messages, tools}`. */
 function conversationIn(json: unknown, place: string, template: ChatTemplate | string | undefined): Prompt {
   const { messages, tools } = (Array.isArray(json) ? { messages: json } : (json ?? {})) as {
@@ -135,9 +147,8 @@ function conversationIn(json: unknown, place: string, template: ChatTemplate | s
     !(tools === undefined || tools === null || Array.isArray(tools))
   ) {
     const alternative = place.startsWith('--batch-file') ? '{"prompt": "text"} or ' : '';
-    throw new UsageError(
-      `${place}: expected ${alternative}{"messages": [{"role": "user", "content": "text"}], "tools": [...]}`,
-    );
+    const expected = `${alternative}{"messages": [{"role": "user", "content": "text"}], "tools": [...]}`;
+    throw new UsageError(`${place}: expected ${expected}, found ${faultIn(messages)}`);
   }
   return { messages, tools, template };
 }

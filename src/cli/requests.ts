@@ -57,8 +57,14 @@ function promptOf(
   if (typeof parseSpecial !== 'boolean') throw new OptionError(keyOf('parseSpecial'), 'true or false', parseSpecial);
   if ([prompt, tokenIds, messages].filter((one) => one !== undefined).length > 1)
     throw new OptionError(keyOf('prompt'), 'given without messages and token ids', prompt ?? tokenIds);
-  if (Array.isArray(tokenIds)) return { tokenIds };
-  if (typeof prompt === 'string' && prompt !== '') return parseSpecial ? { text: prompt, parseSpecial } : prompt;
+  if (tokenIds !== undefined) {
+    if (Array.isArray(tokenIds)) return { tokenIds };
+    throw new OptionError(keyOf('tokenIds'), 'a list of token ids such as [1, 2, 3]', tokenIds);
+  }
+  if (prompt !== undefined) {
+    if (typeof prompt === 'string' && prompt !== '') return parseSpecial ? { text: prompt, parseSpecial } : prompt;
+    throw new OptionError(keyOf('prompt'), 'a text that is not empty', prompt);
+  }
   // As /save of a chat writes it.
   const first = typeof system === 'string' ? [{ role: 'system', content: system }] : [];
   return conversation({

@@ -4,7 +4,7 @@ import { LanewiseError } from '../errors.ts';
 import { type ChatFormat, type Message, openChatTemplate, parseJson } from '../node.ts';
 import { openLines } from './files.ts';
 import { modelName } from './models.ts';
-import { print, UsageError } from './terminal.ts';
+import { inFlags, print, UsageError } from './terminal.ts';
 
 export interface TemplateFlags {
   revision?: string;
@@ -35,7 +35,7 @@ export async function renderCommand(model: string | undefined, flags: TemplateFl
       answer = { text: render(format, flags.chatTemplate, line) };
     } catch (error) {
       if (!(error instanceof LanewiseError)) throw error;
-      answer = { error: error.message };
+      answer = { error: (inFlags(error) as Error).message };
     }
     await print(`${JSON.stringify(answer)}\n`);
   }

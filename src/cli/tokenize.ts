@@ -91,16 +91,18 @@ async function eachLine({ text, file }: TokenizeFlags, answer: (value: unknown) 
 }
 
 function textIn(value: unknown): string {
-  if (typeof value !== 'string') throw new UsageError('expected a text in quotes');
+  if (typeof value !== 'string') throw new UsageError(`expected a text in quotes, found ${shown(value)}`);
   return value;
 }
 
 function idsIn(value: unknown): number[] {
   if (!Array.isArray(value) || !value.every((id) => Number.isSafeInteger(id) && id >= 0)) {
-    throw new UsageError('expected a list of ids such as [1,2,3]');
+    throw new UsageError(`expected a list of ids such as [1,2,3], found ${shown(value)}`);
   }
   return value;
 }
+
+const shown = (value: unknown): string => JSON.stringify(value).slice(0, 80);
 
 /** `1,2,3`, `[1, 2, 3]` or `1 2 3`. */
 function idsOf(text: string): number[] {

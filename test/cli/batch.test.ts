@@ -56,6 +56,36 @@ test('options of lines are obeyed in every spelling, or refused by name with the
     assert.match(err, message);
 });
 
+test('a line that is no request says what was found', async (t) => {
+  const user = { role: 'user', content: 'hi' };
+  const path = await file(t, [
+    { prompt: '' },
+    { prompt: 5 },
+    { token_ids: '1,2' },
+    { messages: [] },
+    { messages: [user, { role: 'user' }] },
+    { messages: [user], tools: { name: 'f' } },
+    { max_tokens: 3 },
+    { messages: ['hi'] },
+    { messages: [{ content: 'hi' }] },
+  ]);
+  const { code, err } = await lanewise(['generate', '--batch-file', path]);
+  assert.equal(code, 1);
+  const lines = err.trim().split('\n');
+  for (const [i, found] of [
+    /line 1: prompt must be a text that is not empty, got ""$/,
+    /line 2: prompt must be a text that is not empty, got 5$/,
+    /line 3: token_ids must be a list of token ids such as \[1, 2, 3\], got "1,2"$/,
+    /line 4: expected .*, found an empty list of messages$/,
+    /line 5: expected .*, found messages\[1\] without content that is text or parts$/,
+    /line 6: expected .*, found tools that are no list$/,
+    /line 7: expected .*, found no messages$/,
+    /line 8: expected .*, found messages\[0\] that is no object$/,
+    /line 9: expected .*, found messages\[0\] without a role$/,
+  ].entries())
+    assert.match(lines[i]!, found);
+});
+
 test('Ctrl-C keeps the results that are done, and exits with 130', async (t) => {
   const path = await file(t, [
     { prompt: 'Once', max_tokens: 2 },

@@ -268,7 +268,10 @@ test('templates by name: tool_use where there are tools, others when asked for',
   assert.deepEqual(await shown(), ['T 1 hi', 'D hi', 'D hi']);
   assert.deepEqual(await shown('--chat-template', 'default'), ['D hi', 'D hi', 'D hi']);
   const [wrong] = await shown('--chat-template', 'rag');
-  assert.match(String(wrong), /one of the model's chat templates \(default, tool_use\), got "rag"/);
+  assert.match(
+    String(wrong),
+    /^--chat-template must be one of the model's chat templates \(default, tool_use\), got "rag"/,
+  );
 });
 
 test('numbers of JSON keep their spelling', async (t) => {

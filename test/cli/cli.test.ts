@@ -62,6 +62,17 @@ test('--json tells everything, --timings shows the step table on stderr', async 
   assert.match(err, /13 of 37 linear layers stored as Q8_0/);
 });
 
+test('--json says which token or stop string ended the text', async () => {
+  const result = async (...args: string[]): Promise<{ finish_reason: string; stopped_by?: number | string }> =>
+    JSON.parse((await lanewise([...ten, '--prompt', 'Once upon a time', '--json', ...args])).out);
+  const length = await result();
+  assert.deepEqual([length.finish_reason, length.stopped_by], ['length', undefined]);
+  const text = await result('--stop', 'there', '--stop', 'never');
+  assert.deepEqual([text.finish_reason, text.stopped_by], ['stop', 'there']);
+  const token = await result('--stop-token-id', '16');
+  assert.deepEqual([token.finish_reason, token.stopped_by], ['stop', 16]);
+});
+
 test('a batch file keeps its order and gives what each prompt gives alone', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'lanewise-'));
   try {

@@ -99,7 +99,7 @@ test('mistakes are one line on stderr, with exit code 1', async () => {
     [['encode', llama, '--jsonl'], '"a"\nb\n', /^error: line 2: /],
     [['encode', llama, '--jsonl'], '[1]\n', /^error: line 1: expected a text/],
     [['encode', llama, '--jsonl'], '"\\ud800"\n', /line 1: .*well-formed/],
-    [['decode', llama, '--ids', '1,x'], '', /list of ids/],
+    [['decode', llama, '--ids', '1,x'], '', /list of ids such as \[1,2,3\], found \[1,"x"\]/],
     [['decode', llama, '--ids', '1,480'], '', /no token has the id 480/],
     [['decode', llama, '--jsonl'], '[1.5]\n', /line 1: .*list of ids/],
     [['info', golden('quant')], '', /expected a tokenizer.json, .model or .gguf file/],
