@@ -4,25 +4,25 @@
  *   none                          every weight as the file stores it
  *   q8_0, q4_0                    all linear layers
  *   q4_k, q5_k, q6_k              the same, with scales searched for: seconds to minutes of loading, in one thread
+ *   f16, bf16, f32                the same, as floats
  *   q8_0:min-dim=1024             a linear layer is left as it is where max(in, out) < 1024
  *   q8_0,ffn=q4_0,output=none     overrides by role: attention, ffn, output, embedding
  */
 import { OptionError } from '../errors.ts';
 import type { WeightRole } from '../plan/step.ts';
-import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
+import { isBlockStorage, type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
 
 /** What `generate` uses unless told otherwise. */
 export const defaultPolicy = 'q8_0:min-dim=1024';
 
 type Target = 'none' | Storage;
-const bases = ['none', 'q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k'] as const;
-const targets: readonly Target[] = [...bases, 'f32', 'f16', 'bf16'];
+const targets: readonly Target[] = ['none', 'q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k', 'f16', 'bf16', 'f32'];
 const overridable = ['attention', 'ffn', 'output', 'embedding'] as const;
 
 export interface StoragePolicy {
   readonly text: string;
-  readonly base: (typeof bases)[number];
-  /** Layers with max(in, out) below stay as they are; 0: all are quantized. */
+  readonly base: Target;
+  /** Layers with max(in, out) below stay as they are; 0: none does. */
   readonly minDim: number;
   readonly overrides: ReadonlyMap<WeightRole, Target>;
 }
@@ -39,21 +39,21 @@ export function mixtureHint(text: string): string {
   const [, type] = /\b(q[2-6]_k)_(?:s|m|l|xl)\b/i.exec(text) ?? [];
   const near = type?.toLowerCase();
   if (near === undefined) return '';
-  const have = bases.find((base) => base === near) ?? 'q4_k';
+  const have = targets.find((base) => base === near) ?? 'q4_k';
   return ` (${near}_* are mixtures of llama.cpp: say ${have})`;
 }
 
 /** @throws OptionError */
 export function parsePolicy(text: string): StoragePolicy {
   const expected =
-    'none, q8_0, q4_0, q4_k, q5_k or q6_k, each but none also as q8_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, ' +
+    'none, q8_0, q4_0, q4_k, q5_k, q6_k, f16, bf16 or f32, each but none also as q8_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, ' +
     'output, embedding';
   const fail = (): never => {
     throw new OptionError('quantize', expected + mixtureHint(text), text);
   };
   const [head, ...rest] = text.toLowerCase().split(',');
   const match = /^([a-z\d_]+)(?::min-dim=(\d{1,9}))?$/.exec(head!.trim()) ?? fail();
-  const base = bases.find((known) => known === match[1]) ?? fail();
+  const base = targets.find((known) => known === typeName(match[1]!)) ?? fail();
   if (base === 'none' && match[2] !== undefined) fail();
   const overrides = new Map<WeightRole, Target>();
   for (const part of rest) {
@@ -86,6 +86,7 @@ export function decide(
   if (override === undefined && (role === 'embedding' || role === 'position')) {
     const isLarge =
       policy.base !== 'none' &&
+      isBlockStorage(policy.base) &&
       inputs % storageLayout.q8_0.block === 0 &&
       storageBytes(stored, inputs) * out > MOST_TABLE;
     return isLarge

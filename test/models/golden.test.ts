@@ -47,6 +47,7 @@ for (const policy of [
   'q8_0:min-dim=1024',
   'q8_0,attention=q4_0,output=f16,embedding=bf16',
   'q4_k',
+  'f16',
   'q6_k,attention=q5_k,embedding=q4_k',
 ]) {
   test(`bits do not depend on threads or instructions, and quantization stays close to the reference: ${policy}`, async () => {

@@ -53,6 +53,15 @@ test('overrides go by role', () => {
   assert.deepEqual([...stored].sort(), ['attention bf16', 'ffn q4_0', 'output f16']);
 });
 
+test('all linear layers may be floats, large ones alone too', () => {
+  const stored = (policy: string) => new Set(linearLayers('gpt2', policy).layers.map(({ storage }) => storage));
+  for (const type of ['f16', 'bf16', 'f32'] as const) assert.deepEqual([...stored(type)], [type]);
+  assert.deepEqual([...stored('FP16')], ['f16']);
+  const { layers } = linearLayers('gpt2', 'f16:min-dim=1024,output=q8_0');
+  const kinds = new Set(layers.map(({ role, storage }) => `${role} ${storage}`));
+  assert.deepEqual([...kinds].sort(), ['attention f32', 'ffn f16', 'output q8_0']);
+});
+
 test('bad policies are refused', () => {
   for (const text of [
     '',
@@ -76,5 +85,6 @@ test('a table that no memory holds is quantized, unless nothing is to be', () =>
   assert.equal(storageOf('q8_0:min-dim=1024', table), 'q8_0');
   assert.equal(storageOf('q8_0,embedding=q4_0', table), 'q4_0');
   assert.equal(storageOf('none', table), 'bf16');
+  assert.equal(storageOf('f16', table), 'bf16');
   assert.equal(storageOf('q8_0', [262144, 6400]), 'bf16');
 });
