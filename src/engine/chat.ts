@@ -21,7 +21,7 @@ export interface TokenTexts {
 
 export interface ChatFormat extends TokenTexts {
   readonly template: ChatTemplate;
-  /** All templates by name, where the model has more than one: `default`, `tool_use`, ... */
+  /** All templates by name (`default`, `tool_use`, ...), where the model has any besides `default`. */
   readonly named?: ReadonlyMap<string, ChatTemplate>;
 }
 
@@ -79,7 +79,7 @@ export async function readChatFormat(
   try {
     const named = new Map([...sources].map(([key, text]) => [key, new ChatTemplate(text as string)]));
     const template = named.get('default') ?? named.get(first)!;
-    return { tokens, format: { template, ...(named.size > 1 ? { named } : {}), ...tokens } };
+    return { tokens, format: { template, ...(named.size > 1 || !named.has('default') ? { named } : {}), ...tokens } };
   } catch (error) {
     if (error instanceof TemplateError) return { tokens, format: error };
     throw error;

@@ -91,6 +91,12 @@ test('files go before tokenizer_config.json, and that before chat_template.json'
   assert.equal(shown(await openChatFormat(unlisted), tools), 'tools', 'where the place cannot list');
 });
 
+test('a template that is alone and has a name goes by that name too', async () => {
+  const format = await openChatFormat(folder({ 'additional_chat_templates/rag.jinja': 'R' }));
+  for (const name of [undefined, 'rag', 'default']) assert.equal(shown(format, undefined, name), 'R');
+  assert.throws(() => templateOf(format, 'tool_use', tools), /one of the model's chat templates \(rag\)/);
+});
+
 test('GGUF files have further templates under their names', async () => {
   const metadata = metadataOf({
     'tokenizer.chat_template': 'D',
