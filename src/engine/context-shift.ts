@@ -18,7 +18,7 @@ export function encodeShifted(
   before = 0,
 ): { ids: number[]; dropped: number } {
   if (typeof prompt !== 'object' || prompt === null || !('messages' in prompt))
-    throw new OptionError('contextShift', 'left out: only conversations have turns that can go', true);
+    throw new OptionError('contextShift', 'false for a prompt without messages, which has no turns to leave out', true);
   const { contextLength } = model;
   const room = contextLength - Math.min(maxTokens, contextLength >> 2);
   const { messages } = prompt;

@@ -62,7 +62,7 @@ export async function nameOf(
   if (revision === undefined) return given;
   throw new HubError(
     'InvalidRevision',
-    `${given}: a revision is of models at the hub, and this is a file or folder here`,
+    `${given}: only models at the hub have revisions, and this is a file or folder here`,
   );
 }
 
