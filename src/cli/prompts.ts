@@ -41,6 +41,10 @@ async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
   const given = [prompt, tokenIds, messages, batchFile].filter((value) => value !== undefined).length;
   if (given > 1) throw new UsageError('give one of --prompt, --token-ids, --messages and --batch-file');
   const template = await readTemplate(flags.chatTemplate);
+  if (template !== undefined && (prompt ?? tokenIds) !== undefined)
+    throw new UsageError(
+      '--chat-template is for --messages and --batch-file; --prompt and --token-ids go in as they are',
+    );
   if (prompt !== undefined) {
     if (prompt === '') throw new UsageError('--prompt must not be empty');
     return [{ prompt }];

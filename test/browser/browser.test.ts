@@ -95,14 +95,11 @@ for (const name of browserNames) {
     assertSame(worker, ['folder']);
     assert.equal(worker.folder!.threads, 8);
   });
-}
 
-test("Chromium: a GGUF address, an id of the hub, a file, a folder of the page's own", {
-  skip: findBrowser('Chromium') === undefined && 'no Chromium on this machine: install one to run the sources in it',
-  timeout: 240_000,
-}, async () => {
-  const jobs = ['gguf', 'hub', 'file', 'handle'];
-  const { main, worker } = await inBrowser('Chromium', true, `jobs=${jobs}`);
-  assertSame(main, jobs);
-  assertSame(worker, jobs);
-});
+  test(`${name}: a GGUF address, an id of the hub, a file, a folder of the page's own`, options, async () => {
+    const jobs = ['gguf', 'hub', 'file', 'handle'];
+    const { main, worker } = await inBrowser(name, true, `jobs=${jobs}`);
+    assertSame(main, jobs);
+    assertSame(worker, jobs);
+  });
+}

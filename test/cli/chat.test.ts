@@ -298,3 +298,14 @@ test('a full chat says what it can do; --context-shift leaves out the oldest tur
   assert.equal(shifted.err.match(/^\[.* new of /gm)?.length, 6);
   assert.match(shifted.err, /^\(the oldest \d+ messages are left out\)$/m);
 });
+
+test('a chat template beside a plain prompt is refused, for nothing would come of it', async () => {
+  for (const given of [
+    ['--prompt', 'x'],
+    ['--token-ids', '1'],
+  ]) {
+    const { code, out, err } = await lanewise(['generate', ...given, '--chat-template', 'tool_use']);
+    assert.deepEqual([code, out], [1, '']);
+    assert.match(err, /^error: --chat-template is for --messages and --batch-file; [^\n]*\n$/);
+  }
+});
