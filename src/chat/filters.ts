@@ -11,8 +11,8 @@ import { spend } from './work.ts';
 export const filters: Table<Filter> = { ...itemFilters, ...textFilters };
 export { tests };
 
-/** Filters that hand a text on without looking into it. */
-const handingOn: ReadonlySet<string> = new Set(['d', 'default', 'safe', 'string']);
+/** Filters that return a text without reading it. */
+const passThrough: ReadonlySet<string> = new Set(['d', 'default', 'safe', 'string']);
 
 const signatures = new Map<string, Signature>();
 
@@ -25,7 +25,7 @@ function parameters(text: string): Signature {
 /** @throws Fault for one of no name */
 export function applyFilter(name: string, operand: Value, args: CallArguments): Value {
   spend(2);
-  if (operand instanceof Text && Object.hasOwn(textFilters, name) && !handingOn.has(name)) spend(operand.weight * 2);
+  if (operand instanceof Text && Object.hasOwn(textFilters, name) && !passThrough.has(name)) spend(operand.weight * 2);
   if (!Object.hasOwn(filters, name)) throw new Fault(`no filter named ${JSON.stringify(name.slice(0, 40))}`);
   const [text, run] = filters[name]!;
   return run(operand, bound(`the filter ${name}`, parameters(text), args), context, args);

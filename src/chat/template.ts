@@ -44,7 +44,7 @@ const BASE_STEPS = 500_000;
 const STEPS_PER_MESSAGE = 2_000;
 /** A loop over the messages within one, for each pair. */
 const STEPS_PER_PAIR = 16;
-/** Some templates look at each character of a message: Llama 3.2 seeks images in it. */
+/** A template may loop over the characters of a message, as Llama 3.2's does to find images. */
 const STEPS_PER_CHARACTER = 12;
 const BASE_CHARACTERS = 2 ** 20;
 /** Times that a message may come back in what a template makes. */

@@ -74,7 +74,7 @@ export class Text {
     return this.value.length;
   }
 
-  /** Steps that it takes to go through it once, quickly: see work.ts. */
+  /** Steps of one fast pass over the text, as work.ts counts them; slower work spends more where it is done. */
   get weight(): number {
     return this.length / 16 + (this.isForeign ? this.spans.length / 2 : 0);
   }

@@ -109,5 +109,5 @@ function metricsTable({ tensors }: QuantizeReport): string {
   );
 }
 
-/** The output is an argument, no flag. */
+/** The library's option `output` is the argument OUT here, not a flag. */
 const inWords = ({ message }: OptionError): UsageError => new UsageError(message.replace('output', 'OUT'));

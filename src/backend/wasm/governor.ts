@@ -51,7 +51,7 @@ export class Governor {
 
   /**
    * @param now milliseconds
-   * @param counted false where the number of cores is only claimed, as by browsers: halves of the threads are tried too
+   * @param counted false where `cores` may be wrong, as in browsers: a half, a quarter ... of the threads are tried too
    */
   constructor(threads: number, cores: number, now: () => number = () => performance.now(), counted = true) {
     this.#threads = threads;
