@@ -199,7 +199,14 @@ export const textFilters: Table<Filter> = {
   upper: ['', method('upper')],
   urlencode: ['', (operand) => urlencode(operand)],
   urlize: ['trim_url_limit? nofollow? target? rel? extra_schemes?', urlize],
-  wordcount: ['', (operand) => toText(operand).value.match(/[\p{L}\p{N}_]+/gu)?.length ?? 0],
+  wordcount: [
+    '',
+    (operand) => {
+      const text = toText(operand);
+      spend(text.length / 8);
+      return text.value.match(/[\p{L}\p{N}_]+/gu)?.length ?? 0;
+    },
+  ],
   wordwrap: ['width? break_long_words? wrapstring? break_on_hyphens?', wrap],
   xmlattr: ['autospace?', (operand, [space]) => xmlattr(operand, isTrue(valueOr(space, true)))],
 };

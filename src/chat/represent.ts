@@ -114,7 +114,7 @@ export function escapeCode(character: string): string {
 
 /** As Python's repr of a str. */
 export function quoted(text: Text): Text {
-  spend(text.length / 4);
+  spend(text.length / 2);
   const quote = text.value.includes("'") && !text.value.includes('"') ? '"' : "'";
   const inner = text
     .replaced(/[\n\r\t\\'"]/g, (unit) => (unit === quote ? `\\${quote}` : (named[unit] ?? unit)))

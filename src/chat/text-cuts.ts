@@ -96,7 +96,7 @@ export function partition(text: Text, separator: Text, last: boolean): [Text, Te
 
 /** @param keepEnds leaves what ends a line in it */
 export function splitLines(text: Text, keepEnds = false): Text[] {
-  spend(text.length / 8);
+  spend(text.length / 4);
   const { value } = text;
   const lines: Text[] = [];
   let [start, at] = [0, 0];
