@@ -1,6 +1,6 @@
 /** Lanewise for browsers. */
 import './disposal.ts';
-import { browserHost } from './backend/wasm/host-browser.ts';
+import { browserHost } from './backend/wasm/threads/host-browser.ts';
 import type { Encoder } from './engine/encoder.ts';
 import { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';

@@ -3,9 +3,10 @@
 import './disposal.ts';
 
 export type { LoadTimes, LogitsSummary } from './backend/backend.ts';
-export type { WasmHost } from './backend/wasm/host.ts';
+export type { WasmHost } from './backend/wasm/threads/host.ts';
 export { JsonNumber, parseJson } from './chat/json.ts';
 export { ChatTemplate, type Message, type Rendered, type RenderOptions } from './chat/template.ts';
+export type { Pooling } from './embedding/pooling.ts';
 export type { ChatFormat, ChatPrompt, TokenTexts } from './engine/chat.ts';
 export type { Conversation } from './engine/conversation.ts';
 export type { Embedding, EmbedOptions, Encoder, Text } from './engine/encoder.ts';
@@ -19,14 +20,9 @@ export type {
   StepTiming,
   Usage,
 } from './engine/generate.ts';
-export type { GenerateOptions } from './engine/generation-options.ts';
-export type { Sequence } from './engine/kv-cache.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 export type { Model, Prompt, SequenceRows, StepLogits } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
-export type { Pooling } from './engine/pooling.ts';
-export type { TokenChoice } from './engine/sampler.ts';
-export type { SamplingOptions } from './engine/sampling-options.ts';
 export {
   BackendError,
   FormatError,
@@ -38,6 +34,7 @@ export {
   TemplateError,
   TokenizerError,
 } from './errors.ts';
+export type { Sequence } from './evaluate/kv-cache.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export { buildModel, type ModelDescription, type ModelKind, modelTypes, type Sizes } from './models/index.ts';
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
@@ -46,6 +43,9 @@ export type { Plan } from './plan/step.ts';
 export { configureLogging } from './profile/log.ts';
 export type { Phases } from './profile/scopes.ts';
 export type { KvStorage } from './quant/kv-cache.ts';
+export type { TokenChoice } from './sampling/sampler.ts';
+export type { SamplingOptions } from './sampling/sampling-options.ts';
+export type { GenerateOptions } from './schedule/generation-options.ts';
 export { tokenizerFromGguf } from './tokenizer/gguf.ts';
 export { loadTokenizer, type TokenizerFiles } from './tokenizer/load.ts';
 export { loadSentencePiece } from './tokenizer/sentencepiece.ts';

@@ -3,27 +3,27 @@ import './disposal.ts';
 import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { q8Layout } from './backend/wasm/choice.ts';
-import type { WasmHost } from './backend/wasm/host.ts';
-import { cachedNotes, nodeHost } from './backend/wasm/host-node.ts';
-import { chooseKernels } from './backend/wasm/probe.ts';
-import { measureRoofs, type Roofs } from './backend/wasm/roof.ts';
+import { q8Layout } from './backend/wasm/machine/choice.ts';
+import { chooseKernels } from './backend/wasm/machine/probe.ts';
+import { measureRoofs, type Roofs } from './backend/wasm/machine/roof.ts';
+import type { WasmHost } from './backend/wasm/threads/host.ts';
+import { cachedNotes, nodeHost } from './backend/wasm/threads/host-node.ts';
 import { ChatTemplate } from './chat/template.ts';
-import { type ChatFormat, openChatFormat } from './engine/chat.ts';
 import {
   type ConvertedTensor,
   convertedBytes,
   convertTensor,
   inlineConverter,
   type WritableType,
-} from './engine/convert.ts';
-import { ThreadedConverter } from './engine/convert-node.ts';
+} from './convert/convert.ts';
+import { ThreadedConverter } from './convert/convert-node.ts';
+import { planQuantization } from './convert/quantize.ts';
+import { type ChatFormat, openChatFormat } from './engine/chat.ts';
 import { besideCode, findEmbedded } from './engine/embedded-node.ts';
 import type { Encoder } from './engine/encoder.ts';
 import { describe, loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
-import { planQuantization } from './engine/quantize.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
 import { ModelError, OptionError } from './errors.ts';
 import {
@@ -43,7 +43,7 @@ import { filesAt } from './hub/remote.ts';
 import type { ModelDescription } from './models/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
-export type { ConvertedTensor, WritableType } from './engine/convert.ts';
+export type { ConvertedTensor, WritableType } from './convert/convert.ts';
 export {
   removeUnfinished,
   watchUnfinished,

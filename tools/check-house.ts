@@ -12,7 +12,7 @@ export interface Room {
 }
 
 export interface Rules {
-  /** First folder below src -> what its files may import besides each other and the shared files. */
+  /** Folder below src, or a folder in it -> what its files may import besides each other and the shared files. */
   readonly rooms: Readonly<Record<string, Room>>;
   /** Files below src that everybody may import. They import nothing but each other. */
   readonly shared: readonly string[];
@@ -38,22 +38,89 @@ export const rules: Rules = {
     plan: { imports: ['quant', 'profile'] },
     models: { imports: ['plan', 'formats (types)', 'quant'] },
     backend: { imports: ['plan', 'quant', 'kernels', 'wasm', 'profile'] },
+    'backend/reference': { imports: ['plan', 'quant', 'backend', 'kernels'] },
+    'backend/wasm/threads': { imports: ['kernels', 'backend', 'backend/wasm/lowering'] },
+    'backend/wasm/lowering': {
+      imports: ['plan', 'quant', 'kernels', 'wasm', 'backend/wasm/threads', 'backend/wasm/machine'],
+    },
+    'backend/wasm/machine': {
+      imports: ['quant', 'kernels', 'wasm', 'backend/wasm/threads', 'backend/wasm/lowering'],
+    },
+    'backend/wasm/loading': {
+      imports: [
+        'plan',
+        'quant',
+        'kernels',
+        'wasm',
+        'backend',
+        'backend/wasm/threads',
+        'backend/wasm/lowering',
+        'backend/wasm/machine',
+      ],
+    },
+    'backend/wasm': {
+      imports: [
+        'plan',
+        'quant',
+        'kernels',
+        'backend',
+        'backend/reference',
+        'backend/wasm/threads',
+        'backend/wasm/lowering',
+        'backend/wasm/machine',
+        'backend/wasm/loading',
+      ],
+    },
+    sampling: { imports: ['plan', 'backend'] },
+    evaluate: { imports: ['plan', 'backend', 'profile', 'models (types)'] },
+    schedule: { imports: ['sampling', 'evaluate', 'tokenizer', 'chat', 'profile', 'engine'] },
+    convert: {
+      imports: [
+        'formats',
+        'quant',
+        'models',
+        'plan',
+        'embedding',
+        'tokenizer',
+        'backend',
+        'backend/wasm/threads',
+        'engine',
+      ],
+    },
+    embedding: { imports: ['formats', 'quant'] },
     engine: {
-      imports: ['formats', 'quant', 'tokenizer', 'chat', 'profile', 'wasm', 'kernels', 'plan', 'models', 'backend'],
+      imports: [
+        'formats',
+        'quant',
+        'tokenizer',
+        'chat',
+        'profile',
+        'plan',
+        'models',
+        'backend',
+        'backend/reference',
+        'backend/wasm',
+        'backend/wasm/threads',
+        'backend/wasm/lowering',
+        'sampling',
+        'evaluate',
+        'schedule',
+        'embedding',
+      ],
     },
     hub: { imports: ['formats'] },
-    cli: { imports: ['surface', 'engine', 'hub', 'profile'], packages: ['commander'] },
+    cli: { imports: ['surface', 'engine', 'schedule', 'embedding', 'hub', 'profile'], packages: ['commander'] },
   },
   shared: ['errors.ts', 'event-loop.ts', 'numbers.ts'],
   platform: [
     'formats/adapters/node.ts',
-    'backend/wasm/host-node.ts',
-    'backend/wasm/read-node.ts',
-    'backend/wasm/start-node.ts',
-    'backend/wasm/worker-node.ts',
-    'engine/convert-node.ts',
+    'backend/wasm/threads/host-node.ts',
+    'backend/wasm/threads/read-node.ts',
+    'backend/wasm/threads/start-node.ts',
+    'backend/wasm/threads/worker-node.ts',
+    'convert/convert-node.ts',
     'engine/embedded-node.ts',
-    'engine/convert-worker-node.ts',
+    'convert/convert-worker-node.ts',
     'node.ts',
     'hub/cache.ts',
     'hub/digest.ts',
@@ -138,8 +205,13 @@ export function checkHouse(
 
   function roomOf(inside: string): string {
     if (shared.includes(inside)) return 'shared';
-    const slash = inside.indexOf('/');
-    return slash < 0 ? 'surface' : inside.slice(0, slash);
+    const folders = inside.split('/').slice(0, -1);
+    if (folders.length === 0) return 'surface';
+    for (let depth = folders.length; depth > 1; depth--) {
+      const nested = folders.slice(0, depth).join('/');
+      if (Object.hasOwn(rooms, nested)) return nested;
+    }
+    return folders[0]!;
   }
 
   function lengthOf({ file, lines }: Source): string[] {
@@ -167,7 +239,7 @@ export function checkHouse(
         const longest = files.reduce((a, b) => (b.lines > a.lines ? b : a));
         const lines = files.reduce((sum, source) => sum + source.lines, 0);
         const counts = `${`${lines}`.padStart(6)} lines ${`${files.length}`.padStart(3)} files`;
-        return `${group.padEnd(14)}${counts}, longest ${longest.lines} ${longest.file}`;
+        return `${group.padEnd(26)}${counts}, longest ${longest.lines} ${longest.file}`;
       })
       .join('\n');
   }

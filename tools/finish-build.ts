@@ -5,11 +5,11 @@
  *   node tools/finish-build.ts [FOLDER]    default: dist
  */
 import { createHash } from 'node:crypto';
-import { copyFileSync, globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, globSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 /** Entry file of each thread. */
-const threads = { kernels: 'backend/wasm/worker-node.js', converter: 'engine/convert-worker-node.js' };
+const threads = { kernels: 'backend/wasm/threads/worker-node.js', converter: 'convert/convert-worker-node.js' };
 /** Code that decides what kernels do. */
 const kernelFolders = ['kernels', 'wasm', 'backend/wasm'];
 const globals = path.join(import.meta.dirname, 'globals.d.ts');
@@ -18,7 +18,7 @@ export function finishBuild(folder: string): void {
   const threadSources = Object.entries(threads).map(([role, file]) => [role, threadSource(folder, file)]);
   const built = { threads: Object.fromEntries(threadSources), kernelHash: kernelHash(folder) };
   writeFileSync(
-    path.join(folder, 'backend/wasm/built.js'),
+    path.join(folder, 'backend/wasm/threads/built.js'),
     `/** Written by tools/finish-build.ts. */\nexport const built = ${JSON.stringify(built, undefined, 1)};\n`,
   );
   copyFileSync(globals, path.join(folder, 'globals.d.ts'));
@@ -89,8 +89,8 @@ export function threadSource(folder: string, entry: string): string {
 function kernelHash(folder: string): string {
   const hash = createHash('sha256');
   for (const inner of kernelFolders) {
-    for (const file of readdirSync(path.join(folder, inner)).sort()) {
-      if (file.endsWith('.js') && file !== 'built.js') hash.update(readFileSync(path.join(folder, inner, file)));
+    for (const file of globSync('**/*.js', { cwd: path.join(folder, inner) }).sort()) {
+      if (path.basename(file) !== 'built.js') hash.update(readFileSync(path.join(folder, inner, file)));
     }
   }
   return hash.digest('hex').slice(0, 16);

@@ -1,9 +1,10 @@
 /** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the tasks. */
-import type { Sequence } from '../../src/engine/kv-cache.ts';
+
 import type { StepLogits } from '../../src/engine/model.ts';
-import { Sampler } from '../../src/engine/sampler.ts';
-import { validateSampling } from '../../src/engine/sampling-options.ts';
+import type { Sequence } from '../../src/evaluate/kv-cache.ts';
 import { load } from '../../src/node.ts';
+import { Sampler } from '../../src/sampling/sampler.ts';
+import { validateSampling } from '../../src/sampling/sampling-options.ts';
 import { BATCH_PROMPT, type Introduction, type LanewiseOptions, ROOM, type Task, type Way } from './side.ts';
 
 const {

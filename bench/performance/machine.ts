@@ -2,8 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
-import { chooseKernels } from '../../src/backend/wasm/probe.ts';
+import { chooseKernels } from '../../src/backend/wasm/machine/probe.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 
 export interface Machine {
   readonly cpu: string;

@@ -1,7 +1,7 @@
 /** The stored form of a report, and the page that is made of all of them. */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Roofs } from '../../src/backend/wasm/roof.ts';
+import type { Roofs } from '../../src/backend/wasm/machine/roof.ts';
 import { renderTable } from '../../src/profile/table.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';

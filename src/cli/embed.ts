@@ -1,6 +1,7 @@
 /** `lanewise embed`: texts, one a line, to vectors, one a line. */
+
+import type { Pooling } from '../embedding/pooling.ts';
 import { type Embedding, type Encoder, numbersOf } from '../engine/encoder.ts';
-import type { Pooling } from '../engine/pooling.ts';
 import { loadEncoder } from '../node.ts';
 import { openLines } from './files.ts';
 import { type LoadFlags, loadOptions } from './generate.ts';

@@ -1,7 +1,8 @@
 /** Requests written as JSON: a prompt or messages, and options of their own. */
-import { type GenerateOptions, optionNames, validateGenerate } from '../engine/generation-options.ts';
+
 import type { Prompt } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
+import { type GenerateOptions, optionNames, validateGenerate } from '../schedule/generation-options.ts';
 import { flagName, UsageError } from './terminal.ts';
 
 export interface JsonRequest {

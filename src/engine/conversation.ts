@@ -1,9 +1,9 @@
 /** A conversation that keeps what has been computed: each turn reads only the tokens that are new. */
 import { LanewiseError } from '../errors.ts';
+import type { GenerateOptions } from '../schedule/generation-options.ts';
+import type { KeptState } from '../schedule/run.ts';
 import { type GenerateEvent, generate } from './generate.ts';
-import type { GenerateOptions } from './generation-options.ts';
 import type { Model, Prompt } from './model.ts';
-import type { KeptState } from './run.ts';
 
 export class Conversation implements Disposable {
   readonly #model: Model;

@@ -1,5 +1,8 @@
 /** A loaded encoder: turns texts into embeddings, and gives everything back when disposed. */
 import { type Backend, type LoadTimes, PAGE } from '../backend/backend.ts';
+import { defaultModules, type EmbeddingModules } from '../embedding/modules.ts';
+import { normalize, type Pooling, pool, poolingNamed, poolings } from '../embedding/pooling.ts';
+import type { SentenceSettings } from '../embedding/sentence-settings.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { ModelDescription } from '../models/index.ts';
@@ -7,9 +10,6 @@ import { describeWork } from '../plan/print.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer } from '../profile/scopes.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { defaultModules, type EmbeddingModules } from './modules.ts';
-import { normalize, type Pooling, pool, poolingNamed, poolings } from './pooling.ts';
-import type { SentenceSettings } from './sentence-settings.ts';
 
 /** Rows and texts of one forward, unless a single text is longer: few enough that an abort is soon heard. */
 export const SHARED_ROWS = 128;

@@ -1,12 +1,12 @@
 /** From prompts to events: what callers of a model see of its runs. */
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { Phases } from '../profile/scopes.ts';
-import { type Request, type RequestEvent, runAll } from './batch.ts';
-import { type GenerateOptions, type GenerateSettings, validateGenerate } from './generation-options.ts';
+import type { TokenChoice } from '../sampling/sampler.ts';
+import { type Request, type RequestEvent, runAll } from '../schedule/batch.ts';
+import { type GenerateOptions, type GenerateSettings, validateGenerate } from '../schedule/generation-options.ts';
+import type { KeptState } from '../schedule/run.ts';
 import { checkPrompt } from './limits.ts';
 import type { Model, Prompt } from './model.ts';
-import type { KeptState } from './run.ts';
-import type { TokenChoice } from './sampler.ts';
 
 /**
  * stop: an end token or a stop string; length: `maxTokens`; contextLength: the context is full; timeout and aborted: the

@@ -1,6 +1,6 @@
 /** What a model is, from its headers; and whether it is sound, from all of it. */
 import { PAGE } from '../backend/backend.ts';
-import { cachePageBytes, heldBytes } from '../backend/wasm/memory-map.ts';
+import { cachePageBytes, heldBytes } from '../backend/wasm/lowering/memory-map.ts';
 import { LanewiseError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { openCheckpoint } from '../formats/checkpoint.ts';

@@ -2,7 +2,10 @@
 import type { Backend, BackendOptions } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
-import type { WasmHost } from '../backend/wasm/host.ts';
+import type { WasmHost } from '../backend/wasm/threads/host.ts';
+import { defaultModules, type EmbeddingModules, readModules } from '../embedding/modules.ts';
+import { ggufPooling } from '../embedding/pooling.ts';
+import { noSettings, readSentenceSettings, type SentenceSettings } from '../embedding/sentence-settings.ts';
 import { FormatError, type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { FileFolder } from '../formats/bytes.ts';
@@ -13,11 +16,8 @@ import { readChatFormat } from './chat.ts';
 import { Encoder, SHARED_ROWS } from './encoder.ts';
 import { endTokens, readEnds } from './end-tokens.ts';
 import { Model } from './model.ts';
-import { defaultModules, type EmbeddingModules, readModules } from './modules.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { DEFAULT_CONTEXT, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
-import { ggufPooling } from './pooling.ts';
-import { noSettings, readSentenceSettings, type SentenceSettings } from './sentence-settings.ts';
 import { lastOrdinary, tokenizerBeside, withinVocabulary } from './tokenizer.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */

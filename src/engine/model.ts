@@ -1,12 +1,14 @@
 /** A loaded model: evaluates tokens, generates text, and gives everything back when disposed. */
 import type { Backend, LoadTimes, LogitsSummary } from '../backend/backend.ts';
 import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
+import { KvCache, Sequence } from '../evaluate/kv-cache.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import { describeWork } from '../plan/print.ts';
 import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
+import type { GenerateOptions } from '../schedule/generation-options.ts';
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ChatFiles, type ChatFormat, type ChatPrompt, renderChat, templateOf } from './chat.ts';
 import { Conversation } from './conversation.ts';
@@ -19,8 +21,6 @@ import {
   generateBatch,
   generateStream,
 } from './generate.ts';
-import type { GenerateOptions } from './generation-options.ts';
-import { KvCache, Sequence } from './kv-cache.ts';
 import { ContextLengthError, checkLength, checkPrompt, checkRows } from './limits.ts';
 
 /**

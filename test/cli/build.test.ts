@@ -124,7 +124,7 @@ test('a program without types of browsers and of Node can use the declarations',
 test('threads of the package convert from their source text, and the caller where none may start', (t) => {
   const folder = build(t);
   const program = `
-    import { ThreadedConverter } from ${JSON.stringify(path.join(folder, 'dist/engine/convert-node.js'))};
+    import { ThreadedConverter } from ${JSON.stringify(path.join(folder, 'dist/convert/convert-node.js'))};
     const threads = new ThreadedConverter();
     const piece = () => ({ from: 'f32', to: 'f16', bytes: new Uint8Array(128), plus: 1, metrics: false });
     const done = await Promise.all(Array.from({ length: 5 }, () => threads.convert(piece())));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
-import { measureRoofs } from '../../src/backend/wasm/roof.ts';
+import { measureRoofs } from '../../src/backend/wasm/machine/roof.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 
 for (const threads of [1, 2]) {
   test(`measures every ceiling with ${threads} threads`, async () => {

@@ -1,6 +1,6 @@
 /** A memory with a bump allocator, and kernels compiled over it: what kernel tests share. */
 import assert from 'node:assert/strict';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { RECORD_BYTES } from '../../src/kernels/record.ts';
 import { Module } from '../../src/wasm/assembler.ts';
 

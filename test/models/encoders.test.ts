@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import test from 'node:test';
-import { portable } from '../../src/backend/wasm/choice.ts';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
-import { chooseKernels } from '../../src/backend/wasm/probe.ts';
+import { portable } from '../../src/backend/wasm/machine/choice.ts';
+import { chooseKernels } from '../../src/backend/wasm/machine/probe.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { openModel } from '../../src/engine/open.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { buildModel } from '../../src/models/index.ts';

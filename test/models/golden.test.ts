@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import test from 'node:test';
-import { portable } from '../../src/backend/wasm/choice.ts';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
-import { chooseKernels } from '../../src/backend/wasm/probe.ts';
+import { portable } from '../../src/backend/wasm/machine/choice.ts';
+import { chooseKernels } from '../../src/backend/wasm/machine/probe.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { backends, largestDifference, type MakeBackend, Runner, readGolden, reference, wasm, wide } from './support.ts';
 
 const cases = readdirSync(new URL('../golden/models', import.meta.url));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { type Access, placeBarriers, type TapeStep } from '../../src/backend/wasm/barriers.ts';
+import { type Access, placeBarriers, type TapeStep } from '../../src/backend/wasm/lowering/barriers.ts';
 
 const access = (buffer: string, start: number, pattern: Access['pattern']): Access => ({
   buffer,

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { PAGE } from '../../src/backend/backend.ts';
-import { Random } from '../../src/engine/random.ts';
 import {
   type BatchPrompt,
   type GenerateOptions,
@@ -15,6 +14,7 @@ import {
   OutOfMemoryError,
   type Prompt,
 } from '../../src/node.ts';
+import { Random } from '../../src/sampling/random.ts';
 
 const llama = fileURLToPath(new URL('../golden/models/llama-gqa-f16', import.meta.url));
 const longrope = fileURLToPath(new URL('../golden/models/phi3-longrope', import.meta.url));

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { activationNamed, activations } from '../../src/engine/activations.ts';
-import { type EmbeddingModules, readModules } from '../../src/engine/modules.ts';
-import { type Pooling, pool } from '../../src/engine/pooling.ts';
-import { readSentenceSettings } from '../../src/engine/sentence-settings.ts';
+import { activationNamed, activations } from '../../src/embedding/activations.ts';
+import { type EmbeddingModules, readModules } from '../../src/embedding/modules.ts';
+import { type Pooling, pool } from '../../src/embedding/pooling.ts';
+import { readSentenceSettings } from '../../src/embedding/sentence-settings.ts';
 import { ModelError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { memoryFolder } from '../../src/formats/bytes.ts';

@@ -5,8 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Random } from '../../src/engine/random.ts';
-import { ShownText } from '../../src/engine/shown-text.ts';
 import {
   type GenerateEvent,
   type GenerateOptions,
@@ -15,6 +13,8 @@ import {
   type Message,
   OptionError,
 } from '../../src/node.ts';
+import { Random } from '../../src/sampling/random.ts';
+import { ShownText } from '../../src/schedule/shown-text.ts';
 
 const llama = fileURLToPath(new URL('../golden/models/llama-gqa-f16', import.meta.url));
 const greedy = { temperature: 0, maxTokens: 12 } as const;

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { PAGE } from '../../src/backend/backend.ts';
-import type { GenerateOptions } from '../../src/engine/generation-options.ts';
 import { type GenerateEvent, type GenerateResult, load, type Model, OutOfMemoryError } from '../../src/node.ts';
+import type { GenerateOptions } from '../../src/schedule/generation-options.ts';
 
 const golden = fileURLToPath(new URL('../golden/models/llama-gqa-f16', import.meta.url));
 const greedy: GenerateOptions = { temperature: 0, ignoreEos: true, maxTokens: 40 };

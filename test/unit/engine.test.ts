@@ -3,9 +3,8 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import type { GenerateResult } from '../../src/engine/generate.ts';
-import type { GenerateOptions } from '../../src/engine/generation-options.ts';
 import { Inspection } from '../../src/engine/inspect.ts';
 import type { Model, Prompt } from '../../src/engine/model.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
@@ -19,6 +18,7 @@ import {
   openChatTemplate,
   openTokenizer,
 } from '../../src/node.ts';
+import type { GenerateOptions } from '../../src/schedule/generation-options.ts';
 
 interface Expected {
   readonly cases: readonly { readonly prompt_ids: number[]; readonly ids: number[]; readonly margins: number[] }[];

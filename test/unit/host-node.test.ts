@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
-import { nodeHost, physicalCores, threadsWithin } from '../../src/backend/wasm/host-node.ts';
+import { nodeHost, physicalCores, threadsWithin } from '../../src/backend/wasm/threads/host-node.ts';
 
 test('two threads of one core count once, processors that are switched off not at all', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'cores-'));

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import test from 'node:test';
-import { validateGenerate } from '../../src/engine/generation-options.ts';
 import { validateLoad } from '../../src/engine/options.ts';
+import { validateGenerate } from '../../src/schedule/generation-options.ts';
 import { lanewise } from '../cli/run.ts';
 
 test('-1 is no limit where a limit is a number', () => {

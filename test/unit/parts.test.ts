@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { splitPlan } from '../../src/backend/wasm/parts.ts';
+import { splitPlan } from '../../src/backend/wasm/lowering/parts.ts';
 import { OutOfMemoryError } from '../../src/errors.ts';
 import { PlanBuilder, type Weight } from '../../src/plan/builder.ts';
 import { buffersOf, weightsOf } from '../../src/plan/memory.ts';

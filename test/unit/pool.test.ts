@@ -1,11 +1,11 @@
 /** The threads of a backend: a failure reaches the caller, the next walk has new threads. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
-import { KernelSet } from '../../src/backend/wasm/kernel-set.ts';
-import { Memory } from '../../src/backend/wasm/memory-map.ts';
-import { Pool } from '../../src/backend/wasm/pool.ts';
-import { Stage } from '../../src/backend/wasm/stage.ts';
+import { KernelSet } from '../../src/backend/wasm/lowering/kernel-set.ts';
+import { Memory } from '../../src/backend/wasm/lowering/memory-map.ts';
+import { Stage } from '../../src/backend/wasm/machine/stage.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
+import { Pool } from '../../src/backend/wasm/threads/pool.ts';
 import { BackendError } from '../../src/errors.ts';
 import { claim, clearClaims } from '../../src/kernels/claims.ts';
 import { copyKernel, copyRecord } from '../../src/kernels/elementwise.ts';

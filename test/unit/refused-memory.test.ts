@@ -1,7 +1,7 @@
 /** An engine with SharedArrayBuffer that refuses shared WebAssembly memories: one thread does the work. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { loadModel } from '../../src/engine/load.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { embeddedModel } from '../../src/node.ts';

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { Sampler } from '../../src/engine/sampler.ts';
-import { type SamplingOptions, validateSampling } from '../../src/engine/sampling-options.ts';
-import { StopMatcher } from '../../src/engine/stop.ts';
 import { cosSin, decay, erfc, exp, log, pow, tanh } from '../../src/numbers.ts';
+import { Sampler } from '../../src/sampling/sampler.ts';
+import { type SamplingOptions, validateSampling } from '../../src/sampling/sampling-options.ts';
+import { StopMatcher } from '../../src/schedule/stop.ts';
 
 const sampler = (options: SamplingOptions, history: number[] = []): Sampler =>
   new Sampler(validateSampling({ seed: 1, ...options }), history);

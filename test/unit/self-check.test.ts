@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { portable } from '../../src/backend/wasm/choice.ts';
-import type { WasmHost } from '../../src/backend/wasm/host.ts';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
-import { chooseKernels } from '../../src/backend/wasm/probe.ts';
+import { portable } from '../../src/backend/wasm/machine/choice.ts';
+import { chooseKernels } from '../../src/backend/wasm/machine/probe.ts';
 import { selfCheck } from '../../src/backend/wasm/self-check.ts';
+import type { WasmHost } from '../../src/backend/wasm/threads/host.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { loadModel } from '../../src/engine/load.ts';
 import { embeddedModel, locate } from '../../src/node.ts';
 import { type Storage, storageLayout } from '../../src/quant/storage.ts';

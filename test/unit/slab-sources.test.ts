@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import type { TensorData } from '../../src/backend/backend.ts';
-import { slabSource, valueBytes } from '../../src/backend/wasm/slab-sources.ts';
+import { slabSource, valueBytes } from '../../src/backend/wasm/loading/slab-sources.ts';
 import { type PlannedWeight, sourceRow, type WeightSource } from '../../src/plan/step.ts';
 import { dequantize, quantize } from '../../src/quant/codec.ts';
 import { type Storage, storageBytes } from '../../src/quant/storage.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { planSlabs, slabBytes } from '../../src/backend/wasm/slabs.ts';
+import { planSlabs, slabBytes } from '../../src/backend/wasm/loading/slabs.ts';
 import { type PlannedWeight, sourceRow, type WeightSource } from '../../src/plan/step.ts';
 
 const weight = (shape: number[], source: Partial<WeightSource>): PlannedWeight => ({

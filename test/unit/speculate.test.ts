@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { PromptLookup } from '../../src/engine/lookup.ts';
 import type { GenerateOptions, GenerateResult, Model, Prompt } from '../../src/node.ts';
 import { load } from '../../src/node.ts';
+import { PromptLookup } from '../../src/schedule/lookup.ts';
 
 async function generate(model: Model, prompt: Prompt, options: GenerateOptions): Promise<GenerateResult> {
   for await (const event of model.generate(prompt, options)) if (event.type === 'done') return event;

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { open } from 'node:fs/promises';
 import test from 'node:test';
-import type { WasmHost } from '../../src/backend/wasm/host.ts';
-import { nodeHost } from '../../src/backend/wasm/host-node.ts';
+import type { WasmHost } from '../../src/backend/wasm/threads/host.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { loadModel } from '../../src/engine/load.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import type { ByteSource, FileFolder } from '../../src/formats/bytes.ts';

@@ -19,13 +19,10 @@ import {
   type Timing,
 } from '../backend.ts';
 import { combineSummary } from '../summary.ts';
-import { type Choice, formatKey, productFamily } from './choice.ts';
-import { Governor } from './governor.ts';
-import type { WasmHost } from './host.ts';
-import { KernelSet } from './kernel-set.ts';
-import { Load, type Shelf } from './load-run.ts';
-import { type LoadTarget, planLoad } from './loader.ts';
-import { lower } from './lower.ts';
+import { Load, type Shelf } from './loading/load-run.ts';
+import { type LoadTarget, planLoad } from './loading/loader.ts';
+import { KernelSet } from './lowering/kernel-set.ts';
+import { lower } from './lowering/lower.ts';
 import {
   align,
   cachePageBytes,
@@ -37,10 +34,13 @@ import {
   SCRATCH_BYTES,
   TABLE_ENTRIES,
   WASM_PAGE,
-} from './memory-map.ts';
-import { type PlanPart, type Segment, splitPlan } from './parts.ts';
-import { Pool } from './pool.ts';
-import { controlAddress } from './thread.ts';
+} from './lowering/memory-map.ts';
+import { type PlanPart, type Segment, splitPlan } from './lowering/parts.ts';
+import { type Choice, formatKey, productFamily } from './machine/choice.ts';
+import { Governor } from './machine/governor.ts';
+import type { WasmHost } from './threads/host.ts';
+import { Pool } from './threads/pool.ts';
+import { controlAddress } from './threads/thread.ts';
 
 /** Up to this many rows every thread computes norms and the like itself. */
 const REPLICATE_ROWS = 3;

@@ -3,13 +3,13 @@ import { BackendError, OptionError } from '../../errors.ts';
 import type { Storage } from '../../quant/storage.ts';
 import type { Backend, BackendOptions } from '../backend.ts';
 import { buildBackend } from './backend.ts';
-import { type Choice, portable } from './choice.ts';
-import type { WasmHost } from './host.ts';
-import { MEMORY_LIMIT, WASM_PAGE } from './memory-map.ts';
-import { Notebook } from './notebook.ts';
-import { chooseKernels } from './probe.ts';
+import { MEMORY_LIMIT, WASM_PAGE } from './lowering/memory-map.ts';
+import { type Choice, portable } from './machine/choice.ts';
+import { Notebook } from './machine/notebook.ts';
+import { chooseKernels } from './machine/probe.ts';
+import { tuned } from './machine/tune.ts';
 import { selfCheck } from './self-check.ts';
-import { tuned } from './tune.ts';
+import type { WasmHost } from './threads/host.ts';
 
 export interface WasmOptions extends BackendOptions {
   readonly host: WasmHost;

@@ -1,0 +1,175 @@
+/** Streams the weights from their files into memory, slab by slab, packed there by all threads. */
+import type { ModelError } from '../../../errors.ts';
+import { nextTurn } from '../../../event-loop.ts';
+import { CHECK_LINE, FOUND } from '../../../kernels/finite.ts';
+import { RECORD_BYTES } from '../../../kernels/record.ts';
+import { dequantize } from '../../../quant/codec.ts';
+import type { BackendOptions, LoadTimes } from '../../backend.ts';
+import { notFinite } from '../../finite.ts';
+import type { Memory } from '../lowering/memory-map.ts';
+import type { Pool } from '../threads/pool.ts';
+import { signals, signalWords } from '../threads/signals.ts';
+import {
+  areaBytes,
+  areaOf,
+  type LoadList,
+  loadSlabs,
+  packSlab,
+  type ReadFile,
+  type SlabTask,
+  takeSlab,
+} from '../threads/thread-load.ts';
+import { type LoadStep, type LoadTarget, tapeOf } from './loader.ts';
+import { slabBytes } from './slabs.ts';
+
+/** A slab that all threads pack is read in as many parts at once, so that the operating system copies with several threads. */
+const READS = 2;
+/** Milliseconds that the calling thread loads before it looks whether there is something else to do, as an abort. */
+const BURST = 30;
+
+/** One part of the plan in its memory, which has room for the weights. */
+export interface Shelf extends LoadTarget {
+  readonly memory: Memory;
+}
+
+/** Everything to be loaded: slabs that threads read for themselves, and those that the caller reads for all. */
+export class Load {
+  readonly #own: readonly LoadStep[];
+  readonly #common: readonly LoadStep[];
+  readonly #shelves: readonly Shelf[];
+  readonly #read: ReadFile | undefined;
+  /** For the threads; undefined where they can read nothing. */
+  readonly list: LoadList | undefined;
+
+  /** Makes room for the slabs, in the place of the cache. @throws OutOfMemoryError */
+  constructor(steps: readonly LoadStep[], shelves: readonly Shelf[], threads: number, read?: ReadFile) {
+    this.#own = steps.filter(({ source }) => source.inFile);
+    this.#common = steps.filter(({ source }) => !source.inFile);
+    this.#shelves = shelves;
+    this.#read = read;
+    const areas = shelves.map(({ index, map, memory }) => {
+      const most = (of: readonly LoadStep[], size: (step: LoadStep) => number): number =>
+        of.reduce((largest, step) => (step.memory === index ? Math.max(largest, size(step)) : largest), 0);
+      const bytesOf = ({ slab }: LoadStep): number => slabBytes(slab);
+      const area = areaBytes(most(this.#own, bytesOf), 1 + most(this.#own, ({ packs }) => packs.length));
+      const common = most(this.#common, bytesOf) + CHECK_LINE;
+      memory.reserve('the staging area', map.cache + Math.max(common, threads * area.bytes));
+      return { address: map.cache, ...area };
+    });
+    this.list = this.#own.length ? { tasks: this.#own.map(taskOf), areas } : undefined;
+  }
+
+  get bytes(): number {
+    return [...this.#own, ...this.#common].reduce((sum, { slab }) => sum + slabBytes(slab), 0);
+  }
+
+  /** Loads together with the threads of a pool that was started with the list. @throws ModelError NotFinite, FormatError */
+  async run(
+    pool: Pool,
+    { signal }: BackendOptions,
+    onProgress: (weight: number, bytesRead: number) => void,
+  ): Promise<Omit<LoadTimes, 'ms'>> {
+    const times = { readMs: 0, quantizeMs: 0, packMs: 0, bytesRead: 0 };
+    if (this.list) {
+      const { tasks } = this.list;
+      const words = signalWords(pool);
+      let reported = 0;
+      const report = (): void => {
+        // What has been taken is as good as done.
+        const taken = Math.min(Atomics.load(words, signals.nextSlab >> 2), tasks.length);
+        for (; reported < taken; reported++) times.bytesRead += tasks[reported]!.bytes;
+        onProgress(this.#own[reported - 1]!.slab.parts[0]!.weight, times.bytesRead);
+      };
+      while (this.#read && loadSlabs(this.list, { ...pool.loader, read: this.#read }, BURST)) {
+        report();
+        await nextTurn();
+        signal?.throwIfAborted();
+      }
+      // If no thread can read by descriptors, most slabs are still there.
+      for (let index = takeSlab(words); index < tasks.length; index = takeSlab(words)) {
+        signal?.throwIfAborted();
+        await this.#one(index, pool, times);
+        report();
+      }
+      for (const index of await pool.loaded()) await this.#one(index, pool, times);
+      report();
+      signal?.throwIfAborted();
+      times.readMs += words[signals.readTime >> 2]! / 1000;
+      times.quantizeMs += words[signals.quantizeTime >> 2]! / 1000;
+      times.packMs += words[signals.packTime >> 2]! / 1000;
+    }
+    for (const step of this.#common) {
+      signal?.throwIfAborted();
+      await this.#together(step, pool, times);
+      onProgress(step.slab.parts[0]!.weight, (times.bytesRead += slabBytes(step.slab)));
+    }
+    return times;
+  }
+
+  /** One slab of the list, by this thread. */
+  async #one(index: number, pool: Pool, times: Times): Promise<void> {
+    const { tasks, areas } = this.list!;
+    const step = this.#own[index]!;
+    const { memory } = this.#shelves[step.memory]!;
+    const area = areaOf(areas[step.memory]!, 0);
+    const start = performance.now();
+    await readSlab(step, area, memory, 1);
+    const read = performance.now();
+    if (!packSlab(tasks[index]!, areas, pool.loader)) throw slabError(step, memory.bytes(area, slabBytes(step.slab)));
+    addTimes(times, step, read - start, performance.now() - read, 1);
+  }
+
+  /** A slab that only this thread can read, packed by all. */
+  async #together(step: LoadStep, pool: Pool, times: Times): Promise<void> {
+    const { memory, map } = this.#shelves[step.memory]!;
+    const start = performance.now();
+    await readSlab(step, map.cache, memory, READS);
+    const read = performance.now();
+    const bytes = slabBytes(step.slab);
+    memory.bytes(map.cache + bytes, CHECK_LINE).fill(0);
+    const tape = tapeOf(step, map.cache);
+    const words = memory.i32(map.tape, tape.length);
+    words.set(tape);
+    await pool.run(step.memory, map.tape, (4 * tape.length) / RECORD_BYTES);
+    if (words[FOUND]) throw slabError(step, memory.bytes(map.cache, bytes));
+    addTimes(times, step, read - start, performance.now() - read, pool.threads);
+  }
+}
+
+type Times = { -readonly [Key in 'readMs' | 'quantizeMs' | 'packMs' | 'bytesRead']: number };
+
+function addTimes(times: Times, { source, quantizes }: LoadStep, read: number, packed: number, threads: number): void {
+  times[source.quantizes ? 'quantizeMs' : 'readMs'] += read;
+  times[quantizes ? 'quantizeMs' : 'packMs'] += packed * threads;
+}
+
+function taskOf(step: LoadStep): SlabTask {
+  const { descriptor, offset } = step.source.inFile!;
+  return {
+    memory: step.memory,
+    ranges: step.slab.ranges.map(({ start, end }) => ({ descriptor, offset: offset + start, length: end - start })),
+    bytes: slabBytes(step.slab),
+    tape: tapeOf(step, 0),
+    quantizes: step.quantizes,
+  };
+}
+
+/** Says what a slab holds that it must not. */
+function slabError({ source: { place, type, quantizes }, storage }: LoadStep, bytes: Uint8Array): ModelError {
+  // Blocks that were made here are made of finite values.
+  return notFinite(place, quantizes ? new Float32Array() : dequantize(type, bytes.slice()), storage);
+}
+
+async function readSlab({ source, slab }: LoadStep, address: number, memory: Memory, reads: number): Promise<void> {
+  const part = Math.ceil(slabBytes(slab) / reads / 4096) * 4096;
+  const pending: Promise<void>[] = [];
+  let to = address;
+  for (const { start, end } of slab.ranges) {
+    for (let at = start; at < end; at += part) {
+      const count = Math.min(part, end - at);
+      pending.push(source.readInto(at, memory.bytes(to, count)));
+      to += count;
+    }
+  }
+  await Promise.all(pending);
+}

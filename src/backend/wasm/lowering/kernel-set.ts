@@ -1,0 +1,33 @@
+/** The kernels that one plan needs, emitted once each, and compiled into one module per family. */
+import { walker } from '../../../kernels/walker.ts';
+import { type Func, Module } from '../../../wasm/assembler.ts';
+import type { WasmHost } from '../threads/host.ts';
+import { controlAddress, type ThreadSetup } from '../threads/thread.ts';
+
+export type CompiledKernels = Pick<ThreadSetup, 'modules' | 'kernels' | 'walker'>;
+
+export class KernelSet {
+  readonly #modules = new Map<string, Module>();
+  readonly #kernels: { readonly module: number; readonly name: string }[] = [];
+  readonly #indices = new Map<string, number>();
+
+  /** Table index of the step kernel `key`; `emit` adds it to the family's module when it is first needed. */
+  index(family: string, key: string, emit: (module: Module) => Func): number {
+    const known = this.#indices.get(`${family}/${key}`);
+    if (known !== undefined) return known;
+    let module = this.#modules.get(family);
+    if (!module) this.#modules.set(family, (module = new Module()));
+    const name = emit(module).name;
+    const index = this.#kernels.push({ module: [...this.#modules.keys()].indexOf(family), name }) - 1;
+    this.#indices.set(`${family}/${key}`, index);
+    return index;
+  }
+
+  /** @param memory limits of the memory that the modules will import */
+  compile(host: WasmHost, wide: boolean, memory: { maximum: number; shared: boolean }): CompiledKernels {
+    const walking = new Module();
+    walker(walking, controlAddress);
+    const modules = [...this.#modules.values(), walking].map((module) => host.compile(module.encode(memory), { wide }));
+    return { modules, kernels: this.#kernels, walker: modules.length - 1 };
+  }
+}

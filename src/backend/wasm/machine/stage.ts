@@ -1,0 +1,57 @@
+/** Runs step kernels one at a time over memory of their own: what measurements need of the backend. */
+import { RECORD_BYTES } from '../../../kernels/record.ts';
+import { flags } from '../../../kernels/walker.ts';
+import type { KernelSet } from '../lowering/kernel-set.ts';
+import { Allocator, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from '../lowering/memory-map.ts';
+import type { WasmHost } from '../threads/host.ts';
+import { Pool } from '../threads/pool.ts';
+
+const TAPE = 4096;
+
+export interface StageOptions {
+  readonly threads: number;
+  readonly wide: boolean;
+  /** Bytes that `allocator` may hand out. */
+  readonly bytes: number;
+}
+
+export class Stage {
+  readonly memory: Memory;
+  readonly allocator: Allocator;
+  readonly #pool: Pool;
+
+  private constructor(memory: Memory, allocator: Allocator, pool: Pool) {
+    this.memory = memory;
+    this.allocator = allocator;
+    this.#pool = pool;
+  }
+
+  /** Threads over a new memory, or over that of another stage that is not running at the same time. */
+  static async open(host: WasmHost, kernels: KernelSet, options: StageOptions, other?: Stage): Promise<Stage> {
+    const { threads, wide, bytes } = options;
+    const shared = host.threads.possible;
+    const dataAt = TAPE + RECORD_BYTES + threads * SCRATCH_BYTES;
+    const memory = other?.memory ?? new Memory(dataAt + bytes + WASM_PAGE, shared);
+    const compiled = kernels.compile(host, wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared });
+    const scratchOf = (thread: number): number => TAPE + RECORD_BYTES + thread * SCRATCH_BYTES;
+    const pool = await Pool.start(
+      host,
+      { ...compiled, memories: [memory.wasm], threads, cores: host.cores },
+      scratchOf,
+      () => {},
+    );
+    return new Stage(memory, other?.allocator ?? new Allocator(dataAt), pool);
+  }
+
+  /** Milliseconds of one run on all threads, their wake-up included. */
+  async run(kernel: number, words: Int32Array): Promise<number> {
+    this.memory.i32(TAPE, RECORD_BYTES / 4).set([kernel, flags.barrier, ...words]);
+    const start = performance.now();
+    await this.#pool.run(0, TAPE, 1);
+    return performance.now() - start;
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.stop();
+  }
+}

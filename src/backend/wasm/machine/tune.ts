@@ -1,0 +1,71 @@
+/**
+ * Measures the tile shapes of products on this machine, once: a few milliseconds per storage, on operands that stay in the
+ * first-level cache. What was found is kept where the host can keep it. Shapes change the speed, never a bit.
+ */
+import { memoryRefused } from '../../../errors.ts';
+import { LANES } from '../../../kernels/layout.ts';
+import type { TileShape } from '../../../kernels/tile.ts';
+import type { Storage } from '../../../quant/storage.ts';
+import { Module } from '../../../wasm/assembler.ts';
+import { reserveMemory, WASM_PAGE } from '../lowering/memory-map.ts';
+import type { WasmHost } from '../threads/host.ts';
+import { type Choice, type ProductFamily, productFamily, type TileShapes } from './choice.ts';
+import type { Notebook } from './notebook.ts';
+
+const candidates = (wide: boolean): readonly TileShape[] =>
+  [4, 5, 6].map((tokens) => ({ tokens, lanes: wide ? 16 : 8 }));
+
+/** Rows that every candidate divides. */
+const ROWS = 60;
+const WEIGHT_BYTES = 12 * 1024;
+const PAGES = 4;
+/** What a candidate takes in one turn, in multiplications and additions: about 0.2 ms. */
+const TURN = 2e7;
+const TURNS = 8;
+/** Less than this is noise: the default stays. */
+const GAIN = 1.03;
+
+/** The choice with the best shapes for these storages: known ones, or measured now. The same choice where nothing is kept. */
+export function tuned(host: WasmHost, choice: Choice, storages: readonly Storage[], book: Notebook): Choice {
+  if (!book.keeps) return choice;
+  const tiles: TileShapes = {};
+  for (const storage of storages) {
+    const name = `tile ${choice.wide ? 'wide' : 'narrow'} ${choice.q8} ${choice.q4} ${storage}`;
+    let index = book.get(name);
+    if (index === undefined || !(index >= -1 && index < candidates(choice.wide).length)) {
+      index = fastest(host, choice, productFamily(storage, choice));
+      book.set(name, index);
+    }
+    const shape = candidates(choice.wide)[index];
+    if (shape) tiles[storage] = shape;
+  }
+  return { ...choice, tiles };
+}
+
+/** Index of the fastest candidate, or -1 when none beats the default by more than noise. */
+function fastest(host: WasmHost, choice: Choice, { shape, panel }: ProductFamily): number {
+  const memory = reserveMemory(PAGES, PAGES, false);
+  if (!memory) throw memoryRefused(PAGES * WASM_PAGE);
+  const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, 0);
+  const shapes = [shape, ...candidates(choice.wide)];
+  const runs = shapes.map((candidate, index) => {
+    const module = new Module();
+    const { f, bytes, columns } = panel(module, candidate);
+    const code = host.compile(module.encode({ maximum: PAGES, shared: false }, `${choice.wide} ${index}`), choice);
+    const run = new WebAssembly.Instance(code, { env: { memory, scratch } }).exports[f.name] as (
+      ...operands: number[]
+    ) => void;
+    const steps = Math.floor(WEIGHT_BYTES / bytes.w);
+    const calls = Math.ceil(TURN / (2 * ROWS * LANES * steps * columns));
+    return () => {
+      const start = performance.now();
+      for (let n = 0; n < calls; n++) run(65536, steps * bytes.x, 32768, 0, steps, ROWS);
+      return performance.now() - start;
+    };
+  });
+  const best = runs.map((run) => run());
+  for (let turn = 0; turn < TURNS; turn++)
+    for (const [index, run] of runs.entries()) best[index] = Math.min(best[index]!, run());
+  const least = Math.min(...best);
+  return best[0]! <= least * GAIN ? -1 : best.indexOf(least) - 1;
+}

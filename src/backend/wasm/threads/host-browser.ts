@@ -1,0 +1,62 @@
+/** The backend's surroundings in a browser: no flags for the compiler, threads where the page allows them. */
+import { BackendError } from '../../../errors.ts';
+import type { Thread, WasmHost } from './host.ts';
+import type { ThreadSetup } from './thread.ts';
+
+export function browserHost(): WasmHost {
+  const reason = whyNoThreads();
+  return {
+    // Browsers that hide the number give none, or one that is not the machine's.
+    cores: Math.max(1, Math.trunc(globalThis.navigator?.hardwareConcurrency ?? 1)),
+    coresCounted: false,
+    threads: reason === undefined ? { possible: true } : { possible: false, reason },
+    widens: false,
+    compile: (bytes) => new WebAssembly.Module(bytes),
+    spawn,
+  };
+}
+
+function whyNoThreads(): string | undefined {
+  if (typeof document !== 'undefined') {
+    return 'the main thread of a page may not wait for other threads; load the model in a worker';
+  }
+  if (!globalThis.crossOriginIsolated) {
+    return 'the page is not isolated; serve it with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp';
+  }
+  if (typeof Worker === 'undefined') return 'this browser starts no workers from workers';
+  return sharesMemory() ? undefined : 'this browser shares no WebAssembly memory between threads';
+}
+
+/** WebKitGTK isolates pages and yet has no SharedArrayBuffer. */
+function sharesMemory(): boolean {
+  if (typeof SharedArrayBuffer === 'undefined') return false;
+  try {
+    return new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer instanceof SharedArrayBuffer;
+  } catch {
+    return false;
+  }
+}
+
+function spawn(setup: ThreadSetup): Thread {
+  // In this form, and by the name it has when built, bundlers find the worker's file.
+  const worker = new Worker(new URL('./worker-browser.js', import.meta.url), {
+    type: 'module',
+    name: `lanewise ${setup.thread}`,
+  });
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.onmessage = () => resolve();
+    worker.onerror = ({ message, filename }) => {
+      const cause = message || `${filename || 'its script'} could not be loaded`;
+      reject(new BackendError('ThreadFailed', `thread ${setup.thread} did not start: ${cause}`));
+    };
+  });
+  worker.postMessage(setup);
+  return {
+    ready,
+    // Browsers do not tell when a worker ends; the barrier's patience does.
+    ended: new Promise(() => {}),
+    async terminate() {
+      worker.terminate();
+    },
+  };
+}

@@ -1,0 +1,140 @@
+/**
+ * Loading where every thread works for itself: it takes the next slab, reads it from the file into an area of its own and
+ * packs it, until there is none left. Nobody waits for anybody, and a slab stays in the caches of one core.
+ */
+import { CHECK_LINE, FOUND } from '../../../kernels/finite.ts';
+import { RECORD_BYTES } from '../../../kernels/record.ts';
+import type { FilePlace } from '../../backend.ts';
+import { signals, signalWords } from './signals.ts';
+import type { ThreadSetup, Walk } from './thread.ts';
+
+/** A slab that a thread can read by itself. */
+export interface SlabTask {
+  /** Index of the memory. */
+  readonly memory: number;
+  /** What lies side by side in the staging area. */
+  readonly ranges: readonly (FilePlace & { readonly length: number })[];
+  readonly bytes: number;
+  /** A look at all values, then packing, for a staging area at address 0. */
+  readonly tape: Int32Array;
+  readonly quantizes: boolean;
+}
+
+/** Where in a memory each thread has its area: room for the largest slab, then for its tape. */
+export interface LoadAreas {
+  readonly address: number;
+  readonly slabBytes: number;
+  /** Of all. */
+  readonly bytes: number;
+}
+
+export interface LoadList {
+  readonly tasks: readonly SlabTask[];
+  /** One for each memory. */
+  readonly areas: readonly LoadAreas[];
+}
+
+/** Fills `target` with bytes of a file from `position` on, and returns how many there were. */
+export type ReadFile = (descriptor: number, position: number, target: Uint8Array) => number;
+
+/** Word of all these records that has the address of what they pack: their first argument. */
+const SOURCE = 2;
+const RECORD_WORDS = RECORD_BYTES / 4;
+
+/** Address of a thread's area. */
+export const areaOf = ({ address, bytes }: LoadAreas, thread: number): number => address + thread * bytes;
+
+/** The area of one thread for slabs of at most so many bytes, and tapes of so many records. */
+export function areaBytes(slabBytes: number, records: number): Omit<LoadAreas, 'address'> {
+  // Kernels read whole lines: the last ones may reach beyond a slab's end.
+  const staging = Math.ceil(slabBytes / CHECK_LINE + 1) * CHECK_LINE;
+  return { slabBytes: staging, bytes: staging + records * RECORD_BYTES };
+}
+
+/** What a thread needs to load: its own kernels, and how it reads files. */
+export interface Loader {
+  readonly setup: Pick<ThreadSetup, 'thread' | 'memories'>;
+  readonly walk: Walk;
+  readonly read: ReadFile;
+}
+
+/** Packs a slab that lies in the thread's area. @returns whether all its values may be in a weight */
+export function packSlab(
+  { memory, bytes, tape }: SlabTask,
+  areas: readonly LoadAreas[],
+  loader: Omit<Loader, 'read'>,
+): boolean {
+  const { buffer } = loader.setup.memories[memory]!;
+  const area = areaOf(areas[memory]!, loader.setup.thread);
+  const at = area + areas[memory]!.slabBytes;
+  new Uint8Array(buffer, area + bytes, CHECK_LINE).fill(0);
+  const words = new Int32Array(buffer, at, tape.length);
+  words.set(tape);
+  for (let record = 0; record < tape.length; record += RECORD_WORDS) words[record + SOURCE]! += area;
+  loader.walk(memory, at, tape.length / RECORD_WORDS, 1);
+  return words[FOUND] === 0;
+}
+
+/** Fills the thread's area from the files. @returns whether these had so many bytes */
+function readSlab({ memory, ranges }: SlabTask, areas: readonly LoadAreas[], { setup, read }: Loader): boolean {
+  let to = areaOf(areas[memory]!, setup.thread);
+  for (const { descriptor, offset, length } of ranges) {
+    const target = new Uint8Array(setup.memories[memory]!.buffer, to, length);
+    for (let done = 0; done < length; ) {
+      const count = read(descriptor, offset + done, target.subarray(done));
+      if (count === 0) return false;
+      done += count;
+    }
+    to += length;
+  }
+  return true;
+}
+
+/**
+ * A thread's part of the list, for so many milliseconds. A slab that it cannot read, or that has values it should not, stays
+ * under the thread's name and ends its part: the caller does it again and says what is wrong.
+ * @returns whether the time was up before the end
+ */
+export function loadSlabs(
+  { tasks, areas }: LoadList,
+  loader: Loader,
+  milliseconds = Number.POSITIVE_INFINITY,
+): boolean {
+  const words = signalWords(loader.setup);
+  const held = heldWord(loader.setup.thread);
+  const times = { read: 0, quantize: 0, pack: 0 };
+  let now = performance.now();
+  const end = now + milliseconds;
+  const lap = (kind: keyof typeof times): void => {
+    const before = now;
+    now = performance.now();
+    times[kind] += now - before;
+  };
+  try {
+    while (now < end) {
+      const index = takeSlab(words);
+      const task = tasks[index];
+      if (!task) return false;
+      Atomics.store(words, held, index + 1);
+      if (!readSlab(task, areas, loader)) return false;
+      lap('read');
+      if (!packSlab(task, areas, loader)) return false;
+      lap(task.quantizes ? 'quantize' : 'pack');
+      Atomics.store(words, held, 0);
+    }
+    return true;
+  } catch {
+    // The slab is still held.
+    return false;
+  } finally {
+    Atomics.add(words, signals.readTime >> 2, times.read * 1000);
+    Atomics.add(words, signals.quantizeTime >> 2, times.quantize * 1000);
+    Atomics.add(words, signals.packTime >> 2, times.pack * 1000);
+  }
+}
+
+/** Index of the next slab that nobody has taken; beyond the last one when there is none. */
+export const takeSlab = (words: Int32Array): number => Atomics.add(words, signals.nextSlab >> 2, 1);
+
+/** Where a thread says which slab it has, counted from 1, or 0. */
+export const heldWord = (thread: number): number => (signals.held >> 2) + thread;

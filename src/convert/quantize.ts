@@ -1,0 +1,329 @@
+/** Plans the conversion of a model into a file of another format or of other types. */
+
+import { readModules } from '../embedding/modules.ts';
+import { ggufPoolings } from '../embedding/pooling.ts';
+import { addedEnds, endEntries, endTokens, readEnds } from '../engine/end-tokens.ts';
+import { comparesHead, findGguf, readFactors } from '../engine/open.ts';
+import { composeVocabularyFiles, readSidecarTexts, tokenizerBeside } from '../engine/tokenizer.ts';
+import { ModelError } from '../errors.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { type CheckpointTensor, openCheckpoint, readJson, readText } from '../formats/checkpoint.ts';
+import { firstPart, openGguf } from '../formats/gguf.ts';
+import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
+import { viewTensor } from '../formats/views.ts';
+import { ggufModel } from '../models/gguf.ts';
+import type { Settings } from '../models/gguf-family.ts';
+import { ggufFromHub } from '../models/gguf-write.ts';
+import { decide, parsePolicy, type StoragePolicy } from '../models/policy.ts';
+import type { WeightRole } from '../plan/step.ts';
+import { weightType, weightTypes } from '../quant/ggml.ts';
+import { type GgufVocabulary, ggufVocabulary, tokenTypes } from '../tokenizer/gguf-vocabulary.ts';
+import { loadTokenizer } from '../tokenizer/load.ts';
+import { roleKeys } from '../tokenizer/sidecars.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadComposed, tokenizerJsonOf } from '../tokenizer/vocabulary-files.ts';
+import type { Recipe, WritableType } from './convert.ts';
+
+export interface QuantizeOptions {
+  /** Type of the matrices. */
+  readonly to: WritableType;
+  /** Storage policy of the linear layers; what it leaves alone becomes `to`. */
+  readonly policy?: string;
+  readonly format: 'gguf' | 'safetensors';
+}
+
+/** A model file to be: its tensors and what else it says. */
+export interface ModelFile {
+  readonly recipes: readonly Recipe[];
+  /** Of a GGUF file; empty for SafeTensors. */
+  readonly metadata: GgufMetadata;
+  /** Texts by their file names, which a SafeTensors file needs beside it. */
+  readonly beside: ReadonlyMap<string, string>;
+  /** What the new file does not hold. */
+  readonly warnings: readonly string[];
+  close(): Promise<void>;
+}
+
+/** `general.file_type` of llama.cpp. */
+const fileTypes: Readonly<Record<WritableType, number>> = {
+  f32: 0,
+  f16: 1,
+  q4_0: 2,
+  q8_0: 7,
+  q4_k: 14,
+  q5_k: 16,
+  q6_k: 18,
+  bf16: 32,
+};
+
+/** @throws FormatError, ModelError, OptionError; nothing stays open then */
+export async function planQuantization(
+  folder: FileFolder,
+  file: string | undefined,
+  options: QuantizeOptions,
+): Promise<ModelFile> {
+  const policy = options.policy === undefined ? undefined : parsePolicy(options.policy);
+  const choose: Choose = (name, shape, stored, tied) => chooseStorage(name, shape, stored, options, policy, tied);
+  const gguf = file?.endsWith('.gguf') ? firstPart(file) : file === undefined ? await findGguf(folder) : undefined;
+  if (gguf !== undefined) return fromGguf(folder, gguf, options, choose);
+  return fromSafeTensors(folder, file, options, choose);
+}
+
+/** Undefined storage: as it is. */
+type Choose = (name: string, shape: readonly number[], stored: string, tied?: boolean) => Pick<Recipe, 'to' | 'reason'>;
+
+/**
+ * @param name in GGUF's words
+ * @param tied whether the embedding's tensor is the output head too
+ */
+function chooseStorage(
+  name: string,
+  shape: readonly number[],
+  stored: string,
+  { to, format }: QuantizeOptions,
+  policy: StoragePolicy | undefined,
+  tied = false,
+): Pick<Recipe, 'to' | 'reason'> {
+  if (weightType(stored) === undefined) return { to: undefined, reason: `${stored} stays as it is` };
+  if (format === 'safetensors') return { to, reason: `all are ${to}` };
+  if (shape.length < 2) return { to: 'f32', reason: 'vectors stay in f32' };
+  if (!/\.weight$/.test(name) || /(^position_embd|^token_types|_norm|\.ffn_gate_inp)\./.test(name)) {
+    return { to: 'f32', reason: 'no linear layer: llama.cpp wants f32' };
+  }
+  const inputs = shape.at(-1)!;
+  const named = roleOf(name);
+  const role = named === 'embedding' && tied && policy?.overrides.has('output') ? 'output' : named;
+  const asked = policy && role && decide(policy, role, [shape.at(-2)!, inputs], to);
+  const wanted = asked ?? { storage: to, reason: `all matrices ${to}` };
+  const { block } = weightTypes[wanted.storage];
+  if (inputs % block === 0) return { to: wanted.storage, reason: wanted.reason };
+  const instead = inputs % weightTypes.q8_0.block === 0 ? 'q8_0' : 'f16';
+  return { to: instead, reason: `in ${inputs} is not a multiple of ${block}` };
+}
+
+/** Whether the file has no output head of its own although its model generates text. */
+function isTied(metadata: GgufMetadata, names: Iterable<string>): boolean {
+  const architecture = metadata.get('general.architecture')?.value;
+  return metadata.get(`${architecture}.attention.causal`)?.value !== false && ![...names].includes('output.weight');
+}
+
+function roleOf(name: string): WeightRole | undefined {
+  if (name.startsWith('token_embd')) return 'embedding';
+  if (name.startsWith('output.')) return 'output';
+  if (/\.attn_/.test(name)) return 'attention';
+  return /\.ffn_/.test(name) ? 'ffn' : undefined;
+}
+
+async function fromGguf(
+  folder: FileFolder,
+  file: string,
+  options: QuantizeOptions,
+  choose: Choose,
+): Promise<ModelFile> {
+  const checkpoint = await openGguf(folder, file);
+  const close = (): Promise<void> => checkpoint.close();
+  try {
+    const { tensors } = checkpoint;
+    if (options.format === 'gguf') {
+      const metadata = new Map([...checkpoint.metadata].filter(([key]) => !key.startsWith('split.')));
+      const tied = isTied(metadata, tensors.keys());
+      const recipes = [...tensors.values()].map((tensor) => ({
+        ...plain(tensor.name, tensor),
+        ...choose(tensor.name, tensor.shape, tensor.dtype, tied),
+      }));
+      return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: [], close };
+    }
+    const ropeFactors = await readFactors(checkpoint);
+    const model = ggufModel({ name: `${folder.name}/${file}`, metadata: checkpoint.metadata, tensors, ropeFactors });
+    const recipes = [...model.tensors].map(([name, { view, plus = 0, transposed = false }]): Recipe => {
+      const source = viewTensor(name, tensors.get(view.source)!, view);
+      const shape = transposed ? [...view.shape].reverse() : view.shape;
+      return { ...plain(name, source), shape, transposed, plus: -plus, ...choose(name, shape, source.dtype) };
+    });
+    const warnings = ['the vocabulary and chat template of the GGUF file are not in the new one'];
+    // The new files have no vocabulary to find ends in by their text.
+    const tokenizer = await tokenizerBeside(folder, { metadata: checkpoint.metadata, files: [file] }).catch(
+      () => undefined,
+    );
+    const vocab = Number(model.config.vocab_size);
+    const ends = endTokens({ config: model.config, metadata: checkpoint.metadata, tokenizer, vocab });
+    const generation = { bos_token_id: model.config.bos_token_id, eos_token_id: ends };
+    const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+    const beside = new Map([
+      ['config.json', json({ ...model.config, eos_token_id: ends })],
+      ['generation_config.json', json(generation)],
+    ]);
+    return { recipes, metadata: new Map(), beside, warnings, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const plain = (name: string, source: CheckpointTensor): Omit<Recipe, 'to' | 'reason'> => ({
+  name,
+  shape: source.shape,
+  sources: [source],
+  transposed: false,
+  plus: 0,
+});
+
+async function fromSafeTensors(
+  folder: FileFolder,
+  file: string | undefined,
+  options: QuantizeOptions,
+  choose: Choose,
+): Promise<ModelFile> {
+  const checkpoint = await openCheckpoint(folder, file);
+  const close = (): Promise<void> => checkpoint.close();
+  try {
+    const { tensors } = checkpoint;
+    if (options.format === 'safetensors') {
+      const recipes = [...tensors.values()].map((tensor) => ({
+        ...plain(tensor.name, tensor),
+        ...choose(tensor.name, tensor.shape, tensor.dtype),
+      }));
+      return { recipes, metadata: new Map(), beside: await textsOf(folder), warnings: [], close };
+    }
+    const config = (await readJson(folder, 'config.json')) as Settings | undefined;
+    if (config === undefined) {
+      throw new ModelError('NoConfig', `${folder.name}: expected a config.json beside the weights, found none`);
+    }
+    const written = ggufFromHub({ config, tensors, headDiffers: await comparesHead(config, checkpoint) });
+    const { metadata, warnings } = await withVocabulary(
+      folder,
+      await withPooling(folder, written.metadata),
+      written.tensors,
+      config,
+    );
+    const tied = isTied(
+      metadata,
+      written.tensors.map(({ name }) => name),
+    );
+    const recipes = written.tensors.map((output): Recipe => {
+      const sources = output.sources.map((name) => {
+        const tensor = tensors.get(name)!;
+        return viewTensor(name, tensor, { source: name, shape: tensor.shape, firstRow: 0, rows: output.rows });
+      });
+      const choice = output.values
+        ? ({ to: 'f32', reason: 'vectors stay in f32' } as const)
+        : choose(output.name, output.shape, sources[0]!.dtype, tied);
+      return { ...output, sources, ...choice };
+    });
+    const all = [...written.warnings, ...warnings];
+    return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: all, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Files that make a model of weights. */
+const companions = [
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'vocab.txt',
+  'tekken.json',
+  'chat_template.jinja',
+];
+
+async function textsOf(folder: FileFolder): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  for (const name of companions) {
+    const text = await readText(folder, name);
+    if (text !== undefined) texts.set(name, text);
+  }
+  return texts;
+}
+
+function withTypes(metadata: ReadonlyMap<string, GgufValue>, { to }: QuantizeOptions): GgufMetadata {
+  const out = new Map(metadata);
+  out.set('general.file_type', { type: 'uint32', value: fileTypes[to] });
+  if (weightTypes[to].block > 1) out.set('general.quantization_version', { type: 'uint32', value: 2 });
+  return out;
+}
+
+/** How an encoder makes one vector of a text. @throws ModelError where it is in a way that we do not have */
+async function withPooling(folder: FileFolder, metadata: GgufMetadata): Promise<GgufMetadata> {
+  const architecture = metadata.get('general.architecture')?.value;
+  if (metadata.get(`${architecture}.attention.causal`)?.value !== false) return metadata;
+  const read = await readModules(folder, Number(metadata.get(`${architecture}.embedding_length`)?.value));
+  if (read instanceof ModelError) throw read;
+  const value = read.poolings.length === 1 ? ggufPoolings[read.poolings[0]!] : undefined;
+  if (value === undefined || read.modules.length > 0) {
+    const what = 'expected pooling by mean, cls or last and no further modules, which a GGUF file cannot say, found';
+    const found = read.modules.length > 0 ? 'modules behind the pooling' : read.poolings.join(' and ');
+    throw new ModelError('UnsupportedPooling', `${folder.name}/modules.json: ${what} ${found}; write .safetensors`);
+  }
+  return new Map([...metadata, [`${architecture}.pooling_type`, { type: 'uint32', value }]]);
+}
+
+async function withVocabulary(
+  folder: FileFolder,
+  metadata: GgufMetadata,
+  tensors: readonly { readonly name: string; readonly shape: readonly number[] }[],
+  config: Settings,
+): Promise<{ metadata: GgufMetadata; warnings: readonly string[] }> {
+  const out = new Map(metadata);
+  out.set('general.name', { type: 'string', value: folder.name.split(/[\\/]/).at(-1)! });
+  const found = await writableTokenizer(folder);
+  if (found === undefined) {
+    const what = 'there is no tokenizer.json, no vocab.json with merges.txt and no vocab.txt';
+    return { metadata: out, warnings: [`${what}: the file has no vocabulary`] };
+  }
+  const { json, words, settings } = found;
+  const vocab = tensors.find(({ name }) => name === 'token_embd.weight')!.shape[0]!;
+  const vocabulary = ggufVocabulary(json, settings, vocab);
+  const template = (await readText(folder, 'chat_template.jinja')) ?? vocabulary.chatTemplate;
+  const ends = endTokens({ config, ...(await readEnds(folder)), tokenizer: words, vocab });
+  for (const id of addedEnds(words)) if (id < vocab) vocabulary.types[id] = tokenTypes.control;
+  for (const [key, value] of vocabularyEntries(vocabulary)) out.set(`tokenizer.ggml.${key}`, value);
+  if (vocabulary.model !== 'bert') {
+    const entries = endEntries(ends, vocabulary.ids.eos, (id) => words.token(id));
+    for (const [key, value] of entries) out.set(`tokenizer.ggml.${key}`, value);
+  }
+  if (template !== undefined) out.set('tokenizer.chat_template', { type: 'string', value: template });
+  return { metadata: out, warnings: vocabulary.warnings };
+}
+
+/** The tokenizer as tokenizer.json and tokenizer_config.json would have it. */
+async function writableTokenizer(
+  folder: FileFolder,
+): Promise<{ json: string; words: Tokenizer; settings: string } | undefined> {
+  const sidecars = await readSidecarTexts(folder);
+  const given = await readText(folder, 'tokenizer.json');
+  const composed = given === undefined ? await composeVocabularyFiles(folder) : undefined;
+  if (given === undefined && composed === undefined) return undefined;
+  const words = composed
+    ? loadComposed(composed)
+    : loadTokenizer({ tokenizerJson: given!, sidecars, name: folder.name });
+  const json = composed ? tokenizerJsonOf(composed, words) : given!;
+  const { specialTokensMap = '{}', tokenizerConfig = '{}' } = sidecars;
+  const roles = Object.fromEntries(
+    roleKeys.flatMap(([role, key]) => {
+      const token = words.role(role);
+      return token ? [[key, token.text]] : [];
+    }),
+  );
+  const settings = { ...JSON.parse(specialTokensMap), ...JSON.parse(tokenizerConfig), ...roles };
+  return { json, words, settings: JSON.stringify(settings) };
+}
+
+function* vocabularyEntries(vocabulary: GgufVocabulary): Generator<readonly [string, GgufValue]> {
+  const { model, pre, tokens, types, merges, scores, ids, addBos, addSpacePrefix } = vocabulary;
+  yield ['model', { type: 'string', value: model }];
+  yield ['pre', { type: 'string', value: pre }];
+  yield ['tokens', { type: 'array', of: 'string', value: tokens }];
+  yield ['token_type', { type: 'array', of: 'int32', value: types }];
+  if (merges) yield ['merges', { type: 'array', of: 'string', value: merges }];
+  if (scores) yield ['scores', { type: 'array', of: 'float32', value: scores }];
+  for (const [role, value] of Object.entries(ids)) yield [`${role}_token_id`, { type: 'uint32', value }];
+  yield ['add_bos_token', { type: 'bool', value: addBos }];
+  if (addSpacePrefix !== undefined) yield ['add_space_prefix', { type: 'bool', value: addSpacePrefix }];
+}
