@@ -9,7 +9,7 @@ export { ChatTemplate, type Message, type Rendered, type RenderOptions } from '.
 export type { Pooling } from './embedding/pooling.ts';
 export type { ChatFormat, ChatPrompt, TokenTexts } from './engine/chat.ts';
 export type { Conversation } from './engine/conversation.ts';
-export type { Embedding, EmbedOptions, Encoder, Text } from './engine/encoder.ts';
+export type { Embedding, EmbedInput, EmbedOptions, Encoder } from './engine/encoder.ts';
 export type {
   BatchEvent,
   BatchPrompt,

@@ -10,7 +10,7 @@ import { webModel } from './hub/web.ts';
  * An id of the hub (`org/name`, `org/name:Q4_K_M`, `org/name@revision`), the address of a folder or of a .gguf or
  * .safetensors file (relative ones begin with `/`, `./` or `../`), a file, files or a folder that a person chose.
  */
-export type Source =
+export type WebModelSource =
   | string
   | URL
   | Blob
@@ -19,7 +19,7 @@ export type Source =
   | FileSystemDirectoryHandle
   | FileSystemFileHandle;
 
-export interface SourceOptions {
+export interface WebSourceOptions {
   /** Address of the hub. Default https://huggingface.co. */
   readonly endpoint?: string;
   /** The hub's, for private and gated models: sent to the hub only. */
@@ -45,7 +45,7 @@ const isFileName = (name: string): boolean => /\.(?:gguf|safetensors)$/i.test(na
 const asIs = (error: unknown): unknown => error;
 
 /** @throws OptionError, HubError, FormatError */
-export async function findFiles(source: Source, options: SourceOptions = {}): Promise<FoundFiles> {
+export async function findFiles(source: WebModelSource, options: WebSourceOptions = {}): Promise<FoundFiles> {
   if (typeof source === 'string' || source instanceof URL) return atAddress(String(source), options);
   if (source instanceof Blob) return { ...(await oneFile(source)), explain: asIs };
   if (typeof source !== 'object' || source === null) throw new OptionError('source', KINDS, source);
@@ -75,7 +75,7 @@ async function oneFile(blob: Blob): Promise<Pick<FoundFiles, 'folder' | 'file'>>
   return { folder: blobFolder('chosen files', [file]), file: name };
 }
 
-async function atAddress(text: string, options: SourceOptions): Promise<FoundFiles> {
+async function atAddress(text: string, options: WebSourceOptions): Promise<FoundFiles> {
   const { endpoint = HUB, token, revision, headers, signal } = options;
   const refusals = new Map<string, number>();
   const onMissing = (url: string, status: number): void => void refusals.set(url, status);

@@ -44,7 +44,7 @@ export interface SamplingFlags {
   stop?: string[];
   stopTokenId?: string[];
   contextShift?: boolean;
-  timeout?: string;
+  timeoutMs?: string;
   ignoreEos?: boolean;
   speculate?: string;
 }
@@ -67,7 +67,7 @@ export const numbers = [
   'presencePenalty',
   'frequencyPenalty',
   'seed',
-  'timeout',
+  'timeoutMs',
   'speculate',
 ] as const;
 

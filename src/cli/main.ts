@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { Command, CommanderError } from 'commander';
 import { configureLogging } from '../profile/log.ts';
+import { renamedOptions } from '../schedule/generation-options.ts';
 import { benchCommand } from './bench.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
@@ -14,7 +15,7 @@ import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
 import { removeUnfinishedAtSignals } from './signals.ts';
 import { renderCommand } from './template.ts';
-import { inFlags, isExpected, reportError, speakOf } from './terminal.ts';
+import { flagName, inFlags, isExpected, reportError, speakOf, UsageError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
 
 const policyHelp =
@@ -273,7 +274,7 @@ function withGeneration(command: Command): Command {
     .option('--seed <n>', 'the same seed gives the same text everywhere')
     .option('--stop <text>', 'end before this text; may be given again', collected)
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
-    .option('--timeout <seconds>', 'end with the text so far')
+    .option('--timeout-ms <n>', 'end with the text so far after so many milliseconds')
     .option('--stop-token-id <id>', 'end with this token too; may be given again', collected)
     .option('--ignore-eos', 'go on after an end token of the model')
     .option('--context-shift', 'leave out the oldest turns of a conversation that the context does not hold')
@@ -317,11 +318,25 @@ async function main(): Promise<void> {
   }
 }
 
+/** What to write instead of a flag of an earlier version that means something else now. */
+function renamedFlag({ code, message }: CommanderError): UsageError | undefined {
+  if (code !== 'commander.unknownOption') return undefined;
+  for (const [before, { option, unit }] of renamedOptions)
+    if (message.includes(`'${flagName(before)}'`))
+      return new UsageError(`${flagName(before)} must be given as ${flagName(option)}, in ${unit}`);
+  return undefined;
+}
+
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     // Help has been shown in place of a missing subcommand.
     if (error.code === 'commander.help') return 1;
+    const renamed = renamedFlag(error);
+    if (renamed) {
+      reportError(renamed);
+      return 1;
+    }
     process.stderr.write(`${error.message.startsWith('error:') ? '' : 'error: '}${error.message}\n`);
     return 1;
   }

@@ -2,7 +2,7 @@
 
 import type { Prompt } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
-import { type GenerateOptions, optionNames, validateGenerate } from '../schedule/generation-options.ts';
+import { type GenerateOptions, optionNames, renamedOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { flagName, UsageError } from './terminal.ts';
 
 export interface JsonRequest {
@@ -30,6 +30,11 @@ export function readRequest(json: unknown, place: string, conversation: (json: u
   const given = new Map<string, { key: string; value: unknown }>();
   for (const [key, value] of Object.entries(json)) {
     const name = camel(key);
+    const renamed = renamedOptions.get(name);
+    if (renamed)
+      throw new UsageError(
+        `${place}: ${JSON.stringify(key)} must be given as ${flagName(renamed.option).slice(2)}, in ${renamed.unit}`,
+      );
     if (!contentKeys.includes(name) && !options.includes(name as keyof GenerateOptions)) {
       const known = [...contentKeys, ...options].map((option) => flagName(option).slice(2)).join(', ');
       throw new UsageError(

@@ -49,8 +49,12 @@ export class Conversation implements Disposable {
   }
 
   /** Gives the memory back, and ends a turn that is being answered; what comes next is computed from the start. */
-  [Symbol.dispose](): void {
+  dispose(): void {
     this.#state?.sequence.release();
     this.#state = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }

@@ -35,7 +35,7 @@ export interface EmbedOptions {
 }
 
 /** A text, or the ids of its tokens. */
-export type Text = string | { readonly tokenIds: readonly number[] };
+export type EmbedInput = string | { readonly tokenIds: readonly number[] };
 
 export interface Embedding {
   /** [dim] JSON.stringify makes an array of numbers of it. */
@@ -121,7 +121,7 @@ export class Encoder implements AsyncDisposable {
    * Embeddings of texts (or of token ids), in their order; each is what it would be alone, bit for bit.
    * @throws OptionError, ModelError UnsupportedPooling, LanewiseError NoTokenizer, ContextLengthExceeded; the signal's reason
    */
-  async embed(texts: readonly Text[], options: EmbedOptions = {}): Promise<Embedding[]> {
+  async embed(texts: readonly EmbedInput[], options: EmbedOptions = {}): Promise<Embedding[]> {
     checkTexts(texts);
     const { truncate, signal } = options;
     signal?.throwIfAborted();
@@ -189,7 +189,7 @@ export class Encoder implements AsyncDisposable {
   }
 
   /** The text in front. @throws OptionError */
-  #prompt({ prompt, promptName }: EmbedOptions, texts: readonly Text[]): string {
+  #prompt({ prompt, promptName }: EmbedOptions, texts: readonly EmbedInput[]): string {
     const { prompts, defaultPrompt } = this.#sentence;
     if (prompt !== undefined && typeof prompt !== 'string') throw new OptionError('prompt', 'a text', prompt);
     if (prompt !== undefined && promptName !== undefined)
@@ -206,7 +206,7 @@ export class Encoder implements AsyncDisposable {
   }
 
   /** Encodes and cuts all texts, and gives the event loop its turns. @throws OptionError, LanewiseError */
-  async #inputs(texts: readonly Text[], { prompt, truncate, modules, signal }: InputOptions): Promise<Input[]> {
+  async #inputs(texts: readonly EmbedInput[], { prompt, truncate, modules, signal }: InputOptions): Promise<Input[]> {
     const first = modules.includePrompt || prompt === '' ? 0 : this.#promptLength(prompt);
     const inputs: Input[] = [];
     let turn = performance.now();
@@ -240,7 +240,7 @@ export class Encoder implements AsyncDisposable {
     this.#onWarning?.(`${this.name}: ${what} as ${lengthFile} asks`);
   }
 
-  #encode(text: Text, prompt: string): readonly number[] {
+  #encode(text: EmbedInput, prompt: string): readonly number[] {
     if (typeof text === 'string') {
       if (!this.tokenizer) throw new LanewiseError('NoTokenizer', `${this.name} has no tokenizer.json: give token ids`);
       const whole = prompt + text;
@@ -253,7 +253,7 @@ export class Encoder implements AsyncDisposable {
   }
 
   /** The ids, cut where they may be: special tokens behind the text stay. */
-  #fit(ids: readonly number[], text: Text, truncate: boolean): readonly number[] {
+  #fit(ids: readonly number[], text: EmbedInput, truncate: boolean): readonly number[] {
     if (ids.length === 0) throw new OptionError('texts', 'of at least one token each', text);
     const { contextLength } = this;
     if (ids.length <= contextLength) return ids;
@@ -349,7 +349,7 @@ function checkTexts(texts: readonly unknown[]): void {
   throw new OptionError('texts', 'an array of strings or { tokenIds }', bad === undefined ? texts : texts[bad]);
 }
 
-const nameOf = (text: Text): string =>
+const nameOf = (text: EmbedInput): string =>
   typeof text === 'string' ? `the text ${JSON.stringify(`${text.slice(0, 40)}...`)}` : 'a text of token ids';
 
 /** Neighbours that fit one forward. */

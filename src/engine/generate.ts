@@ -108,7 +108,7 @@ async function* runOne(
 function throwEnd({ finishReason }: Pick<GenerateResult, 'finishReason'>, settings: GenerateSettings): void {
   if (finishReason === 'aborted' && settings.throwOnAbort) settings.signal?.throwIfAborted();
   if (finishReason === 'timeout' && settings.throwOnTimeout)
-    throw new LanewiseError('Timeout', `the generation took more than timeout ${settings.timeout} s`);
+    throw new LanewiseError('Timeout', `the generation took more than timeoutMs ${settings.timeoutMs}`);
 }
 
 /**

@@ -15,8 +15,8 @@ export interface GenerateOptions extends SamplingOptions {
    * many as the context holds.
    */
   maxTokens?: number;
-  /** Seconds after which the text so far is the result (finish reason `timeout`); of a batch, for each prompt from its start. */
-  timeout?: number;
+  /** Milliseconds after which the text so far is the result (finish reason `timeout`); of a batch, for each prompt from its start. */
+  timeoutMs?: number;
   /** Whether a timeout throws an error behind its `done` event. Default false. */
   throwOnTimeout?: boolean;
   /** Strings that end the text and are not part of it; control tokens that the text does not show are found too. */
@@ -43,8 +43,8 @@ export interface GenerateOptions extends SamplingOptions {
 
 export interface GenerateSettings extends SamplingSettings {
   readonly maxTokens: number;
-  /** Seconds; Infinity: none. */
-  readonly timeout: number;
+  /** Infinity: none. */
+  readonly timeoutMs: number;
   readonly stop: readonly string[];
   readonly stopTokenIds: ReadonlySet<number>;
   readonly ignoreEos: boolean;
@@ -58,7 +58,7 @@ export interface GenerateSettings extends SamplingSettings {
 /** Every key of GenerateOptions; the type makes forgetting one a compile error. */
 const KNOWN: Record<keyof GenerateOptions, true> = {
   maxTokens: true,
-  timeout: true,
+  timeoutMs: true,
   throwOnTimeout: true,
   stop: true,
   stopTokenIds: true,
@@ -81,6 +81,10 @@ const KNOWN: Record<keyof GenerateOptions, true> = {
 
 export const optionNames = Object.keys(KNOWN) as readonly (keyof GenerateOptions)[];
 
+/** Names of an earlier version that have another unit now, and what to write instead. */
+export const renamedOptions: ReadonlyMap<string, { readonly option: keyof GenerateOptions; readonly unit: string }> =
+  new Map([['timeout', { option: 'timeoutMs', unit: 'milliseconds' }]]);
+
 const DEFAULT_MAX_TOKENS = 256;
 const MAX_SPECULATE = 32;
 const MAX_STOP_TOKENS = 1024;
@@ -93,10 +97,12 @@ export function validateGenerate(
   if (typeof options !== 'object' || options === null) throw new OptionError('options', 'an object', options);
   const read = optionReader(options, rules);
   for (const [key, value] of Object.entries(options)) {
-    if (!Object.hasOwn(KNOWN, key)) {
-      const known = Object.keys(KNOWN).map(read.name).join(', ');
-      throw new OptionError(read.name(key), `left out (no such option; known: ${known})`, value);
-    }
+    if (Object.hasOwn(KNOWN, key)) continue;
+    const renamed = renamedOptions.get(key);
+    if (renamed)
+      throw new OptionError(read.name(key), `given as ${read.name(renamed.option)}, in ${renamed.unit}`, value);
+    const known = optionNames.map(read.name).join(', ');
+    throw new OptionError(read.name(key), `left out (no such option; known: ${known})`, value);
   }
   const flag = (option: keyof GenerateOptions, otherwise: boolean): boolean => {
     const value = read.value(option) ?? otherwise;
@@ -111,9 +117,9 @@ export function validateGenerate(
     maxTokens: read.unlimited('maxTokens')
       ? Number.MAX_SAFE_INTEGER
       : read.integer('maxTokens', DEFAULT_MAX_TOKENS, 0, Number.MAX_SAFE_INTEGER, 'an integer >= 0 (-1: no limit)'),
-    timeout:
-      read.given('timeout') && !read.unlimited('timeout')
-        ? read.number('timeout', 0, (x) => x > 0 && x < Infinity, 'a number of seconds > 0 (-1: none)')
+    timeoutMs:
+      read.given('timeoutMs') && !read.unlimited('timeoutMs')
+        ? read.number('timeoutMs', 0, (x) => x > 0 && x < Infinity, 'a number of milliseconds > 0 (-1: none)')
         : Number.POSITIVE_INFINITY,
     stop: readStops(read.value('stop'), read.name('stop')),
     stopTokenIds: readIds(read.value('stopTokenIds'), read.name('stopTokenIds'), rules.vocab),

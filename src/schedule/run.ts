@@ -67,7 +67,7 @@ export class Run {
       hideSpecial: !settings.ignoreEos,
     });
     this.#lookup = new PromptLookup(settings.speculate);
-    this.#deadline = performance.now() + settings.timeout * 1000;
+    this.#deadline = performance.now() + settings.timeoutMs;
     this.sequence = kept?.sequence ?? model.sequence(ids.length);
     if (kept) {
       // The last token is computed in any case: its logits choose the first token of the answer.

@@ -1,5 +1,5 @@
 /** The jobs of a page or worker, by their names in its address; what comes out is posted. */
-import type { Source, WebLoadOptions } from '../../src/browser.ts';
+import type { WebLoadOptions, WebModelSource } from '../../src/browser.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
 
 export type Outcomes = Readonly<Record<string, Outcome | { readonly error: string } | { readonly stopped: number }>>;
@@ -31,7 +31,7 @@ async function ownFolder(): Promise<FileSystemDirectoryHandle> {
   return handle;
 }
 
-const jobs: Readonly<Record<string, () => Promise<[Source, WebLoadOptions]>>> = {
+const jobs: Readonly<Record<string, () => Promise<[WebModelSource, WebLoadOptions]>>> = {
   folder: async () => [folder, {}],
   one: async () => [folder, { threads: 1 }],
   two: async () => [folder, { threads: 2 }],

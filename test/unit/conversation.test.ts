@@ -98,7 +98,7 @@ test('a turn whose conversation is disposed ends with an error; the conversation
   const alone = await run(model.generate({ tokenIds }, options));
   const events = conversation.generate({ tokenIds }, options);
   for (let n = 0; n < 3; n++) await events.next();
-  conversation[Symbol.dispose]();
+  conversation.dispose();
   const next = await run(conversation.generate({ tokenIds }, options));
   await assert.rejects(run(events), { code: 'Disposed' });
   assert.deepEqual(next.result.tokenIds, alone.result.tokenIds);

@@ -129,7 +129,7 @@ test('an aborted text ends with a done event, then throws as its option says', a
 test('a timeout ends with the text so far, and throws where asked', async () => {
   await using model = await load(undefined, { threads: 1 });
   for (const throwOnTimeout of [false, true]) {
-    const options = { ...greedy, maxTokens: 400, timeout: 1e-6, throwOnTimeout };
+    const options = { ...greedy, maxTokens: 400, timeoutMs: 1e-3, throwOnTimeout };
     const { done, error } = await outcome(model.generate('Once upon a time', options));
     assert.deepEqual([done!.finishReason, done!.tokenIds.length], ['timeout', 1]);
     assert.equal((error as { code?: string } | undefined)?.code, throwOnTimeout ? 'Timeout' : undefined);

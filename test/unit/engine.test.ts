@@ -95,7 +95,7 @@ test('generation: limits, stops, seeds, batches', async () => {
     assert.equal(stopped.text, plain.text.slice(0, plain.text.indexOf(word)));
     assert.equal(stopped.streamed, stopped.text);
 
-    const late = await generate(model, prompt, { ...greedy, timeout: 1e-6, maxTokens: 30 });
+    const late = await generate(model, prompt, { ...greedy, timeoutMs: 1e-3, maxTokens: 30 });
     assert.equal(late.finishReason, 'timeout');
     assert.ok(late.tokenIds.length >= 1 && plain.text.startsWith(late.text));
 
@@ -174,7 +174,7 @@ test('bad options are refused by name, NaN everywhere', async () => {
       'presencePenalty',
       'seed',
       'maxTokens',
-      'timeout',
+      'timeoutMs',
       'logprobs',
     ] as const) {
       await assert.rejects(

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { after, before } from 'node:test';
-import { load, type Source, type WebLoadOptions } from '../../src/browser.ts';
+import { load, type WebLoadOptions, type WebModelSource } from '../../src/browser.ts';
 import { embeddedModel, quantizeModel } from '../../src/node.ts';
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567';
@@ -61,7 +61,7 @@ after(() => {
   rmSync(work, { recursive: true, force: true });
 });
 
-async function say(source: Source, options: WebLoadOptions = {}): Promise<string> {
+async function say(source: WebModelSource, options: WebLoadOptions = {}): Promise<string> {
   const model = await load(source, options);
   try {
     let text = '';
@@ -103,7 +103,7 @@ test('every way to name a model gives its text', async () => {
     return entry;
   });
   const endpoint = `${origin}/`;
-  const rows: readonly [string, Source, WebLoadOptions, string][] = [
+  const rows: readonly [string, WebModelSource, WebLoadOptions, string][] = [
     ['folder, slash', `${origin}/models/`, {}, folder],
     ['safetensors address', new URL(`${origin}/models/model.safetensors`), {}, folder],
     ['gguf address', `${origin}/models/stories-Q8_0.gguf`, {}, q8],
