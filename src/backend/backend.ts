@@ -21,6 +21,8 @@ export interface Batch {
    * choose by it. Default: as many as there are up to the sequence's last row.
    */
   readonly lengths?: Int32Array;
+  /** Default: 'off'. */
+  readonly timing?: Timing;
 }
 
 /** Tokens of each sequence of a batch. */
@@ -144,18 +146,36 @@ export interface Backend {
   readonly loadTimes: LoadTimes;
   /** Bytes this backend holds: weights as laid out, activations, cache pages. */
   memory(): { weights: number; activations: number; cache: number };
-  /** Makes room for at least `count` cache pages. @throws OutOfMemoryError; what is cached stays. */
-  ensurePages(count: number): void;
+  readonly cache: CachePages;
   /** Runs the plan. Rejects when a thread fails; the cache content of the batch's rows is then undefined. */
-  forward(batch: Batch): Promise<void>;
-  /** The last forward's logits of wanted row i, or an encoder's hidden state of row i: a view valid until the next call. */
-  output(i: number): Float32Array;
-  /** What sampling needs to know of logits. */
-  summary(i: number): LogitsSummary;
-  /** Copy of a tap of the last forward. [T, width] */
-  tap(name: string): Float32Array;
-  timing: Timing;
-  /** Times of the last forward while `timing` is on: per step, or summed up at the last step in a row with one scope. */
-  stepTimes(): readonly StepTime[];
+  forward(batch: Batch): Promise<Results>;
   dispose(): Promise<void>;
+}
+
+/** What a forward computed. Valid until the next forward begins. */
+export interface Results {
+  /** Logits of wanted row i, or an encoder's hidden state of row i: a view. */
+  output(i: number): Float32Array;
+  /** What sampling needs to know of the logits of wanted row i. */
+  summary(i: number): LogitsSummary;
+  /** Copy of a tap. [T, width] */
+  tap(name: string): Float32Array;
+  /** Where the batch asked for times: per step, or summed up at the last step in a row with one scope. */
+  readonly times: readonly StepTime[];
+}
+
+/** The pages of the key/value cache. A page holds PAGE positions of every cache of the plan. No forward may run meanwhile. */
+export interface CachePages {
+  /** Bytes of one page. */
+  readonly pageBytes: number;
+  /** Pages there are. */
+  readonly count: number;
+  /** Makes room for at least `count` pages. @throws OutOfMemoryError; what is cached stays. */
+  ensure(count: number): Promise<void>;
+  /** Makes page `to` equal page `from`. */
+  copy(from: number, to: number): Promise<void>;
+  /** Copy of a page's bytes, as this backend keeps them. [pageBytes] */
+  read(page: number): Promise<Uint8Array>;
+  /** Bytes that `read` gave, of this or another backend of the same kind and plan. */
+  write(page: number, bytes: Uint8Array): Promise<void>;
 }

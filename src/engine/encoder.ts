@@ -1,5 +1,5 @@
 /** A loaded encoder: turns texts into embeddings, and gives everything back when disposed. */
-import { type Backend, type LoadTimes, PAGE } from '../backend/backend.ts';
+import { type Backend, type LoadTimes, PAGE, type Results } from '../backend/backend.ts';
 import { defaultModules, type EmbeddingModules } from '../embedding/modules.ts';
 import { normalize, type Pooling, pool, poolingNamed, poolings } from '../embedding/pooling.ts';
 import type { SentenceSettings } from '../embedding/sentence-settings.ts';
@@ -136,12 +136,12 @@ export class Encoder implements AsyncDisposable {
         await nextTurn();
         this.#alive();
         signal?.throwIfAborted();
-        await this.#forward(batch.map(({ ids }) => ids));
+        const results = await this.#forward(batch.map(({ ids }) => ids));
         let start = 0;
         return batch.map(({ length, first, truncated }) => {
           const begin = start;
           start += length;
-          const row = (i: number): Float32Array => this.#backend.output(begin + i);
+          const row = (i: number): Float32Array => results.output(begin + i);
           const pooled = joined(modules.poolings.map((pooling) => pool(length, row, pooling, first)));
           const vector = modules.modules.reduce((values, run) => run(values), pooled);
           return { embedding: withJson(scaled ? normalize(vector) : vector), tokens: length, truncated };
@@ -270,23 +270,25 @@ export class Encoder implements AsyncDisposable {
     return [...ids.slice(0, contextLength - behind.length), ...behind];
   }
 
-  async #forward(texts: readonly (readonly number[])[]): Promise<void> {
+  async #forward(texts: readonly (readonly number[])[]): Promise<Results> {
     let pageCount = 0;
     const pages = texts.map(({ length }) => Int32Array.from({ length: Math.ceil(length / PAGE) }, () => pageCount++));
-    this.#backend.ensurePages(pageCount);
+    await this.#backend.cache.ensure(pageCount);
     const logs = wantsForward();
-    this.#backend.timing = logs ?? 'off';
-    await this.#backend.forward({
+    const results = await this.#backend.forward({
       tokens: Int32Array.from(texts.flat()),
       positions: Int32Array.from(texts.flatMap((ids) => [...ids.keys()])),
       sequences: Int32Array.from(texts.flatMap((ids, sequence) => ids.map(() => sequence))),
       pages,
       wanted: new Int32Array(0),
+      timing: logs ?? 'off',
     });
-    if (!logs) return;
+    if (!logs) return results;
     const { plan } = this.description;
-    const [times, rows] = [this.#backend.stepTimes(), texts.flat().length];
+    const { times } = results;
+    const rows = texts.flat().length;
     logForward(this.#timer(times), plan.steps, times, (step) => describeWork(plan, step, rows, 0));
+    return results;
   }
 }
 

@@ -1,5 +1,5 @@
 /** A loaded model: evaluates tokens, generates text, and gives everything back when disposed. */
-import type { Backend, LoadTimes, LogitsSummary } from '../backend/backend.ts';
+import type { Backend, LoadTimes, LogitsSummary, Results } from '../backend/backend.ts';
 import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
 import { KvCache, Sequence } from '../evaluate/kv-cache.ts';
 import type { ModelDescription } from '../models/index.ts';
@@ -114,7 +114,7 @@ export class Model implements AsyncDisposable {
     this.threads = backend.threads;
     this.vectorBits = backend.vectorBits;
     this.#backend = backend;
-    this.#cache = new KvCache((count) => backend.ensurePages(count));
+    this.#cache = new KvCache((count) => backend.cache.ensure(count));
     this.#timer = createScopeTimer(description.plan.steps);
     this.#close = close;
   }
@@ -275,10 +275,10 @@ export class Model implements AsyncDisposable {
       for (let start = 0; start < ids.length; start += chunk) {
         const tokens = ids.slice(start, start + chunk);
         await this.#exclusive(async () => {
-          await this.#run([{ sequence, tokens, wanted: 'all' }]);
+          const results = await this.#run([{ sequence, tokens, wanted: 'all' }]);
           for (const [i] of tokens.entries())
-            out.get('logits')!.values.set(this.#backend.output(i), (start + i) * config.vocab);
-          for (const name of taps) out.get(name)!.values.set(this.#backend.tap(name), start * config.dim);
+            out.get('logits')!.values.set(results.output(i), (start + i) * config.vocab);
+          for (const name of taps) out.get(name)!.values.set(results.tap(name), start * config.dim);
         });
       }
     } finally {
@@ -311,7 +311,7 @@ export class Model implements AsyncDisposable {
   }
 
   async #forward(parts: readonly SequenceRows[]): Promise<StepLogits[]> {
-    await this.#run(parts);
+    const results = await this.#run(parts);
     const { vocab } = this.description.config;
     let row = 0;
     return parts.flatMap(({ sequence, tokens, wanted }) => {
@@ -319,16 +319,16 @@ export class Model implements AsyncDisposable {
       if (sequence.logits.length < count * vocab) sequence.logits = new Float32Array(count * vocab);
       return Array.from({ length: count }, (_, i) => {
         const logits = sequence.logits.subarray(i * vocab, (i + 1) * vocab);
-        logits.set(this.#backend.output(row));
-        return { logits, summary: this.#backend.summary(row++) };
+        logits.set(results.output(row));
+        return { logits, summary: results.summary(row++) };
       });
     });
   }
 
-  async #run(parts: readonly SequenceRows[]): Promise<void> {
+  async #run(parts: readonly SequenceRows[]): Promise<Results> {
     this.#alive();
     for (const part of parts) await this.#stretch(part);
-    await this.#evaluate(parts);
+    return this.#evaluate(parts);
   }
 
   /**
@@ -348,38 +348,41 @@ export class Model implements AsyncDisposable {
     }
   }
 
-  async #evaluate(parts: readonly SequenceRows[]): Promise<void> {
+  async #evaluate(parts: readonly SequenceRows[]): Promise<Results> {
     const tokens: number[] = [];
     const positions: number[] = [];
     const sequences: number[] = [];
     const wanted: number[] = [];
-    const pages = parts.map(({ sequence, tokens: added, wanted: which }, index) => {
+    const pages: Int32Array[] = [];
+    for (const [index, { sequence, tokens: added, wanted: which }] of parts.entries()) {
       for (const [i, id] of added.entries()) {
         tokens.push(id);
         positions.push(sequence.length + i);
         sequences.push(index);
         if (which === 'all' || (which && i === added.length - 1)) wanted.push(tokens.length - 1);
       }
-      return sequence.reserve(sequence.length + added.length);
-    });
+      pages.push(await sequence.reserve(sequence.length + added.length));
+    }
     const logs = wantsForward();
-    this.#backend.timing = this.timing === 'steps' ? 'steps' : (logs ?? (this.timing ? 'scopes' : 'off'));
-    await this.#backend.forward({
+    const timing = this.timing === 'steps' ? 'steps' : (logs ?? (this.timing ? 'scopes' : 'off'));
+    const results = await this.#backend.forward({
       tokens: Int32Array.from(tokens),
       positions: Int32Array.from(positions),
       sequences: Int32Array.from(sequences),
       pages,
       wanted: Int32Array.from(wanted),
       lengths: Int32Array.from(parts, ({ sequence }) => sequence.span),
+      timing,
     });
     for (const { sequence, tokens: added } of parts) sequence.append(added);
-    if (this.#backend.timing === 'off') return;
-    const times = this.#backend.stepTimes();
+    if (timing === 'off') return results;
+    const { times } = results;
     const tree = this.#timer(times);
     this.lastPhases = phasesOf(tree);
     if (this.timing === 'steps') this.lastSteps = times;
     const { plan } = this.description;
     if (logs) logForward(tree, plan.steps, times, (step) => describeWork(plan, step, tokens.length, wanted.length));
+    return results;
   }
 }
 

@@ -4,11 +4,11 @@ import { LanewiseError } from '../errors.ts';
 
 export class KvCache {
   readonly #free: number[] = [];
-  readonly #ensure: (count: number) => void;
+  readonly #ensure: (count: number) => Promise<void>;
   #count = 0;
 
   /** @param ensure makes the backend hold so many pages; throws when it cannot */
-  constructor(ensure: (count: number) => void) {
+  constructor(ensure: (count: number) => Promise<void>) {
     this.#ensure = ensure;
   }
 
@@ -23,11 +23,17 @@ export class KvCache {
   }
 
   /** @throws OutOfMemoryError; nothing is taken then */
-  take(): number {
+  async take(): Promise<number> {
     const free = this.#free.pop();
     if (free !== undefined) return free;
-    this.#ensure(this.#count + 1);
-    return this.#count++;
+    const page = this.#count++;
+    try {
+      await this.#ensure(page + 1);
+    } catch (error) {
+      this.#count--;
+      throw error;
+    }
+    return page;
   }
 
   giveBack(pages: Iterable<number>): void {
@@ -84,9 +90,9 @@ export class Sequence {
   }
 
   /** The page table with room for `positions` positions. @throws OutOfMemoryError, LanewiseError Disposed */
-  reserve(positions: number): Int32Array {
+  async reserve(positions: number): Promise<Int32Array> {
     if (this.#released) throw new LanewiseError('Disposed', 'the sequence, or its conversation, has been disposed');
-    while (this.#pages.length * PAGE < positions) this.#pages.push(this.cache.take());
+    while (this.#pages.length * PAGE < positions) this.#pages.push(await this.cache.take());
     return Int32Array.from(this.#pages);
   }
 

@@ -60,7 +60,7 @@ export async function* runAll(
       for (const { run } of active) run!.checkAbort();
       const running = active.filter(({ run }) => run!.finishReason === undefined);
       const failures = new Map<Job, LanewiseError>();
-      const { rows, suspended } = compose(model, running, failures);
+      const { rows, suspended } = await compose(model, running, failures);
       if (suspended.length > 0) {
         waiting.push(...suspended);
         active = active.filter((job) => !suspended.includes(job));
@@ -112,11 +112,11 @@ const emptyResult = (
 });
 
 /** Rows of the next forward: one of each request; the room that is left goes to prompts, first ones first, and drafts. */
-function compose(
+async function compose(
   model: Model,
   running: readonly Job[],
   failures: Map<Job, LanewiseError>,
-): { rows: Row[]; suspended: Job[] } {
+): Promise<{ rows: Row[]; suspended: Job[] }> {
   const jobs = [...running];
   const suspended: Job[] = [];
   const rows: Row[] = [];
@@ -127,7 +127,7 @@ function compose(
     const run = job.run!;
     const tokens = run.next(room + 1);
     const draft = run.draft(Math.min(room + 1 - tokens.length, logits));
-    const reserved = reserve(run, run.sequence.length + tokens.length + draft.length);
+    const reserved = await reserve(run, run.sequence.length + tokens.length + draft.length);
     if (reserved instanceof OutOfMemoryError && jobs.length > 1) {
       const last = jobs.pop()!;
       last.run!.suspend();
@@ -147,9 +147,9 @@ function compose(
   return { rows, suspended };
 }
 
-function reserve(run: Run, positions: number): LanewiseError | undefined {
+async function reserve(run: Run, positions: number): Promise<LanewiseError | undefined> {
   try {
-    run.sequence.reserve(positions);
+    await run.sequence.reserve(positions);
     return undefined;
   } catch (error) {
     if (error instanceof LanewiseError) return error;

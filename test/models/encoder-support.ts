@@ -67,10 +67,10 @@ export class EncoderRunner {
   /** One forward; of each text hidden.0 .. hidden.L and last_hidden_state. Pages are taken in falling order. */
   async run(texts: readonly Pick<GoldenText, 'ids' | 'types'>[]): Promise<Map<string, Float32Array>[]> {
     let free = texts.reduce((sum, { ids }) => sum + Math.ceil(ids.length / PAGE), 0);
-    this.#backend.ensurePages(free);
+    await this.#backend.cache.ensure(free);
     const join = (of: (text: (typeof texts)[number], index: number) => Int32Array): Int32Array =>
       Int32Array.from(texts.flatMap((text, index) => [...of(text, index)]));
-    await this.#backend.forward({
+    const results = await this.#backend.forward({
       tokens: join(({ ids }) => ids),
       types: join(({ types }) => types),
       positions: join(({ ids }) => ids.map((_, i) => i)),
@@ -80,12 +80,12 @@ export class EncoderRunner {
     });
     const { plan, config } = this.model;
     const taps = plan.steps.flatMap((step) =>
-      step.op === 'tap' ? [[step.name, this.#backend.tap(step.name)] as const] : [],
+      step.op === 'tap' ? [[step.name, results.tap(step.name)] as const] : [],
     );
     let row = 0;
     return texts.map(({ ids }) => {
       const [from, to] = [row, (row += ids.length)];
-      const last = Float32Array.from([...ids.keys()].flatMap((i) => [...this.#backend.output(from + i)]));
+      const last = Float32Array.from([...ids.keys()].flatMap((i) => [...results.output(from + i)]));
       const slices = taps.map(([name, values]) => [name, values.slice(from * config.dim, to * config.dim)] as const);
       return new Map([...slices, ['last_hidden_state', last]]);
     });

@@ -129,7 +129,7 @@ export class Runner {
     length = from + ids.length,
   ): Promise<Map<string, Float32Array>> {
     const pageCount = Math.ceil(length / PAGE);
-    this.backend.ensurePages(pageCount);
+    await this.backend.cache.ensure(pageCount);
     const pages = [Int32Array.from({ length: pageCount }, (_, i) => pageCount - 1 - i)];
     const parts = new Map<string, Float32Array[]>();
     const keep = (name: string, values: Float32Array): void => {
@@ -142,9 +142,10 @@ export class Runner {
       const rows = Int32Array.from(tokens, (_, i) => i);
       const positions = rows.map((i) => from + start + i);
       const sequences = new Int32Array(tokens.length);
-      await this.backend.forward({ tokens, positions, sequences, pages, wanted: rows, lengths: Int32Array.of(length) });
-      for (const step of this.model.plan.steps) if (step.op === 'tap') keep(step.name, this.backend.tap(step.name));
-      for (const row of rows) keep('logits', this.backend.output(row).slice());
+      const lengths = Int32Array.of(length);
+      const results = await this.backend.forward({ tokens, positions, sequences, pages, wanted: rows, lengths });
+      for (const step of this.model.plan.steps) if (step.op === 'tap') keep(step.name, results.tap(step.name));
+      for (const row of rows) keep('logits', results.output(row).slice());
     }
     return new Map([...parts].map(([name, list]) => [name, join(list)]));
   }

@@ -166,10 +166,10 @@ test('where memory is refused, prompts wait for others, to the same bits; one th
   };
   const refusal = t.mock.method(WebAssembly.Memory.prototype, 'grow', full);
   const others: ReturnType<Model['sequence']>[] = [];
-  assert.throws(() => {
+  await assert.rejects(async () => {
     for (;;) {
       const other = model.sequence();
-      other.reserve(1);
+      await other.reserve(1);
       others.push(other);
     }
   }, OutOfMemoryError);
@@ -179,7 +179,7 @@ test('where memory is refused, prompts wait for others, to the same bits; one th
   assert.ok(refusal.mock.callCount() > 0);
   assert.deepEqual(results.map(essence), expected);
   for (const other of others.slice(5)) other.release();
-  for (let i = 0; i < others.length - 1; i++) model.sequence().reserve(1);
+  for (let i = 0; i < others.length - 1; i++) await model.sequence().reserve(1);
   const [one] = await model.generateBatch([prompts[0]!], options);
   assert.equal(one!.error?.code, 'OutOfMemory');
   assert.ok(one!.tokenIds.length > 0, 'what came before is kept');

@@ -30,7 +30,7 @@ test('memory refused while texts grow ends the one that needs it; the other and 
   const refusal = t.mock.method(WebAssembly.Memory.prototype, 'grow', full);
   // What a memory has beyond its last page is little, and used up soon.
   const others = Array.from({ length: 1000 }, () => model.sequence());
-  assert.throws(() => others.map((other) => other.reserve(1)), OutOfMemoryError);
+  await assert.rejects(Promise.all(others.map((other) => other.reserve(1))), OutOfMemoryError);
   await assert.rejects(last(second), (error) => error instanceof OutOfMemoryError && error.asked > 0);
   assert.ok(refusal.mock.callCount() > 0);
   const survivor = await last(first);

@@ -8,12 +8,12 @@ import {
   type Backend,
   type BackendOptions,
   type Batch,
+  type CachePages,
   joinTensors,
   type LoadTimes,
-  type LogitsSummary,
+  type Results,
   type StepTime,
   type TensorData,
-  type Timing,
 } from '../backend.ts';
 import { checkFinite, notFinite } from '../finite.ts';
 import { combineSummary } from '../summary.ts';
@@ -82,17 +82,17 @@ class ReferenceBackend implements Backend {
   readonly maxRows: number;
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;
-  timing: Timing = 'off';
+  readonly cache: CachePages;
   readonly #plan: Plan;
   readonly #weights: readonly HeldWeight[];
   readonly #caches: readonly KvPages[];
   #buffers: Float32Array[] = [];
-  #times: StepTime[] = [];
 
   constructor({ plan, maxRows, maxWanted }: BackendOptions, weights: readonly HeldWeight[], loadTimes: LoadTimes) {
     this.#plan = plan;
     this.#weights = weights;
     this.#caches = plan.caches.map((spec) => new KvPages(spec));
+    this.cache = cachePages(this.#caches);
     this.maxRows = maxRows;
     this.maxWanted = maxWanted;
     this.loadTimes = loadTimes;
@@ -107,11 +107,7 @@ class ReferenceBackend implements Backend {
     };
   }
 
-  ensurePages(count: number): void {
-    for (const cache of this.#caches) cache.grow(count);
-  }
-
-  async forward(batch: Batch): Promise<void> {
+  async forward(batch: Batch): Promise<Results> {
     const rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     this.#buffers = this.#plan.buffers.map((buffer) => new Float32Array(buffer.width * rows[buffer.rows]));
     const state: State = {
@@ -121,20 +117,18 @@ class ReferenceBackend implements Backend {
       weights: this.#weights,
       caches: this.#caches,
     };
-    this.#times = [];
+    const times: StepTime[] = [];
     for (const [index, step] of this.#plan.steps.entries()) {
       const start = performance.now();
       runStep(step, state);
-      if (this.timing !== 'off') this.#times.push({ step: index, ms: performance.now() - start });
+      if (batch.timing && batch.timing !== 'off') times.push({ step: index, ms: performance.now() - start });
     }
-  }
-
-  output(i: number): Float32Array {
-    return this.#resultRow(this.#plan.output, i);
-  }
-
-  summary(i: number): LogitsSummary {
-    return combineSummary(this.#resultRow(this.#plan.summary!, i));
+    return {
+      times,
+      output: (i) => this.#resultRow(this.#plan.output, i),
+      summary: (i) => combineSummary(this.#resultRow(this.#plan.summary!, i)),
+      tap: (name) => this.#tap(name),
+    };
   }
 
   #resultRow(buffer: BufferId, i: number): Float32Array {
@@ -142,17 +136,47 @@ class ReferenceBackend implements Backend {
     return this.#buffers[buffer]!.subarray(i * width, (i + 1) * width);
   }
 
-  tap(name: string): Float32Array {
+  #tap(name: string): Float32Array {
     const step = this.#plan.steps.find((candidate) => candidate.op === 'tap' && candidate.name === name);
     if (step?.op !== 'tap') throw new LanewiseError('UnknownTap', `the plan keeps no copy named ${name}`);
     return this.#buffers[step.out]!.slice();
   }
 
-  stepTimes(): readonly StepTime[] {
-    return this.#times;
-  }
-
   async dispose(): Promise<void> {
     this.#buffers = [];
   }
+}
+
+function cachePages(caches: readonly KvPages[]): CachePages {
+  let count = 0;
+  return {
+    pageBytes: caches.reduce((sum, { pageBytes }) => sum + pageBytes, 0),
+    get count() {
+      return count;
+    },
+    async ensure(wanted) {
+      count = Math.max(count, wanted);
+      for (const cache of caches) cache.grow(count);
+    },
+    async copy(from, to) {
+      for (const cache of caches) cache.write(to, cache.read(from));
+    },
+    async read(page) {
+      const parts = caches.map((cache) => cache.read(page));
+      const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+      let at = 0;
+      for (const part of parts) {
+        whole.set(part, at);
+        at += part.length;
+      }
+      return whole;
+    },
+    async write(page, bytes) {
+      let at = 0;
+      for (const cache of caches) {
+        cache.write(page, bytes.subarray(at, at + cache.pageBytes));
+        at += cache.pageBytes;
+      }
+    },
+  };
 }

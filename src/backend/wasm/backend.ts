@@ -10,10 +10,11 @@ import {
   type Backend,
   type BackendOptions,
   type Batch,
+  type CachePages,
   joinTensors,
   type LoadTimes,
-  type LogitsSummary,
   PAGE,
+  type Results,
   type StepTime,
   sequenceLengths,
   type Timing,
@@ -155,7 +156,7 @@ export class WasmBackend implements Backend {
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;
   readonly choice: Choice;
-  timing: Timing = 'off';
+  readonly cache: WasmCachePages;
   readonly #plan: Plan;
   readonly #allThreads: boolean;
   readonly #governor: Governor;
@@ -164,9 +165,7 @@ export class WasmBackend implements Backend {
   readonly #walks: readonly Walk[];
   readonly #marks: number[];
   readonly #ropeRows: RopeRows[];
-  #pages = 0;
   #rows = { all: 0, wanted: 0 };
-  #times: StepTime[] = [];
 
   constructor({ options, shelves, pool, walks, marks, loadTimes }: Assembly) {
     this.threads = pool.threads;
@@ -186,28 +185,22 @@ export class WasmBackend implements Backend {
     for (const { map, memory } of shelves) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
-    this.ensurePages(1);
+    this.cache = new WasmCachePages(shelves);
   }
 
   memory(): { weights: number; activations: number; cache: number } {
     const weights = this.#plan.weights.reduce((sum, w) => sum + (w.shares === undefined ? heldBytes(w) : 0), 0);
     const sum = (bytes: (map: MemoryMap) => number): number => this.#shelves.reduce((s, { map }) => s + bytes(map), 0);
-    return { weights, activations: sum(({ cache }) => cache) - weights, cache: sum((m) => this.#pages * m.pageStride) };
+    return {
+      weights,
+      activations: sum(({ cache }) => cache) - weights,
+      cache: this.cache.count * this.cache.pageBytes,
+    };
   }
 
-  ensurePages(count: number): void {
-    if (count <= this.#pages) return;
-    for (const { map, memory } of this.#shelves) {
-      const end = map.cache + count * map.pageStride;
-      if (end > MEMORY_LIMIT)
-        throw new OutOfMemoryError('the key/value cache', end - map.cache, MEMORY_LIMIT - map.cache);
-      memory.reserve('the key/value cache', end);
-    }
-    this.#pages = count;
-  }
-
-  async forward(batch: Batch): Promise<void> {
+  async forward(batch: Batch): Promise<Results> {
     this.#checkBatch(batch);
+    const { timing = 'off' } = batch;
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     for (const shelf of this.#shelves) this.#writeBatch(batch, shelf);
     const times: StepTime[] = [];
@@ -218,18 +211,15 @@ export class WasmBackend implements Backend {
       const start = performance.now();
       this.#marks.length = 0;
       await this.#pool.run(part, tape, records, threads);
-      if (this.timing !== 'off') addTimes(times, start, this.#marks, marked[this.timing]);
+      if (timing !== 'off') addTimes(times, start, this.#marks, marked[timing]);
     }
     this.#governor.record(batch.tokens.length, threads, performance.now() - begin);
-    if (this.timing !== 'off') this.#times = times;
-  }
-
-  output(i: number): Float32Array {
-    return this.#resultRow(this.#plan.output, i);
-  }
-
-  summary(i: number): LogitsSummary {
-    return combineSummary(this.#resultRow(this.#plan.summary!, i));
+    return {
+      times,
+      output: (i) => this.#resultRow(this.#plan.output, i),
+      summary: (i) => combineSummary(this.#resultRow(this.#plan.summary!, i)),
+      tap: (name) => this.#tap(name),
+    };
   }
 
   /** Row i of a buffer that the plan's last segment wrote. */
@@ -239,7 +229,7 @@ export class WasmBackend implements Backend {
     return memory.f32(map.buffers[buffer]! + i * rowBytes(width), width);
   }
 
-  tap(name: string): Float32Array {
+  #tap(name: string): Float32Array {
     const index = this.#plan.steps.findIndex((candidate) => candidate.op === 'tap' && candidate.name === name);
     const step = this.#plan.steps[index];
     if (step?.op !== 'tap') throw new LanewiseError('UnknownTap', `the plan keeps no copy named ${name}`);
@@ -248,10 +238,6 @@ export class WasmBackend implements Backend {
     const out = new Float32Array(rows.length * width);
     for (const [row, values] of rows.entries()) out.set(values, row * width);
     return out;
-  }
-
-  stepTimes(): readonly StepTime[] {
-    return this.#times;
   }
 
   async dispose(): Promise<void> {
@@ -284,8 +270,8 @@ export class WasmBackend implements Backend {
       if (pages[sequences[row]!]?.[Math.floor(positions[row]! / PAGE)] === undefined)
         fail(`row ${row} has no cache page`);
     }
-    if (pages.some((table) => table.some((page) => page < 0 || page >= this.#pages)))
-      fail(`a cache page beyond the ${this.#pages} there are`);
+    if (pages.some((table) => table.some((page) => page < 0 || page >= this.cache.count)))
+      fail(`a cache page beyond the ${this.cache.count} there are`);
     if (wanted.some((row) => row < 0 || row >= tokens.length)) fail('a wanted row that is not in the batch');
   }
 
@@ -309,7 +295,7 @@ export class WasmBackend implements Backend {
     settings[control.rows / 4] = count;
     settings[control.wanted / 4] = wanted.length;
     settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
-    settings[control.timing / 4] = timings[this.timing];
+    settings[control.timing / 4] = timings[batch.timing ?? 'off'];
     memory.i32(map.tokens, count).set(tableTokens(this.#plan, tokens));
     if (types) memory.i32(map.types, count).set(types);
     else memory.i32(map.types, count).fill(0);
@@ -329,6 +315,63 @@ export class WasmBackend implements Backend {
       for (let row = 0; row < count; row++)
         target.set(rows.at(positions[row]!, lengths[sequences[row]!]!), row * rotary);
     }
+  }
+}
+
+/** The cache pages of all memories: page p is at one number in each. */
+class WasmCachePages implements CachePages {
+  readonly pageBytes: number;
+  count = 0;
+  readonly #shelves: readonly Shelf[];
+
+  constructor(shelves: readonly Shelf[]) {
+    this.#shelves = shelves;
+    this.pageBytes = shelves.reduce((sum, { map }) => sum + map.pageStride, 0);
+    this.#ensure(1);
+  }
+
+  async ensure(count: number): Promise<void> {
+    this.#ensure(count);
+  }
+
+  #ensure(count: number): void {
+    if (count <= this.count) return;
+    for (const { map, memory } of this.#shelves) {
+      const end = map.cache + count * map.pageStride;
+      if (end > MEMORY_LIMIT)
+        throw new OutOfMemoryError('the key/value cache', end - map.cache, MEMORY_LIMIT - map.cache);
+      memory.reserve('the key/value cache', end);
+    }
+    this.count = count;
+  }
+
+  async copy(from: number, to: number): Promise<void> {
+    for (const [n, source] of this.#views(from).entries()) this.#views(to)[n]!.set(source);
+  }
+
+  async read(page: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(this.pageBytes);
+    let at = 0;
+    for (const view of this.#views(page)) {
+      bytes.set(view, at);
+      at += view.length;
+    }
+    return bytes;
+  }
+
+  async write(page: number, bytes: Uint8Array): Promise<void> {
+    let at = 0;
+    for (const view of this.#views(page)) {
+      view.set(bytes.subarray(at, at + view.length));
+      at += view.length;
+    }
+  }
+
+  /** The bytes of a page in each memory. */
+  #views(page: number): Uint8Array[] {
+    return this.#shelves.map(({ map: { cache, pageStride }, memory }) =>
+      memory.bytes(cache + page * pageStride, pageStride),
+    );
   }
 }
 

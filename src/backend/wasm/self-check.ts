@@ -123,16 +123,16 @@ const readerOf =
     target.set(bytes.subarray(start, start + target.length));
 
 async function logitsOf(backend: Backend): Promise<Float32Array> {
-  backend.ensurePages(Math.ceil(ROWS / PAGE));
+  await backend.cache.ensure(Math.ceil(ROWS / PAGE));
   const rows = Int32Array.from({ length: ROWS }, (_, i) => i);
-  await backend.forward({
+  const results = await backend.forward({
     tokens: rows,
     positions: rows,
     sequences: new Int32Array(ROWS),
     pages: [Int32Array.of(0)],
     wanted: rows,
   });
-  const logits = [...rows].map((row) => backend.output(row).slice());
+  const logits = [...rows].map((row) => results.output(row).slice());
   await backend.dispose();
   return Float32Array.from(logits.flatMap((row) => [...row]));
 }
