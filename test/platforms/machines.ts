@@ -1,6 +1,6 @@
 /** Other platforms on this machine: Node for ARM64 under qemu, Node for Windows under Wine. Both Nodes come from npm. */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -113,6 +113,7 @@ export function buildPackage(): string {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   execFileSync(process.execPath, [path.join(root, 'tools/build.ts'), path.join(folder, 'dist')]);
-  execFileSync('cp', ['-r', path.join(root, 'models'), path.join(root, 'package.json'), folder]);
+  cpSync(path.join(root, 'models'), path.join(folder, 'node_modules'), { recursive: true });
+  cpSync(path.join(root, 'package.json'), path.join(folder, 'package.json'));
   return folder;
 }

@@ -10,7 +10,7 @@ type Step = () => Promise<string | undefined>;
 export function windowsSteps(machine: Machine, { folder, built }: { folder: string; built: string }): [string, Step][] {
   const lanewise = (args: readonly string[], env?: Record<string, string>): Promise<Outcome> =>
     machine.run([machine.path(path.join(built, 'dist/cli/lanewise.js')), ...args], env);
-  const model = path.join(built, 'models/lanewise-stories');
+  const model = path.join(built, 'node_modules/lanewise-stories');
   const greedy = ['--temperature', '0', '--max-tokens', '3'];
   const prompt = ['--prompt', 'Once upon a time'];
   const story = ', there was';
