@@ -148,7 +148,11 @@ const runNode = (folder: string, ...args: string[]): string => check(run(node, [
 function withoutModel(): string {
   const install = (folder: string): string => run('npm', npmInstall, folder);
   const folder = project('npm without the model', install, {
-    'package.json': JSON.stringify({ private: true, type: 'module', dependencies: { lanewise: 'file:./lanewise.tgz' } }),
+    'package.json': JSON.stringify({
+      private: true,
+      type: 'module',
+      dependencies: { lanewise: 'file:./lanewise.tgz' },
+    }),
   });
   for (const args of [['program.mjs'], ['node_modules/lanewise/dist/cli/lanewise.js', 'demo']]) {
     const { status, stderr } = spawnSync(node, args, { cwd: folder, encoding: 'utf8' });

@@ -1,10 +1,10 @@
 /** The package as it is published: compiled, without a TypeScript file, its threads included. */
 import assert from 'node:assert/strict';
 import { execFileSync, execSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import test, { type TestContext } from 'node:test';
+import test, { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -23,30 +23,45 @@ function systemNode(): string {
   }).trim();
 }
 
-/** The package in a folder of its own. */
-function build(t: TestContext): string {
-  const folder = mkdtempSync(path.join(tmpdir(), 'lanewise-build-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  execFileSync(process.execPath, [path.join(root, 'tools/build.ts'), path.join(folder, 'dist')]);
-  cpSync(path.join(root, 'package.json'), path.join(folder, 'package.json'));
-  symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
-  for (const file of packedModels()) cpSync(path.join(root, file), path.join(folder, file));
-  return folder;
+interface Packed {
+  readonly size: number;
+  readonly files: readonly { readonly path: string }[];
 }
 
-/** Files of models that come with the package. */
-function packedModels(): string[] {
-  const pack = 'npm pack --dry-run --json --ignore-scripts --loglevel=error';
-  const [{ files }] = JSON.parse(execSync(pack, { cwd: root, encoding: 'utf8' }));
-  return files.map((file: { path: string }) => file.path).filter((file: string) => file.startsWith('models/'));
+/** What npm would publish of a folder. */
+function packed(folder: string): Packed {
+  const command = 'npm pack --dry-run --json --ignore-scripts --loglevel=error';
+  return JSON.parse(execSync(command, { cwd: folder, encoding: 'utf8' }))[0];
+}
+
+const model = path.join(root, 'models/lanewise-stories');
+const packedModel = packed(model);
+
+/** The package in a folder of its own, compiled once, with its dependencies and the embedded model as they are published. */
+const built = mkdtempSync(path.join(tmpdir(), 'lanewise-build-'));
+after(() => rmSync(built, { recursive: true, force: true }));
+execFileSync(process.execPath, [path.join(root, 'tools/build.ts'), path.join(built, 'dist')]);
+cpSync(path.join(root, 'package.json'), path.join(built, 'package.json'));
+const modules = path.join(built, 'node_modules');
+const installedModel = path.join(modules, 'lanewise-stories');
+mkdirSync(modules);
+for (const name of readdirSync(path.join(root, 'node_modules')))
+  if (!name.startsWith('.') && !name.startsWith('lanewise'))
+    symlinkSync(path.join(root, 'node_modules', name), path.join(modules, name), 'junction');
+for (const file of packedModel.files) cpSync(path.join(model, file.path), path.join(installedModel, file.path));
+
+/** A consumer's folder: the package knows itself by its name below its own folder. */
+function consumerFolder(name: string): string {
+  const folder = path.join(built, name);
+  mkdirSync(folder);
+  return folder;
 }
 
 const tsc = path.join(root, 'node_modules/typescript/bin/tsc');
 
-test('the compiled package generates, tokenizes and converts with the Node of the system', (t) => {
-  const folder = build(t);
+test('the compiled package generates, tokenizes and converts with the Node of the system', () => {
   const lanewise = (...args: string[]): string =>
-    execFileSync(systemNode(), [path.join(folder, 'dist/cli/lanewise.js'), ...args], {
+    execFileSync(systemNode(), [path.join(built, 'dist/cli/lanewise.js'), ...args], {
       encoding: 'utf8',
       stdio: 'pipe',
     });
@@ -55,45 +70,50 @@ test('the compiled package generates, tokenizes and converts with the Node of th
   assert.ok(text.length > 10);
   assert.equal(lanewise('generate', ...greedy, '--threads', '1', '--quantize', 'none'), text);
   assert.equal(lanewise('tokenize', 'encode', '--text', 'Once upon a time').trim(), '559,552,263,423');
-  const file = path.join(folder, 'stories.gguf');
-  lanewise('quantize', path.join(folder, 'models/lanewise-stories'), file, '--to', 'f16');
+  const file = path.join(built, 'stories.gguf');
+  lanewise('quantize', installedModel, file, '--to', 'f16');
   assert.equal(lanewise('generate', file, ...greedy), text);
 });
 
-test('the package has what its model needs, with its card, and nothing else of it', () => {
+test('the package is small and has no model; the package of the model has what it needs, with its card', () => {
+  const { size, files } = packed(built);
+  assert.ok(size < 1.5e6, `${size} bytes`);
+  assert.ok(files.some((file) => file.path === 'dist/node.js'));
   assert.deepEqual(
-    packedModels()
-      .map((file) => path.basename(file))
-      .sort(),
-    [
-      'README.md',
-      'config.json',
-      'generation_config.json',
-      'model.safetensors',
-      'special_tokens_map.json',
-      'tokenizer.json',
-      'tokenizer_config.json',
-    ],
+    files.filter((file) => !/^(?:dist\/.*|package\.json)$/.test(file.path)),
+    [],
   );
+  assert.deepEqual(packedModel.files.map((file) => file.path).sort(), [
+    'README.md',
+    'config.json',
+    'generation_config.json',
+    'model.safetensors',
+    'package.json',
+    'special_tokens_map.json',
+    'tokenizer.json',
+    'tokenizer_config.json',
+  ]);
 });
 
 /** A user's program that names the types behind the functions. */
 const consumer = `
 import type {
   BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, Phases, Plan, Rendered,
-  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, Text, TokenChoice, Usage, WasmHost,
+  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, TokenChoice, Usage, WasmHost,
 } from 'lanewise';
-import type { KvStorage as InBrowsers } from 'lanewise/browser';
+import type { EmbedInput } from 'lanewise';
+import type { KvStorage as InBrowsers, WebModelSource } from 'lanewise/browser';
 import settings from 'lanewise/package.json' with { type: 'json' };
 export type All = [
   BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, Phases, Plan, Rendered,
-  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, Text, TokenChoice, Usage, WasmHost, InBrowsers,
+  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, TokenChoice, Usage, WasmHost, InBrowsers, EmbedInput,
+  WebModelSource,
 ];
 console.log(settings.name);
 `;
 
-test('a program can name the types of the package, and read its package.json', (t) => {
-  const folder = build(t);
+test('a program can name the types of the package, and read its package.json', () => {
+  const folder = consumerFolder('names');
   const file = path.join(folder, 'consumer.mts');
   writeFileSync(file, consumer);
   const options = ['--strict', '--module', 'nodenext', '--target', 'esnext', '--resolveJsonModule', '--types', 'node'];
@@ -104,8 +124,8 @@ test('a program can name the types of the package, and read its package.json', (
   assert.equal(execFileSync(process.execPath, [compiled], { encoding: 'utf8' }), 'lanewise\n');
 });
 
-test('a program without types of browsers and of Node can use the declarations', (t) => {
-  const folder = build(t);
+test('a program without types of browsers and of Node can use the declarations', () => {
+  const folder = consumerFolder('bare');
   writeFileSync(
     path.join(folder, 'bare.mts'),
     "import { load, type LoadOptions } from 'lanewise';\nimport 'lanewise/browser';\n" +
@@ -117,14 +137,13 @@ test('a program without types of browsers and of Node can use the declarations',
     ...{ module: 'nodenext', target: 'es2022', lib: ['es2022'] },
   };
   writeFileSync(path.join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['bare.mts'] }));
-  const { stdout } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
-  assert.equal(stdout, '');
+  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+  assert.deepEqual([status, stdout], [0, '']);
 });
 
-test('threads of the package convert from their source text, and the caller where none may start', (t) => {
-  const folder = build(t);
+test('threads of the package convert from their source text, and the caller where none may start', () => {
   const program = `
-    import { ThreadedConverter } from ${JSON.stringify(path.join(folder, 'dist/convert/convert-node.js'))};
+    import { ThreadedConverter } from ${JSON.stringify(path.join(built, 'dist/convert/convert-node.js'))};
     const threads = new ThreadedConverter();
     const piece = () => ({ from: 'f32', to: 'f16', bytes: new Uint8Array(128), plus: 1, metrics: false });
     const done = await Promise.all(Array.from({ length: 5 }, () => threads.convert(piece())));
@@ -135,4 +154,17 @@ test('threads of the package convert from their source text, and the caller wher
     JSON.parse(execFileSync(process.execPath, [...flags, '--input-type=module', '-e', program], { encoding: 'utf8' }));
   assert.deepEqual(run(), [[64, 64, 64, 64, 64], 2, 0]);
   assert.deepEqual(run('--permission', '--allow-fs-read=*'), [[64, 64, 64, 64, 64], 2, 1]);
+});
+
+test('without the package of the embedded model, the demo says in one line what to do', (t) => {
+  const away = path.join(built, 'away');
+  renameSync(installedModel, away);
+  t.after(() => renameSync(away, installedModel));
+  const command = path.join(built, 'dist/cli/lanewise.js');
+  const { status, stdout, stderr } = spawnSync(process.execPath, [command, 'demo'], { cwd: built, encoding: 'utf8' });
+  assert.deepEqual([status, stdout], [1, '']);
+  assert.match(
+    stderr,
+    /^error: [^\n]*lanewise-stories, which is not installed; run npm install lanewise-stories, or [^\n]*\n$/,
+  );
 });
