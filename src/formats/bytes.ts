@@ -1,38 +1,38 @@
-/** Where bytes come from: ranges of one file, files of one folder. Adapters give these for Node, HTTP and blobs. */
+/** Interfaces for reading bytes: ranges of a file, files of a folder. Adapters implement them for Node, HTTP and blobs. */
 import { FormatError } from '../errors.ts';
 
-/** A file of known length whose ranges can be read. Lengths and positions are bytes, at most 2^53 - 1. */
+/** A file of known length, read by ranges. Lengths and positions are bytes, at most 2^53 - 1. */
 export interface ByteSource {
-  /** For messages: a path, an address, a file name. */
+  /** Shown in messages: a path, an address or a file name. */
   readonly name: string;
   readonly byteLength: number;
-  /** Bytes [start, end) in memory of their own. @throws FormatError OutOfFile, FileChanged */
+  /** Bytes [start, end), in newly allocated memory. @throws FormatError OutOfFile, FileChanged */
   read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
   /**
-   * Fills `target`, which may lie in shared or WebAssembly memory, from `start` on. @throws FormatError OutOfFile,
-   * FileChanged
+   * Fills `target` with the bytes from `start` on. `target` may lie in shared or WebAssembly memory.
+   * @throws FormatError OutOfFile, FileChanged
    */
   readInto(start: number, target: Uint8Array): Promise<void>;
-  /** The system's number of the open file, where other threads of the process can read it by that. */
+  /** File descriptor, if other threads of the process can read the open file through it. */
   readonly descriptor?: number;
   close(): Promise<void>;
 }
 
-/** The files of one model: plain names, in folders of their own where somebody put them there. */
+/** The files of one model. `list` and `open` take plain file names; files in subfolders are reached through `folder`. */
 export interface FileFolder {
-  /** For messages. */
+  /** Shown in messages. */
   readonly name: string;
-  /** Names of the files inside, sorted. Empty where the place cannot list (HTTP). */
+  /** Names of the files inside, sorted. Empty if they cannot be listed (HTTP). */
   list(): Promise<string[]>;
-  /** Undefined where there is no such file. @throws FormatError UnsafeFileName */
+  /** Undefined if there is no such file. @throws FormatError UnsafeFileName */
   open(name: string): Promise<ByteSource | undefined>;
-  /** A folder inside; it has no files where there is none. @throws FormatError UnsafeFileName */
+  /** A subfolder, without files if it does not exist. @throws FormatError UnsafeFileName */
   folder(name: string): FileFolder;
 }
 
 /**
- * Makes a source out of a way to fill memory. `fill` is only asked for ranges inside the file and fills all of `target`
- * or throws; `read` allocates only after its range is known to exist.
+ * Makes a source from `fill`, which is called only with ranges inside the file and must fill all of `target` or throw.
+ * `read` checks its range before it allocates.
  */
 export function byteSource(
   name: string,
@@ -45,7 +45,11 @@ export function byteSource(
     if (
       !(Number.isSafeInteger(start) && Number.isSafeInteger(end) && start >= 0 && start <= end && end <= byteLength)
     ) {
-      throw new FormatError('OutOfFile', name, `bytes ${start} to ${end} asked for, the file has ${byteLength}`);
+      throw new FormatError(
+        'OutOfFile',
+        name,
+        `expected a range of the file's ${byteLength} bytes, found ${start} to ${end}`,
+      );
     }
   };
   return {
@@ -66,14 +70,14 @@ export function byteSource(
   };
 }
 
-/** Bytes that are in memory already. */
+/** A source over bytes in memory. */
 export function memorySource(name: string, bytes: Uint8Array): ByteSource {
   return byteSource(name, bytes.length, async (start, target) => {
     target.set(bytes.subarray(start, start + target.length));
   });
 }
 
-/** Files that are in memory already, by their paths. */
+/** A folder of files in memory, by path. */
 export function memoryFolder(name: string, files: ReadonlyMap<string, Uint8Array>): FileFolder {
   return {
     name,
@@ -94,16 +98,16 @@ export function memoryFolder(name: string, files: ReadonlyMap<string, Uint8Array
   };
 }
 
-/** The error of a source that gave fewer bytes than its length promised. */
+/** The error for a source that delivers fewer bytes than its length says. */
 export function fileChanged(name: string, offset: number): FormatError {
-  return new FormatError('FileChanged', name, 'the file became shorter or other while it was read; load it again', {
+  return new FormatError('FileChanged', name, 'the file changed while it was read; load it again', {
     offset,
   });
 }
 
-/** Whether `name` is one file name, with no way out of its folder by the rules of POSIX and of Windows. */
+/** Whether `name` is a single file name that cannot leave its folder, by the rules of POSIX and Windows. */
 export function isPlainFileName(name: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for control characters
   return name.length > 0 && name.length <= 255 && !/[/\\:\u0000-\u001f]/.test(name) && name !== '.' && name !== '..';
 }
 

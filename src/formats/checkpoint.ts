@@ -1,4 +1,4 @@
-/** The tensors of a model: one SafeTensors file, or shards with an index that says which tensor lies where. */
+/** The tensors of a model in one SafeTensors file, or in shards with an index that maps tensors to files. */
 import { FormatError } from '../errors.ts';
 import type { ByteSource, FileFolder } from './bytes.ts';
 import { isPlainFileName } from './bytes.ts';
@@ -9,32 +9,32 @@ import { readSafeTensorsHeader } from './safetensors.ts';
 
 export { readJson, readText } from './json.ts';
 
-/** A tensor's place in a file of either format. */
+/** Type, shape and byte range of a tensor in a SafeTensors or GGUF file. */
 export interface TensorPlace extends Omit<TensorInfo, 'dtype'> {
   readonly dtype: Dtype | GgmlType;
 }
 
 export interface CheckpointTensor extends TensorPlace {
-  /** Name of the file that holds it; `offset` counts from that file's start. */
+  /** Name of the file that holds the tensor; `offset` counts from that file's start. */
   readonly file: string;
-  /** Fills `target` (any memory) with the tensor's bytes from `start` on. @throws FormatError OutOfTensor, FileChanged */
+  /** Fills `target` with the tensor's bytes from `start` on. @throws FormatError OutOfTensor, FileChanged */
   readInto(start: number, target: Uint8Array): Promise<void>;
-  /** Of the file, where other threads can read the tensor's bytes there, from `offset` on. */
+  /** File descriptor, if other threads can read the tensor's bytes through it, from `offset` on. */
   readonly descriptor?: number;
 }
 
-/** The tensors of one model, whatever files hold them. */
+/** The tensors of one model, in one or several files. */
 export interface TensorFiles {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** Names of the files, in the order of their names. */
+  /** File names, sorted. */
   readonly files: readonly string[];
-  /** What is wrong and does not matter. */
+  /** Flaws of the files that do not affect the weights. */
   readonly warnings: readonly string[];
   close(): Promise<void>;
 }
 
 export interface Checkpoint extends TensorFiles {
-  /** Texts of `__metadata__`; the first shard that has a key wins. */
+  /** `__metadata__` of all files; the first shard that has a key wins. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 
@@ -43,7 +43,7 @@ const INDEX = 'model.safetensors.index.json';
 
 /**
  * Opens the weights of a folder: `file` (a .safetensors file or an index), else model.safetensors, else
- * model.safetensors.index.json, else the one .safetensors file there is. Reads headers only.
+ * model.safetensors.index.json, else the only .safetensors file. Reads headers only.
  * @throws FormatError of readSafeTensorsHeader, and NoCheckpoint, AmbiguousCheckpoint, InvalidIndex, UnsafeFileName,
  * MissingShard, MissingTensor, DuplicateTensor, UnlistedTensor
  */
@@ -124,11 +124,11 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 function missingFile(folder: FileFolder, name: string, indexFile?: string): FormatError {
   if (!indexFile) return new FormatError('NoCheckpoint', `${folder.name}/${name}`, 'there is no such file');
-  const what = `the shard is named by ${indexFile} and is not there; get it again`;
+  const what = `${indexFile} names this shard but it is missing; download it again`;
   return new FormatError('MissingShard', `${folder.name}/${name}`, what);
 }
 
-/** A tensor found in a shard must be the one that the index expects there. */
+/** Checks that the index lists a tensor in the shard that holds it, and that no other shard holds it too. */
 function checkListed(
   tensor: string,
   shard: string,
@@ -142,7 +142,7 @@ function checkListed(
   const expected = index.weightMap.get(tensor);
   if (expected === shard) return;
   const says = expected === undefined ? `does not list it` : `says it is in ${expected}`;
-  throw new FormatError('UnlistedTensor', file, `the tensor is here, ${indexFile} ${says}`, { key: tensor });
+  throw new FormatError('UnlistedTensor', file, `the file holds the tensor but ${indexFile} ${says}`, { key: tensor });
 }
 
 function checkAllFound(index: Index, tensors: ReadonlyMap<string, unknown>, file: string): void {
@@ -161,7 +161,7 @@ function sizeWarnings({ totalSize }: Index, tensors: ReadonlyMap<string, TensorP
   ];
 }
 
-/** @param file name of the file, @param source its bytes */
+/** @param file name of the file @param source its bytes */
 export function checkpointTensor(info: TensorPlace, file: string, source: ByteSource): CheckpointTensor {
   return {
     ...info,
@@ -169,7 +169,7 @@ export function checkpointTensor(info: TensorPlace, file: string, source: ByteSo
     descriptor: source.descriptor,
     async readInto(start, target) {
       if (!Number.isSafeInteger(start) || start < 0 || start + target.length > info.byteLength) {
-        const what = `bytes ${start} to ${start + target.length} asked for, the tensor has ${info.byteLength}`;
+        const what = `expected a range of the tensor's ${info.byteLength} bytes, found ${start} to ${start + target.length}`;
         throw new FormatError('OutOfTensor', source.name, what, { key: info.name });
       }
       await source.readInto(info.offset + start, target);

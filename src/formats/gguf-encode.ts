@@ -12,7 +12,7 @@ import {
   valueTypes,
 } from './gguf-types.ts';
 
-/** Bytes that grow as they are written. */
+/** A byte buffer that grows as it is written. */
 class Output {
   #bytes = new Uint8Array(2 ** 12);
   #view = new DataView(this.#bytes.buffer);
@@ -45,7 +45,7 @@ class Output {
     this.#bytes.set(bytes, at);
   }
 
-  /** The length of the text in bytes. */
+  /** Writes a length and the UTF-8 bytes of a text. Returns the number of these bytes. */
   string(text: string): number {
     const bytes = this.#text.encode(text);
     this.u64(bytes.length);
@@ -82,7 +82,7 @@ class Output {
     else this.number(value.type, value.value);
   }
 
-  /** The bytes so far, with zeros up to a multiple of `alignment`. */
+  /** The bytes written, padded with zeros to a multiple of `alignment`. */
   finish(alignment: number): Uint8Array<ArrayBuffer> {
     const used = this.length;
     this.#add(aligned(used, alignment) - used);
@@ -92,7 +92,7 @@ class Output {
 
 const aligned = (position: number, alignment: number): number => Math.ceil(position / alignment) * alignment;
 
-/** A tensor to be written; `shape` outermost first. */
+/** A tensor to write; `shape` has the outermost dimension first. */
 export interface GgufTensorShape {
   readonly name: string;
   readonly dtype: GgmlType;
@@ -100,8 +100,10 @@ export interface GgufTensorShape {
 }
 
 /**
- * The first bytes of a file, padded to its alignment, and where each tensor lies: one after the other, each at the next
- * aligned place. @throws RangeError for a name given twice, empty or above 63 bytes, and for rows that are not whole blocks
+ * Returns the header's bytes, padded to the file's alignment, and the place of each tensor: in the given order, each at
+ * the next aligned position.
+ * @throws RangeError for a name that is empty, repeated or above 63 bytes, for rows that are not whole blocks, and for
+ * more than 4 dimensions
  */
 export function encodeGgufHeader(
   tensors: Iterable<GgufTensorShape>,
@@ -125,7 +127,8 @@ export function encodeGgufHeader(
     const byteLength = ggmlBytes(dtype, shape);
     const nameBytes = out.string(name);
     if (byteLength === undefined || nameBytes === 0 || nameBytes > NAME_LIMIT || shape.length > 4 || names.has(name)) {
-      throw new RangeError(`cannot write tensor ${JSON.stringify(name)} ${dtype} [${shape}]: name or shape`);
+      const expected = `a name of 1 to ${NAME_LIMIT} bytes used once, and up to 4 dimensions with rows of whole blocks`;
+      throw new RangeError(`expected ${expected}, found ${JSON.stringify(name)} ${dtype} [${shape}]`);
     }
     names.add(name);
     out.u32(shape.length);

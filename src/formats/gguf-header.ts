@@ -1,6 +1,6 @@
 /**
- * The header of one GGUF file: magic, version, counts, metadata, tensor infos. Nothing in the file is believed before it
- * has been compared with what the file still holds, and nothing larger is allocated.
+ * Reads the header of one GGUF file: magic, version, counts, metadata, tensor infos. Every length and count is compared
+ * with the bytes that the file still has before memory is allocated for it.
  */
 import { FormatError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
@@ -18,26 +18,26 @@ import {
 } from './gguf-types.ts';
 import { decodeText, decodeTexts } from './texts.ts';
 
-/** Longest header that is read, in bytes: a vocabulary of 262144 tokens with merges has about 30 MB. */
+/** Longest header accepted, in bytes. A vocabulary of 262144 tokens with merges has about 30 MB. */
 export const GGUF_HEADER_LIMIT = 256 * 2 ** 20;
-/** Most keys, and most tensors, of one file. */
+/** Most metadata keys and most tensors of one file. */
 export const GGUF_COUNT_LIMIT = 2 ** 20;
 export const DEFAULT_ALIGNMENT = 32;
-/** Longest name of a tensor in llama.cpp, in bytes. */
+/** Longest tensor name in llama.cpp, in bytes. */
 export const NAME_LIMIT = 63;
 const MAGIC = 0x46554747;
 const MOST_DIMENSIONS = 4;
 const FIRST_READ = 2 ** 20;
-/** Name length, number of dimensions, type and offset. */
+/** Fewest bytes of a tensor info: name length, number of dimensions, type and offset. */
 const LEAST_TENSOR = 24;
-/** A key of one byte with a value of one byte. */
+/** Fewest bytes of a metadata entry: a key of one byte with a value of one byte. */
 const LEAST_ENTRY = 14;
 
-/** A tensor as the file has it. */
+/** Type, shape and byte range of a tensor in a GGUF file. */
 export interface GgufTensorInfo {
   readonly name: string;
   readonly dtype: GgmlType;
-  /** Outermost first: the last is the length of a row, which the file puts first. */
+  /** Outermost dimension first, so the last is the row length. The file has the opposite order. */
   readonly shape: readonly number[];
   readonly byteLength: number;
   /** Byte position in the file. */
@@ -52,9 +52,9 @@ export interface GgufHeader {
   readonly tensors: ReadonlyMap<string, GgufTensorInfo>;
 }
 
-/** More bytes of the file are needed than are in memory. */
+/** Thrown when an item needs more bytes of the file than are in memory. */
 class Short {
-  /** Bytes from the cursor on. */
+  /** Bytes needed from the cursor on. */
   readonly wanted: number;
   constructor(wanted: number) {
     this.wanted = wanted;
@@ -62,14 +62,14 @@ class Short {
 }
 
 /**
- * A cursor over the header, which is read in growing pieces. Its methods throw `Short` where the file goes on and memory
- * does not: `repeat` then reads more and starts the item again.
+ * A cursor over the header, which is read in growing pieces. Its methods throw `Short` when the bytes in memory end before
+ * the file does: `repeat` then reads more and starts the item again.
  */
 class Cursor {
   readonly #source: ByteSource;
   #bytes = new Uint8Array(0);
   #view = new DataView(this.#bytes.buffer);
-  /** Of the first byte in memory. */
+  /** File position of the first byte in memory. */
   #base = 0;
   #position = 0;
 
@@ -77,7 +77,7 @@ class Cursor {
     this.#source = source;
   }
 
-  /** Byte position in the file. */
+  /** File position of the cursor. */
   get offset(): number {
     return this.#base + this.#position;
   }
@@ -106,7 +106,7 @@ class Cursor {
     }
   }
 
-  /** Reads on, so that at least `wanted` bytes from the cursor on are in memory. */
+  /** Reads more of the file, so that at least `wanted` bytes from the cursor on are in memory. */
   async #grow(wanted: number): Promise<void> {
     const kept = this.#bytes.subarray(this.#position);
     const length = Math.min(Math.max(FIRST_READ, 2 * kept.length, wanted), this.remaining);
@@ -117,7 +117,7 @@ class Cursor {
     [this.#bytes, this.#view, this.#base, this.#position] = [bytes, new DataView(bytes.buffer), start, 0];
   }
 
-  /** Position in memory of the next `count` bytes, which are then behind the cursor. */
+  /** Moves the cursor past the next `count` bytes and returns their position in memory. */
   #take(count: number, what: string, key?: string): number {
     if (count > this.remaining) {
       const found = `the file ends after ${this.remaining} bytes: it is cut off`;
@@ -136,18 +136,18 @@ class Cursor {
     return this.#view.getUint32(this.#take(4, what, key), true);
   }
 
-  /** Beyond 2^53 only nearly the number in the file. */
+  /** Rounded to a double beyond 2^53. */
   u64(what: string, key?: string): number {
     const at = this.#take(8, what, key);
     return this.#view.getUint32(at, true) + this.#view.getUint32(at + 4, true) * 2 ** 32;
   }
 
-  /** A length or count of items with at least `least` bytes each, which the file can hold. */
+  /** A count of items of at least `least` bytes each. Fails if the rest of the file cannot hold them. */
   count(what: string, least: number, key?: string): number {
     const at = this.offset;
     const count = this.u64(what, key);
     if (count * least > this.remaining) {
-      const found = `${count} need at least ${count * least} bytes, the file has ${this.remaining} more`;
+      const found = `${count} need at least ${count * least} bytes, the file has ${this.remaining} left`;
       this.fail('InvalidLength', `${what}: ${found}`, key, at);
     }
     return count;
@@ -160,7 +160,7 @@ class Cursor {
     return text ?? this.fail('InvalidUtf8', `${what} is not valid UTF-8`, key, this.offset - length);
   }
 
-  /** Texts that follow each other. */
+  /** Reads `count` consecutive texts. */
   strings(count: number, what: string, key: string): string[] {
     const [starts, ends] = [new Uint32Array(count), new Uint32Array(count)];
     for (let i = 0; i < count; i++) {
@@ -217,7 +217,7 @@ class Cursor {
 const safely = (value: bigint): number | bigint =>
   value >= -(2n ** 53n) && value <= 2n ** 53n ? Number(value) : value;
 
-/** The file is little-endian, as every machine is that runs WebAssembly. */
+/** Typed arrays for the numbers of a file, which is little-endian like every machine that runs WebAssembly. */
 const numberArrays = {
   uint8: Uint8Array,
   int8: Int8Array,
@@ -232,7 +232,7 @@ const numberArrays = {
 } as const;
 
 /**
- * Reads and checks the header; no tensor data is touched.
+ * Reads and checks the header, no tensor data.
  * @throws FormatError NotGguf, UnsupportedVersion, IncompleteHeader, HeaderTooLarge, TooMany, InvalidLength, InvalidUtf8,
  * EmptyName, DuplicateKey, UnknownValueType, NestedArray, InvalidBool, InvalidAlignment, NameTooLong, DuplicateTensor,
  * InvalidShape, Overflow, UnsupportedType, BadRow, InvalidOffset, OutOfFile
@@ -285,7 +285,7 @@ function readEntry(cursor: Cursor, metadata: Map<string, GgufValue>): void {
   const at = cursor.offset;
   const key = cursor.string('a key');
   if (key === '') cursor.fail('EmptyName', 'expected a key of at least one byte', undefined, at);
-  if (metadata.has(key)) cursor.fail('DuplicateKey', 'the key stands twice in the file', key, at);
+  if (metadata.has(key)) cursor.fail('DuplicateKey', 'the key occurs twice in the file', key, at);
   const type = readValueType(cursor, key);
   metadata.set(key, type === 'array' ? readArray(cursor, key) : readScalar(cursor, type, key));
 }
@@ -328,14 +328,14 @@ function alignmentOf(metadata: ReadonlyMap<string, GgufValue>, cursor: Cursor): 
   return cursor.fail('InvalidAlignment', `expected a uint32, found a value of type ${found.type}`, key);
 }
 
-/** A tensor info; the offset counts from the start of the data. */
+/** A tensor info as the file has it; the offset counts from the start of the data. */
 interface Entry {
   readonly name: string;
   readonly dtype: GgmlType;
   readonly shape: readonly number[];
   readonly byteLength: number;
   readonly begin: number;
-  /** Where it stands in the file. */
+  /** File position of the tensor info, for errors. */
   readonly at: number;
 }
 
@@ -347,7 +347,7 @@ function readTensor(cursor: Cursor, names: ReadonlySet<string>): Entry {
     cursor.fail('NameTooLong', `expected a tensor name of at most ${NAME_LIMIT} bytes, found ${length}`, name, at);
   }
   if (name === '') cursor.fail('EmptyName', 'expected a tensor name of at least one byte', undefined, at);
-  if (names.has(name)) cursor.fail('DuplicateTensor', 'the tensor stands twice in the file', name, at);
+  if (names.has(name)) cursor.fail('DuplicateTensor', 'the tensor occurs twice in the file', name, at);
   const dimensions = cursor.u32('the number of dimensions', name);
   if (dimensions > MOST_DIMENSIONS) {
     cursor.fail('InvalidShape', `expected at most ${MOST_DIMENSIONS} dimensions, found ${dimensions}`, name);
@@ -361,7 +361,7 @@ function readTensor(cursor: Cursor, names: ReadonlySet<string>): Entry {
   }
   const byteLength = ggmlBytes(dtype, shape);
   if (byteLength === undefined) {
-    const what = `a row of ${shape.at(-1) ?? 1} values is no whole number of ${dtype} blocks of ${ggmlTypes[dtype].block}`;
+    const what = `a row of ${shape.at(-1) ?? 1} values is not a whole number of ${dtype} blocks of ${ggmlTypes[dtype].block}`;
     return cursor.fail('BadRow', what, name, at);
   }
   if (!Number.isFinite(byteLength) || shape.some((size) => !Number.isSafeInteger(size))) {
@@ -370,7 +370,7 @@ function readTensor(cursor: Cursor, names: ReadonlySet<string>): Entry {
   return { name, dtype, shape, byteLength, begin, at };
 }
 
-/** Checks that the tensors follow each other, each at the next aligned place, and lie in the file. */
+/** Checks that each tensor begins at the next aligned position after the one before, and that all lie in the file. */
 function layOut(
   cursor: Cursor,
   entries: readonly Entry[],

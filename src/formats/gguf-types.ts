@@ -1,4 +1,4 @@
-/** The numbers of GGUF: types of metadata values, and tensor types with their blocks. */
+/** Type numbers of GGUF: of metadata values, and of tensors with their block sizes. */
 
 export const valueTypes = [
   'uint8',
@@ -16,7 +16,7 @@ export const valueTypes = [
   'float64',
 ] as const;
 
-/** In the order of their numbers in the file, from 0. */
+/** In the order of their numbers in GGUF files, from 0. */
 export type GgufValueType = (typeof valueTypes)[number];
 export type GgufNumberType = Exclude<GgufValueType, 'bool' | 'string' | 'array'>;
 export type GgufNumbers =
@@ -33,7 +33,7 @@ export type GgufNumbers =
 
 /** A metadata value with the type that the file gives it. */
 export type GgufValue =
-  /** A bigint where a 64-bit integer is beyond 2^53. */
+  /** A bigint for integers beyond 2^53. */
   | { readonly type: GgufNumberType; readonly value: number | bigint }
   | { readonly type: 'bool'; readonly value: boolean }
   | { readonly type: 'string'; readonly value: string }
@@ -43,7 +43,7 @@ export type GgufValue =
 
 export type GgufMetadata = ReadonlyMap<string, GgufValue>;
 
-/** Bytes of a value, or the least: of a text its length, of an array its type and length. */
+/** Fewest bytes of a value: exact for numbers and bool, the length field of a string, type and length of an array. */
 export const valueBytes: Readonly<Record<GgufValueType, number>> = {
   uint8: 1,
   int8: 1,
@@ -67,7 +67,7 @@ interface TensorType {
   readonly bytes: number;
 }
 
-/** Tensor types by their names in llama.cpp. Numbers that are missing were removed from the format. */
+/** Tensor types by their names in llama.cpp. Missing numbers were removed from the format. */
 export const ggmlTypes = {
   F32: { id: 0, block: 1, bytes: 4 },
   F16: { id: 1, block: 1, bytes: 2 },
@@ -108,12 +108,11 @@ export type GgmlType = keyof typeof ggmlTypes;
 
 const byId = new Map<number, GgmlType>(Object.entries(ggmlTypes).map(([name, { id }]) => [id, name as GgmlType]));
 
-/** Undefined for numbers that are unknown or removed. */
+/** Undefined for unknown and removed numbers. */
 export const ggmlTypeOf = (id: number): GgmlType | undefined => byId.get(id);
 
 /**
- * Bytes of a tensor whose rows (the last of `shape`) are whole blocks; undefined where they are not.
- * Infinity beyond 2^53.
+ * Bytes of a tensor; undefined if its rows (the last dimension of `shape`) are not whole blocks, Infinity beyond 2^53.
  */
 export function ggmlBytes(type: GgmlType, shape: readonly number[]): number | undefined {
   const { block, bytes } = ggmlTypes[type];

@@ -1,6 +1,6 @@
 /**
- * Models as GGUF: one file, or parts NAME-00001-of-00003.gguf of which the first has the metadata. Version 2 and 3,
- * little-endian; the format is described in ggml's docs/gguf.md.
+ * Opens GGUF models: one file, or parts NAME-00001-of-00003.gguf of which the first has the metadata. Versions 2 and 3,
+ * little-endian. Source: docs/gguf.md of ggml.
  */
 import { FormatError } from '../errors.ts';
 import type { ByteSource, FileFolder } from './bytes.ts';
@@ -9,7 +9,7 @@ import { type GgufHeader, readGgufHeader } from './gguf-header.ts';
 import type { GgufMetadata } from './gguf-types.ts';
 
 export interface GgufCheckpoint extends TensorFiles {
-  /** Of the first file. */
+  /** Metadata of the first file. */
   readonly metadata: GgufMetadata;
 }
 
@@ -17,7 +17,7 @@ const PART = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/s;
 const MOST_PARTS = 65_535;
 
 /**
- * Opens a GGUF file, with all its parts if it is one of several. Reads headers only.
+ * Opens a GGUF file, and the other parts if it is one of several. Reads headers only.
  * @throws FormatError of readGgufHeader, and NoCheckpoint, MissingShard, InvalidSplit, DuplicateTensor
  */
 export async function openGguf(folder: FileFolder, file: string): Promise<GgufCheckpoint> {
@@ -53,8 +53,8 @@ export async function openGguf(folder: FileFolder, file: string): Promise<GgufCh
 }
 
 /**
- * Whether a path is of a model: a .gguf file, and not a projector of images (mmproj) or an importance matrix (imatrix) that
- * was put beside it.
+ * Whether a path names a model's weights: a .gguf file that is not an image projector (mmproj) or an importance matrix
+ * (imatrix).
  */
 export function isModelGguf(path: string): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1).toLowerCase();
@@ -65,12 +65,12 @@ export function isModelGguf(path: string): boolean {
   );
 }
 
-/** Name of the file that stands for a model of several parts: the first. */
+/** Name of the first part of the model that the file belongs to; the name itself for a model in one file. */
 export function firstPart(name: string): string {
   return name.replace(PART, '$1-00001-of-$3.gguf');
 }
 
-/** The files of a model of which one is `name`. @param place for messages @throws FormatError InvalidSplit */
+/** Names of all parts of the model that file `name` belongs to. @param place for messages @throws FormatError InvalidSplit */
 export function partNames(name: string, place = ''): string[] {
   const [, stem, , total] = PART.exec(name) ?? [];
   if (stem === undefined || total === undefined) return [name];
@@ -84,11 +84,14 @@ export function partNames(name: string, place = ''): string[] {
 
 function missingPart(folder: FileFolder, name: string, parts: number): FormatError {
   if (parts === 1) return new FormatError('NoCheckpoint', `${folder.name}/${name}`, 'there is no such file');
-  const what = `the model has ${parts} parts and this one is not there; get it again`;
+  const what = `the model has ${parts} parts and this one is missing; download it again`;
   return new FormatError('MissingShard', `${folder.name}/${name}`, what);
 }
 
-/** A part must say the number and count that its name says. Whole files say nothing, or 0 parts if they were joined. */
+/**
+ * Checks that a part's metadata has the index and count of its name. A file that is not split has none, or a count of 0
+ * if it was joined from parts.
+ */
 function checkSplit({ metadata }: GgufHeader, file: string, index: number, parts: number): void {
   const whole = parts === 1 ? [undefined, 0] : [];
   for (const [key, expected] of [

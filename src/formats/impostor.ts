@@ -1,8 +1,8 @@
-/** Files that stand where a model's file should be: pointers of version control, pages and messages of servers. */
+/** Recognizes files that are not the model's file: pointers of version control, HTML pages and error messages of servers. */
 import { FormatError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
 
-/** Bytes at the start of a file that tell. */
+/** Bytes at the start of a file that are looked at. */
 export const IMPOSTOR_BYTES = 256;
 
 export interface Impostor {
@@ -33,9 +33,9 @@ const forms: readonly (readonly [RegExp, (found: RegExpExecArray, text: string) 
   ],
 ];
 
-/** What the first bytes of a file look like, where it is not a model's file at all. */
+/** What a file is by its first bytes, if it cannot be a model's file; undefined otherwise. */
 export function impostorOf(start: Uint8Array): Impostor | undefined {
-  // Only ASCII matters, and a byte order mark in front does not.
+  // The patterns are ASCII; a byte order mark in front is skipped.
   const text = String.fromCharCode(...start.subarray(0, IMPOSTOR_BYTES)).replace(/^(?:\u00ef\u00bb\u00bf)?\s*/, '');
   for (const [form, describe] of forms) {
     const found = form.exec(text);
@@ -44,7 +44,7 @@ export function impostorOf(start: Uint8Array): Impostor | undefined {
   return undefined;
 }
 
-/** The source itself. @throws FormatError NotTheFile, with the source closed, for a pointer, a page or a message */
+/** Returns the source, or closes it and throws. @throws FormatError NotTheFile for a pointer, a page or a message */
 export async function refuseImpostor(source: ByteSource): Promise<ByteSource> {
   try {
     const impostor = impostorOf(await source.read(0, Math.min(IMPOSTOR_BYTES, source.byteLength)));

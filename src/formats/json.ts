@@ -1,6 +1,6 @@
 /**
- * JSON over UTF-8 bytes (RFC 8259), read token by token: `JSON.parse` keeps the last of two equal keys, rounds integers
- * beyond 2^53, takes 2.0 and 1e3 for integers and says where an error is in one engine's own words.
+ * A JSON scanner over UTF-8 bytes (RFC 8259). `JSON.parse` will not do: it accepts duplicate keys, rounds integers beyond
+ * 2^53, cannot tell 2.0 and 1e3 from integers, and its error texts differ between engines.
  */
 import { FormatError } from '../errors.ts';
 import type { FileFolder } from './bytes.ts';
@@ -14,7 +14,7 @@ const LATIN1 = new TextDecoder('latin1');
 const SCALAR = /^(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)$/;
 const isDelimiter = (byte: number): boolean => byte <= 0x20 || ',:[]{}"'.includes(String.fromCharCode(byte));
 
-/** A cursor over JSON text. Every `FormatError` carries the byte offset in the file, which is `base` + position. */
+/** A cursor over JSON text. Every `FormatError` carries the byte offset in the file: `base` + position. */
 export class JsonScanner {
   position = 0;
   private readonly decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -23,7 +23,7 @@ export class JsonScanner {
   private readonly base: number;
   private readonly syntaxCode: string;
 
-  /** `syntaxCode` is the code of errors in the text itself. @throws FormatError InvalidUtf8 */
+  /** @param options.syntaxCode the code of syntax errors @throws FormatError InvalidUtf8 */
   constructor(bytes: Uint8Array, file: string, options: { base?: number; syntaxCode: string }) {
     this.bytes = bytes;
     this.file = file;
@@ -40,19 +40,19 @@ export class JsonScanner {
     return new FormatError(code, this.file, what, { offset: this.base + at, key });
   }
 
-  /** The error for something else than what must stand here. */
+  /** The error for a position where something else than `expected` was found. */
   unexpected(expected: string, code: string = this.syntaxCode, key?: string): FormatError {
     return this.error(code, `expected ${expected}, found ${this.describe()}`, this.position, key);
   }
 
-  /** Skips whitespace; the next byte, or -1 at the end. */
+  /** Skips whitespace and returns the next byte, or -1 at the end, without taking it. */
   peek(): number {
     let byte = this.bytes[this.position];
     while (byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09) byte = this.bytes[++this.position];
     return byte ?? -1;
   }
 
-  /** Skips whitespace and takes `character` if it is next. */
+  /** Skips whitespace, then takes `character` if it is next. Returns whether it was. */
   take(character: string): boolean {
     if (this.peek() !== character.charCodeAt(0)) return false;
     this.position++;
@@ -63,7 +63,7 @@ export class JsonScanner {
     if (!this.take(character)) throw this.unexpected(`"${character}"`, code, key);
   }
 
-  /** Nothing but whitespace may follow. */
+  /** Throws unless only whitespace follows. */
   expectEnd(): void {
     if (this.peek() !== -1) throw this.unexpected('nothing more');
   }
@@ -77,7 +77,7 @@ export class JsonScanner {
       this.peek();
       const at = this.position;
       const key = this.string('a key in double quotes');
-      if (keys.has(key)) throw this.error('DuplicateKey', 'the key stands twice in one object', at, key);
+      if (keys.has(key)) throw this.error('DuplicateKey', 'the key occurs twice in one object', at, key);
       keys.add(key);
       this.expect(':');
       entry(key, at);
@@ -130,8 +130,8 @@ export class JsonScanner {
   }
 
   /**
-   * An integer of 0 or more as the text spells it: no sign, fraction or exponent, not beyond 2^53 - 1.
-   * @throws FormatError with `codes.kind` for any other value, `codes.range` for one too large
+   * An integer from 0 to 2^53 - 1, written without sign, fraction and exponent.
+   * @throws FormatError with `codes.kind` for any other value, `codes.range` for a larger integer
    */
   integer(codes: { kind: string; range: string }, key?: string): number {
     this.peek();
@@ -160,7 +160,7 @@ export class JsonScanner {
     return byte !== undefined && byte >= 0x30 && byte <= 0x39 ? byte - 0x30 : -1;
   }
 
-  /** Reads a number, `true`, `false` or `null` without keeping it. */
+  /** Skips a number, `true`, `false` or `null`. */
   skipScalar(): void {
     this.peek();
     const start = this.position;
@@ -179,7 +179,7 @@ export class JsonScanner {
   }
 }
 
-/** Position of the first byte that is not UTF-8 (RFC 3629: nothing overlong, no surrogates, up to U+10FFFF), or -1. */
+/** Position of the first invalid UTF-8 sequence (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF), or -1. */
 function firstInvalidUtf8(bytes: Uint8Array): number {
   for (let i = 0; i < bytes.length; ) {
     const lead = bytes[i]!;
@@ -201,11 +201,11 @@ function firstInvalidUtf8(bytes: Uint8Array): number {
 
 const pathOf = (folder: FileFolder, name: string): string => `${folder.name}/${name}`;
 
-/** Largest text file that is read whole, in bytes: tokenizers of 262144 tokens with merges have 33 MB. */
+/** Largest text file accepted, in bytes. Tokenizers of 262144 tokens with merges have 33 MB. */
 const TEXT_LIMIT = 256 * 2 ** 20;
 
 /**
- * A text file of a model folder, or undefined where there is none.
+ * Reads a text file of a model folder; undefined if there is none.
  * @throws FormatError TooLarge (before anything is read), InvalidUtf8
  */
 export async function readText(folder: FileFolder, name: string, limit = TEXT_LIMIT): Promise<string | undefined> {
@@ -226,7 +226,7 @@ export async function readText(folder: FileFolder, name: string, limit = TEXT_LI
 }
 
 /**
- * A JSON file of a model folder, or undefined where there is none.
+ * Reads a JSON file of a model folder; undefined if there is none. NaN and Infinity, as Python writes them, are accepted.
  * @throws FormatError InvalidJson with the byte offset of the mistake, InvalidUtf8, TooLarge
  */
 export async function readJson(folder: FileFolder, name: string, limit = TEXT_LIMIT): Promise<unknown> {
@@ -248,12 +248,12 @@ function parsePythonJson(text: string, file: string): unknown {
     const value = (_: string, item: unknown): unknown => (item === marker ? Number.NaN : item);
     return JSON.parse(replaced(JSON.stringify(marker), '1e999'), /\bNaN\b/.test(text) ? value : undefined);
   } catch {
-    // Of equal length: the error says where the mistake is.
+    // Replacements of equal length keep the byte offsets in the error right.
     throw jsonError(replaced('999', '99999999'), file);
   }
 }
 
-/** Replaces the numbers that Python's json module writes and JSON does not have, where they are not in a string. */
+/** Replaces NaN, Infinity and -Infinity outside strings: Python's json module writes them, JSON does not have them. */
 function replaceNumbers(text: string, change: (found: string) => string): string {
   const next = /"|(?<![\w.+-])(?:-?Infinity|NaN)(?![\w.])/g;
   let [out, from] = ['', 0];
@@ -271,7 +271,7 @@ function replaceNumbers(text: string, change: (found: string) => string): string
   return out + text.slice(from);
 }
 
-/** The mistake in a text that `JSON.parse` refused, found again so that every engine says the same. */
+/** Scans a text that `JSON.parse` refused, so that the error is the same in every engine. */
 function jsonError(text: string, file: string): FormatError {
   const scanner = new JsonScanner(new TextEncoder().encode(text), file, { syntaxCode: 'InvalidJson' });
   try {

@@ -1,9 +1,9 @@
 /**
  * The SafeTensors format: 8 bytes with the header's length n (little-endian), n bytes of JSON
  * `{"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {"key": "text"}}`, then the data,
- * row-major and little-endian, which the tensors cover from end to end without overlap or hole. The reader accepts what
- * the reference implementation accepts (whitespace around the JSON, empty tensors, scalars) less duplicate keys and
- * unknown keys within a tensor, which readers understand differently.
+ * row-major and little-endian, which the tensors cover without overlap or hole. The reader accepts what the reference
+ * implementation accepts (whitespace around the JSON, empty tensors, scalars), except duplicate keys and unknown keys of
+ * a tensor, which other readers interpret in different ways.
  */
 import { FormatError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
@@ -37,7 +37,7 @@ export const dtypeBits = {
 
 export type Dtype = keyof typeof dtypeBits;
 
-/** Longest header that is read, in bytes: the limit of the reference implementation. */
+/** Longest header accepted, in bytes: the limit of the reference implementation. */
 export const HEADER_LIMIT = 100_000_000;
 const LENGTH_BYTES = 8;
 
@@ -51,12 +51,12 @@ export interface TensorInfo {
 }
 
 export interface SafeTensorsHeader {
-  /** In the order of the data. */
+  /** In the order of their data. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** A tensor as the header text has it; begin and end count from the end of the header. */
+/** A tensor as the header has it; begin and end count from the end of the header. */
 interface Entry {
   readonly name: string;
   /** Position of the entry in the header text. */
@@ -68,7 +68,7 @@ interface Entry {
 }
 
 /**
- * Reads and checks the header; no data is touched.
+ * Reads and checks the header, no tensor data.
  * @throws FormatError HeaderTooSmall, HeaderTooLarge, InvalidHeaderLength, InvalidUtf8, NotJsonObject, DuplicateKey,
  * InvalidMetadata, UnknownDtype, NotInteger, Overflow, InvalidOffset, Misaligned, TensorInvalidInfo, IncompleteBuffer
  */
@@ -189,20 +189,20 @@ function layOut(
   return tensors;
 }
 
-/** Bytes of a tensor, with a fraction where its values do not fill whole bytes; undefined beyond 2^53 bits. */
+/** Bytes of a tensor, a fraction if its values do not fill whole bytes; undefined beyond 2^53 bits. */
 export function tensorBytes(dtype: Dtype, shape: readonly number[]): number | undefined {
   let bits: number = dtypeBits[dtype];
   for (const size of shape) if ((bits *= size) > Number.MAX_SAFE_INTEGER) return undefined;
   return bits / 8;
 }
 
-/** What a tensor's place in a file follows from. */
+/** What determines a tensor's place in a file. */
 export type TensorShape = Pick<TensorInfo, 'name' | 'dtype' | 'shape'>;
 
 /**
- * The first bytes of a file (length and header, padded to a multiple of 8) that holds these tensors one after the other,
- * and where each lies. Give them by falling dtype size and every tensor is aligned to its values.
- * @throws RangeError for a name given twice or reserved, or a shape that does not fill whole bytes
+ * Returns the bytes of length and header, padded to a multiple of 8, and the place of each tensor, in the given order
+ * without gaps. If they are given by falling dtype size, every tensor is aligned to its values.
+ * @throws RangeError for a repeated or reserved name, or a shape that does not fill whole bytes
  */
 export function encodeSafeTensorsHeader(
   tensors: Iterable<TensorShape>,
@@ -216,7 +216,8 @@ export function encodeSafeTensorsHeader(
   for (const { name, dtype, shape } of tensors) {
     const byteLength = tensorBytes(dtype, shape);
     if (seen.has(name) || byteLength === undefined || !Number.isInteger(byteLength)) {
-      throw new RangeError(`cannot write tensor ${JSON.stringify(name)} ${dtype} [${shape}]: name or shape`);
+      const expected = 'a name used once (not __metadata__) and a shape that fills whole bytes';
+      throw new RangeError(`expected ${expected}, found ${JSON.stringify(name)} ${dtype} [${shape}]`);
     }
     seen.add(name);
     const info = { dtype, shape, data_offsets: [covered, covered + byteLength] };

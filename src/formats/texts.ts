@@ -1,14 +1,15 @@
-/** Many short texts at once. */
+/** Decodes many short texts at once. */
 
 /**
- * The texts at bytes `starts[i]` to `ends[i]`, or undefined where one is not valid UTF-8. They are decoded as two long texts
- * and cut out of these, which takes a fifth of the time; as two, because beside wider characters ASCII takes two bytes each.
+ * The texts at bytes `starts[i]` to `ends[i]`, or undefined if one is not valid UTF-8. They are joined, decoded in one
+ * call and sliced, which takes a fifth of the time of single calls. ASCII texts are joined apart from the others: in a
+ * string with wider characters every character takes two bytes.
  */
 export function decodeTexts(bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array): string[] | undefined {
   const total = ends.reduce((sum, end, i) => sum + end - starts[i]!, 0);
   const [ascii, other] = [new Uint8Array(total), new Uint8Array(total)];
   let [asciiBytes, otherBytes] = [0, 0];
-  /** Code units of the texts in `other`; 0 for those in `ascii`. */
+  /** Number of UTF-16 code units of each text in `other`; 0 for texts in `ascii`. */
   const units = new Uint32Array(starts.length);
   for (let i = 0; i < starts.length; i++) {
     const [start, end] = [starts[i]!, ends[i]!];
@@ -18,7 +19,7 @@ export function decodeTexts(bytes: Uint8Array, starts: Uint32Array, ends: Uint32
       for (let at = start; at < end; at++) ascii[asciiBytes++] = bytes[at]!;
       continue;
     }
-    // What goes on with the text before would be valid with it.
+    // A text that begins with a continuation byte would be valid after its predecessor.
     if (continues(bytes[start]!)) return undefined;
     let count = 0;
     for (let at = start; at < end; at++) {
@@ -37,12 +38,12 @@ export function decodeTexts(bytes: Uint8Array, starts: Uint32Array, ends: Uint32
   );
 }
 
-/** Whether a byte goes on with a character. */
+/** Whether a byte is a UTF-8 continuation byte. */
 const continues = (byte: number): boolean => (byte & 0xc0) === 0x80;
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** Undefined where it is not valid UTF-8. */
+/** Undefined if the bytes are not valid UTF-8. */
 export function decodeText(bytes: Uint8Array): string | undefined {
   try {
     return decoder.decode(bytes);

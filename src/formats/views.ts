@@ -1,29 +1,29 @@
-/** Tensors as a model wants them, out of a file that keeps them otherwise: some rows, rows in another order. */
+/** Views of a file's tensors: a range of rows, or rows in another order. */
 import { FormatError } from '../errors.ts';
 import type { CheckpointTensor } from './checkpoint.ts';
 
 /**
- * The file's rows in the order that is wanted. Rows are moved in runs of neighbours: wanted run i of a group is the file's
- * run order[i] of the same group; a group has `order.length` runs, and groups follow each other.
+ * A permutation of rows. A run is `run` consecutive rows, a group is `order.length` consecutive runs, and the tensor is a
+ * sequence of groups. Run i of a group of the view is run order[i] of the same group in the file.
  */
 export interface RowOrder {
   readonly run: number;
   readonly order: readonly number[];
 }
 
-/** A part of the tensor `source` of a file, seen as a tensor of its own. */
+/** Rows of the file's tensor `source`, seen as a tensor of its own. */
 export interface TensorView {
   readonly source: string;
   readonly shape: readonly number[];
-  /** Rows of the file's tensor before the first one: an expert's place among all. */
+  /** Index of the view's first row in the file's tensor, such as the first row of an expert. */
   readonly firstRow: number;
   readonly rows?: RowOrder;
 }
 
-/** Bytes that are read at once where single rows change their places. */
+/** Bytes per read when single rows are permuted. */
 const GATHER_BYTES = 2 ** 20;
 
-/** The tensor that a view shows. Its `readInto` reads rows where they are; at most some megabytes are in memory. */
+/** The tensor that a view shows. Its `readInto` reads from the file piece by piece, a few megabytes at a time. */
 export function viewTensor(
   name: string,
   tensor: CheckpointTensor,
@@ -43,7 +43,7 @@ export function viewTensor(
     descriptor: rows === undefined ? tensor.descriptor : undefined,
     async readInto(start, target) {
       if (!Number.isSafeInteger(start) || start < 0 || start + target.length > byteLength) {
-        const what = `bytes ${start} to ${start + target.length} asked for, the tensor has ${byteLength}`;
+        const what = `expected a range of the tensor's ${byteLength} bytes, found ${start} to ${start + target.length}`;
         throw new FormatError('OutOfTensor', tensor.file, what, { key: name });
       }
       if (rows === undefined) return tensor.readInto(base + start, target);
@@ -55,10 +55,10 @@ export function viewTensor(
 
 const countOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 
-/** The values of a vector are rows too: a bias has one for each row of its matrix. */
+/** Number of rows. A vector has one row per value, as a bias has one value per row of its matrix. */
 const rowsOf = (shape: readonly number[]): number => countOf(shape.length > 1 ? shape.slice(0, -1) : shape);
 
-/** Reads each run of rows from its place. */
+/** Reads each run of rows straight into `target`. */
 async function readRuns(
   tensor: CheckpointTensor,
   base: number,
@@ -81,7 +81,7 @@ async function readRuns(
   }
 }
 
-/** Reads whole groups of rows and copies each row to its place. */
+/** Reads whole groups of rows, then copies each row to its place. */
 async function gather(
   tensor: CheckpointTensor,
   base: number,

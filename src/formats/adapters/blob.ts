@@ -1,8 +1,8 @@
-/** Files that a person gave to a page: `File` and other `Blob`s, read by slices. */
+/** Files that a user chose in a page (`File` and other `Blob`s), read in slices. */
 import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
 import { refuseImpostor } from '../impostor.ts';
 
-/** Most bytes that are in memory twice. */
+/** Bytes per slice: a slice is in memory twice while it is copied to its target. */
 const CHUNK = 16 * 2 ** 20;
 
 export function blobSource(name: string, blob: Blob): ByteSource {
@@ -10,7 +10,7 @@ export function blobSource(name: string, blob: Blob): ByteSource {
     for (let done = 0; done < target.length; ) {
       const length = Math.min(CHUNK, target.length - done);
       const at = start + done;
-      // A file that changed on disk after it was chosen makes this reject.
+      // Rejects if the file changed on disk after it was chosen.
       const piece = await blob
         .slice(at, at + length)
         .arrayBuffer()
@@ -23,15 +23,15 @@ export function blobSource(name: string, blob: Blob): ByteSource {
 }
 
 /**
- * A folder made of chosen files (`<input type="file" multiple>`, a drop). Those of a chosen folder (`webkitdirectory`) keep
- * their places below it. Later files of one name win.
+ * A folder made of chosen files (`<input type="file" multiple>` or a drop). Files of a chosen folder (`webkitdirectory`)
+ * keep their paths relative to it. Of files with equal paths the last one wins.
  */
 export function blobFolder(name: string, files: Iterable<File>): FileFolder {
   const byPath = new Map([...files].map((file) => [placeOf(file), file] as const));
   return folderOf(name, byPath);
 }
 
-/** `model/config.json` of a chosen folder is `config.json` in it. */
+/** Path relative to the chosen folder: `model/config.json` becomes `config.json`. */
 const placeOf = ({ webkitRelativePath, name }: File): string =>
   webkitRelativePath ? webkitRelativePath.slice(webkitRelativePath.indexOf('/') + 1) : name;
 
@@ -52,12 +52,12 @@ function folderOf(name: string, files: ReadonlyMap<string, File>): FileFolder {
   };
 }
 
-/** A folder that a person opened (`showDirectoryPicker`) or that is the page's own (`navigator.storage.getDirectory`). */
+/** A folder that the user opened (`showDirectoryPicker`) or the page's private one (`navigator.storage.getDirectory`). */
 export function handleFolder(handle: FileSystemDirectoryHandle, name = handle.name || 'folder'): FileFolder {
   return lazyFolder(name, async () => handle);
 }
 
-/** @param find undefined where there is no such folder */
+/** @param find resolves to undefined if there is no such folder */
 function lazyFolder(name: string, find: () => Promise<FileSystemDirectoryHandle | undefined>): FileFolder {
   return {
     name,
@@ -78,7 +78,7 @@ function lazyFolder(name: string, find: () => Promise<FileSystemDirectoryHandle 
   };
 }
 
-/** A handle, undefined where there is nothing of that name and kind. */
+/** The handle, or undefined if nothing of that name and kind exists. */
 async function orNone<T>(handle: Promise<T> | undefined): Promise<T | undefined> {
   try {
     return await handle;

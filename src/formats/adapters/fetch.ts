@@ -7,34 +7,34 @@ import { blobSource } from './blob.ts';
 export interface FetchOptions {
   /** Sent with every request, for instance `{ authorization: 'Bearer ...' }`. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Stops requests under way; reads then reject with its reason. */
+  /** Aborts requests; pending reads reject with its reason. */
   readonly signal?: AbortSignal;
-  /** Makes the requests, for servers with rules of their own. Default: `fetch`. */
+  /** Replaces `fetch`, for servers that need special requests. */
   readonly request?: (url: string, init: RequestInit) => Promise<Response>;
-  /** Told of each address without a file, and the server's answer. */
+  /** Called for each address that has no file, with the server's status. */
   readonly onMissing?: (url: string, status: number) => void;
 }
 
-/** What an answer says about the file: `bytes 0-0/1234` gives total 1234. */
+/** What a response says about the file: `bytes 0-0/1234` gives total 1234. */
 interface RangeAnswer {
   readonly response: Response;
-  /** First byte of the body, undefined where the file is empty (416). */
+  /** File position of the body's first byte; undefined if the file is empty (416). */
   readonly start: number | undefined;
-  /** Bytes of the body, where known. */
+  /** Bytes of the body, if known. */
   readonly length: number | undefined;
-  /** Undefined where the server does not say, or not to pages of other origins. */
+  /** Length of the file; undefined if the server does not say, or hides it from pages of other origins (CORS). */
   readonly total: number | undefined;
   readonly etag: string | null;
   /** The body is the whole file: the server does not support ranges. */
   readonly whole?: boolean;
 }
 
-/** Answers that may pass: too many requests, a timeout. */
+/** Statuses that do not mean a missing file: timeouts and rate limits. */
 const passing = new Set([408, 425, 429]);
 
 /**
- * Opens a file behind an address: read by ranges, or fetched whole from servers without them. Undefined where the server
- * has no such file: an answer of 4xx (some stores say 403 of missing files), or a page of HTML.
+ * Opens the file at an address. It is read by ranges, or downloaded whole if the server does not support ranges.
+ * Undefined if the server has no such file: a 4xx status (some stores answer 403 for missing files) or an HTML page.
  * @throws FormatError HttpStatus, InvalidRange, NotTheFile
  */
 export async function openUrl(url: string | URL, options: FetchOptions = {}): Promise<ByteSource | undefined> {
@@ -47,7 +47,7 @@ export async function openUrl(url: string | URL, options: FetchOptions = {}): Pr
   const blob = first.whole ? await response.blob() : undefined;
   const start = blob ? new Uint8Array(await blob.slice(0, IMPOSTOR_BYTES).arrayBuffer()) : await beginning(first, name);
   const impostor = impostorOf(start);
-  // Hosts of single-page applications answer with a page whatever they do not have.
+  // Hosts of single-page applications answer with index.html for missing files.
   if (impostor?.what === 'an HTML page') return missing(response.status);
   if (impostor) throw notTheFile(name, impostor);
   if (blob) return blobSource(name, blob);
@@ -73,7 +73,7 @@ export async function openUrl(url: string | URL, options: FetchOptions = {}): Pr
   });
 }
 
-/** Length of a file whose ranges come without it. */
+/** Length of a file, for servers whose range responses do not state it. */
 async function lengthOf(url: string, { request = fetch, signal, headers }: FetchOptions): Promise<number | undefined> {
   const response = await request(url, { method: 'HEAD', headers, signal });
   await response.body?.cancel();
@@ -82,7 +82,7 @@ async function lengthOf(url: string, { request = fetch, signal, headers }: Fetch
   return response.ok && encoded === 'identity' && Number.isSafeInteger(length) ? length : undefined;
 }
 
-/** The first bytes of a file, fewer where the file is shorter. */
+/** The first bytes of a file, fewer if the file is shorter. */
 async function beginning({ response, start, length }: RangeAnswer, url: string): Promise<Uint8Array> {
   if (start === undefined) return new Uint8Array();
   if (length === undefined) return new Uint8Array(await response.arrayBuffer());
@@ -91,7 +91,7 @@ async function beginning({ response, start, length }: RangeAnswer, url: string):
   return bytes;
 }
 
-/** Asks for bytes [start, end). The status where there is no such file. */
+/** Requests bytes [start, end). Returns the status if there is no such file. */
 async function requestRange(
   url: string,
   start: number,
@@ -114,7 +114,7 @@ async function requestRange(
     if (total === undefined || Number(to) >= end) {
       return refuse(
         'InvalidRange',
-        `asked for bytes ${start} to ${end - 1}, the server answers ${JSON.stringify(range)}`,
+        `expected bytes ${start} to ${end - 1}, the server answered ${JSON.stringify(range)}`,
       );
     }
     const length = Number(to) + 1 - Number(from);
@@ -131,7 +131,7 @@ async function requestRange(
   return refuse('HttpStatus', `expected status 206 or 200, found ${status} ${response.statusText}`.trimEnd());
 }
 
-/** Fills `target` with a body of exactly its length. */
+/** Fills `target` from a body that must have exactly its length. */
 async function fill(response: Response, url: string, start: number, target: Uint8Array): Promise<void> {
   const reader = response.body?.getReader();
   let done = 0;
@@ -150,15 +150,15 @@ async function fill(response: Response, url: string, start: number, target: Uint
 }
 
 export interface FetchFolderOptions extends FetchOptions {
-  /** Names of files known to be there: HTTP cannot list. */
+  /** Names of files known to exist, returned by `list`: HTTP cannot list. */
   readonly names?: readonly string[];
-  /** All files below the address, by their paths: others are not asked for. */
+  /** Paths of all files below the address; other paths are not requested. */
   readonly paths?: readonly string[];
-  /** Behind each address: `?` and parameters. */
+  /** Appended to each address: `?` and parameters. */
   readonly query?: string;
 }
 
-/** Files under an address. */
+/** The files below an address. */
 export function fetchFolder(base: string | URL, options: FetchFolderOptions = {}): FileFolder {
   const root = String(base).replace(/\/?$/, '/');
   const { names, paths, query = '' } = options;

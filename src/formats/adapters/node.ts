@@ -1,4 +1,4 @@
-/** Files and folders of Node, and a writer. */
+/** Reads files and folders with Node, and writes model files. */
 import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -10,12 +10,12 @@ import type { GgufMetadata } from '../gguf-types.ts';
 import { refuseImpostor } from '../impostor.ts';
 import { encodeSafeTensorsHeader, type TensorShape } from '../safetensors.ts';
 
-/** Most bytes of one system call. */
+/** Most bytes per system call. */
 const CHUNK = 64 * 2 ** 20;
 
 /**
- * Opens a file for reading. Undefined where there is none.
- * @throws FormatError NotAFile, TooManyOpenFiles, NotPermitted; other errors of the system
+ * Opens a file for reading. Undefined if there is none.
+ * @throws FormatError NotAFile, TooManyOpenFiles, NotPermitted; other system errors as Node throws them
  */
 export async function openFile(path: string): Promise<ByteSource | undefined> {
   const handle = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
@@ -23,7 +23,7 @@ export async function openFile(path: string): Promise<ByteSource | undefined> {
     throw openError(path, error);
   });
   if (!handle) return undefined;
-  // Files in the archives of Yarn's Plug'n'Play are looked up only here.
+  // Yarn's Plug'n'Play looks up files inside archives only in stat.
   const status = await handle.stat().catch(async (error: NodeJS.ErrnoException) => {
     await handle.close();
     if (isMissing(error)) return undefined;
@@ -45,19 +45,23 @@ export async function openFile(path: string): Promise<ByteSource | undefined> {
 
 const isMissing = ({ code }: NodeJS.ErrnoException): boolean => code === 'ENOENT' || code === 'ENOTDIR';
 
-/** What helps where a file may not be opened. */
+/** A FormatError with a remedy for the known causes of a failed open, else the error itself. */
 export function openError(path: string, error: Error & { readonly code?: string }): Error {
   switch (error.code) {
     case 'EMFILE':
     case 'ENFILE': {
       const remedy = 'raise the limit (ulimit -n) or use fewer threads';
-      return new FormatError('TooManyOpenFiles', path, `the process may open no more files (${error.code}): ${remedy}`);
+      return new FormatError(
+        'TooManyOpenFiles',
+        path,
+        `the process has too many open files (${error.code}): ${remedy}`,
+      );
     }
     case 'ERR_ACCESS_DENIED':
       return new FormatError(
         'NotPermitted',
         path,
-        "Node's permissions do not allow to read it: start Node with --allow-fs-read for its folder",
+        "Node's permission model forbids reading it: start Node with --allow-fs-read for its folder",
       );
     default:
       return error;
@@ -72,7 +76,7 @@ async function fill(handle: FileHandle, path: string, start: number, target: Uin
   }
 }
 
-/** A folder on disk; links in it are followed, as caches of model files are made of links. */
+/** A folder on disk. Links in it are followed, because the hub's cache consists of links. */
 export function nodeFolder(path: string): FileFolder {
   return {
     name: path,
@@ -107,8 +111,8 @@ export interface GgufTensorToWrite extends GgufTensorShape {
 }
 
 /**
- * Writes a SafeTensors file, tensors in the order given, piece by piece: no tensor needs to be in memory. The file
- * appears under its name only when it is whole and on disk. @throws RangeError where data and shape disagree
+ * Writes a SafeTensors file, tensors in the given order, piece by piece: no tensor has to be in memory whole. The file
+ * gets its name only when it is complete and synced. @throws RangeError if data and shape disagree
  */
 export async function writeSafeTensors(
   path: string,
@@ -118,7 +122,7 @@ export async function writeSafeTensors(
   await writeTensors(path, encodeSafeTensorsHeader(tensors, metadata), tensors);
 }
 
-/** Writes a GGUF file in the same way. @throws RangeError where data and shape disagree, or a name is too long */
+/** Writes a GGUF file in the same way. @throws RangeError if data and shape disagree, or a name is too long */
 export async function writeGguf(
   path: string,
   tensors: readonly GgufTensorToWrite[],
@@ -141,7 +145,7 @@ async function writeTensors(
   await writeAtomically(path, async (handle) => {
     await writeAll(handle, header.bytes);
     let position = header.bytes.length;
-    /** Zeros up to where the next tensor begins. */
+    /** Writes zeros up to file position `to`. */
     const pad = async (to: number): Promise<void> => {
       if (to > position) await writeAll(handle, new Uint8Array(to - position));
       position = to;
@@ -164,22 +168,22 @@ async function writeTensors(
   });
 }
 
-/** Paths of files that are being written and cannot be gone on with later. */
+/** Paths of files being written that cannot be resumed later. */
 const unfinished = new Set<string>();
 let watcher: ((some: boolean) => void) | undefined;
 
-/** Tells whenever there begin or cease to be unfinished files, for programs that remove them when they are ended. */
+/** Sets a callback for when the first unfinished file appears (true) and the last one is gone (false). */
 export function watchUnfinished(watch: (some: boolean) => void): void {
   watcher = watch;
 }
 
-/** Removes what is unfinished at once: the process is about to end. */
+/** Removes unfinished files synchronously, for use before the process exits. */
 export function removeUnfinished(): void {
   for (const path of unfinished) rmSync(path, { force: true });
   unfinished.clear();
 }
 
-/** Marks a file as unfinished while `work` writes it; the file is removed where that fails. */
+/** Marks a file as unfinished while `work` writes it, and removes it if that fails. */
 export async function whileUnfinished<T>(path: string, work: () => Promise<T>): Promise<T> {
   unfinished.add(path);
   if (unfinished.size === 1) watcher?.(true);
@@ -194,11 +198,11 @@ export async function whileUnfinished<T>(path: string, work: () => Promise<T>): 
   }
 }
 
-/** Writes a file beside its final name, brings it to disk, then renames it: others see the old file or the new one. */
+/** Writes a file under a temporary name, syncs it, then renames it: readers see the old file or the new one. */
 export async function writeAtomically(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
   const there = await stat(path).catch(() => undefined);
   if (there && !there.isFile() && !there.isDirectory()) {
-    // A device or pipe must not be replaced.
+    // A device or pipe is written in place, not replaced.
     const handle = await open(path, 'w');
     return write(handle).finally(() => handle.close());
   }
@@ -216,13 +220,13 @@ export async function writeAtomically(path: string, write: (handle: FileHandle) 
   await syncFolder(dirname(path));
 }
 
-/** Brings the new name to disk. Windows cannot open folders; there the rename itself has to do. */
+/** Syncs the folder, so that the new name is on disk. Skipped on Windows, which cannot open folders. */
 async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, 'r').catch(() => undefined);
   try {
     await folder?.sync();
   } catch {
-    // Some file systems refuse to sync a folder; the file's own bytes are safe.
+    // Some file systems refuse to sync a folder; the file's bytes are synced already.
   } finally {
     await folder?.close();
   }
