@@ -1,6 +1,6 @@
 /**
- * Activations in front of q8_0 and q4_0 weights are quantized too, per 32 neighbours of a row, so that the products are
- * integers. Every step is rounded to f32:
+ * Quantization of activations. Matmuls with block-quantized weights quantize their input too, per 32 consecutive values of
+ * a row, so that the products are integer products. Every step is rounded to f32:
  *
  *   scale = max |x| / 127        q = x * (127 / max |x|), rounded half to even        value = scale * q
  *
@@ -27,13 +27,13 @@ export function quantizeActivations(row: Float32Array): QuantizedActivations {
     for (let i = end - BLOCK; i < end; i++) largest = Math.max(largest, Math.abs(row[i]!));
     scales[block] = largest / 127;
     const inverse = largest === 0 ? 0 : Math.fround(127 / largest);
-    // An Int8Array makes 0 of the infinite and undefined products of an infinite inverse.
+    // An infinite inverse gives infinities and NaN, which an Int8Array stores as 0.
     for (let i = end - BLOCK; i < end; i++) q[i] = roundHalfEven(Math.fround(row[i]! * inverse));
   }
   return { scales, q };
 }
 
-/** Beside 1.5 * 2^52 the spacing of doubles is 1. */
+/** The spacing of doubles near 1.5 * 2^52 is 1, so adding it rounds x to an integer. */
 const roundHalfEven = (x: number): number => x + 1.5 * 2 ** 52 - 1.5 * 2 ** 52;
 
 /** scale * q, each product rounded to f32. */

@@ -1,9 +1,9 @@
-/** The upper half of an f32: 1 sign, 8 exponent and 7 mantissa bits. */
+/** bf16: the upper half of an f32, with 1 sign, 8 exponent and 7 mantissa bits. */
 
 const cell = new Float32Array(1);
 const bits = new Uint32Array(cell.buffer);
 
-/** The bf16 nearest to `value` (taken as f32), ties to even: 16 bits. NaN stays NaN, made quiet. */
+/** The 16 bits of the bf16 nearest to `value` (first rounded to f32), ties to even. NaN becomes a quiet NaN. */
 export function toBF16(value: number): number {
   cell[0] = value;
   const all = bits[0]!;
@@ -11,13 +11,13 @@ export function toBF16(value: number): number {
   return (all + 0x7fff + ((all >>> 16) & 1)) >>> 16;
 }
 
-/** The value of 16 bits, exactly. */
+/** The exact value of 16 bits. */
 export function fromBF16(upper: number): number {
   bits[0] = upper << 16;
   return cell[0]!;
 }
 
-/** Values rounded to bf16: 2 bytes each, little-endian. */
+/** Rounds values to bf16: 2 bytes each, little-endian. */
 export function quantizeBF16(values: Float32Array): Uint8Array {
   const out = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) out[i] = toBF16(values[i]!);

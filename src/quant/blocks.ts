@@ -1,4 +1,4 @@
-/** The frame of all block formats: one block of one row after the other. */
+/** Loops over blocks, shared by all block formats. */
 
 /** Values per block and bytes per block of one row. */
 export interface BlockLayout {
@@ -6,13 +6,13 @@ export interface BlockLayout {
   readonly bytes: number;
 }
 
-/** Writes the values of the block whose first byte is at `at` to `out`, from `start` on. */
+/** Decodes the block whose first byte is at `at` to `out`, from index `start` on. */
 export type DecodeBlock = (view: DataView, at: number, out: Float32Array, start: number) => void;
 
-/** Writes the block of the values from `start` on to the bytes from `at` on, which are zeros. */
+/** Encodes the values from index `start` on as one block, to the bytes from `at` on, which are zeros. */
 export type EncodeBlock = (values: Float32Array, start: number, view: DataView, at: number) => void;
 
-/** From whole blocks to their values. */
+/** A function from the bytes of whole blocks to their values. */
 export function decoder({ block, bytes }: BlockLayout, decode: DecodeBlock): (source: Uint8Array) => Float32Array {
   return (source) => {
     const view = new DataView(source.buffer, source.byteOffset, source.byteLength);
@@ -22,7 +22,7 @@ export function decoder({ block, bytes }: BlockLayout, decode: DecodeBlock): (so
   };
 }
 
-/** From values, whole blocks of them, to bytes. */
+/** A function from the values of whole blocks to their bytes. */
 export function encoder({ block, bytes }: BlockLayout, encode: EncodeBlock): (values: Float32Array) => Uint8Array {
   return (values) => {
     const out = new Uint8Array((values.length / block) * bytes);

@@ -1,4 +1,4 @@
-/** Storage formats by name: values to bytes in the file's order of blocks, and back. */
+/** Quantizes and dequantizes by the name of a storage type. Blocks are in the order of the file. */
 import { type WeightTypeName, weightTypes } from './ggml.ts';
 import type { Storage } from './storage.ts';
 

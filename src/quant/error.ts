@@ -1,4 +1,4 @@
-/** How far one array of values is from another. */
+/** Quantization error: how far values are from the expected ones. */
 
 export interface QuantizationError {
   readonly meanSquaredError: number;
@@ -7,7 +7,7 @@ export interface QuantizationError {
   readonly signalToNoise: number;
 }
 
-/** Sums over some of a tensor's values. */
+/** Sums over a piece of a tensor, from which the error of the whole is computed. */
 export interface ErrorSums {
   readonly count: number;
   readonly signal: number;
@@ -15,7 +15,7 @@ export interface ErrorSums {
   readonly largest: number;
 }
 
-/** @throws RangeError when the lengths differ */
+/** @throws RangeError if the lengths differ */
 export function errorSums(expected: Float32Array, actual: Float32Array): ErrorSums {
   if (expected.length !== actual.length)
     throw new RangeError(`expected two arrays of one length, got ${expected.length} and ${actual.length} values`);
@@ -29,7 +29,7 @@ export function errorSums(expected: Float32Array, actual: Float32Array): ErrorSu
   return { count: expected.length, signal, noise, largest };
 }
 
-/** Adds up errors over pieces of a tensor. */
+/** Accumulates the error over the pieces of a tensor. */
 export class ErrorMeter {
   #count = 0;
   #signal = 0;
@@ -43,7 +43,7 @@ export class ErrorMeter {
     this.#largest = Math.max(this.#largest, largest);
   }
 
-  /** Of all pieces; nothing has no error. */
+  /** The error over all pieces; zero if there were none. */
   get error(): QuantizationError {
     return {
       meanSquaredError: this.#count === 0 ? 0 : this.#noise / this.#count,
@@ -51,12 +51,4 @@ export class ErrorMeter {
       signalToNoise: this.#noise === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(this.#signal / this.#noise),
     };
   }
-}
-
-/** @throws RangeError when the lengths differ or are 0 */
-export function quantizationError(expected: Float32Array, actual: Float32Array): QuantizationError {
-  if (expected.length === 0) throw new RangeError('expected at least one value');
-  const meter = new ErrorMeter();
-  meter.add(errorSums(expected, actual));
-  return meter.error;
 }

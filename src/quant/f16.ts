@@ -1,9 +1,9 @@
-/** IEEE 754 half precision: 1 sign, 5 exponent and 10 mantissa bits. */
+/** f16: IEEE 754 half precision, with 1 sign, 5 exponent and 10 mantissa bits. */
 
 const cell = new Float32Array(1);
 const bits = new Uint32Array(cell.buffer);
 
-/** The f16 nearest to `value` (taken as f32), ties to even: 16 bits. NaN becomes the quiet NaN of its sign. */
+/** The 16 bits of the f16 nearest to `value` (first rounded to f32), ties to even. NaN becomes the quiet NaN of its sign. */
 export function toF16(value: number): number {
   cell[0] = value;
   const sign = (bits[0]! >>> 16) & 0x8000;
@@ -11,14 +11,14 @@ export function toF16(value: number): number {
   if (magnitude > 0x7f800000) return sign | 0x7e00;
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   if (magnitude < 0x38800000) {
-    // Subnormal, or zero: beside 0.5 the spacing of f32 is 2^-24, that of f16's subnormals.
+    // Subnormal or zero. The spacing of f32 near 0.5 is 2^-24, as that of f16's subnormals, so adding 0.5 rounds.
     cell[0] = Math.abs(cell[0]!) + 0.5;
     return sign | (bits[0]! - 0x3f000000);
   }
   return sign | ((magnitude + 0xfff + ((magnitude >>> 13) & 1) - (112 << 23)) >>> 13);
 }
 
-/** The value of 16 bits, exactly. */
+/** The exact value of 16 bits. */
 export function fromF16(half: number): number {
   const exponent = (half >>> 10) & 31;
   const mantissa = half & 0x3ff;
@@ -33,14 +33,14 @@ export function fromF16(half: number): number {
   return half & 0x8000 ? -magnitude : magnitude;
 }
 
-/** Values rounded to f16: 2 bytes each, little-endian. */
+/** Rounds values to f16: 2 bytes each, little-endian. */
 export function quantizeF16(values: Float32Array): Uint8Array {
   const out = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) out[i] = toF16(values[i]!);
   return new Uint8Array(out.buffer);
 }
 
-/** The value of every half, made when it is first needed. */
+/** The values of all 65536 f16, computed at first use. */
 let table: Float32Array | undefined;
 
 export function dequantizeF16(bytes: Uint8Array): Float32Array {

@@ -1,5 +1,5 @@
 /**
- * Formats of GGUF whose nibbles are indices into 16 values.
+ * GGUF types whose nibbles are indices into a table of 16 levels.
  *
  *   IQ4_NL, 18 bytes per 32      f16 d | 16 bytes
  *   IQ4_XS, 136 bytes per 256    f16 d | 16 bits: 8 x 2 upper bits of scales | 4 bytes: 8 x 4 lower bits | 8 x 16 bytes
@@ -7,8 +7,8 @@
  *   MXFP4, 17 bytes per 32       exponent e of the scale 2^(e - 128) | 16 bytes           OCP Microscaling Formats 1.0
  *   NVFP4, 36 bytes per 64       per 16 values a scale as FP8 E4M3 without sign | 4 x 8 bytes
  *
- * Of 16 or 8 bytes byte j has the index of value j in its low nibble, that of the value 16 or 8 further on in its high one.
- * The values of the FP4 formats are E2M1 numbers times 2, so their scales are halved.
+ * In a run of n = 16 or 8 bytes, byte j has the index of value j in its low nibble and of value n + j in its high nibble.
+ * The levels of the FP4 types are E2M1 numbers times 2, so their scales are halved.
  */
 import { type BlockLayout, decoder } from './blocks.ts';
 import { fromF16 } from './f16.ts';
@@ -18,7 +18,7 @@ export const iq4_xsLayout: BlockLayout = { block: 256, bytes: 136 };
 export const mxfp4Layout: BlockLayout = { block: 32, bytes: 17 };
 export const nvfp4Layout: BlockLayout = { block: 64, bytes: 36 };
 
-/** Levels of a normal distribution, chosen for ggml. */
+/** The table of ggml for normally distributed weights. */
 const nonlinear = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113] as const;
 const e2m1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12] as const;
 
@@ -62,7 +62,7 @@ export const dequantizeNVFP4 = decoder(nvfp4Layout, (view, at, out, start) => {
     look(e2m1, fromE4M3(view.getUint8(at + n)) / 2, view, at + 4 + 8 * n, 8, out, start + 16 * n);
 });
 
-/** Of a number without sign; NaN is taken as 0. */
+/** The value of an unsigned FP8 E4M3 number; NaN becomes 0. */
 function fromE4M3(byte: number): number {
   const [exponent, mantissa] = [(byte >> 3) & 15, byte & 7];
   if (byte === 0x7f) return 0;

@@ -1,4 +1,4 @@
-/** The tensor types of ggml that hold weights, by their names in lower case: sizes of blocks, values from bytes and back. */
+/** The tensor types of ggml that hold weights, by lower-case name: block sizes, dequantization and quantization. */
 import { dequantizeBF16, quantizeBF16 } from './bf16.ts';
 import type { BlockLayout } from './blocks.ts';
 import { dequantizeF16, quantizeF16 } from './f16.ts';
@@ -14,9 +14,9 @@ import { storageLayout } from './storage.ts';
 import * as ternary from './ternary.ts';
 
 export interface WeightType extends BlockLayout {
-  /** Number in GGUF files. */
+  /** Type number in GGUF files. */
   readonly id: number;
-  /** @param bytes whole blocks, in the file's order */
+  /** @param bytes whole blocks, in the order of the file */
   dequantize(bytes: Uint8Array): Float32Array;
   /** @param values one or more rows, each a whole number of blocks */
   quantize?(values: Float32Array): Uint8Array;
@@ -66,12 +66,8 @@ export const weightTypes = {
 
 export type WeightTypeName = keyof typeof weightTypes;
 
-/** The type of that name, in upper or lower case; undefined for names that hold no weights. */
+/** The type of a name in upper or lower case; undefined if it is none that holds weights. */
 export function weightType(name: string): WeightType | undefined {
   const key = name.toLowerCase();
   return Object.hasOwn(weightTypes, key) ? weightTypes[key as WeightTypeName] : undefined;
 }
-
-/** The type of that number in GGUF files; undefined for numbers that are unknown or hold no weights. */
-export const weightTypeOf = (id: number): WeightTypeName | undefined =>
-  (Object.keys(weightTypes) as WeightTypeName[]).find((name) => weightTypes[name].id === id);

@@ -1,10 +1,11 @@
 /**
- * The codebooks of the IQ1, IQ2 and IQ3 formats of GGUF: points of a lattice that were chosen for ggml, so they are data.
+ * The codebooks of the IQ1, IQ2 and IQ3 types of GGUF: lattice points selected by ggml, so they are data, not computed.
  * From ggml (https://github.com/ggml-org/ggml), MIT licence, copyright (c) The ggml authors.
  *
- * A point has 8 or 4 coordinates, each one of a few levels: digits of a number whose least digit is the first coordinate.
- * The points stand in rising order, so a codebook is written as gaps: number - previous number - 1, starting from -1, in
- * digits of base 32, least first, one letter of base 64 each; letters from 'g' on say that more digits follow.
+ * A point has 8 or 4 coordinates, each one of a few levels. Read as digits, the first coordinate least significant, they
+ * make the number of the point. The points are in ascending order, so a codebook is stored as gaps (number - previous
+ * number - 1, starting from -1). A gap is written in base 32, least digit first, one base64 letter per digit; letters from
+ * 'g' on mean that more digits follow.
  */
 
 interface Codebook {
@@ -15,7 +16,7 @@ interface Codebook {
 
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
 
-/** All points, one after the other. */
+/** The coordinates of all points, point after point. */
 function unpack({ levels, coordinates, gaps }: Codebook): Int8Array {
   const points: number[] = [];
   let [number, gap, place] = [-1, 0, 0];
@@ -32,7 +33,7 @@ function unpack({ levels, coordinates, gaps }: Codebook): Int8Array {
   return Int8Array.from(points);
 }
 
-/** A codebook, unpacked when it is first asked for. */
+/** A codebook, unpacked at first use. */
 function codebook(book: Codebook): () => Int8Array {
   let points: Int8Array | undefined;
   return () => (points ??= unpack(book));

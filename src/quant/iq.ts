@@ -1,6 +1,6 @@
 /**
- * IQ1, IQ2 and IQ3 of GGUF: super-blocks of 256 values, taken in groups of 8 or 4 from a codebook of lattice points. d is
- * an f16 scale, s and m are small integers; every 32, 16 or 8 values have their own.
+ * IQ1, IQ2 and IQ3 of GGUF: super-blocks of 256 values. A codebook of lattice points gives 8 or 4 values at a time. d is
+ * the f16 scale of the super-block, s the integer scale of 32, 16 or 8 values.
  *
  *   IQ1_S, 50 bytes     f16 d | 32 x 8 bits of indices | 8 x 16 bits: 4 x 3 more, s (3 bits), sign of the shift
  *                       value = d * (2 s + 1) * (point + or - 1/8)
@@ -15,7 +15,7 @@
  *   IQ3_S, 110 bytes    f16 d | 64 x 8 bits of indices | 8 bytes: 8 x 1 more | 32 x 8 bits of signs | 8 x 4 bits of s
  *                       value = d * (2 s + 1) * point, signs changed
  *
- * Of eight signs seven bits are stored: an even number of them is set.
+ * Where seven bits of signs are stored for eight values, the eighth makes the number of set bits even.
  */
 import { type BlockLayout, decoder } from './blocks.ts';
 import { fromF16 } from './f16.ts';
@@ -31,7 +31,7 @@ export const iq2_sLayout: BlockLayout = { block: SUPER, bytes: 82 };
 export const iq3_xxsLayout: BlockLayout = { block: SUPER, bytes: 98 };
 export const iq3_sLayout: BlockLayout = { block: SUPER, bytes: 110 };
 
-/** Seven bits of signs and the eighth, which makes the number of those set even. */
+/** Eight bits of signs from the seven stored ones: the eighth makes the number of set bits even. */
 function eightSigns(seven: number): number {
   let parity = seven;
   parity ^= parity >> 4;
@@ -40,7 +40,7 @@ function eightSigns(seven: number): number {
   return seven | ((parity & 1) << 7);
 }
 
-/** Writes scale * point for `count` coordinates from `point` on, negative where a bit of `signs` is set. */
+/** Writes scale * point for `count` coordinates from `point` on, negated where a bit of `signs` is set. */
 function put(
   out: Float32Array,
   to: number,
@@ -58,7 +58,7 @@ function put(
 
 const nibble = (view: DataView, at: number, n: number): number => (view.getUint8(at + (n >> 1)) >> (4 * (n & 1))) & 15;
 
-/** Groups of 8 values are numbered 0 .. 31. */
+/** Groups of 8 values per super-block. */
 const GROUPS = SUPER / 8;
 
 export const dequantizeIQ2_XXS = decoder(iq2_xxsLayout, (view, at, out, start) => {
@@ -117,7 +117,7 @@ export const dequantizeIQ3_S = decoder(iq3_sLayout, (view, at, out, start) => {
   }
 });
 
-/** scale * (point + shift) for the eight coordinates of a point of IQ1. */
+/** Writes scale * (point + shift) for the eight coordinates of an IQ1 point. */
 function putShifted(out: Float32Array, to: number, scale: number, point: number, shift: number): void {
   const points = iq1Points();
   for (let i = 0; i < 8; i++) out[to + i] = scale * (points[point * 8 + i]! + shift);

@@ -1,5 +1,5 @@
 /**
- * The search for good scales: weighted least squares over candidates. A candidate scale rounds the values to codes; for
+ * Searches for good scales of the K types by weighted least squares. A candidate scale rounds the values to codes; for
  * these codes the best scale (and minimum) has a closed form; the candidate with the least weighted squared error wins.
  * The method is that of ggml's k-quants (https://github.com/ggml-org/llama.cpp/pull/1684); the code and the candidates are
  * our own, so the bytes are not those of llama.cpp.
@@ -11,19 +11,19 @@ export interface Line {
   readonly minimum: number;
 }
 
-/** Candidates: the number of steps in the values' span, from below `most` to above it. */
+/** A candidate divides the span of the values into a number of steps from a little below `most` to a little above. */
 const CANDIDATES = 21;
 const STEP = 0.1;
 const candidate = (most: number, n: number): number => most + STEP * (n - (CANDIDATES - 1) / 2);
 
-/** Most values of one fit, and what is the same for all its candidates: distances from the least value, weights. */
+/** Most values per fit. Distances from the least value and weights are the same for all candidates of a fit. */
 const MOST_VALUES = 32;
 const distances = new Float64Array(MOST_VALUES);
 const weights = new Float64Array(MOST_VALUES);
 const weighted = new Float64Array(MOST_VALUES);
 
 /**
- * scale * q - minimum near the values, for codes q = 0 .. most. Large values weigh more.
+ * Fits scale * q - minimum to the values, for codes q = 0 .. most. Large values have larger weights.
  * @param values `count` of them from `start` on, at most 32
  */
 export function fitLine(values: Float32Array, start: number, count: number, most: number): Line {
@@ -36,7 +36,7 @@ export function fitLine(values: Float32Array, start: number, count: number, most
   }
   if (largest === least) return { scale: 0, minimum: 0 };
   const typical = Math.sqrt(squares / count);
-  // Sums of weights w: w, w x, w x^2.
+  // Sums of w, w x and w x^2, with weights w.
   let [sw, sx, sxx] = [0, 0, 0];
   for (let i = 0; i < count; i++) {
     const x = values[start + i]!;
@@ -52,7 +52,7 @@ export function fitLine(values: Float32Array, start: number, count: number, most
   let bestError = Number.POSITIVE_INFINITY;
   for (let n = 0; n < CANDIDATES; n++) {
     const inverse = candidate(most, n) / (largest - least);
-    // And w q, w q^2, w q x.
+    // Sums of w q, w q^2 and w q x.
     let [sq, sqq, sqx] = [0, 0, 0];
     for (let i = 0; i < count; i++) {
       const steps = (inverse * distances[i]! + 0.5) | 0;
@@ -75,7 +75,8 @@ export function fitLine(values: Float32Array, start: number, count: number, most
 }
 
 /**
- * A scale of either sign such that scale * q is near the values, for codes q = -half .. half - 1. Squares are weights.
+ * Fits scale * q, with a scale of either sign, to the values, for codes q = -half .. half - 1. A value's weight is its
+ * square.
  * @param values `count` of them from `start` on, at most 32
  */
 export function fitScale(values: Float32Array, start: number, count: number, half: number): number {
@@ -92,13 +93,13 @@ export function fitScale(values: Float32Array, start: number, count: number, hal
     const inverse = -candidate(half, n) / extreme;
     let [sqx, sqq] = [0, 0];
     for (let i = 0; i < count; i++) {
-      // Truncation rounds what is positive, so all is moved by half + 0.5.
+      // Adding half + 0.5 makes the sum positive, so that truncation rounds to nearest.
       const steps = ((inverse * values[start + i]! + half + 0.5) | 0) - half;
       const q = Math.min(half - 1, steps);
       sqx += weighted[i]! * q;
       sqq += weights[i]! * q * q;
     }
-    // The error is a constant minus sqx^2 / sqq.
+    // The squared error is a constant minus sqx^2 / sqq.
     if (sqq > 0 && sqx * sqx > most * sqq) [best, most] = [sqx / sqq, (sqx * sqx) / sqq];
   }
   return best;

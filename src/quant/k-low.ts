@@ -4,10 +4,10 @@
  *   Q2_K, 84 bytes    16 bytes of scales | 64 bytes of q | f16 d | f16 dmin
  *                     per 16 values a byte, low nibble s and high nibble m;     value = d * s * q - dmin * m
  *   Q3_K, 110 bytes   32 bytes of third bits | 64 bytes of q | 12 bytes of scales | f16 d
- *                     per 16 values a scale s of 6 bits less 32;                value = d * s * (q - 4 unless the third bit)
+ *                     per 16 values a scale s of 6 bits, minus 32;              value = d * s * (q - 4 if third bit is 0)
  *   Q8_K, 292 bytes   f32 d | 256 x int8 | 16 x int16 sums of 16                value = d * q
  *
- * The 64 bytes of q hold 128 values in 32 each: byte j the values j, 32 + j, 64 + j and 96 + j, two bits each.
+ * Each half of the 64 bytes of q holds 128 values: byte j has values j, 32 + j, 64 + j and 96 + j, two bits each.
  */
 import { type BlockLayout, decoder } from './blocks.ts';
 import { fromF16 } from './f16.ts';
@@ -18,7 +18,7 @@ export const q2_kLayout: BlockLayout = { block: SUPER, bytes: 84 };
 export const q3_kLayout: BlockLayout = { block: SUPER, bytes: 110 };
 export const q8_kLayout: BlockLayout = { block: SUPER, bytes: 292 };
 
-/** Two bits of value i of a super-block. */
+/** The two bits of value i of a super-block. */
 const twoBits = (view: DataView, at: number, i: number): number =>
   (view.getUint8(at + 32 * (i >> 7) + (i & 31)) >> (2 * ((i >> 5) & 3))) & 3;
 

@@ -1,13 +1,12 @@
 /**
- * How cached keys and values are stored, and what is left of them:
+ * Storage types of the KV cache, and the precision that they keep:
  *
  *   f32    as they are
- *   f16    rounded to nearest, ties to even. What f16 does not reach becomes its largest number, 65504 with the sign of the
- *          value; NaN becomes 65504
- *   q8_0   per 32 neighbours of a head as activations are (activations.ts): an f32 scale and 32 integers. A block with an
- *          infinity or NaN in it becomes NaN
+ *   f16    rounded to nearest, ties to even. Values beyond its range become 65504 with their sign; NaN becomes 65504
+ *   q8_0   per 32 consecutive values of a head an f32 scale and 32 integers, as activations (activations.ts). A block with
+ *          an infinity or NaN becomes NaN
  *
- * Attention works on what is left, in f32.
+ * Attention computes in f32 with the values read back.
  */
 import { dequantizeActivations, quantizeActivations } from './activations.ts';
 import { fromF16, toF16 } from './f16.ts';
@@ -15,16 +14,16 @@ import { fromF16, toF16 } from './f16.ts';
 export const kvStorages = ['f32', 'f16', 'q8_0'] as const;
 export type KvStorage = (typeof kvStorages)[number];
 
-/** The largest f16. */
+/** Largest finite f16. */
 export const LARGEST_F16 = 65504;
-/** Neighbours of a head that share a scale in q8_0; head dimensions are multiples of it there. */
+/** Values of a head that share a scale in q8_0. Head dimensions must be multiples of it. */
 export const KV_BLOCK = 32;
 
 /** Bytes of `count` cached values of a head. */
 export const kvBytes = (storage: KvStorage, count: number): number =>
   storage === 'q8_0' ? count + (count / KV_BLOCK) * 4 : count * (storage === 'f16' ? 2 : 4);
 
-/** What the cache gives back for the keys or values of whole heads. */
+/** Keys or values of whole heads as they are read back from the cache. */
 export function asCached(storage: KvStorage, values: Float32Array): Float32Array {
   if (storage === 'f32') return values;
   if (storage === 'f16') return values.map((x) => fromF16(toF16(withinF16(x))));

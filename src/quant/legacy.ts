@@ -5,13 +5,13 @@
  *   Q5_0   d | 4 bytes | 16 bytes      value = d * (q - 16)     q = 0 .. 31
  *   Q5_1   d | m | 4 bytes | 16 bytes  value = d * q + m        q = 0 .. 31
  *
- * Byte j of the 16 has the lower four bits of q[j] in its low and those of q[16 + j] in its high nibble; bit j of the four
- * bytes is the fifth bit of q[j]. Quantizing rounds every step to f32:
+ * Byte j of the 16 has the lower four bits of q[j] in its low nibble and of q[16 + j] in its high nibble; bit j of the four
+ * bytes is the fifth bit of q[j]. Quantization rounds every step to f32:
  *
  *   with m      m = min x      d = (max x - m) / most q      q = (x - m) * (1 / d) + 0.5, truncated
- *   Q5_0        as Q4_0 (q4_0.ts), with 16 in the place of 8
+ *   Q5_0        as Q4_0 (q4_0.ts), with 16 instead of 8
  *
- * q comes from d and m before they are rounded to f16. Where 1 / d is infinite, or d is 0, q = 0 (Q5_0: 16).
+ * q is computed from d and m before they are rounded to f16. If 1 / d is infinite or d is 0, q = 0 (Q5_0: 16).
  */
 import { type BlockLayout, decoder, encoder } from './blocks.ts';
 import { fromF16, toF16 } from './f16.ts';
@@ -54,7 +54,7 @@ function quantizer(shape: Shape): (values: Float32Array) => Uint8Array {
     if (minimum) view.setUint16(at + 2, toF16(m), true);
     let fifths = 0;
     for (let i = 0; i < BLOCK; i++) {
-      // `& 0xff` makes 0 of the infinite and undefined products of an infinite inverse.
+      // An infinite inverse gives infinities and NaN, which `& 0xff` turns into 0.
       const scaled = Math.fround(Math.fround(values[start + i]! - m) * inverse);
       const q = Math.min(most, Math.fround(scaled + half) & 0xff);
       const place = at + bytes - HALF + (i % HALF);

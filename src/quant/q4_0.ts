@@ -1,12 +1,12 @@
 /**
- * Q4_0 of GGUF. A block of 32 values is 18 bytes: an f16 scale, then 16 bytes, byte j with value j in its low and value
- * 16 + j in its high nibble; value = scale * (nibble - 8).
+ * Q4_0 of GGUF. A block of 32 values is 18 bytes: an f16 scale, then 16 bytes, byte j with value j in its low nibble and
+ * value 16 + j in its high nibble; value = scale * (nibble - 8).
  *
  *   m = the first x of largest magnitude, with its sign (0 if all are 0)
  *   d = m / -8        scale = d as f16        nibble = min(15, x * (1 / d) + 8.5 truncated)
  *
- * Every step is rounded to f32. The nibble comes from d before it is rounded to f16. A block of zeros has the scale -0
- * and nibbles of 8. Where 1 / d is infinite, nibble = 0.
+ * Every step is rounded to f32. The nibble is computed from d before it is rounded to f16. A block of zeros has the scale
+ * -0 and nibbles of 8. If 1 / d is infinite, nibble = 0.
  */
 import { fromF16, toF16 } from './f16.ts';
 import { storageLayout } from './storage.ts';
@@ -32,7 +32,7 @@ export function quantizeQ4_0(values: Float32Array): Uint8Array {
   return new Uint8Array(out.buffer);
 }
 
-/** `& 0xff` makes 0 of the infinite and undefined products of an infinite inverse. */
+/** An infinite inverse gives infinities and NaN, which `& 0xff` turns into 0. */
 const toNibble = (x: number): number => Math.min(15, Math.fround(x + 8.5) & 0xff);
 
 /** @param bytes whole blocks of 18 bytes */

@@ -6,8 +6,8 @@
  *
  *   value = d * s * q - dmin * m, rounded to f32 once: d * s * q and dmin * m are exact
  *
- * The 128 bytes have four bits of each q: byte j of 32 those of value j in its low and of value 32 + j in its high nibble.
- * Bit n of byte j of the fifth bits belongs to value j of block n.
+ * The 128 bytes have four bits of each q. Every 32 bytes hold two blocks: byte j has value j of the first in its low nibble
+ * and value j of the second in its high nibble. Bit n of byte j of the fifth bits belongs to value j of block n.
  */
 import { type BlockLayout, decoder, encoder } from './blocks.ts';
 import { fromF16, toF16 } from './f16.ts';
@@ -75,7 +75,7 @@ function quantizer(shape: Shape): (values: Float32Array) => Uint8Array {
   });
 }
 
-/** Of one super-block. */
+/** Codes of one super-block, reused between calls. */
 const codes = new Uint8Array(SUPER);
 
 const nearest = (value: number, unit: number): number =>

@@ -3,8 +3,9 @@
  *
  *   128 bytes of lower bits | 64 bytes of upper bits | 16 x int8 s | f16 d          value = d * s * (q - 32), exactly
  *
- * Half h of the values has 64 bytes of lower and 32 of upper bits. Byte j < 32 of the 64 has value j in its low and 64 + j in
- * its high nibble, byte 32 + j the values 32 + j and 96 + j; byte j of the 32 the upper two bits of all four, lowest first.
+ * Each half of the values (128) has 64 bytes of lower and 32 bytes of upper bits. For j = 0 .. 31, byte j of the 64 has
+ * value j in its low nibble and 64 + j in its high nibble, byte 32 + j has values 32 + j and 96 + j, and byte j of the 32
+ * has the upper two bits of values j, 32 + j, 64 + j and 96 + j, lowest bits first.
  */
 import { type BlockLayout, decoder, encoder } from './blocks.ts';
 import { fromF16, toF16 } from './f16.ts';
@@ -19,7 +20,7 @@ const D_AT = 208;
 
 export const q6_kLayout: BlockLayout = { block: SUPER, bytes: 210 };
 
-/** Where the bits of value i are: bytes of the lower and upper bits, and how far these are shifted. */
+/** Byte positions and shifts of the lower and upper bits of value i. */
 function placeOf(i: number): { lower: number; lowerShift: number; upper: number; upperShift: number } {
   const [half, quarter, j] = [i >> 7, (i >> 5) & 3, i & 31];
   return {
@@ -43,7 +44,7 @@ export const dequantizeQ6_K = decoder(q6_kLayout, (view, at, out, start) => {
 export const quantizeQ6_K = encoder(q6_kLayout, (values, start, view, at) => {
   const scales = Array.from({ length: BLOCKS }, (_, n) => fitScale(values, start + BLOCK * n, BLOCK, 32));
   const extreme = scales.reduce((most, scale) => (Math.abs(scale) > Math.abs(most) ? scale : most), 0);
-  // The scale of largest magnitude becomes -128.
+  // d maps the scale of largest magnitude to -128.
   const half = toF16(extreme / -128);
   const d = fromF16(half);
   view.setUint16(at + D_AT, half, true);

@@ -3,7 +3,7 @@
  *
  *   d = max |x| / 127        scale = d as f16        q = x * (1 / d), rounded half away from zero
  *
- * Every step is rounded to f32. q comes from d before it is rounded to f16. Where 1 / d is infinite (or d is 0), q = 0.
+ * Every step is rounded to f32. q is computed from d before it is rounded to f16. If 1 / d is infinite or d is 0, q = 0.
  */
 import { fromF16, toF16 } from './f16.ts';
 import { storageLayout } from './storage.ts';
@@ -19,7 +19,7 @@ export function quantizeQ8_0(values: Float32Array): Uint8Array {
     const d = Math.fround(largest / 127);
     const inverse = d ? Math.fround(1 / d) : 0;
     out.setUint16(at, toF16(d), true);
-    // setInt8 makes 0 of the infinite and undefined products of an infinite inverse.
+    // An infinite inverse gives infinities and NaN, which setInt8 stores as 0.
     for (let i = 0; i < BLOCK; i++) out.setInt8(at + 2 + i, roundHalfAway(Math.fround(values[start + i]! * inverse)));
   }
   return new Uint8Array(out.buffer);

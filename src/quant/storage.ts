@@ -1,11 +1,11 @@
 import { q4_kLayout, q5_kLayout } from './q4_k.ts';
 import { q6_kLayout } from './q6_k.ts';
 
-/** How a weight is stored in memory. Names as in GGUF; block formats cover 32 or 256 neighbours along `in`. */
+/** How a weight is stored in memory. Names as in GGUF. A block has 32 or 256 consecutive values along `in`. */
 export type Storage = 'f32' | 'f16' | 'bf16' | BlockStorage;
 export type BlockStorage = 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
 
-/** Values per block and bytes per block of one row. Float formats have blocks of one value. */
+/** Values per block and bytes per block. Float types have blocks of one value. */
 export const storageLayout: Readonly<Record<Storage, { readonly block: number; readonly bytes: number }>> = {
   f32: { block: 1, bytes: 4 },
   f16: { block: 1, bytes: 2 },
@@ -17,10 +17,10 @@ export const storageLayout: Readonly<Record<Storage, { readonly block: number; r
   q6_k: q6_kLayout,
 };
 
-/** Those whose scales are searched for: no kernel quantizes to them. */
+/** Types that no kernel quantizes to, because their scales are searched for (k-fit.ts). */
 export const kTypes: readonly Storage[] = ['q4_k', 'q5_k', 'q6_k'];
 
-/** Whether products with such weights quantize their activations, see activations.ts. */
+/** Whether matmuls with such weights quantize their activations, see activations.ts. */
 export const isBlockStorage = (storage: Storage): storage is BlockStorage => storageLayout[storage].block > 1;
 
 /** Bytes of `count` values along a row; `count` must be a multiple of the block. */

@@ -1,8 +1,8 @@
 /**
  * TQ1_0 and TQ2_0 of GGUF: super-blocks of 256 values -d, 0 or d.
  *
- *   TQ1_0, 54 bytes   48 + 4 bytes | f16 d: a byte of the 48 holds five values, one of the 4 holds four, as a fraction in
- *                     base 3; byte * 3^n / 256 has value n in front of its point
+ *   TQ1_0, 54 bytes   48 + 4 bytes | f16 d: each of the 48 bytes holds five values, each of the 4 holds four, as the digits
+ *                     of byte / 256 in base 3: q[n] = floor(byte * 3^(n + 1) / 256) mod 3;  value = d * (q - 1)
  *   TQ2_0, 66 bytes   64 bytes | f16 d: two bits for each value, as in Q2_K
  */
 import { type BlockLayout, decoder } from './blocks.ts';
@@ -11,7 +11,7 @@ import { fromF16 } from './f16.ts';
 export const tq1_0Layout: BlockLayout = { block: 256, bytes: 54 };
 export const tq2_0Layout: BlockLayout = { block: 256, bytes: 66 };
 
-/** Runs of bytes and how many values each of their bytes holds. */
+/** Runs of bytes, and the number of values per byte. */
 const runs = [
   { first: 0, bytes: 32, values: 5 },
   { first: 32, bytes: 16, values: 5 },

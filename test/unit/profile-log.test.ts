@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { getLogger } from '@logtape/logtape';
 import { OptionError } from '../../src/errors.ts';
 import {
   configureLogging,
   flushLog,
   logDecodeStep,
   logForward,
-  loggerOf,
   logPrefill,
   parseDirectives,
   wants,
@@ -38,9 +38,9 @@ async function linesUnder(directives: string | undefined): Promise<string[]> {
     text: 'q8_0 [1x768]x[3072x768]',
     bytes: 2_507_520,
   }));
-  loggerOf('lanewise.loader').info('ready');
-  loggerOf('lanewise.kernel').warn('a kernel was replaced');
   flushLog();
+  getLogger(['lanewise', 'loader']).info('ready');
+  getLogger(['lanewise', 'kernel']).warn('a kernel was replaced');
   await Promise.resolve();
   assert.ok(writes <= 1, 'lines of one turn are written at once');
   return text.split('\n').slice(0, -1);
@@ -93,7 +93,8 @@ test('events of a generation are written within a moment, in order', async () =>
     text += lines;
   });
   logPrefill(5, 12.34);
-  loggerOf('lanewise.loader').info('ready');
+  flushLog();
+  getLogger(['lanewise', 'loader']).info('ready');
   logDecodeStep(4, 8.1, 0.2);
   await Promise.resolve();
   assert.equal(text, `${generator[0]}\n${info}\n`);

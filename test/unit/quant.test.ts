@@ -6,9 +6,9 @@ import fc from 'fast-check';
 import { dequantizeActivations, quantizeActivations } from '../../src/quant/activations.ts';
 import { fromBF16, toBF16 } from '../../src/quant/bf16.ts';
 import { dequantize, quantize } from '../../src/quant/codec.ts';
-import { quantizationError } from '../../src/quant/error.ts';
 import { fromF16, toF16 } from '../../src/quant/f16.ts';
 import { type Storage, storageBytes, storageLayout } from '../../src/quant/storage.ts';
+import { quantizationError } from './quantization-error.ts';
 
 const golden = (name: string): Uint8Array =>
   new Uint8Array(readFileSync(new URL(`../golden/quant/${name}`, import.meta.url)));
