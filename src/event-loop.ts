@@ -1,13 +1,13 @@
-/** Turns of the event loop, for loops that would otherwise block it. */
+/** Lets long loops give way to the event loop. */
 
-/** Calls whose turn has not come, oldest first. */
+/** Pending calls, oldest first. */
 const waiting: (() => void)[] = [];
 let channel: MessageChannel | undefined;
 
 /**
- * Resolves in a later turn of the event loop, so that timers, aborts, messages and drawing come in between. Browsers clamp
- * nested `setTimeout(0)` to 4 ms, a message to oneself takes microseconds. A pending turn keeps a Node process alive, an
- * idle event loop does not.
+ * Resolves in a later turn of the event loop, so that timers, aborts, messages and drawing run in between. Uses a message
+ * channel (microseconds) because browsers clamp nested `setTimeout(0)` to 4 ms. A pending call keeps a Node process alive;
+ * the channel itself does not.
  */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => {

@@ -1,7 +1,7 @@
 /**
- * Elementary functions in double precision that give the same bits on every machine: Math.exp, Math.sin and their like
- * may differ between JavaScript engines, so nothing that reaches a logit or decides on a token may use them. Only
- * + - * / and bits of doubles here.
+ * Elementary functions in double precision with the same bits on every machine, made of + - * / and the bits of doubles.
+ * Math.exp, Math.sin and so on may differ between JavaScript engines, so nothing that affects a logit or the choice of a
+ * token may use them.
  */
 
 /** ln 2 in two parts: the first has 21 trailing zero bits, so that k * LN2_HIGH is exact for |k| < 2^20. */
@@ -20,7 +20,7 @@ function powerOfTwo(k: number): number {
   return bits.getFloat64(0);
 }
 
-/** 2^k for k from -1021 to 0 at index -k: what a softmax needs, without the way over bits. */
+/** 2^k at index -k, for k from -1021 to 0, the range of a softmax: faster than `powerOfTwo`. */
 const NEGATIVE_POWERS = Float64Array.from({ length: 1022 }, (_, i) => powerOfTwo(-i));
 
 /** 1 / n! */
@@ -62,14 +62,15 @@ export function exp(x: number): number {
   return k > 0 ? e * 2 * powerOfTwo(k - 1) : e * powerOfTwo(k + 64) * powerOfTwo(-64);
 }
 
-/** Steps of the table per unit, and where it ends: e^-37 is below 2^-53. */
+/** Steps per unit and lower end of the table of `decay`: e^-37 is below 2^-53. */
 const DECAY_STEPS = 64;
 const DECAY_LOWEST = -37;
 const DECAY = Float64Array.from({ length: 1 - DECAY_LOWEST * DECAY_STEPS }, (_, n) => exp(-n / DECAY_STEPS));
 
 /**
- * e^x within 3e-14 for x in [-37, 0], exactly 0 below: for probabilities of whole vocabularies, in a quarter of the time
- * of `exp`. x = -n / 64 + r with n from a table and -1/64 < r <= 0; the rest of the Taylor series is below 3e-14.
+ * e^x within 3e-14 for x in [-37, 0], exactly 0 below. Takes a quarter of the time of `exp`; used for the probabilities of
+ * whole vocabularies. x = -n / 64 + r with -1/64 < r <= 0: e^(-n / 64) is read from a table, e^r is a Taylor series with a
+ * remainder below 3e-14.
  */
 export function decay(x: number): number {
   if (!(x >= DECAY_LOWEST)) return 0;

@@ -1,4 +1,4 @@
-/** What pages load models from: addresses, ids of the hub, files and folders that a person chose. */
+/** Finds the files of a model in a browser: at an address, on the hub, or among files and folders that the user chose. */
 import { FormatError, LanewiseError, OptionError } from './errors.ts';
 import { blobFolder, handleFolder } from './formats/adapters/blob.ts';
 import { type FetchOptions, fetchFolder } from './formats/adapters/fetch.ts';
@@ -8,7 +8,7 @@ import { webModel } from './hub/web.ts';
 
 /**
  * An id of the hub (`org/name`, `org/name:Q4_K_M`, `org/name@revision`), the address of a folder or of a .gguf or
- * .safetensors file (relative ones begin with `/`, `./` or `../`), a file, files or a folder that a person chose.
+ * .safetensors file (a relative address begins with `/`, `./` or `../`), or files or a folder that the user chose.
  */
 export type WebModelSource =
   | string
@@ -22,9 +22,9 @@ export type WebModelSource =
 export interface WebSourceOptions {
   /** Address of the hub. Default https://huggingface.co. */
   readonly endpoint?: string;
-  /** The hub's, for private and gated models: sent to the hub only. */
+  /** Access token of the hub, for private and gated models. Sent to the hub only. */
   readonly token?: string;
-  /** A branch, tag or commit at the hub. Default main. */
+  /** A branch, tag or commit of the hub's repository. Default main. */
   readonly revision?: string;
   /** Sent with each request. */
   readonly headers?: Readonly<Record<string, string>>;
@@ -34,7 +34,7 @@ export interface WebSourceOptions {
 export interface FoundFiles {
   readonly folder: FileFolder;
   readonly file?: string;
-  /** The error to show for one that came of files which the server refused. */
+  /** Adds the server's answer to an error about a missing file, if the server refused that file. */
   explain(error: unknown): unknown;
 }
 
@@ -61,7 +61,7 @@ export async function findFiles(source: WebModelSource, options: WebSourceOption
   return { folder: blobFolder('chosen files', files), explain: asIs };
 }
 
-/** One file is known by how it begins: its name may be anything, or missing. */
+/** Recognizes a single file by its first bytes: its name may be anything, or missing. */
 async function oneFile(blob: Blob): Promise<Pick<FoundFiles, 'folder' | 'file'>> {
   const given = blob instanceof File ? blob.name : 'model';
   const start = new Uint8Array(await blob.slice(0, 4).arrayBuffer());
@@ -84,7 +84,8 @@ async function atAddress(text: string, options: WebSourceOptions): Promise<Found
   const id = isAddress && !/^https?:/i.test(text) ? undefined : parseHubId(text, endpoint.replace(/\/+$/, ''));
   const explain = (error: unknown): unknown => refusal(error, refusals);
   if (id) return { ...(await webModel(id, { ...fetching, endpoint, token, revision })), explain };
-  if (revision !== undefined) throw new OptionError('revision', 'left out: the source is no id of the hub', revision);
+  if (revision !== undefined)
+    throw new OptionError('revision', 'left out: the source is not an id of the hub', revision);
   const url = absolute(text);
   if (url.protocol === 'blob:') return { ...(await oneFile(await (await fetch(url, { signal })).blob())), explain };
   const { pathname, search } = url;
@@ -103,13 +104,13 @@ function absolute(text: string): URL {
   return new URL(text, base);
 }
 
-/** A missing file that the server did not merely lack. */
+/** Adds the server's answer to an error about a file that the server did not simply report missing. */
 function refusal(error: unknown, refusals: ReadonlyMap<string, number>): unknown {
   if (!(error instanceof LanewiseError && ['NoConfig', 'NoCheckpoint', 'MissingShard'].includes(error.code)))
     return error;
   const [url, status] = [...refusals].find(([, found]) => found !== 404) ?? [];
   if (status === undefined) return error;
   const found = status < 300 ? 'a page (text/html) instead of a file' : `status ${status}`;
-  error.message = `${error.message} (the server answers ${url} with ${found})`;
+  error.message = `${error.message} (the server answered ${url} with ${found})`;
   return error;
 }

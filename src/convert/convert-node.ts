@@ -1,4 +1,4 @@
-/** Conversion on worker threads of Node. */
+/** Converts tensors on worker threads of Node. */
 import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import { startThread } from '../backend/wasm/threads/start-node.ts';
@@ -13,14 +13,14 @@ interface Task {
 }
 
 /**
- * As many threads as there are processors, started as they are needed; fewer where they do not start, down to the calling
- * thread alone.
+ * Starts threads on demand, at most one per processor. If threads fail to start it goes on with fewer, at worst on the
+ * calling thread.
  */
 export class ThreadedConverter implements Converter {
   readonly width = availableParallelism();
-  /** Why there are fewer threads, if there are. */
+  /** Why fewer threads are used, if so. */
   readonly warnings: string[] = [];
-  /** What each thread is at, if anything. */
+  /** The task of each thread; undefined: idle. */
   readonly #workers = new Map<Worker, Task | 'starting' | undefined>();
   readonly #waiting: Task[] = [];
   #most = this.width;
@@ -38,7 +38,7 @@ export class ThreadedConverter implements Converter {
     await Promise.all([...this.#workers.keys()].map((worker) => worker.terminate()));
   }
 
-  /** Gives waiting pieces to threads that have none, and starts threads for the rest. */
+  /** Gives waiting pieces to idle threads, and starts threads for the rest. */
   #assign(): void {
     for (const [worker, state] of this.#workers) {
       const task = state === undefined ? this.#waiting.shift() : undefined;
@@ -80,12 +80,12 @@ export class ThreadedConverter implements Converter {
       idle();
     });
     worker.on('error', fail);
-    worker.on('exit', () => fail(new Error('it ended')));
+    worker.on('exit', () => fail(new Error('it exited')));
   }
 
   #fewer(error: Error): void {
     this.#most = this.#workers.size;
     const [line] = error.message.split('\n');
-    if (this.warnings.length === 0) this.warnings.push(`converting with fewer threads, as one did not start: ${line}`);
+    if (this.warnings.length === 0) this.warnings.push(`converting with fewer threads: one did not start: ${line}`);
   }
 }

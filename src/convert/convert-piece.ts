@@ -1,8 +1,8 @@
-/** A piece of a tensor from one type to another: what every thread of a conversion does. */
+/** Converts a piece of a tensor from one type to another; runs on every thread of a conversion. */
 import { type ErrorSums, errorSums } from '../quant/error.ts';
 import { type WeightTypeName, weightTypes } from '../quant/ggml.ts';
 
-/** Types that values can be changed to. */
+/** Types that tensors can be converted to. */
 export type WritableType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
 
 export interface Piece {
@@ -17,9 +17,9 @@ export interface Piece {
 
 export interface ConvertedPiece {
   readonly bytes: Uint8Array;
-  /** Values of the piece. */
+  /** Number of values of the piece. */
   readonly count: number;
-  /** The first value that is no finite number; there are no bytes then. */
+  /** The first NaN or infinity, if any; `bytes` is empty then. */
   readonly notFinite?: { readonly at: number; readonly value: number };
   readonly error?: ErrorSums;
 }
@@ -30,7 +30,7 @@ export function convertPiece({ from, to, bytes, plus, metrics }: Piece): Convert
   const at = values.findIndex((value) => !Number.isFinite(value));
   if (at >= 0) return { bytes: new Uint8Array(0), count: values.length, notFinite: { at, value: values[at]! } };
   const { quantize, dequantize } = weightTypes[to];
-  // Writable types have one.
+  // All writable types have `quantize`.
   const out = quantize!(values);
   return { bytes: out, count: values.length, error: metrics ? errorSums(values, dequantize(out)) : undefined };
 }

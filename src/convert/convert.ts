@@ -1,4 +1,4 @@
-/** Tensors of a file as tensors of another type: read in pieces, changed, handed out in pieces. */
+/** Converts tensors of a file to another type, piece by piece. */
 import { ModelError } from '../errors.ts';
 import type { CheckpointTensor } from '../formats/checkpoint.ts';
 import { ErrorMeter, type QuantizationError } from '../quant/error.ts';
@@ -7,53 +7,53 @@ import { type ConvertedPiece, convertPiece, type Piece, type WritableType } from
 
 export type { WritableType } from './convert-piece.ts';
 
-/** Values in memory at once, as far as rows allow. */
+/** Values per piece; a piece has whole rows, at least one. */
 const PIECE_VALUES = 2 ** 20;
 
-/** What a tensor is to become, and of what. */
+/** How one tensor of the new file is made. */
 export interface Recipe {
   readonly name: string;
   readonly shape: readonly number[];
-  /** Their rows follow each other. */
+  /** Tensors of the file that was read; their rows are concatenated. */
   readonly sources: readonly CheckpointTensor[];
-  /** The source is [in, out], the result [out, in] or the other way round. */
+  /** Whether the source matrix is transposed. */
   readonly transposed: boolean;
   /** Added to every value. */
   readonly plus: number;
-  /** Instead of sources. */
+  /** Values to write instead of sources. */
   readonly values?: Float32Array;
-  /** Undefined: the bytes as they are. */
+  /** New type; undefined: the bytes are copied. */
   readonly to: WritableType | undefined;
   readonly reason: string;
 }
 
 export interface ConvertedTensor {
   readonly name: string;
-  /** As the file formats spell it: F32, Q8_0 ... */
+  /** Type as the file formats spell it: F32, Q8_0 ... */
   readonly dtype: string;
   readonly shape: readonly number[];
-  /** The same of the file that was read. */
+  /** Type in the file that was read. */
   readonly from: string;
   readonly reason: string;
   readonly byteLength: number;
   readonly data: AsyncIterable<Uint8Array>;
-  /** What was lost, once all data have been taken; undefined where it was not measured. */
+  /** Quantization error, complete once all of `data` was read; undefined if it was not measured. */
   error(): QuantizationError | undefined;
 }
 
-/** Changes pieces, `width` of them at the same time. */
+/** Converts pieces, up to `width` of them at the same time. */
 export interface Converter {
   readonly width: number;
   convert(piece: Piece): Promise<ConvertedPiece>;
 }
 
-/** On this thread. */
+/** Converts on the calling thread. */
 export const inlineConverter: Converter = { width: 1, convert: async (piece) => convertPiece(piece) };
 
 export interface ConvertSettings {
   readonly converter: Converter;
   readonly metrics: boolean;
-  /** Called with the bytes of each piece that was taken. */
+  /** Called with the number of bytes of each piece after it was read. */
   readonly onBytes?: (count: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -89,14 +89,14 @@ export function convertTensor(recipe: Recipe, settings: ConvertSettings): Conver
 
 const typeOf = ({ sources }: Recipe): string => sources[0]?.dtype ?? 'F32';
 
-/** The type that the values are changed to; undefined where the bytes stay. */
+/** The type to convert to; undefined if the bytes can be copied. */
 function changesOf(recipe: Recipe): WritableType | undefined {
   const { to, sources, transposed, plus } = recipe;
   const stays = to === typeOf(recipe).toLowerCase() && !transposed && plus === 0 && sources.length > 0;
   return stays ? undefined : to;
 }
 
-/** Bytes that the tensor will have. */
+/** Bytes of the converted tensor. */
 export function convertedBytes(recipe: Recipe): number {
   const to = changesOf(recipe);
   if (to === undefined) return recipe.sources.reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -104,7 +104,7 @@ export function convertedBytes(recipe: Recipe): number {
   return (countOf(recipe.shape) / block) * bytes;
 }
 
-/** Pieces are read ahead of those that are being changed, and come out in their order. */
+/** Reads pieces ahead, so that `width` of them are converted at once, and yields the results in order. */
 async function* converted(
   recipe: Recipe,
   to: WritableType,
@@ -122,7 +122,7 @@ async function* converted(
   };
   for await (const piece of piecesOf(recipe)) {
     const change = converter.convert({ ...piece, to, metrics });
-    // Who stops reading does not want to hear of the rest.
+    // A piece that is never taken, because the reader stopped, must not cause an unhandled rejection.
     change.catch(() => undefined);
     ahead.push(change);
     if (ahead.length > converter.width) yield await take();
@@ -130,7 +130,7 @@ async function* converted(
   while (ahead.length > 0) yield await take();
 }
 
-/** A scale of a block may be no number: everything that meets it would be none. */
+/** A NaN or infinity, often from the scale of a block, would spread to every result computed with it. */
 function notFiniteError({ name, shape }: Recipe, at: number, value: number): ModelError {
   const width = shape.at(-1) ?? 1;
   const place = `row ${Math.floor(at / width)}, column ${at % width}`;
@@ -141,7 +141,7 @@ const countOf = (shape: readonly number[]): number => shape.reduce((product, siz
 const f32Bytes = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer.slice(values.byteOffset, values.byteOffset + values.byteLength) as ArrayBuffer);
 
-/** The bytes of a tensor, whole rows at a time. */
+/** The bytes of a tensor in pieces of whole rows. */
 async function* bytesOf(tensor: CheckpointTensor): AsyncGenerator<Uint8Array> {
   const rowLength = tensor.shape.at(-1) ?? 1;
   const rows = rowLength === 0 ? 0 : countOf(tensor.shape) / rowLength;
@@ -160,7 +160,7 @@ async function* piecesOf({ sources, transposed, plus, values }: Recipe): AsyncGe
   for (const source of sources) {
     const type = weightType(source.dtype);
     if (type === undefined) {
-      const what = `${source.name}: values of type ${source.dtype} cannot be changed to another type`;
+      const what = `${source.name}: values of type ${source.dtype} cannot be converted to another type`;
       throw new ModelError('NotConvertible', what);
     }
     const from = source.dtype.toLowerCase() as Piece['from'];
@@ -169,7 +169,7 @@ async function* piecesOf({ sources, transposed, plus, values }: Recipe): AsyncGe
   }
 }
 
-/** A whole matrix, turned. */
+/** The values of a whole matrix, transposed. */
 async function transposedValues(tensor: CheckpointTensor, { dequantize }: WeightType): Promise<Float32Array> {
   const bytes = new Uint8Array(tensor.byteLength);
   await tensor.readInto(0, bytes);

@@ -1,4 +1,4 @@
-/** Plans the conversion of a model into a file of another format or of other types. */
+/** Plans the conversion of a model to another file format or to other tensor types. */
 
 import { readModules } from '../embedding/modules.ts';
 import { ggufPoolings } from '../embedding/pooling.ts';
@@ -27,24 +27,24 @@ import type { Recipe, WritableType } from './convert.ts';
 export interface QuantizeOptions {
   /** Type of the matrices. */
   readonly to: WritableType;
-  /** Storage policy of the linear layers; what it leaves alone becomes `to`. */
+  /** Storage policy of the linear layers; layers without a decision become `to`. */
   readonly policy?: string;
   readonly format: 'gguf' | 'safetensors';
 }
 
-/** A model file to be: its tensors and what else it says. */
+/** A model file to write: its tensors and metadata. */
 export interface ModelFile {
   readonly recipes: readonly Recipe[];
-  /** Of a GGUF file; empty for SafeTensors. */
+  /** Metadata of a GGUF file; empty for SafeTensors. */
   readonly metadata: GgufMetadata;
-  /** Texts by their file names, which a SafeTensors file needs beside it. */
+  /** Contents of the text files that belong beside a SafeTensors file, by file name. */
   readonly beside: ReadonlyMap<string, string>;
-  /** What the new file does not hold. */
+  /** What the new file lacks. */
   readonly warnings: readonly string[];
   close(): Promise<void>;
 }
 
-/** `general.file_type` of llama.cpp. */
+/** Values of `general.file_type` in llama.cpp. */
 const fileTypes: Readonly<Record<WritableType, number>> = {
   f32: 0,
   f16: 1,
@@ -56,7 +56,7 @@ const fileTypes: Readonly<Record<WritableType, number>> = {
   bf16: 32,
 };
 
-/** @throws FormatError, ModelError, OptionError; nothing stays open then */
+/** Opens the model's files, which `close` of the result closes. @throws FormatError, ModelError, OptionError */
 export async function planQuantization(
   folder: FileFolder,
   file: string | undefined,
@@ -69,12 +69,12 @@ export async function planQuantization(
   return fromSafeTensors(folder, file, options, choose);
 }
 
-/** Undefined storage: as it is. */
+/** Decides the new type of a tensor; undefined: unchanged. */
 type Choose = (name: string, shape: readonly number[], stored: string, tied?: boolean) => Pick<Recipe, 'to' | 'reason'>;
 
 /**
- * @param name in GGUF's words
- * @param tied whether the embedding's tensor is the output head too
+ * @param name name in GGUF (for SafeTensors output not looked at)
+ * @param tied whether the embedding is the output head too
  */
 function chooseStorage(
   name: string,
@@ -84,11 +84,11 @@ function chooseStorage(
   policy: StoragePolicy | undefined,
   tied = false,
 ): Pick<Recipe, 'to' | 'reason'> {
-  if (weightType(stored) === undefined) return { to: undefined, reason: `${stored} stays as it is` };
-  if (format === 'safetensors') return { to, reason: `all are ${to}` };
+  if (weightType(stored) === undefined) return { to: undefined, reason: `${stored} is not converted` };
+  if (format === 'safetensors') return { to, reason: `all tensors ${to}` };
   if (shape.length < 2) return { to: 'f32', reason: 'vectors stay in f32' };
   if (!/\.weight$/.test(name) || /(^position_embd|^token_types|_norm|\.ffn_gate_inp)\./.test(name)) {
-    return { to: 'f32', reason: 'no linear layer: llama.cpp wants f32' };
+    return { to: 'f32', reason: 'not a linear layer: llama.cpp expects f32' };
   }
   const inputs = shape.at(-1)!;
   const named = roleOf(name);
@@ -101,7 +101,7 @@ function chooseStorage(
   return { to: instead, reason: `in ${inputs} is not a multiple of ${block}` };
 }
 
-/** Whether the file has no output head of its own although its model generates text. */
+/** Whether the embedding is the output head too: a decoder whose file has no `output.weight`. */
 function isTied(metadata: GgufMetadata, names: Iterable<string>): boolean {
   const architecture = metadata.get('general.architecture')?.value;
   return metadata.get(`${architecture}.attention.causal`)?.value !== false && ![...names].includes('output.weight');
@@ -141,7 +141,7 @@ async function fromGguf(
       return { ...plain(name, source), shape, transposed, plus: -plus, ...choose(name, shape, source.dtype) };
     });
     const warnings = ['the vocabulary and chat template of the GGUF file are not in the new one'];
-    // The new files have no vocabulary to find ends in by their text.
+    // The new folder has no tokenizer, from which `load` could find further end tokens by their text.
     const tokenizer = await tokenizerBeside(folder, { metadata: checkpoint.metadata, files: [file] }).catch(
       () => undefined,
     );
@@ -218,7 +218,7 @@ async function fromSafeTensors(
   }
 }
 
-/** Files that make a model of weights. */
+/** Text files that a model needs beside its weights. */
 const companions = [
   'config.json',
   'generation_config.json',
@@ -249,7 +249,7 @@ function withTypes(metadata: ReadonlyMap<string, GgufValue>, { to }: QuantizeOpt
   return out;
 }
 
-/** How an encoder makes one vector of a text. @throws ModelError where it is in a way that we do not have */
+/** Adds an encoder's pooling to the metadata. @throws ModelError for pooling that GGUF cannot express */
 async function withPooling(folder: FileFolder, metadata: GgufMetadata): Promise<GgufMetadata> {
   const architecture = metadata.get('general.architecture')?.value;
   if (metadata.get(`${architecture}.attention.causal`)?.value !== false) return metadata;
@@ -257,8 +257,8 @@ async function withPooling(folder: FileFolder, metadata: GgufMetadata): Promise<
   if (read instanceof ModelError) throw read;
   const value = read.poolings.length === 1 ? ggufPoolings[read.poolings[0]!] : undefined;
   if (value === undefined || read.modules.length > 0) {
-    const what = 'expected pooling by mean, cls or last and no further modules, which a GGUF file cannot say, found';
-    const found = read.modules.length > 0 ? 'modules behind the pooling' : read.poolings.join(' and ');
+    const what = 'expected pooling by mean, cls or last and no further modules, as GGUF has no keys for others, found';
+    const found = read.modules.length > 0 ? 'modules after the pooling' : read.poolings.join(' and ');
     throw new ModelError('UnsupportedPooling', `${folder.name}/modules.json: ${what} ${found}; write .safetensors`);
   }
   return new Map([...metadata, [`${architecture}.pooling_type`, { type: 'uint32', value }]]);
@@ -274,8 +274,8 @@ async function withVocabulary(
   out.set('general.name', { type: 'string', value: folder.name.split(/[\\/]/).at(-1)! });
   const found = await writableTokenizer(folder);
   if (found === undefined) {
-    const what = 'there is no tokenizer.json, no vocab.json with merges.txt and no vocab.txt';
-    return { metadata: out, warnings: [`${what}: the file has no vocabulary`] };
+    const what = 'expected tokenizer.json, vocab.json with merges.txt, or vocab.txt, found none';
+    return { metadata: out, warnings: [`${what}: the file gets no vocabulary`] };
   }
   const { json, words, settings } = found;
   const vocab = tensors.find(({ name }) => name === 'token_embd.weight')!.shape[0]!;
@@ -292,7 +292,7 @@ async function withVocabulary(
   return { metadata: out, warnings: vocabulary.warnings };
 }
 
-/** The tokenizer as tokenizer.json and tokenizer_config.json would have it. */
+/** The tokenizer as texts of tokenizer.json (`json`) and tokenizer_config.json (`settings`); undefined if there is none. */
 async function writableTokenizer(
   folder: FileFolder,
 ): Promise<{ json: string; words: Tokenizer; settings: string } | undefined> {

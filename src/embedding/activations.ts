@@ -1,10 +1,10 @@
-/** Activation functions of torch.nn with their default settings, in double precision with the same bits on every machine. */
+/** Activation functions of torch.nn with default settings, in double precision, with the same bits on every machine. */
 import { erfc, exp, log, tanh } from '../numbers.ts';
 
 const sigmoid = (x: number): number => (x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x)));
-/** ln(1 + e^x); torch takes x itself above 20. */
+/** ln(1 + e^x); x itself above 20, as in torch. */
 const softplus = (x: number): number => (x > 20 ? x : log1p(exp(x)));
-/** ln(1 + y) for y > 0: the division corrects the rounding of 1 + y. */
+/** ln(1 + y) for y > 0. The division corrects the rounding of 1 + y. */
 function log1p(y: number): number {
   const sum = 1 + y;
   return sum === 1 ? y : (log(sum) * y) / (sum - 1);
@@ -23,7 +23,7 @@ const clamp = (x: number, low: number, high: number): number => Math.min(Math.ma
 const SELU_SCALE = 1.0507009873554805;
 const SELU_ALPHA = 1.6732632423543772;
 
-/** By the name of the class. */
+/** By class name. */
 export const activations: Readonly<Record<string, (x: number) => number>> = {
   Identity: (x) => x,
   Tanh: tanh,
@@ -48,7 +48,7 @@ export const activations: Readonly<Record<string, (x: number) => number>> = {
   Hardswish: (x) => (x * clamp(x + 3, 0, 6)) / 6,
 };
 
-/** The class behind `torch.nn.X`, `torch.nn.modules.activation.X` or `torch.nn.modules.linear.Identity`. */
+/** The function named by `torch.nn.X`, `torch.nn.modules.activation.X` or `torch.nn.modules.linear.Identity`. */
 export function activationNamed(path: unknown): ((x: number) => number) | undefined {
   const [, name] = /^torch\.nn\.(?:modules\.(?:activation|linear)\.)?(\w+)$/.exec(String(path)) ?? [];
   return name !== undefined && Object.hasOwn(activations, name) ? activations[name] : undefined;

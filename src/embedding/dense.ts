@@ -1,4 +1,4 @@
-/** The Dense and LayerNorm modules of sentence-transformers: few enough products for one thread, in double precision. */
+/** The Dense and LayerNorm modules of sentence-transformers, in double precision on one thread. */
 import { ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.ts';
@@ -9,15 +9,15 @@ import { type ModuleSettings, shown, unsupported } from './module-settings.ts';
 
 export interface SizedModule {
   run(vector: Float32Array): Float32Array;
-  /** Of its vectors. */
+  /** Length of the vectors that the module returns. */
   readonly width: number;
 }
 
 const WEIGHTS = 'model.safetensors';
 
 /**
- * y = f(W x + b), with x added (or a matrix times x) where `use_residual` says so.
- * @param width of the vectors that come in @throws ModelError, FormatError
+ * y = f(W x + b), plus x or a matrix times x if `use_residual` is set.
+ * @param width length of the input vectors @throws ModelError, FormatError
  */
 export async function readDense(folder: FileFolder, config: ModuleSettings, width: number): Promise<SizedModule> {
   const file = `${folder.name}/config.json`;
@@ -47,7 +47,7 @@ export async function readDense(folder: FileFolder, config: ModuleSettings, widt
   return { run, width: outputs };
 }
 
-/** W [outputs, inputs] x + b; four sums a row, added in pairs. */
+/** W x + b with W [outputs, inputs]. Each row has four partial sums, added in pairs. */
 function product(w: Float32Array, x: Float32Array, outputs: number, b: Float32Array | undefined): Float64Array {
   const inputs = x.length;
   const even = inputs - (inputs % 4);
@@ -67,7 +67,7 @@ function product(w: Float32Array, x: Float32Array, outputs: number, b: Float32Ar
   return y;
 }
 
-/** `eps` of torch.nn.LayerNorm, which the module does not change. */
+/** Default `eps` of torch.nn.LayerNorm. */
 const EPSILON = 1e-5;
 
 /** @throws ModelError, FormatError */
@@ -87,7 +87,7 @@ export async function readLayerNorm(folder: FileFolder, config: ModuleSettings, 
   return { run, width };
 }
 
-/** The tensors of a module as f32: exactly those of `shapes`. @throws ModelError, FormatError */
+/** Reads the tensors of a module as f32, exactly those of `shapes`. @throws ModelError, FormatError */
 async function readWeights(
   folder: FileFolder,
   shapes: Readonly<Record<string, readonly number[]>>,

@@ -1,4 +1,4 @@
-/** How the modules' settings are read and refused. */
+/** Helpers for reading the settings of modules. */
 import { ModelError } from '../errors.ts';
 
 export type ModuleSettings = Readonly<Record<string, unknown>>;
@@ -7,7 +7,7 @@ export type ModuleSettings = Readonly<Record<string, unknown>>;
 export const unsupported = (file: string, what: string): ModelError =>
   new ModelError('UnsupportedPooling', `${file}: ${what}; name a pooling to use the model without its modules`);
 
-/** A value as its file spells it. */
+/** A value as JSON, shortened for messages. */
 export const shown = (value: unknown): string => (JSON.stringify(value) ?? 'nothing').slice(0, 120);
 
 export const isObject = (value: unknown): value is Record<string, unknown> =>

@@ -1,4 +1,4 @@
-/** What sentence-transformers puts behind the transformer: pooling, dense layers, norms, from modules.json. */
+/** Reads modules.json of sentence-transformers: the pooling, dense layers and norms after the transformer. */
 import { ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/json.ts';
@@ -6,21 +6,21 @@ import { readDense, readLayerNorm } from './dense.ts';
 import { isObject, type ModuleSettings, shown, unsupported } from './module-settings.ts';
 import { normalize, type Pooling, poolingNamed, poolings } from './pooling.ts';
 
-/** A module behind the pooling: from one vector to the next, which is in memory of its own. */
+/** A module after the pooling. Returns its result in newly allocated memory. */
 export type VectorModule = (vector: Float32Array) => Float32Array;
 
 export interface EmbeddingModules {
-  /** Their vectors are joined in this order. */
+  /** Their vectors are concatenated in this order. */
   readonly poolings: readonly Pooling[];
   /** Whether the tokens of a prompt are pooled too. */
   readonly includePrompt: boolean;
-  /** In order; a Normalize module at the end is not among them. */
+  /** In the order of the file, without a final Normalize module. */
   readonly modules: readonly VectorModule[];
-  /** Whether the last module scales to length 1. */
+  /** Whether a final Normalize module scales the vector to length 1. */
   readonly normalize: boolean;
 }
 
-/** Where nothing says what the model was trained with. */
+/** The modules of a model whose files name none. */
 export const defaultModules = (pooling: Pooling): EmbeddingModules => ({
   poolings: [pooling],
   includePrompt: true,
@@ -30,17 +30,17 @@ export const defaultModules = (pooling: Pooling): EmbeddingModules => ({
 
 /** An entry of modules.json. */
 interface Entry {
-  /** The class, without its Python modules. */
+  /** Class name without the Python module; the whole `type` for classes outside sentence-transformers. */
   readonly kind: string;
   readonly type: string;
   readonly path: string;
 }
 
 /**
- * The modules of a folder of sentence-transformers; mean and length 1 where the folder has no modules.json. Returns (does
- * not throw) an error for modules that are not supported: it matters only if the caller names no pooling.
+ * Reads the modules of a sentence-transformers folder; mean pooling and length 1 if it has no modules.json. Returns (does
+ * not throw) an error for unsupported modules: it matters only if the caller names no pooling.
  * @param dim width of the hidden states
- * @throws FormatError where a file is damaged
+ * @throws FormatError for a damaged file
  */
 export async function readModules(folder: FileFolder, dim: number): Promise<EmbeddingModules | ModelError> {
   const json = await readJson(folder, 'modules.json');
@@ -66,7 +66,7 @@ function entriesOf(json: unknown, file: string): Entry[] {
   const known = ['Transformer', 'Pooling', 'Dense', 'LayerNorm', 'Normalize', 'Dropout'];
   const other = entries.find(({ kind }) => !known.includes(kind));
   if (other) throw unsupported(file, `expected modules ${known.join(', ')}, found ${other.type.slice(0, 120)}`);
-  // Dropout acts in training only.
+  // Dropout has no effect outside training.
   return entries.filter(({ kind }) => kind !== 'Dropout');
 }
 
@@ -102,7 +102,7 @@ async function readEntries(folder: FileFolder, entries: readonly Entry[], dim: n
 const listed = (entries: readonly Entry[]): string => entries.map(({ kind }) => kind).join(', ') || 'none';
 const fileOf = (folder: FileFolder, { path }: Entry): string => `${folder.name}/${path ? `${path}/` : ''}config.json`;
 
-/** config.json of a module; older Normalize modules have none. @throws ModelError, FormatError */
+/** Reads config.json of a module; older Normalize modules have none. @throws ModelError, FormatError */
 async function configOf(folder: FileFolder, entry: Entry): Promise<ModuleSettings> {
   if (entry.path === '')
     throw unsupported(`${folder.name}/modules.json`, `expected a path of ${entry.kind}, found none`);
@@ -117,7 +117,7 @@ async function configOf(folder: FileFolder, entry: Entry): Promise<ModuleSetting
   );
 }
 
-/** Modules of single vectors may be asked to change those of tokens. @throws ModelError */
+/** Checks that a module acts on sentence embeddings: its settings may name token embeddings instead. @throws ModelError */
 function checkPlace(config: ModuleSettings, file: string): void {
   for (const key of ['module_input_name', 'module_output_name']) {
     const place = config[key] ?? 'sentence_embedding';
@@ -126,7 +126,7 @@ function checkPlace(config: ModuleSettings, file: string): void {
   }
 }
 
-/** The keys of sentence-transformers before 5.4, in the order in which their vectors are joined. */
+/** The flags of sentence-transformers before 5.4, in the order in which the pooled vectors are concatenated. */
 const flags: Readonly<Record<string, Pooling>> = {
   pooling_mode_cls_token: 'cls',
   pooling_mode_max_tokens: 'max',

@@ -1,23 +1,23 @@
-/** From hidden states of tokens to one vector per text. */
+/** Pools the hidden states of a text's tokens into one vector. */
 import { ModelError } from '../errors.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
 
 /**
- * One vector of all tokens' vectors, special tokens included. mean: their mean; cls: the first; last: the last; max: the
- * largest value in each place; weightedmean: the mean with weights 1, 2, 3 ...; mean_sqrt_len_tokens: the sum divided by
- * the square root of the number of tokens.
+ * How the hidden states of all tokens, special tokens included, become one vector. mean: their mean; cls: the first; last:
+ * the last; max: the maximum of each dimension; weightedmean: the mean with weights 1, 2, 3 ...; mean_sqrt_len_tokens: the
+ * sum divided by the square root of the number of tokens.
  */
 export type Pooling = 'mean' | 'cls' | 'last' | 'max' | 'weightedmean' | 'mean_sqrt_len_tokens';
 export const poolings: readonly Pooling[] = ['mean', 'cls', 'last', 'max', 'weightedmean', 'mean_sqrt_len_tokens'];
 
-/** The pooling of a name, also of sentence-transformers' name for `last`. */
+/** The pooling of that name; `lasttoken`, sentence-transformers' name for `last`, is accepted. */
 export const poolingNamed = (name: unknown): Pooling | undefined =>
   poolings.find((pooling) => pooling === (name === 'lasttoken' ? 'last' : name));
 
-/** `pooling_type` of GGUF files. */
+/** Values of `pooling_type` in GGUF files. */
 export const ggufPoolings: Readonly<Partial<Record<Pooling, number>>> = { mean: 1, cls: 2, last: 3 };
 
-/** The pooling of a GGUF file; mean where the file names none. An error for one that is not supported. */
+/** The pooling of a GGUF file, mean if it names none. Returns (does not throw) an error for unsupported pooling. */
 export function ggufPooling(metadata: GgufMetadata, name: string): Pooling | ModelError {
   const key = `${metadata.get('general.architecture')?.value}.pooling_type`;
   const found = metadata.get(key)?.value;
@@ -29,8 +29,8 @@ export function ggufPooling(metadata: GgufMetadata, name: string): Pooling | Mod
 }
 
 /**
- * One vector from rows [first, rows) of a text. A row may be a view of memory that changes with the next call. Sums are
- * f64, in the order of the tokens.
+ * Pools rows [first, rows) of a text. `row` may return a view that the next call overwrites. Sums are f64, in the order of
+ * the tokens.
  */
 export function pool(rows: number, row: (i: number) => Float32Array, pooling: Pooling, first = 0): Float32Array {
   if (pooling === 'cls' || pooling === 'last') return row(pooling === 'cls' ? first : rows - 1).slice();
@@ -51,10 +51,10 @@ export function pool(rows: number, row: (i: number) => Float32Array, pooling: Po
   return Float32Array.from(sums, (sum) => sum / divisor);
 }
 
-/** The smallest length that a vector is divided by, as in torch.nn.functional.normalize. */
+/** Lower bound of the divisor, as in torch.nn.functional.normalize. */
 const SMALLEST_LENGTH = 1e-12;
 
-/** Scales to length 1; zeros stay. */
+/** Scales to length 1. A zero vector stays zero. */
 export function normalize(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0));
   const divisor = Math.max(length, SMALLEST_LENGTH);

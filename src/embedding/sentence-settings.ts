@@ -1,22 +1,22 @@
-/** Settings of sentence-transformers around the model: how long texts may be, and what stands in front of them. */
+/** Reads the settings of sentence-transformers for texts: maximum length, lower-casing and prompts. */
 import { ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/json.ts';
 import { isObject, type ModuleSettings, shown, unsupported } from './module-settings.ts';
 
 export interface SentenceSettings {
-  /** The file that says how texts are cut; undefined: nothing does. */
+  /** File that `maxTokens` was read from, if any. */
   readonly lengthFile: string | undefined;
   /** Most tokens of a text, special tokens included. */
   readonly maxTokens: number | undefined;
-  /** Texts become lower case before they are tokenized. */
+  /** Whether texts are lower-cased before they are tokenized. */
   readonly lowerCase: boolean;
-  /** Texts to put in front, by name. */
+  /** Prompts by name; a prompt is put in front of a text. */
   readonly prompts: ReadonlyMap<string, string>;
   readonly defaultPrompt: string | undefined;
   /** How vectors are compared: cosine, dot, euclidean, manhattan. */
   readonly similarity: string | undefined;
-  /** Why the hidden states are not what is embedded. */
+  /** Set if the model is meant to embed something else than its hidden states. */
   readonly problem: ModelError | undefined;
 }
 
@@ -30,12 +30,12 @@ export const noSettings: SentenceSettings = {
   problem: undefined,
 };
 
-/** Names of the Transformer module's file, in the order in which sentence-transformers looks for them. */
+/** File names of the Transformer module's settings, in the order in which sentence-transformers looks for them. */
 const lengthFiles = ['bert', 'roberta', 'distilbert', 'camembert', 'albert', 'xlm-roberta', 'xlnet'].map(
   (kind) => `sentence_${kind}_config.json`,
 );
 const PROMPTS = 'config_sentence_transformers.json';
-/** `model_max_length` of tokenizers without a limit is 10^30. */
+/** Larger lengths mean no limit: `model_max_length` is then 10^30. */
 const NO_LIMIT = 2 ** 31;
 
 /** @throws ModelError, FormatError */
@@ -58,7 +58,7 @@ async function readTransformer(folder: FileFolder): Promise<Partial<SentenceSett
   return {};
 }
 
-/** Newer versions may take other outputs of a model than its hidden states. */
+/** Newer versions can embed other outputs of a model than its hidden states. */
 function outputProblem(config: ModuleSettings, file: string): ModelError | undefined {
   const { transformer_task: task, modality_config: modalities, module_output_name: output } = config;
   if (task !== undefined && task !== 'feature-extraction')
@@ -75,7 +75,7 @@ function outputProblem(config: ModuleSettings, file: string): ModelError | undef
 async function tokenizerLength(folder: FileFolder): Promise<number | undefined> {
   const json = await readJson(folder, 'tokenizer_config.json');
   const length = fieldsOf(json).model_max_length;
-  // Whatever is no length is a sign that there is no limit.
+  // Any other value means that there is no limit.
   return Number.isInteger(length) && (length as number) > 0 && (length as number) < NO_LIMIT
     ? (length as number)
     : undefined;
@@ -88,7 +88,7 @@ async function readPrompts(folder: FileFolder): Promise<Partial<SentenceSettings
   const config = objectOf(json, file);
   const prompts = new Map<string, string>();
   for (const [name, text] of Object.entries(objectOf(config.prompts ?? {}, file, 'prompts'))) {
-    // Null stands for no text.
+    // null stands for an empty prompt.
     if (typeof (text ?? '') !== 'string') throw invalid(file, `expected texts in prompts, found ${shown(text)}`);
     prompts.set(name, (text as string | null) ?? '');
   }

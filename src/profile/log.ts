@@ -2,11 +2,11 @@
  * The log: hierarchical categories below `lanewise`, directives as in RUST_LOG, one line per event.
  *
  *   lanewise.generator  debug  prefill, each decode step
- *   lanewise.model      debug  each forward by phase
- *   lanewise.layer      debug  each layer of a forward
- *   lanewise.kernel     trace  each step with shape and rate; warnings about kernels that were replaced
+ *   lanewise.model      debug  phases of each forward
+ *   lanewise.layer      debug  layers of each forward
+ *   lanewise.kernel     trace  steps of each forward, with shape and rate
  *
- * The library only writes to these categories; an application may configure LogTape itself instead of calling
+ * The library only writes to these categories. An application may configure LogTape itself instead of calling
  * `configureLogging`.
  */
 import { configureSync, getLogger, type LogRecord, type Sink } from '@logtape/logtape';
@@ -14,10 +14,10 @@ import { OptionError } from '../errors.ts';
 import { isLayer, phasesOf, type ScopedStep, type ScopeTime, type StepMilliseconds } from './scopes.ts';
 import { formatBandwidth, formatMilliseconds } from './units.ts';
 
-/** LogTape's, declared here because its declarations need types of browsers or of Node. */
+/** Same as LogTape's type. Declared here because LogTape's declarations need the types of browsers or of Node. */
 type LogLevel = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'fatal';
 
-/** What of LogTape's logger is used. */
+/** The methods of LogTape's logger that are used here. */
 type Logger = Readonly<Record<'trace' | 'debug' | 'info' | 'warn' | 'error', (message: string) => void>> & {
   isEnabledFor(level: LogLevel): boolean;
 };
@@ -34,12 +34,12 @@ const levels: ReadonlyMap<string, LogLevel | null> = new Map([
   ['off', null],
 ]);
 
-/** Category (`lanewise.kernel`) -> lowest level that is written; null: nothing. */
+/** Category (`lanewise.kernel`) -> lowest level written; null: nothing. */
 export type Directives = ReadonlyMap<string, LogLevel | null>;
 
 /**
- * Reads `lanewise=info,lanewise.kernel=trace`, a bare level (`debug`, `off`) or a bare category (all its levels).
- * Later directives win. Without any, warnings and errors are written.
+ * Parses `lanewise=info,lanewise.kernel=trace`, a bare level (`debug`, `off`) or a bare category (all its levels).
+ * Later directives override earlier ones. Default: warnings and errors.
  * @throws OptionError for a category outside `lanewise` or an unknown level
  */
 export function parseDirectives(text: string | undefined): Directives {
@@ -74,8 +74,8 @@ function parseDirective(directive: string): [category: string, level: LogLevel |
 }
 
 /**
- * Sends the log to `write`, which gets whole lines with their line feeds. What one turn of the event loop logs arrives
- * in one piece: a write to a terminal costs as much as many lines.
+ * Sends the log to `write`, which gets whole lines with line feeds. All lines of one turn of the event loop are written
+ * in one call, because a write to a terminal is slow.
  * @throws OptionError for invalid directives
  */
 export function configureLogging(directives: string | undefined, write: (text: string) => void): void {
@@ -95,7 +95,7 @@ export function configureLogging(directives: string | undefined, write: (text: s
   });
 }
 
-/** LogTape disposes its sinks when the process exits, which writes what is left. */
+/** A sink that collects lines. LogTape disposes it when the process exits, which writes the rest. */
 function lineSink(write: (text: string) => void): Sink & Disposable {
   let lines = '';
   const flush = (): void => {
@@ -121,38 +121,33 @@ function lineOf({ category, level, message }: LogRecord): string {
 
 const loggers = new Map<string, Logger>();
 
-/** The logger of a dotted category, for an event after all those that wait. */
-export function loggerOf(category: string): Logger {
-  flushLog();
-  return loggerAt(category);
-}
-
+/** The logger of a dotted category. */
 function loggerAt(category: string): Logger {
   let logger = loggers.get(category);
   if (!logger) loggers.set(category, (logger = getLogger(category.split('.'))));
   return logger;
 }
 
-/** Whether anybody reads this: ask before measuring or building text. */
+/** Whether events of this category and level are written. Call before measuring or building text. */
 export function wants(category: string, level: LogLevel): boolean {
   return loggerAt(category).isEnabledFor(level);
 }
 
-/** How finely a forward must be timed for the log, if at all. */
+/** How finely the log needs a forward timed; undefined: not at all. */
 export function wantsForward(): 'scopes' | 'steps' | undefined {
   if (wants('lanewise.kernel', 'trace')) return 'steps';
   return wants('lanewise.model', 'debug') || wants('lanewise.layer', 'debug') ? 'scopes' : undefined;
 }
 
-/** Longest wait of an event. */
+/** Longest delay of an event. */
 const PATIENCE_MS = 100;
 let waiting: (() => void)[] = [];
 let since = 0;
 let timer: ReturnType<typeof setTimeout> | undefined;
 
 /**
- * Events of a generation are handed to the log some at a time: between two tokens, on cold caches, they cost several
- * times as much.
+ * Delays an event, so that events are logged in groups: logged between two tokens, with the log's code and data out of the
+ * processor's caches, an event takes several times as long.
  */
 function later(event: () => void): void {
   waiting.push(event);
@@ -160,12 +155,12 @@ function later(event: () => void): void {
     since = performance.now();
     timer = setTimeout(flushLog, PATIENCE_MS);
   } else if (performance.now() - since > PATIENCE_MS) {
-    // A generation may keep the event loop from its timers.
+    // The timer does not fire while a generation occupies the event loop.
     flushLog();
   }
 }
 
-/** Hands over all events that wait. */
+/** Logs all delayed events. */
 export function flushLog(): void {
   clearTimeout(timer);
   timer = undefined;
@@ -189,17 +184,17 @@ export function logDecodeStep(token: number, modelMs: number, sampleMs: number):
   later(() => loggerAt('lanewise.generator').debug(`[perf] generator.decode_step token=${token} ${pairs(times)}`));
 }
 
-/** What a step did, for its trace line. */
+/** What a step did, for its line in the trace. */
 export interface StepWork {
   /** `q8_0 [1x768]x[3072x768]` */
   readonly text: string;
-  /** Bytes that it had to read and write. */
+  /** Bytes read and written. */
   readonly bytes: number;
 }
 
 /**
- * The lines of one forward: phases, layers (debug), steps (trace).
- * @param describe called per step only when steps are written
+ * Logs one forward: phases and layers (debug), steps (trace).
+ * @param describe called for each step, only if steps are written
  */
 export function logForward(
   tree: ScopeTime,
@@ -219,7 +214,7 @@ function writeForward(...[tree, steps, times, describe]: Parameters<typeof logFo
       logger.trace(`[perf] kernel.${steps[step]!.op} ${text} ${formatMilliseconds(ms)} (${rate})`);
     }
   }
-  // One record for all layers: a record costs as much as a kernel of a small model.
+  // One record for all layers: a record takes as long as a kernel of a small model.
   const layers = tree.children.filter(isLayer).map(layerLine);
   loggerAt('lanewise.layer').debug(layers.join('\n'));
   loggerAt('lanewise.model').debug(`[perf] model.forward ${pairs({ ...phasesOf(tree) })}`);

@@ -1,7 +1,7 @@
-/** A progress line on a terminal: for people who wait, never for files and pipes. */
+/** A progress line on a terminal. Nothing is written to files and pipes. */
 import { formatBytes } from './units.ts';
 
-/** What this needs of a terminal; `process.stderr` fits. */
+/** The part of a terminal stream that is used; `process.stderr` fits. */
 export interface ProgressStream {
   readonly isTTY?: boolean;
   readonly columns?: number;
@@ -9,7 +9,7 @@ export interface ProgressStream {
 }
 
 export interface Progress {
-  /** Both in the unit of the bar, from 0; a total of Infinity is not known. */
+  /** @param done @param total in the unit of the bar; a total of Infinity means unknown */
   update(done: number, total: number): void;
   /** Clears the line. */
   end(): void;
@@ -17,11 +17,11 @@ export interface Progress {
 
 export interface ProgressOptions {
   readonly unit?: 'bytes' | 'tokens';
-  /** Milliseconds from any start. */
+  /** A clock in milliseconds, from any origin. */
   readonly now?: () => number;
 }
 
-/** Shorter work shows nothing. */
+/** Work shorter than this shows no progress. */
 const patienceMs = 1000;
 const redrawMs = 100;
 const clearLine = '\r\x1b[2K';
@@ -38,7 +38,7 @@ export function createProgress(stream: ProgressStream, label: string, options: P
       if (time - start < patienceMs || time - drawnAt < redrawMs) return;
       drawnAt = time;
       const line = `${label} ${progressText(done, total, (time - start) / 1e3, unit)}`;
-      // A line that wraps cannot be cleared.
+      // Cut to the terminal's width: a line that wraps cannot be cleared.
       stream.write(clearLine + line.slice(0, (stream.columns ?? 80) - 1));
     },
     end() {

@@ -1,11 +1,11 @@
 /**
  * Times of one forward by scope.
  *
- * Every step of a plan carries a dotted scope (`layer[3].attention`). The times of a forward's steps become a tree by
- * those names; the tree becomes the log lines, the step table, JSON and a trace.
+ * Every step of a plan has a dotted scope (`layer[3].attention`). The step times of a forward are summed into a tree of
+ * scopes, from which log lines, the step table and JSON are made.
  */
 
-/** What this room knows of a plan's step. */
+/** The fields of a plan's step that are used here. */
 export interface ScopedStep {
   readonly scope: string;
   readonly op: string;
@@ -22,9 +22,9 @@ export interface ScopeTime {
   readonly name: string;
   /** `layer[3].attention`; empty for the root. */
   readonly path: string;
-  /** All steps in this scope and below. */
+  /** Sum over all steps in this scope and the scopes below it. */
   readonly ms: number;
-  /** In the order in which the plan enters them. */
+  /** In the order of the plan. */
   readonly children: readonly ScopeTime[];
 }
 
@@ -34,7 +34,7 @@ export interface Phases {
   readonly layers: number;
   readonly norm: number;
   readonly projection: number;
-  /** Everything, steps outside the four phases included. */
+  /** All steps, including those outside the four phases. */
   readonly total: number;
 }
 
@@ -47,7 +47,7 @@ interface Node {
   readonly children: Node[];
 }
 
-/** Reads the scopes of a plan's steps once, so that each forward only adds up numbers. */
+/** Parses the scopes of a plan's steps once; the timer it returns then only sums numbers for each forward. */
 export function createScopeTimer(steps: readonly ScopedStep[]): ScopeTimer {
   const root: Node = { name: 'model', path: '', index: 0, children: [] };
   const nodes = new Map<string, Node>([['', root]]);
@@ -75,7 +75,7 @@ export function createScopeTimer(steps: readonly ScopedStep[]): ScopeTimer {
   };
 }
 
-/** The outermost scopes of layers: `layer[0]`, `layer[1]`, ... */
+/** Whether a scope is a whole layer: `layer[0]`, `layer[1]`, ... */
 export const isLayer = ({ name }: ScopeTime): boolean => name.startsWith('layer[');
 
 export function phasesOf(tree: ScopeTime): Phases {

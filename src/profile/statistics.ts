@@ -1,16 +1,16 @@
 /**
- * What repeated measurements say, and whether two of them differ. Both tests count ranks only, so that a few slow samples
- * of a shared machine do not decide, and nothing is drawn at random: the same samples give the same verdict.
+ * Summarizes repeated measurements and decides whether two of them differ. Both tests use ranks only, so that a few slow
+ * samples of a shared machine do not decide. No resampling: the same samples give the same verdict.
  */
 
-/** The middle of some samples, and the quartiles around it. */
+/** Median and quartiles. */
 export interface Spread {
   readonly median: number;
   readonly low: number;
   readonly high: number;
 }
 
-/** @param sorted not empty @param at 0: the smallest, 1: the largest; between two samples, in proportion */
+/** The quantile `at` (0: smallest, 1: largest), interpolated linearly. @param sorted ascending, not empty */
 function quantile(sorted: readonly number[], at: number): number {
   const place = at * (sorted.length - 1);
   const below = Math.floor(place);
@@ -29,7 +29,7 @@ export function spreadOf(values: readonly number[]): Spread {
   return { median: quantile(sorted, 0.5), low: quantile(sorted, 0.25), high: quantile(sorted, 0.75) };
 }
 
-/** `after` over `before`: 1.05 is 5 % more. The interval holds the true ratio with a confidence of about 95 %. */
+/** The ratio `after` / `before` (1.05: 5 % more) with its 95 % confidence interval. */
 export interface Change {
   readonly ratio: number;
   readonly low: number;
@@ -37,12 +37,12 @@ export interface Change {
 }
 
 const TAIL = 0.025;
-/** How many deviations of a normal distribution leave `TAIL` on each side. */
+/** The normal quantile that leaves `TAIL` on each side, in standard deviations. */
 const DEVIATIONS = 1.96;
 
 /**
- * Samples that were taken in pairs, one right after the other: the median of their ratios, with the interval of the sign
- * test. Fewer than 6 pairs cannot give that confidence; the interval is then as wide as the ratios.
+ * For samples taken in pairs, one right after the other: the median of their ratios, with the interval of the sign test.
+ * Fewer than 6 pairs cannot reach 95 % confidence; the interval is then the range of the ratios.
  * @param before @param after not empty, of equal length
  */
 export function pairedChange(before: readonly number[], after: readonly number[]): Change {
@@ -58,8 +58,8 @@ export function pairedChange(before: readonly number[], after: readonly number[]
 }
 
 /**
- * Samples that were taken at different times: the median of the ratios of every `after` to every `before` (Hodges and
- * Lehmann), with the interval of the rank test of Mann and Whitney.
+ * For samples taken at different times: the median of the ratios of every `after` to every `before` (Hodges-Lehmann), with
+ * the interval of the Mann-Whitney rank test.
  * @param before @param after not empty
  */
 export function unpairedChange(before: readonly number[], after: readonly number[]): Change {
@@ -68,7 +68,7 @@ export function unpairedChange(before: readonly number[], after: readonly number
   return intervalOf(ratios, Math.floor(ratios.length / 2 - DEVIATIONS * deviation));
 }
 
-/** From the ratio of that rank, counted from 1, to the one of the same rank from the end. */
+/** The interval from the ratio of rank `rank` (from 1, ascending) to the ratio of the same rank from the end. */
 function intervalOf(ratios: readonly number[], rank: number): Change {
   const first = Math.max(rank - 1, 0);
   return { ratio: quantile(ratios, 0.5), low: ratios[first]!, high: ratios[ratios.length - 1 - first]! };
@@ -76,7 +76,7 @@ function intervalOf(ratios: readonly number[], rank: number): Change {
 
 export type Verdict = 'faster' | 'slower' | 'no change';
 
-/** @param change of times: above 1 is slower */
+/** @param change a ratio of times: above 1 is slower */
 export function verdictOf({ low, high }: Change): Verdict {
   if (low > 1) return 'slower';
   return high < 1 ? 'faster' : 'no change';

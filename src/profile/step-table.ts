@@ -1,4 +1,4 @@
-/** The table of `--timings`: where each step of a generation spent its time. */
+/** The table of `--timings`: time of each step of a generation by phase. */
 import type { Phases } from './scopes.ts';
 import { type Column, renderTable } from './table.ts';
 import { formatMilliseconds } from './units.ts';

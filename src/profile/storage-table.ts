@@ -1,4 +1,4 @@
-/** The table of `lanewise plan`: which layers are stored how, and why. */
+/** The table of `lanewise plan`: how each layer is stored, and why. */
 import { renderTable } from './table.ts';
 import { formatBytes } from './units.ts';
 
@@ -13,11 +13,11 @@ export interface StoredLayer {
   readonly stored: string;
   readonly quantized: boolean;
   readonly reason: string;
-  /** 0 when it shares another weight's storage. */
+  /** 0 if the layer shares another weight's storage. */
   readonly bytes: number;
 }
 
-/** Layers that differ only in their number and member name share a row; the last row counts the quantized ones. */
+/** Layers that differ only in number and member name share a row. The last row counts the quantized layers. */
 export function renderStorageTable(layers: readonly StoredLayer[]): string {
   const groups = new Map<string, StoredLayer[]>();
   for (const layer of layers) {

@@ -1,12 +1,12 @@
-/** Tables that read well in a terminal and are Markdown at the same time. */
+/** Renders Markdown tables with aligned columns, readable in a terminal. */
 
 export interface Column {
   readonly title: string;
-  /** Numbers stand right. */
+  /** Default left; numbers are aligned right. */
   readonly align?: 'left' | 'right';
 }
 
-/** Lines end in line feeds. Cells that a row does not have are empty. */
+/** Every line ends with a line feed. Missing cells of a row are empty. */
 export function renderTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
   const cells = [columns.map(({ title }) => title), ...rows.map((row) => columns.map((_, c) => row[c] ?? ''))].map(
     (row) => row.map((cell) => cell.replaceAll('|', '\\|')),

@@ -1,4 +1,4 @@
-/** Times of forwards for programs: JSON by scope, and the trace events that Chrome and Perfetto open. */
+/** Times of forwards as JSON by scope, and as trace events for Chrome and Perfetto. */
 import type { ScopedStep, ScopeTime, StepMilliseconds } from './scopes.ts';
 
 export interface ScopeJson {
@@ -7,7 +7,7 @@ export interface ScopeJson {
   readonly children?: readonly ScopeJson[];
 }
 
-/** Milliseconds to the microsecond; leaves have no `children`. */
+/** Milliseconds, rounded to microseconds. Leaves have no `children`. */
 export function scopeJson({ name, ms, children }: ScopeTime): ScopeJson {
   const rounded = Math.round(ms * 1e3) / 1e3;
   return children.length === 0
@@ -26,8 +26,8 @@ export interface TraceEvent {
 }
 
 /**
- * Events of one forward: itself, its scopes, its steps, outer before inner.
- * @param startMs when the forward began; steps follow each other without gaps
+ * Events of one forward, its scopes and its steps, outer before inner.
+ * @param startMs start of the forward; steps are assumed to follow each other without gaps
  */
 export function traceForward(
   name: string,

@@ -1,11 +1,11 @@
-/** How measured quantities are written for people. */
+/** Formats measured quantities for people. */
 
-/** `0.15ms`, `8.1ms`, `137ms`: three digits at most, as many as a clock on a busy machine deserves. */
+/** `0.15ms`, `8.1ms`, `137ms`: about three significant digits. */
 export function formatMilliseconds(ms: number): string {
   return `${ms.toFixed(ms < 1 ? 2 : ms < 100 ? 1 : 0)}ms`;
 }
 
-/** `12.3 GB/s`; bytes of `ms` milliseconds. */
+/** `12.3 GB/s`, for bytes moved in `ms` milliseconds. */
 export function formatBandwidth(bytes: number, ms: number): string {
   return `${ms > 0 ? (bytes / ms / 1e6).toFixed(1) : '-'} GB/s`;
 }
