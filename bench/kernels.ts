@@ -13,13 +13,13 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { productFamily, q8Layout } from '../src/backend/wasm/choosing/choice.ts';
+import { KernelNotes } from '../src/backend/wasm/choosing/kernel-notes.ts';
+import { chooseKernels } from '../src/backend/wasm/choosing/probe.ts';
+import { tuned } from '../src/backend/wasm/choosing/tune.ts';
 import { KernelSet } from '../src/backend/wasm/lowering/kernel-set.ts';
-import { productFamily, q8Layout } from '../src/backend/wasm/machine/choice.ts';
-import { Notebook } from '../src/backend/wasm/machine/notebook.ts';
-import { chooseKernels } from '../src/backend/wasm/machine/probe.ts';
-import { measureRoofs, type Roofs, rates } from '../src/backend/wasm/machine/roof.ts';
-import { Stage } from '../src/backend/wasm/machine/stage.ts';
-import { tuned } from '../src/backend/wasm/machine/tune.ts';
+import { KernelRunner } from '../src/backend/wasm/measuring/kernel-runner.ts';
+import { measureRoofs, type Roofs, rates } from '../src/backend/wasm/measuring/roof.ts';
 import { nodeHost } from '../src/backend/wasm/threads/host-node.ts';
 import { activateKernel, activateRecord } from '../src/kernels/activate.ts';
 import { activationStride, groupBytes, groupsOf, LANES, padded, stepsOf } from '../src/kernels/layout.ts';
@@ -74,7 +74,7 @@ const choice = tuned(
   host,
   chooseKernels(host),
   storages,
-  new Notebook({ machine: '', read: () => undefined, write: () => {} }),
+  new KernelNotes({ machine: '', read: () => undefined, write: () => {} }),
 );
 
 /** Everything that is measured with one number of threads. */
@@ -89,9 +89,13 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
   const { activation } = families[storages.indexOf('q8_0')]!;
   const quantize = kernels.index('quantize', 'rows', (module) => quantizeRowsKernel(module, activation!, 'rows'));
 
-  const stage = await Stage.open(host, kernels, { threads, wide: choice.wide, bytes: weightBytes + 64 * 2 ** 20 });
+  const runner = await KernelRunner.open(host, kernels, {
+    threads,
+    wide: choice.wide,
+    bytes: weightBytes + 64 * 2 ** 20,
+  });
   try {
-    const { allocator, memory } = stage;
+    const { allocator, memory } = runner;
     const take = (bytes: number): number => allocator.take('operands', bytes);
     const [one, many] = [take(4), take(4)];
     const [vector, x, out] = [take(K * 4), take(ROWS * K * 4), take(ROWS * PREFILL_OUT * 4)];
@@ -117,7 +121,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
         rows: rows === 1 ? one : many,
         add: 0,
       });
-      return () => stage.run(products[index]!, words);
+      return () => runner.run(products[index]!, words);
     };
     const decode = storages.map((storage, index): Candidate => {
       const groups = Math.floor(weightBytes / groupBytes(storage, K));
@@ -128,7 +132,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
       };
     });
     const readWords = readRecord.words({ from: w, lines: readLines(weightBytes) });
-    const plain: Candidate = { kernel: 'plain read', units: weightBytes, run: () => stage.run(read, readWords) };
+    const plain: Candidate = { kernel: 'plain read', units: weightBytes, run: () => runner.run(read, readWords) };
     const prefill = storages.map(
       (storage, index): Candidate => ({
         kernel: `matmul ${storage}`,
@@ -140,7 +144,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
     const other = (kernel: string, index: number, words: Int32Array, bytesOut: number): Candidate => ({
       kernel,
       units: ROWS * (K * 4 + bytesOut),
-      run: () => stage.run(index, words),
+      run: () => runner.run(index, words),
     });
     const quantizedStride = activationStride(activation!, K);
     const others = [
@@ -184,7 +188,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
       ...others.map((candidate, i) => result(candidate, 'other', otherRates[i]!, null)),
     ];
   } finally {
-    await stage.close();
+    await runner.close();
   }
 }
 

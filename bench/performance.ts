@@ -14,7 +14,8 @@ import path from 'node:path';
 import { argumentsOf, refuse } from './arguments.ts';
 import { describeMachine, type Machine } from './performance/machine.ts';
 import { type Part, parts, runPart } from './performance/parts.ts';
-import { type Report, readReport, writePage } from './performance/report.ts';
+import { readReport, writePage } from './performance/report.ts';
+import type { Report } from './performance/report-format.ts';
 
 const { values, positionals } = argumentsOf({
   allowPositionals: true,

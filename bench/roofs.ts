@@ -1,6 +1,6 @@
 /** Prints this machine's ceilings: `npm run bench:roofs -- [--threads N] [--json FILE]`. */
 import { writeFileSync } from 'node:fs';
-import type { Rate } from '../src/backend/wasm/machine/roof.ts';
+import type { Rate } from '../src/backend/wasm/measuring/roof.ts';
 import { measureMachine } from '../src/node.ts';
 import { argumentsOf, countOf } from './arguments.ts';
 

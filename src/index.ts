@@ -36,7 +36,8 @@ export {
 } from './errors.ts';
 export type { Sequence } from './evaluate/kv-cache.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
-export { buildModel, type ModelDescription, type ModelKind, modelTypes, type Sizes } from './models/index.ts';
+export type { ModelKind, Sizes } from './models/architecture.ts';
+export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
 export { printPlan } from './plan/print.ts';
 export type { Plan } from './plan/step.ts';

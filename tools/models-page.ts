@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { portable } from '../src/backend/wasm/machine/choice.ts';
+import { portable } from '../src/backend/wasm/choosing/choice.ts';
 import { modelTypes } from '../src/models/index.ts';
 import { partTypes, sameAs, textPart } from '../src/models/text-part.ts';
 import { EncoderRunner, readGoldenTexts } from '../test/models/encoder-support.ts';

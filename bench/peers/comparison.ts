@@ -1,7 +1,7 @@
 /** One model file, measured by both engines in turns. */
 
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Rate, Roofs } from '../../src/backend/wasm/machine/roof.ts';
+import type { Rate, Roofs } from '../../src/backend/wasm/measuring/roof.ts';
 import { measureMachine } from '../../src/node.ts';
 import { median, type Spread, spreadOf } from '../../src/profile/statistics.ts';
 import { isBlockStorage } from '../../src/quant/storage.ts';

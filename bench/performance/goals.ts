@@ -4,7 +4,7 @@ import type { LoadRow } from '../load-rate.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';
 import type { ScalingReport } from '../scaling.ts';
-import type { Report } from './report.ts';
+import type { Report } from './report-format.ts';
 
 /** One line of the table. */
 export interface GoalRow {

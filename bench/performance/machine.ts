@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
-import { chooseKernels } from '../../src/backend/wasm/machine/probe.ts';
+import { chooseKernels } from '../../src/backend/wasm/choosing/probe.ts';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 
 export interface Machine {

@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { benchModels } from '../shapes.ts';
+import type { PartResult } from './report-format.ts';
 import { SHARES } from './shares.ts';
 
 export interface Part {
@@ -104,14 +105,6 @@ export const parts: readonly Part[] = [
     quickSeconds: 30,
   },
 ];
-
-export interface PartResult {
-  readonly seconds: number;
-  /** What the bench wrote; undefined if it wrote nothing. */
-  readonly result?: unknown;
-  /** Why it failed. */
-  readonly error?: string;
-}
 
 const benchFolder = path.join(import.meta.dirname, '..');
 

@@ -1,26 +1,14 @@
 /** The stored form of a report, and the page that is made of all of them. */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Roofs } from '../../src/backend/wasm/machine/roof.ts';
+import type { Roofs } from '../../src/backend/wasm/measuring/roof.ts';
 import { renderTable } from '../../src/profile/table.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';
 import { goalRows, kernelCells } from './goals.ts';
-import type { Machine } from './machine.ts';
-import type { PartResult } from './parts.ts';
 import { type Bar, drawPlot, type Plot } from './plot.ts';
+import type { Report } from './report-format.ts';
 import { sharesTable } from './shares.ts';
-
-export interface Report {
-  readonly format: 'lanewise-performance';
-  readonly version: 1;
-  /** Title of the section, and the name of its files. */
-  readonly name: string;
-  readonly date: string;
-  readonly quick: boolean;
-  readonly machine: Machine;
-  readonly parts: Readonly<Record<string, PartResult>>;
-}
 
 /** @throws Error in one line for another file */
 export function readReport(file: string): Report {

@@ -1,6 +1,6 @@
 /** What an engine needs from a backend: weights in, rows in, logits out. */
 import type { Plan, PlannedWeight } from '../plan/step.ts';
-import type { BlockStorage } from '../quant/storage.ts';
+import type { BlockStorage, FloatStorage } from '../quant/storage.ts';
 
 /** Rows of one forward. Rows of one sequence are neighbours with rising positions, each one above what its cache holds. */
 export interface Batch {
@@ -48,7 +48,7 @@ export interface FilePlace {
 export interface TensorData {
   /** File and name there, for messages; default: the weight's source. */
   readonly place?: string;
-  readonly dtype: 'f32' | 'f16' | 'bf16';
+  readonly dtype: FloatStorage;
   readonly shape: readonly number[];
   readonly byteLength: number;
   /** Fills `target` with the bytes from `start` (relative to the tensor). */

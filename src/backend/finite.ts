@@ -1,8 +1,7 @@
 /** What weights must not hold, the same for every backend: NaN, infinities, values too large for their storage. */
 import { ModelError } from '../errors.ts';
-import type { SourceType } from '../kernels/convert.ts';
 import { dequantize, quantize } from '../quant/codec.ts';
-import { type Storage, storageLayout } from '../quant/storage.ts';
+import { type FloatStorage, type Storage, storageLayout } from '../quant/storage.ts';
 
 /**
  * For values of the file, or what blocks of it stand for, of which one cannot be or become a weight's. @param place of
@@ -23,7 +22,7 @@ export function checkFinite(place: string, values: Float32Array, storage: Storag
 }
 
 /** Bits of the smallest magnitude of a type that is not finite, or no longer when it is stored: larger ones are not either. */
-export function finiteLimit(type: SourceType, storage: Storage): number {
+export function finiteLimit(type: FloatStorage, storage: Storage): number {
   let [fits, limit] = [0, { f32: 0x7f800000, f16: 0x7c00, bf16: 0x7f80 }[type]];
   while (limit - fits > 1) {
     const middle = Math.floor((fits + limit) / 2);
@@ -39,7 +38,7 @@ const staysFinite = (value: number, storage: Storage): boolean =>
     Number.isFinite,
   );
 
-function numberOf(type: SourceType, bits: number): number {
+function numberOf(type: FloatStorage, bits: number): number {
   const bytes = type === 'f32' ? Uint32Array.of(bits) : Uint16Array.of(bits);
   return dequantize(type, new Uint8Array(bytes.buffer))[0]!;
 }

@@ -1,6 +1,5 @@
 /** What a model is, from its headers; and whether it is sound, from all of it. */
-import { PAGE } from '../backend/backend.ts';
-import { cachePageBytes, heldBytes } from '../backend/wasm/lowering/memory-map.ts';
+import { cacheBytes, weightBytes } from '../backend/wasm/footprint.ts';
 import { LanewiseError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { openCheckpoint } from '../formats/checkpoint.ts';
@@ -122,21 +121,13 @@ export class Inspection implements AsyncDisposable {
   /** Memory of the weights under the usual policies, and those given. */
   sizes(more: readonly string[] = []): PolicySize[] {
     return [...new Set([...policies, ...more])].map((policy) => {
-      const { weights } = this.describe(policy).plan;
-      return {
-        policy,
-        weightBytes: weights.reduce((sum, weight) => sum + (weight.shares === undefined ? heldBytes(weight) : 0), 0),
-      };
+      return { policy, weightBytes: weightBytes(this.describe(policy).plan) };
     });
   }
 
   /** Bytes of cached keys and values for a sequence of so many positions. */
   cacheBytes(positions: number, kvCache: KvStorage = 'f32'): number {
-    const page = this.describe(defaultPolicy, kvCache).plan.caches.reduce(
-      (sum, cache) => sum + cachePageBytes(cache),
-      0,
-    );
-    return Math.ceil(positions / PAGE) * page;
+    return cacheBytes(this.describe(defaultPolicy, kvCache).plan, positions);
   }
 
   /** Reads a tensor's values; undefined where they are no numbers that we know. */

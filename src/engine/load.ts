@@ -9,7 +9,8 @@ import { noSettings, readSentenceSettings, type SentenceSettings } from '../embe
 import { FormatError, type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { buildModel, encoderTypes, type ModelDescription, type ModelKind } from '../models/index.ts';
+import type { ModelKind } from '../models/architecture.ts';
+import { buildModel, encoderTypes, type ModelDescription } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat.ts';
@@ -102,7 +103,7 @@ async function openAs<M>(
     const tooMany = error instanceof FormatError && error.code === 'TooManyOpenFiles';
     if (!tooMany || options.threads === 1 || options.backend === 'reference') throw error;
     options.onWarning?.(`one thread: too many open files; raise their limit (ulimit -n)`);
-    await source.host.release?.();
+    await source.host.endPrestarted?.();
     return openOnce(kind, source, { ...options, threads: 1 }, make);
   }
 }

@@ -1,17 +1,15 @@
 /** Source and storage types of one value each: loads that widen to f32, and rounding back, as in src/quant, in vectors. */
+import type { FloatStorage } from '../quant/storage.ts';
 import { type Func, f32, hoistedConstant, type I32, i16, i32, type V128, v } from '../wasm/assembler.ts';
 
-/** Types of weights in a file that kernels read. */
-export type SourceType = 'f32' | 'f16' | 'bf16';
-
 /** Bytes per value. */
-export const sourceBytes: Readonly<Record<SourceType, number>> = { f32: 4, f16: 2, bf16: 2 };
+export const sourceBytes: Readonly<Record<FloatStorage, number>> = { f32: 4, f16: 2, bf16: 2 };
 
 /** Loads the values `index .. index + 3` that follow an address, as f32. */
 export type WidenedLoad = (address: I32, index: number) => V128;
 
 /** Exact for every value; infinities and NaN stay what they are. The load's constants and temporaries are locals of `f`. */
-export function widenedLoad(f: Func, type: SourceType): WidenedLoad {
+export function widenedLoad(f: Func, type: FloatStorage): WidenedLoad {
   if (type === 'f32') return (address, index) => v.load(address, 4 * index);
   if (type === 'bf16') return (address, index) => i32.shl(v.load16x4u(address, 2 * index), 16);
   const [signMask, magnitudeMask, rebias] = [-0x80000000, 0x0fffe000, 112 << 23].map((c) => hoistedConstant(f, c).get);
@@ -61,7 +59,7 @@ export function roundToBF16(f: Func): Rounding {
 }
 
 /** Loads 16 bytes of stored values from those at `index` and on: 4 values of f32, 8 of f16 and bf16. */
-export function convertedLoad(f: Func, type: SourceType, target: SourceType): WidenedLoad {
+export function convertedLoad(f: Func, type: FloatStorage, target: FloatStorage): WidenedLoad {
   if (type === target) return (address, index) => v.load(address, sourceBytes[type] * index);
   const widened = widenedLoad(f, type);
   if (target === 'f32') return widened;

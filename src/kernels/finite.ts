@@ -2,6 +2,8 @@
  * Load-time kernels that look for what a weight must not hold: NaN, infinities, and values that would become infinite in
  * its storage. Packing and products would make finite numbers of some of them.
  */
+
+import type { FloatStorage } from '../quant/storage.ts';
 import { type BlockStorage, storageLayout } from '../quant/storage.ts';
 import {
   add,
@@ -26,7 +28,6 @@ import {
   v,
   when,
 } from '../wasm/assembler.ts';
-import type { SourceType } from './convert.ts';
 import { RECORD_BYTES, recordLayout } from './record.ts';
 
 /** Bytes that the kernel for single values reads at once: what follows the last value up to a whole line must be zeros. */
@@ -41,10 +42,10 @@ export const checkRecord = recordLayout('source', 'count', 'limit');
 export const FOUND = RECORD_BYTES / 4 - 1;
 
 /** The name that `checkValuesKernel` or `checkBlocksKernel` exports. */
-export const checkName = (type: SourceType | BlockStorage): string => `check_${type}`;
+export const checkName = (type: FloatStorage | BlockStorage): string => `check_${type}`;
 
 /** Exports a step kernel that looks at single values. */
-export function checkValuesKernel(module: Module, type: SourceType): Func {
+export function checkValuesKernel(module: Module, type: FloatStorage): Func {
   const { f, at, end, whenAny, limit, find } = shares(module, type, CHECK_LINE);
   const lanes = type === 'f32' ? i32 : i16;
   const magnitude = hoistedConstant(f, type === 'f32' ? 0x7fffffff : 0x7fff7fff).get;
@@ -88,7 +89,7 @@ const scalesAt: Readonly<Record<BlockStorage, readonly number[]>> = {
 };
 
 /** Starts a kernel of which every thread takes its share of the lines or blocks, from `at` to `end`. */
-function shares(module: Module, type: SourceType | BlockStorage, bytes: number) {
+function shares(module: Module, type: FloatStorage | BlockStorage, bytes: number) {
   const f = module.func(checkName(type), ['i32', 'i32', 'i32']);
   const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
   const [at, end] = [f.local('i32'), f.local('i32')];

@@ -10,6 +10,7 @@
  * One line of a group holds column k of 16 rows, so one splat of x[t][k] multiplies it and no lane is ever summed with
  * its neighbour.
  */
+import type { FloatStorage } from '../quant/storage.ts';
 import {
   add,
   and,
@@ -32,8 +33,6 @@ import { LANES } from './layout.ts';
 import type { Panel } from './matmul.ts';
 import { bitsOf } from './record.ts';
 import { panelFunc, rowFunc, type TileShape, unpacker } from './tile.ts';
-
-export type FloatStorage = 'f32' | 'f16' | 'bf16';
 
 const bytesOf: Record<FloatStorage, number> = { f32: 4, f16: 2, bf16: 2 };
 /** Keeps the sign and the shifted exponent and mantissa of a sign-extended f16. */

@@ -5,6 +5,8 @@
  *             16 rows are transposed in the layout's units of 2 or 4 bytes
  *   columns   the file has a column's rows side by side: lanes are rows from the start
  */
+
+import type { FloatStorage } from '../quant/storage.ts';
 import {
   add,
   and,
@@ -33,7 +35,7 @@ import {
   v,
   when,
 } from '../wasm/assembler.ts';
-import { type SourceType, sourceBytes, widenedLoad } from './convert.ts';
+import { sourceBytes, widenedLoad } from './convert.ts';
 import { BLOCK, LANES, stepBytes } from './layout.ts';
 import { type BlockTarget, nibbles, quantizer } from './quantizer.ts';
 import { acrossLanes, transpose } from './transpose.ts';
@@ -66,7 +68,7 @@ const SCALE_BYTES = 2 * LANES;
  * Adds `name(from, stride, columns, to)`: takes 16 rows that are `stride` bytes apart, `columns` values each (a multiple
  * of 32, at most ROW_COLUMNS), and writes their blocks.
  */
-export function quantizeRows(module: Module, name: string, type: SourceType, target: BlockTarget): Func {
+export function quantizeRows(module: Module, name: string, type: FloatStorage, target: BlockTarget): Func {
   const signed = target.storage === 'q4_0';
   const rowBytes = signed ? ROW_COLUMNS / 2 : ROW_COLUMNS;
   const widen = widenRow(module, `${name}_widen`, type, signed);
@@ -128,7 +130,7 @@ export function quantizeRows(module: Module, name: string, type: SourceType, tar
 }
 
 /** Adds `name(from, columns)`: one row as f32 into scratch, with the candidates of each block. */
-function widenRow(module: Module, name: string, type: SourceType, signed: boolean): Func {
+function widenRow(module: Module, name: string, type: FloatStorage, signed: boolean): Func {
   const f = module.func(name, ['i32', 'i32']);
   const [from, columns] = [f.param('i32', 0), f.param('i32', 1)];
   const [values, end, block] = [f.local('i32'), f.local('i32'), f.local('i32')];
@@ -263,7 +265,7 @@ function interleaveCodes(
  * Adds `name(from, stride, columns, to)`: takes 32 lines (`columns` is 32) of 16 rows each, `stride` bytes apart, and writes
  * one block.
  */
-export function quantizeColumns(module: Module, name: string, type: SourceType, target: BlockTarget): Func {
+export function quantizeColumns(module: Module, name: string, type: FloatStorage, target: BlockTarget): Func {
   const signed = target.storage === 'q4_0';
   const f = module.func(name, ['i32', 'i32', 'i32', 'i32']);
   const [from, stride, to] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 3)];

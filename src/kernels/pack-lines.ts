@@ -1,6 +1,8 @@
 /** Pieces of 16 rows into the lines of float formats (layout.ts): transposed in registers, or copied line by line. */
+
+import type { FloatStorage } from '../quant/storage.ts';
 import { add, and, constant, copyBytes, type Func, type Module, multiply, repeat, v, when } from '../wasm/assembler.ts';
-import { convertedLoad, type SourceType, sourceBytes } from './convert.ts';
+import { convertedLoad, sourceBytes } from './convert.ts';
 import { LANES } from './layout.ts';
 import { transpose } from './transpose.ts';
 
@@ -11,7 +13,7 @@ export const COLUMN_MULTIPLE = 8;
  * Adds `name(from, stride, columns, to)`: takes 16 rows that are `stride` bytes apart, `columns` values each, and writes as
  * many lines. Goes through scratch, one line per column, where `columns` is no multiple of COLUMN_MULTIPLE.
  */
-export function transposeRows(module: Module, name: string, type: SourceType, target: SourceType): Func {
+export function transposeRows(module: Module, name: string, type: FloatStorage, target: FloatStorage): Func {
   const f = module.func(name, ['i32', 'i32', 'i32', 'i32']);
   const [from, stride, columns, to] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2), f.param('i32', 3)];
   const [start, offset, line, end] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
@@ -50,7 +52,7 @@ export function transposeRows(module: Module, name: string, type: SourceType, ta
 }
 
 /** Adds `name(from, stride, columns, to)`: takes `columns` lines of 16 values each, `stride` bytes apart. */
-export function copyColumns(module: Module, name: string, type: SourceType, target: SourceType): Func {
+export function copyColumns(module: Module, name: string, type: FloatStorage, target: FloatStorage): Func {
   const f = module.func(name, ['i32', 'i32', 'i32', 'i32']);
   const [from, stride, columns, to] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2), f.param('i32', 3)];
   const end = f.local('i32');

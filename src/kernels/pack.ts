@@ -12,6 +12,8 @@
  * Every source type goes into every storage; bits move unchanged where the types are equal. Rows that fill up the last
  * group hold zeros, quantized as such.
  */
+
+import type { FloatStorage } from '../quant/storage.ts';
 import { type Storage, storageLayout } from '../quant/storage.ts';
 import {
   add,
@@ -35,7 +37,7 @@ import {
   v,
   when,
 } from '../wasm/assembler.ts';
-import { type SourceType, sourceBytes, widenedLoad } from './convert.ts';
+import { sourceBytes, widenedLoad } from './convert.ts';
 import { BLOCK, groupBytes, LANES, type Q8Layout, stepBytes } from './layout.ts';
 import { quantizeColumns, quantizeRows, ROW_COLUMNS } from './pack-blocks.ts';
 import { groupsOfThread, packRecord } from './pack-groups.ts';
@@ -44,10 +46,10 @@ import type { BlockTarget } from './quantizer.ts';
 import { bitsOf, recordLayout } from './record.ts';
 
 /** Storages that are made of single values here; the others are packed as files store them, see pack-stored.ts. */
-export type PackedStorage = SourceType | BlockTarget['storage'];
+export type PackedStorage = FloatStorage | BlockTarget['storage'];
 
 export interface PackVariant {
-  readonly source: SourceType;
+  readonly source: FloatStorage;
   readonly order: 'rows' | 'columns';
   readonly storage: PackedStorage;
   /** For q8_0. */
@@ -199,7 +201,7 @@ export function packVectorWords(vector: {
 }
 
 /** Exports the step kernel `pack_vector_SOURCE`. */
-export function packVectorKernel(module: Module, source: SourceType): Func {
+export function packVectorKernel(module: Module, source: FloatStorage): Func {
   const f = module.func(`pack_vector_${source}`, ['i32', 'i32', 'i32']);
   const [record, ...share] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)] as const;
   const [from, to, count] = [f.local('i32'), f.local('i32'), f.local('i32')];

@@ -5,8 +5,8 @@
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, CacheId, RopeId } from '../plan/step.ts';
+import type { Architecture, Sizes } from './architecture.ts';
 import { type Config, readActivation, readSizes } from './config.ts';
-import type { Architecture, Sizes } from './index.ts';
 import type { Manifest } from './weights.ts';
 
 export interface BertConfig extends Sizes {

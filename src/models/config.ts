@@ -1,7 +1,6 @@
 /** Reads config.json: every value is unknown until it has been asked for by type and range. */
 import { ModelError } from '../errors.ts';
 import type { Activation } from '../plan/step.ts';
-import type { Sizes } from './index.ts';
 
 /** Sizes that no model reaches; beyond them a config is hostile or broken. */
 const MOST = 2 ** 24;
@@ -180,6 +179,21 @@ export function headSizes(
   const headDim = config.optional('head_dim', 'size', defaults.headDim) ?? dim / heads;
   if (headDim % 1) config.fail('num_attention_heads', `a divisor of hidden_size ${dim}`);
   return { heads, kvHeads, headDim };
+}
+
+/** What every model has. */
+export interface Sizes {
+  readonly layers: number;
+  readonly dim: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ffn: number;
+  readonly vocab: number;
+  /** Most positions that the model was made for. */
+  readonly contextLength: number;
+  /** The output head, where there is one, is the token embedding. */
+  readonly tied: boolean;
 }
 
 export interface SizeDefaults extends HeadDefaults {

@@ -1,6 +1,6 @@
 /** What decoders have in common: tables at both ends, layers in between. */
 import type { Linear, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
-import type { Sizes } from './index.ts';
+import type { Sizes } from './architecture.ts';
 import type { Manifest } from './weights.ts';
 
 export interface Tables {

@@ -6,9 +6,9 @@
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
+import type { Architecture, Sizes } from './architecture.ts';
 import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
-import type { Architecture, Sizes } from './index.ts';
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 

@@ -1,9 +1,9 @@
 /** What a family of GGUF files says, and the ways in which its rows and settings differ from Hugging Face's. */
 import type { GgufValue } from '../formats/gguf-types.ts';
 import type { RowOrder } from '../formats/views.ts';
+import type { Sizes } from './architecture.ts';
 import type { GgufConfig } from './gguf-config.ts';
 import type { TensorNames } from './gguf-names.ts';
-import type { Sizes } from './index.ts';
 
 /** Settings in the words of config.json. */
 export type Settings = Record<string, unknown>;

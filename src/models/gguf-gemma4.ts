@@ -1,8 +1,8 @@
 /** Gemma 4's GGUF files, which say by layer how wide heads and ffn are, and have the proportional rope as factors. */
 import type { GgufValue } from '../formats/gguf-types.ts';
+import type { Sizes } from './architecture.ts';
 import { type Family, field, type GgufFacts, optional, rms, type Settings, sizes } from './gguf-family.ts';
 import { gemma2Names, type TensorNames } from './gguf-names.ts';
-import type { Sizes } from './index.ts';
 
 /** Divides the frequency of a pair that is not rotated. */
 const UNROTATED = 1e30;

@@ -1,8 +1,9 @@
 /** The architectures, and the way from config.json and tensor shapes to a plan. */
 
-import { PlanBuilder, type Rows } from '../plan/builder.ts';
+import { PlanBuilder } from '../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../plan/step.ts';
 import type { KvStorage } from '../quant/kv-cache.ts';
+import type { Architecture, ModelKind, Sizes } from './architecture.ts';
 import { bert } from './bert.ts';
 import { Config } from './config.ts';
 import { falcon } from './falcon.ts';
@@ -30,38 +31,9 @@ import { smollm3 } from './smollm3.ts';
 import { leftAside, spareTensors } from './spare-tensors.ts';
 import { stablelm } from './stablelm.ts';
 import { starcoder2 } from './starcoder2.ts';
-import { type NamedTensors, nameTensors, type TensorRoot, unchangedNames, usualRoot } from './tensor-names.ts';
+import { type NamedTensors, nameTensors, unchangedNames, usualRoot } from './tensor-names.ts';
 import { type TextPart, textPart, withDefaults } from './text-part.ts';
 import { Manifest, type ModelOrigin, type TensorShape } from './weights.ts';
-
-/** What every model has. */
-export interface Sizes {
-  readonly layers: number;
-  readonly dim: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly ffn: number;
-  readonly vocab: number;
-  /** Most positions that the model was made for. */
-  readonly contextLength: number;
-  /** The output head, where there is one, is the token embedding. */
-  readonly tied: boolean;
-}
-
-export type ModelKind = 'decoder' | 'encoder';
-
-/** One model family: what its config says, which weights it has, what it computes. */
-export interface Architecture<C extends Sizes, W> {
-  /** Decoders say what comes next, encoders what a text is. Default: decoder. */
-  readonly kind?: ModelKind;
-  /** Its tensors' names. Default: model.embed_tokens and lm_head; encoders find theirs. */
-  readonly root?: TensorRoot;
-  read(json: Config): C;
-  weights(manifest: Manifest, config: C): W;
-  /** Adds the steps of a forward; the logits, or an encoder's last hidden state. */
-  forward(plan: PlanBuilder, config: C, weights: W): Rows;
-}
 
 /** By `model_type` of config.json. */
 const architectures = {

@@ -5,8 +5,8 @@
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
+import type { Architecture, Sizes } from './architecture.ts';
 import { eachLayer, logitsOf, type Tables } from './decoder.ts';
-import type { Architecture, Sizes } from './index.ts';
 
 export interface LayerNormConfig extends Sizes {
   readonly epsilon: number;

@@ -7,9 +7,9 @@
 import type { Experts, Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
+import type { Architecture, Sizes } from './architecture.ts';
 import { type Config, readActivation, readSizes, type SizeDefaults } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
-import type { Architecture, Sizes } from './index.ts';
 import { type RopeDefaults, readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 

@@ -5,9 +5,9 @@
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, CacheId, RopeId } from '../plan/step.ts';
+import type { Architecture, Sizes } from './architecture.ts';
 import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer } from './decoder.ts';
-import type { Architecture, Sizes } from './index.ts';
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 

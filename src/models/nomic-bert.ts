@@ -1,9 +1,9 @@
 /** NomicBERT (Nussbaum et al. 2024): BERT with rope instead of positions, a gated ffn and biases in norms only. */
 import type { Norm } from '../plan/builder.ts';
 import type { Activation } from '../plan/step.ts';
+import type { Architecture } from './architecture.ts';
 import { type BertConfig, type BertLayer, type BertWeights, bertPrefix, forward } from './bert.ts';
 import { type Config, readActivation } from './config.ts';
-import type { Architecture } from './index.ts';
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 

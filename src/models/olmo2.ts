@@ -4,8 +4,8 @@
  */
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeId } from '../plan/step.ts';
+import type { Architecture } from './architecture.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
-import type { Architecture } from './index.ts';
 import { type LlamaConfig, readLlama } from './llama.ts';
 import type { Manifest } from './weights.ts';
 

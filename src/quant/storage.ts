@@ -2,7 +2,9 @@ import { q4_kLayout, q5_kLayout } from './q4_k.ts';
 import { q6_kLayout } from './q6_k.ts';
 
 /** How a weight is stored in memory. Names as in GGUF. A block has 32 or 256 consecutive values along `in`. */
-export type Storage = 'f32' | 'f16' | 'bf16' | BlockStorage;
+export type Storage = FloatStorage | BlockStorage;
+/** Types of single values: also those of tensors in a file that kernels read. */
+export type FloatStorage = 'f32' | 'f16' | 'bf16';
 export type BlockStorage = 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
 
 /** Values per block and bytes per block. Float types have blocks of one value. */

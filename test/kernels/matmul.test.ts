@@ -15,7 +15,7 @@ import {
 } from '../../src/kernels/layout.ts';
 import { matmulKernel, matmulRecord } from '../../src/kernels/matmul.ts';
 import { formatPanel, formatRow } from '../../src/kernels/matmul-block.ts';
-import { type FloatStorage, floatPanel, floatRow, unpackLines } from '../../src/kernels/matmul-float.ts';
+import { floatPanel, floatRow, unpackLines } from '../../src/kernels/matmul-float.ts';
 import { kMatmulKernel } from '../../src/kernels/matmul-k.ts';
 import { q4Format, q4UnpackedPanel } from '../../src/kernels/q4.ts';
 import { q8Format, q8WidenedPanel } from '../../src/kernels/q8.ts';
@@ -26,6 +26,7 @@ import { quantizeActivations } from '../../src/quant/activations.ts';
 import { dequantize, quantize } from '../../src/quant/codec.ts';
 import { fromF16, toF16 } from '../../src/quant/f16.ts';
 import { readScale } from '../../src/quant/k-scales.ts';
+import type { FloatStorage } from '../../src/quant/storage.ts';
 import { type BlockStorage, isBlockStorage, type Storage, storageLayout } from '../../src/quant/storage.ts';
 import type { Module } from '../../src/wasm/assembler.ts';
 import { Arena, assertSameBits, noise, randoms, runSplit } from './support.ts';

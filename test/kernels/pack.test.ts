@@ -1,7 +1,6 @@
 /** Packing against the scalar quantizers and the scalar layout: equal bytes for every source, order, storage and layout. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import type { SourceType } from '../../src/kernels/convert.ts';
 import { interleave, matrixBytes, padded, type Q8Layout } from '../../src/kernels/layout.ts';
 import {
   type PackedStorage,
@@ -14,10 +13,11 @@ import {
 } from '../../src/kernels/pack.ts';
 import { packStoredKernel, packStoredName } from '../../src/kernels/pack-stored.ts';
 import { dequantize, quantize } from '../../src/quant/codec.ts';
+import type { FloatStorage } from '../../src/quant/storage.ts';
 import { type BlockStorage, type Storage, storageBytes, storageLayout } from '../../src/quant/storage.ts';
 import { Arena, type Kernel, noise } from './support.ts';
 
-const sources: readonly SourceType[] = ['f32', 'f16', 'bf16'];
+const sources: readonly FloatStorage[] = ['f32', 'f16', 'bf16'];
 const orders = ['rows', 'columns'] as const;
 const storages: readonly PackedStorage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
 const pairs: Q8Layout = { neighbours: 2, flip: 0 };
@@ -61,7 +61,7 @@ function difficult(count: number, seed: number): Float32Array {
 }
 
 /** The values as the file has them, and the bytes: finite, for the largest are too large for f16. */
-function inFile(source: SourceType, values: Float32Array): { bytes: Uint8Array; values: Float32Array } {
+function inFile(source: FloatStorage, values: Float32Array): { bytes: Uint8Array; values: Float32Array } {
   const limited = source === 'f16' ? values.map((x) => Math.max(-65504, Math.min(65504, x))) : values;
   const bytes = quantize(source, limited);
   return { bytes, values: dequantize(source, bytes) };

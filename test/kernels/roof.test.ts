@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { measureRoofs } from '../../src/backend/wasm/machine/roof.ts';
+import { measureRoofs } from '../../src/backend/wasm/measuring/roof.ts';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 
 for (const threads of [1, 2]) {

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import test from 'node:test';
-import { portable } from '../../src/backend/wasm/machine/choice.ts';
-import { chooseKernels } from '../../src/backend/wasm/machine/probe.ts';
+import { portable } from '../../src/backend/wasm/choosing/choice.ts';
+import { chooseKernels } from '../../src/backend/wasm/choosing/probe.ts';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { backends, largestDifference, type MakeBackend, Runner, readGolden, reference, wasm, wide } from './support.ts';
 

@@ -7,9 +7,9 @@ import { checkHouse, importsOf, type Rules } from '../../tools/check-house.ts';
 
 const rules: Rules = {
   rooms: {
-    formats: { imports: [] },
-    models: { imports: ['formats (types)'] },
-    engine: { imports: ['formats', 'models'], packages: ['some-package'] },
+    formats: { what: 'Opens files.', imports: [] },
+    models: { what: 'Makes plans.', imports: ['formats (types)'] },
+    engine: { what: 'Loads models.', imports: ['formats', 'models'], packages: ['some-package'] },
   },
   shared: ['errors.ts'],
   platform: ['formats/adapters/node.ts'],
@@ -75,8 +75,8 @@ const broken: readonly (readonly [string, Record<string, string>, string])[] = [
   ],
   [
     'a shared file that imports a room',
-    { 'src/errors.ts': "import { a } from './models/gpt2.ts';\n" },
-    'src/errors.ts imports ./models/gpt2.ts: shared may import nothing',
+    { 'src/errors.ts': "import { a } from './models/llama.ts';\n" },
+    'src/errors.ts imports ./models/llama.ts: shared may import nothing',
   ],
   [
     'the platform outside adapters',
@@ -107,6 +107,14 @@ const broken: readonly (readonly [string, Record<string, string>, string])[] = [
     },
     'import circle: src/formats/a.ts -> src/formats/b.ts -> src/formats/c.ts -> src/formats/a.ts',
   ],
+  [
+    'a circle closed by an import of types',
+    {
+      'src/formats/a.ts': "import { b } from './b.ts';\n",
+      'src/formats/b.ts': "import type { A } from './a.ts';\n",
+    },
+    'import circle: src/formats/a.ts -> src/formats/b.ts -> src/formats/a.ts',
+  ],
   ['an unknown room', { 'src/attic/a.ts': '\n' }, 'src/attic/a.ts: no such room: attic'],
   ['a long file', { 'bench/a.ts': '\n'.repeat(11) }, 'bench/a.ts has 11 lines, 10 are allowed'],
   ['a long architecture', { 'src/models/a.ts': '\n'.repeat(6) }, 'src/models/a.ts has 6 lines, 5 are allowed'],
@@ -131,12 +139,30 @@ for (const [name, changes, problem] of broken) {
   test(`refuses ${name}`, () => assert.deepEqual(problemsWith(changes), [problem]));
 }
 
-test('a circle closed by types alone is none', () => {
-  const files = {
-    'src/formats/a.ts': "import { b } from './b.ts';\n",
-    'src/formats/b.ts': "import type { A } from './a.ts';\n",
+test('refuses rooms that import each other, unless they are listed as entangled', () => {
+  const rooms = {
+    ...rules.rooms,
+    formats: { what: 'Opens files.', imports: ['engine (types)'] },
+    engine: { what: 'Loads models.', imports: ['formats'], packages: ['some-package'] },
   };
-  assert.deepEqual(problemsWith(files), []);
+  const entangled = [['formats', 'engine']] as const;
+  const files = { 'src/formats/a.ts': "import type { load } from '../engine/load.ts';\n" };
+  assert.deepEqual(problemsWith(files, { rooms }), ['rooms in a circle: formats -> engine -> formats']);
+  assert.deepEqual(problemsWith(files, { rooms, entangled }), []);
+  assert.deepEqual(problemsWith({}, { entangled }), ['formats and engine are listed as entangled, but are not']);
+});
+
+test('prints what happens in each room', () => {
+  const root = mkdtempSync(path.join(tmpdir(), 'lanewise-house-'));
+  try {
+    for (const [file, text] of Object.entries(clean)) {
+      mkdirSync(path.dirname(path.join(root, file)), { recursive: true });
+      writeFileSync(path.join(root, file), text);
+    }
+    assert.match(checkHouse(root, rules).summary, /^src formats .*\n {4}Opens files\.$/m);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
 });
 
 test('a long file needs a reason, a reason needs a long file', () => {

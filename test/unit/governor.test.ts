@@ -1,7 +1,7 @@
 /** How many threads a forward uses when cores come and go; on a clock that only moves with the forwards. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Governor } from '../../src/backend/wasm/machine/governor.ts';
+import { Governor } from '../../src/backend/wasm/threads/governor.ts';
 
 /** Runs forwards for so many milliseconds; the threads of each, and the time spent. */
 function simulate(cores: number, threads: number, counted = true) {

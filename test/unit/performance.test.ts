@@ -7,7 +7,8 @@ import test from 'node:test';
 import type { PeerRow } from '../../bench/peers/comparison.ts';
 import { goalRows } from '../../bench/performance/goals.ts';
 import { drawPlot } from '../../bench/performance/plot.ts';
-import { type Report, readReport, writePage } from '../../bench/performance/report.ts';
+import { readReport, writePage } from '../../bench/performance/report.ts';
+import type { Report } from '../../bench/performance/report-format.ts';
 
 const flat = (median: number) => ({ median, low: median * 0.9, high: median * 1.1 });
 

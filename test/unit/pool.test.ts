@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { KernelSet } from '../../src/backend/wasm/lowering/kernel-set.ts';
-import { Memory } from '../../src/backend/wasm/lowering/memory-map.ts';
-import { Stage } from '../../src/backend/wasm/machine/stage.ts';
+import { KernelRunner } from '../../src/backend/wasm/measuring/kernel-runner.ts';
+import { Memory } from '../../src/backend/wasm/memory/memory.ts';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { Pool } from '../../src/backend/wasm/threads/pool.ts';
 import { BackendError } from '../../src/errors.ts';
@@ -27,7 +27,7 @@ import {
 const ROWS = 4;
 const WIDTH = 64;
 
-/** A stage whose kernel copies ROWS rows, each thread its share. */
+/** A runner whose kernel copies ROWS rows, each thread its share. */
 async function copying(threads: number) {
   const kernels = new KernelSet();
   const kernel = kernels.index('rows', 'copy', copyKernel);
@@ -38,20 +38,20 @@ async function copying(threads: number) {
     spawned.push(thread);
     return thread;
   };
-  const stage = await Stage.open({ ...host, spawn }, kernels, { threads, wide: false, bytes: 1 << 16 });
-  const count = stage.allocator.take('count', 64);
-  const [x, out] = [stage.allocator.take('x', ROWS * WIDTH * 4), stage.allocator.take('out', ROWS * WIDTH * 4)];
-  stage.memory.i32(count, 1)[0] = ROWS;
-  stage.memory.f32(x, ROWS * WIDTH).forEach((_, i, values) => {
+  const runner = await KernelRunner.open({ ...host, spawn }, kernels, { threads, wide: false, bytes: 1 << 16 });
+  const count = runner.allocator.take('count', 64);
+  const [x, out] = [runner.allocator.take('x', ROWS * WIDTH * 4), runner.allocator.take('out', ROWS * WIDTH * 4)];
+  runner.memory.i32(count, 1)[0] = ROWS;
+  runner.memory.f32(x, ROWS * WIDTH).forEach((_, i, values) => {
     values[i] = i;
   });
   return {
-    stage,
+    runner,
     spawned,
-    run: (from = x) => stage.run(kernel, copyRecord.words({ x: from, out, rows: count, width: WIDTH })),
+    run: (from = x) => runner.run(kernel, copyRecord.words({ x: from, out, rows: count, width: WIDTH })),
     /** The copy, wiped. */
     take(): number[] {
-      const values = stage.memory.f32(out, ROWS * WIDTH);
+      const values = runner.memory.f32(out, ROWS * WIDTH);
       const taken = [...values];
       values.fill(-1);
       return taken;
@@ -63,7 +63,7 @@ const expected = Array.from({ length: ROWS * WIDTH }, (_, i) => i);
 
 for (const threads of [1, 3]) {
   test(`a trap on ${threads} threads is an error of that walk, and the next one works`, async () => {
-    const { stage, run, take } = await copying(threads);
+    const { runner, run, take } = await copying(threads);
     try {
       for (let round = 0; round < 2; round++) {
         await assert.rejects(run(2 ** 31), (error) => {
@@ -76,7 +76,7 @@ for (const threads of [1, 3]) {
         assert.deepEqual(take(), expected);
       }
     } finally {
-      await stage.close();
+      await runner.close();
     }
   });
 }
@@ -107,11 +107,11 @@ for (const threads of [1, 2, 3]) {
   test(`work that ${threads} threads claim is done once each time, also after a trap`, async () => {
     const [kernels, items] = [new KernelSet(), 1000];
     const kernel = kernels.index('claiming', 'claiming', claimingKernel);
-    const stage = await Stage.open(nodeHost(), kernels, { threads, wide: false, bytes: 1 << 16 });
-    const [one, out] = [stage.allocator.take('one', 64), stage.allocator.take('out', items * 4)];
-    stage.memory.i32(one, 1)[0] = 1;
-    const counts = stage.memory.i32(out, items);
-    const run = (plus = one): Promise<number> => stage.run(kernel, claimingRecord.words({ plus, out, items }));
+    const runner = await KernelRunner.open(nodeHost(), kernels, { threads, wide: false, bytes: 1 << 16 });
+    const [one, out] = [runner.allocator.take('one', 64), runner.allocator.take('out', items * 4)];
+    runner.memory.i32(one, 1)[0] = 1;
+    const counts = runner.memory.i32(out, items);
+    const run = (plus = one): Promise<number> => runner.run(kernel, claimingRecord.words({ plus, out, items }));
     try {
       for (let round = 1; round <= 20; round++) {
         if (round % 5 === 0) {
@@ -126,32 +126,32 @@ for (const threads of [1, 2, 3]) {
         assert.ok(counts.every((count) => count === 1));
       }
     } finally {
-      await stage.close();
+      await runner.close();
     }
   });
 }
 
 test('a thread that ended between walks is replaced', async () => {
-  const { stage, spawned, run, take } = await copying(2);
+  const { runner, spawned, run, take } = await copying(2);
   try {
     await spawned[0]!.terminate();
     await run();
     assert.deepEqual(take(), expected);
     assert.equal(spawned.length, 2);
   } finally {
-    await stage.close();
+    await runner.close();
   }
 });
 
 test('threads that were started ahead serve as others do', async () => {
-  nodeHost().expect!(2);
+  nodeHost().prestart!(2);
   for (let n = 0; n < 2; n++) {
-    const { stage, run, take } = await copying(3);
+    const { runner, run, take } = await copying(3);
     try {
       await run();
       assert.deepEqual(take(), expected);
     } finally {
-      await stage.close();
+      await runner.close();
     }
   }
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { portable } from '../../src/backend/wasm/machine/choice.ts';
-import { chooseKernels } from '../../src/backend/wasm/machine/probe.ts';
+import { portable } from '../../src/backend/wasm/choosing/choice.ts';
+import { chooseKernels } from '../../src/backend/wasm/choosing/probe.ts';
 import { selfCheck } from '../../src/backend/wasm/self-check.ts';
 import type { WasmHost } from '../../src/backend/wasm/threads/host.ts';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';

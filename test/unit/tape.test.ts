@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type ShapeName, shapeConfig, shapeTensors } from '../../bench/shapes.ts';
+import { portable } from '../../src/backend/wasm/choosing/choice.ts';
 import { KernelSet } from '../../src/backend/wasm/lowering/kernel-set.ts';
 import { lower } from '../../src/backend/wasm/lowering/lower.ts';
 import { mapMemory } from '../../src/backend/wasm/lowering/memory-map.ts';
 import { splitPlan } from '../../src/backend/wasm/lowering/parts.ts';
-import { portable } from '../../src/backend/wasm/machine/choice.ts';
 import { RECORD_BYTES } from '../../src/kernels/record.ts';
 import { flags } from '../../src/kernels/walker.ts';
 import { buildModel } from '../../src/models/index.ts';

@@ -20,28 +20,19 @@ import {
   type Timing,
 } from '../backend.ts';
 import { combineSummary } from '../summary.ts';
-import { Load, type Shelf } from './loading/load-run.ts';
-import { type LoadTarget, planLoad } from './loading/loader.ts';
+import { type Choice, formatKey, productFamily } from './choosing/choice.ts';
+import { type LoadTarget, planLoad } from './loading/load-plan.ts';
+import { Load, type PartMemory } from './loading/load-run.ts';
 import { KernelSet } from './lowering/kernel-set.ts';
 import { lower } from './lowering/lower.ts';
-import {
-  align,
-  cachePageBytes,
-  heldBytes,
-  MEMORY_LIMIT,
-  Memory,
-  type MemoryMap,
-  mapMemory,
-  SCRATCH_BYTES,
-  TABLE_ENTRIES,
-  WASM_PAGE,
-} from './lowering/memory-map.ts';
+import { type MemoryMap, mapMemory, TABLE_ENTRIES } from './lowering/memory-map.ts';
 import { type PlanPart, type Segment, splitPlan } from './lowering/parts.ts';
-import { type Choice, formatKey, productFamily } from './machine/choice.ts';
-import { Governor } from './machine/governor.ts';
+import { align, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from './memory/memory.ts';
+import { controlAddress } from './memory/shared-words.ts';
+import { cachePageBytes, heldBytes } from './memory/sizes.ts';
+import { Governor } from './threads/governor.ts';
 import type { WasmHost } from './threads/host.ts';
 import { Pool } from './threads/pool.ts';
-import { controlAddress } from './threads/thread.ts';
 
 /** Up to this many rows every thread computes norms and the like itself. */
 const REPLICATE_ROWS = 3;
@@ -61,8 +52,8 @@ export interface BuildOptions extends BackendOptions {
 /** Of a memory's 4 GiB, what rows, scratch and staging may take. */
 const ASIDE_BYTES = 512 * 1024 * 1024;
 
-/** A walk: records of one part's tape. */
-interface Walk extends Segment {
+/** Records of one segment, as they lie in the tape of its part. */
+interface SegmentTape extends Segment {
   readonly tape: number;
   /** Records, and for each clock setting the steps of the plan after which it is read. */
   readonly records: number;
@@ -88,15 +79,17 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   );
   const steps = targets.flatMap((target) => planLoad(options, target, choice, kernels));
   const compiled = kernels.compile(host, choice.wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 });
-  const shelves = targets.map((target): Shelf => ({ ...target, memory: new Memory(target.map.cache, threads > 1) }));
+  const partMemories = targets.map(
+    (target): PartMemory => ({ ...target, memory: new Memory(target.map.cache, threads > 1) }),
+  );
   const marks: number[] = [];
-  const load = new Load(steps, shelves, threads, host.read);
-  const memories = shelves.map(({ memory }) => memory.wasm);
+  const load = new Load(steps, partMemories, threads, host.read);
+  const memories = partMemories.map(({ memory }) => memory.wasm);
   const start = performance.now();
   const pool = await Pool.start(
     host,
     { ...compiled, memories, threads, cores: host.cores },
-    (thread, memory) => shelves[memory]!.map.scratch + thread * SCRATCH_BYTES,
+    (thread, memory) => partMemories[memory]!.map.scratch + thread * SCRATCH_BYTES,
     () => marks.push(performance.now()),
     load.list,
     onWarning,
@@ -105,17 +98,17 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
     const total = load.bytes;
     const times = await load.run(pool, options, (weight, bytes) => onProgress?.(plan.weights[weight]!, bytes, total));
     const loadTimes = { ...times, ms: performance.now() - start };
-    const ends = shelves.map(({ map }) => map.tape);
-    const walks = segments.map((segment, index): Walk => {
+    const ends = partMemories.map(({ map }) => map.tape);
+    const segmentTapes = segments.map((segment, index): SegmentTape => {
       const { words, stepOf, scopeEnds } = tapes[index]!;
       const steps = stepOf.map((step) => step + segment.from);
       const tape = ends[segment.part]!;
-      shelves[segment.part]!.memory.i32(tape, words.length).set(words);
+      partMemories[segment.part]!.memory.i32(tape, words.length).set(words);
       ends[segment.part]! += words.byteLength;
       const scopes = scopeEnds.map((record) => steps[record]!);
       return { ...segment, tape, records: stepOf.length, marked: { steps, scopes } };
     });
-    return new WasmBackend({ options, shelves, pool, walks, marks, loadTimes });
+    return new WasmBackend({ options, partMemories, pool, segmentTapes, marks, loadTimes });
   } catch (error) {
     await pool.stop();
     throw error;
@@ -139,11 +132,11 @@ function quantizedBytes({ plan, choice, maxRows, maxWanted }: BuildOptions, { st
   return most;
 }
 
-interface Assembly {
+interface BackendParts {
   readonly options: BuildOptions;
-  readonly shelves: readonly Shelf[];
+  readonly partMemories: readonly PartMemory[];
   readonly pool: Pool;
-  readonly walks: readonly Walk[];
+  readonly segmentTapes: readonly SegmentTape[];
   readonly marks: number[];
   readonly loadTimes: LoadTimes;
 }
@@ -160,14 +153,14 @@ export class WasmBackend implements Backend {
   readonly #plan: Plan;
   readonly #allThreads: boolean;
   readonly #governor: Governor;
-  readonly #shelves: readonly Shelf[];
+  readonly #partMemories: readonly PartMemory[];
   readonly #pool: Pool;
-  readonly #walks: readonly Walk[];
+  readonly #tapes: readonly SegmentTape[];
   readonly #marks: number[];
   readonly #ropeRows: RopeRows[];
   #rows = { all: 0, wanted: 0 };
 
-  constructor({ options, shelves, pool, walks, marks, loadTimes }: Assembly) {
+  constructor({ options, partMemories, pool, segmentTapes, marks, loadTimes }: BackendParts) {
     this.threads = pool.threads;
     this.maxRows = options.maxRows;
     this.maxWanted = options.maxWanted;
@@ -177,20 +170,21 @@ export class WasmBackend implements Backend {
     this.#plan = options.plan;
     this.#allThreads = options.allThreads ?? false;
     this.#governor = new Governor(pool.threads, options.host.cores, undefined, options.host.coresCounted);
-    this.#shelves = shelves;
+    this.#partMemories = partMemories;
     this.#pool = pool;
-    this.#walks = walks;
+    this.#tapes = segmentTapes;
     this.#marks = marks;
     this.#ropeRows = options.plan.ropes.map((table) => new RopeRows(table));
-    for (const { map, memory } of shelves) {
+    for (const { map, memory } of partMemories) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
-    this.cache = new WasmCachePages(shelves);
+    this.cache = new WasmCachePages(partMemories);
   }
 
   memory(): { weights: number; activations: number; cache: number } {
     const weights = this.#plan.weights.reduce((sum, w) => sum + (w.shares === undefined ? heldBytes(w) : 0), 0);
-    const sum = (bytes: (map: MemoryMap) => number): number => this.#shelves.reduce((s, { map }) => s + bytes(map), 0);
+    const sum = (bytes: (map: MemoryMap) => number): number =>
+      this.#partMemories.reduce((s, { map }) => s + bytes(map), 0);
     return {
       weights,
       activations: sum(({ cache }) => cache) - weights,
@@ -202,11 +196,11 @@ export class WasmBackend implements Backend {
     this.#checkBatch(batch);
     const { timing = 'off' } = batch;
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
-    for (const shelf of this.#shelves) this.#writeBatch(batch, shelf);
+    for (const part of this.#partMemories) this.#writeBatch(batch, part);
     const times: StepTime[] = [];
     const threads = this.#allThreads ? this.threads : this.#governor.choose(batch.tokens.length);
     const begin = performance.now();
-    for (const { part, tape, records, marked, copies } of this.#walks) {
+    for (const { part, tape, records, marked, copies } of this.#tapes) {
       for (const { buffer, part: from } of copies) this.#copyRows(buffer, from, part);
       const start = performance.now();
       this.#marks.length = 0;
@@ -224,7 +218,7 @@ export class WasmBackend implements Backend {
 
   /** Row i of a buffer that the plan's last segment wrote. */
   #resultRow(buffer: BufferId, i: number): Float32Array {
-    const { map, memory } = this.#shelves[this.#walks.at(-1)!.part]!;
+    const { map, memory } = this.#partMemories[this.#tapes.at(-1)!.part]!;
     const { width } = this.#plan.buffers[buffer]!;
     return memory.f32(map.buffers[buffer]! + i * rowBytes(width), width);
   }
@@ -234,7 +228,7 @@ export class WasmBackend implements Backend {
     const step = this.#plan.steps[index];
     if (step?.op !== 'tap') throw new LanewiseError('UnknownTap', `the plan keeps no copy named ${name}`);
     const { width } = this.#plan.buffers[step.out]!;
-    const rows = this.#rowViews(step.out, this.#walks.find(({ to }) => index < to)!.part);
+    const rows = this.#rowViews(step.out, this.#tapes.find(({ to }) => index < to)!.part);
     const out = new Float32Array(rows.length * width);
     for (const [row, values] of rows.entries()) out.set(values, row * width);
     return out;
@@ -277,7 +271,7 @@ export class WasmBackend implements Backend {
 
   /** The rows that this forward has of a buffer, in one part's memory. */
   #rowViews(buffer: BufferId, part: number): Float32Array[] {
-    const { map, memory } = this.#shelves[part]!;
+    const { map, memory } = this.#partMemories[part]!;
     const { width, rows } = this.#plan.buffers[buffer]!;
     const start = map.buffers[buffer]!;
     return Array.from({ length: this.#rows[rows] }, (_, row) => memory.f32(start + row * rowBytes(width), width));
@@ -288,7 +282,7 @@ export class WasmBackend implements Backend {
     for (const [row, target] of this.#rowViews(buffer, to).entries()) target.set(sources[row]!);
   }
 
-  #writeBatch(batch: Batch, { map, memory }: Shelf): void {
+  #writeBatch(batch: Batch, { map, memory }: PartMemory): void {
     const { tokens, types, positions, sequences, pages, wanted } = batch;
     const count = tokens.length;
     const settings = memory.i32(controlAddress, control.bytes / 4);
@@ -322,11 +316,11 @@ export class WasmBackend implements Backend {
 class WasmCachePages implements CachePages {
   readonly pageBytes: number;
   count = 0;
-  readonly #shelves: readonly Shelf[];
+  readonly #partMemories: readonly PartMemory[];
 
-  constructor(shelves: readonly Shelf[]) {
-    this.#shelves = shelves;
-    this.pageBytes = shelves.reduce((sum, { map }) => sum + map.pageStride, 0);
+  constructor(partMemories: readonly PartMemory[]) {
+    this.#partMemories = partMemories;
+    this.pageBytes = partMemories.reduce((sum, { map }) => sum + map.pageStride, 0);
     this.#ensure(1);
   }
 
@@ -336,7 +330,7 @@ class WasmCachePages implements CachePages {
 
   #ensure(count: number): void {
     if (count <= this.count) return;
-    for (const { map, memory } of this.#shelves) {
+    for (const { map, memory } of this.#partMemories) {
       const end = map.cache + count * map.pageStride;
       if (end > MEMORY_LIMIT)
         throw new OutOfMemoryError('the key/value cache', end - map.cache, MEMORY_LIMIT - map.cache);
@@ -369,7 +363,7 @@ class WasmCachePages implements CachePages {
 
   /** The bytes of a page in each memory. */
   #views(page: number): Uint8Array[] {
-    return this.#shelves.map(({ map: { cache, pageStride }, memory }) =>
+    return this.#partMemories.map(({ map: { cache, pageStride }, memory }) =>
       memory.bytes(cache + page * pageStride, pageStride),
     );
   }

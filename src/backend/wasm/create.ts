@@ -3,11 +3,11 @@ import { BackendError, OptionError } from '../../errors.ts';
 import type { Storage } from '../../quant/storage.ts';
 import type { Backend, BackendOptions } from '../backend.ts';
 import { buildBackend } from './backend.ts';
-import { MEMORY_LIMIT, WASM_PAGE } from './lowering/memory-map.ts';
-import { type Choice, portable } from './machine/choice.ts';
-import { Notebook } from './machine/notebook.ts';
-import { chooseKernels } from './machine/probe.ts';
-import { tuned } from './machine/tune.ts';
+import { type Choice, portable } from './choosing/choice.ts';
+import { KernelNotes } from './choosing/kernel-notes.ts';
+import { chooseKernels } from './choosing/probe.ts';
+import { tuned } from './choosing/tune.ts';
+import { MEMORY_LIMIT, WASM_PAGE } from './memory/memory.ts';
 import { selfCheck } from './self-check.ts';
 import type { WasmHost } from './threads/host.ts';
 
@@ -33,7 +33,7 @@ export async function createWasmBackend(options: WasmOptions): Promise<Backend> 
     ...new Set(plan.weights.filter((w) => w.shape.length === 2 && w.shares === undefined).map((w) => w.storage)),
   ];
   const threads = threadCount({ ...options, host });
-  host.expect?.(threads - 1);
+  host.prestart?.(threads - 1);
   const choice = await checkedChoice(host, storages, onWarning);
   return buildBackend({ ...options, host, threads, choice });
 }
@@ -43,7 +43,7 @@ async function checkedChoice(
   storages: readonly Storage[],
   onWarning?: (text: string) => void,
 ): Promise<Choice> {
-  const book = new Notebook(host.notes);
+  const book = new KernelNotes(host.notes);
   const best = tuned(host, chooseKernels(host), storages, book);
   const { wide, q8, q4, eighthBit, tiles } = best;
   const name = (storage: Storage): string =>

@@ -6,20 +6,12 @@ import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { dequantize } from '../../../quant/codec.ts';
 import type { BackendOptions, LoadTimes } from '../../backend.ts';
 import { notFinite } from '../../finite.ts';
-import type { Memory } from '../lowering/memory-map.ts';
+import type { Memory } from '../memory/memory.ts';
+import { sharedWords, viewSharedWords } from '../memory/shared-words.ts';
 import type { Pool } from '../threads/pool.ts';
-import { signals, signalWords } from '../threads/signals.ts';
-import {
-  areaBytes,
-  areaOf,
-  type LoadList,
-  loadSlabs,
-  packSlab,
-  type ReadFile,
-  type SlabTask,
-  takeSlab,
-} from '../threads/thread-load.ts';
-import { type LoadStep, type LoadTarget, tapeOf } from './loader.ts';
+import { areaBytes, areaOf, loadSlabs, packSlab, takeSlab } from '../threads/thread-load.ts';
+import type { LoadList, ReadFile, SlabTask } from '../threads/thread-setup.ts';
+import { type LoadStep, type LoadTarget, tapeOf } from './load-plan.ts';
 import { slabBytes } from './slabs.ts';
 
 /** A slab that all threads pack is read in as many parts at once, so that the operating system copies with several threads. */
@@ -28,7 +20,7 @@ const READS = 2;
 const BURST = 30;
 
 /** One part of the plan in its memory, which has room for the weights. */
-export interface Shelf extends LoadTarget {
+export interface PartMemory extends LoadTarget {
   readonly memory: Memory;
 }
 
@@ -36,18 +28,18 @@ export interface Shelf extends LoadTarget {
 export class Load {
   readonly #own: readonly LoadStep[];
   readonly #common: readonly LoadStep[];
-  readonly #shelves: readonly Shelf[];
+  readonly #parts: readonly PartMemory[];
   readonly #read: ReadFile | undefined;
   /** For the threads; undefined where they can read nothing. */
   readonly list: LoadList | undefined;
 
   /** Makes room for the slabs, in the place of the cache. @throws OutOfMemoryError */
-  constructor(steps: readonly LoadStep[], shelves: readonly Shelf[], threads: number, read?: ReadFile) {
+  constructor(steps: readonly LoadStep[], parts: readonly PartMemory[], threads: number, read?: ReadFile) {
     this.#own = steps.filter(({ source }) => source.inFile);
     this.#common = steps.filter(({ source }) => !source.inFile);
-    this.#shelves = shelves;
+    this.#parts = parts;
     this.#read = read;
-    const areas = shelves.map(({ index, map, memory }) => {
+    const areas = parts.map(({ index, map, memory }) => {
       const most = (of: readonly LoadStep[], size: (step: LoadStep) => number): number =>
         of.reduce((largest, step) => (step.memory === index ? Math.max(largest, size(step)) : largest), 0);
       const bytesOf = ({ slab }: LoadStep): number => slabBytes(slab);
@@ -72,11 +64,11 @@ export class Load {
     const times = { readMs: 0, quantizeMs: 0, packMs: 0, bytesRead: 0 };
     if (this.list) {
       const { tasks } = this.list;
-      const words = signalWords(pool);
+      const words = viewSharedWords(pool);
       let reported = 0;
       const report = (): void => {
         // What has been taken is as good as done.
-        const taken = Math.min(Atomics.load(words, signals.nextSlab >> 2), tasks.length);
+        const taken = Math.min(Atomics.load(words, sharedWords.nextSlab >> 2), tasks.length);
         for (; reported < taken; reported++) times.bytesRead += tasks[reported]!.bytes;
         onProgress(this.#own[reported - 1]!.slab.parts[0]!.weight, times.bytesRead);
       };
@@ -94,9 +86,9 @@ export class Load {
       for (const index of await pool.loaded()) await this.#one(index, pool, times);
       report();
       signal?.throwIfAborted();
-      times.readMs += words[signals.readTime >> 2]! / 1000;
-      times.quantizeMs += words[signals.quantizeTime >> 2]! / 1000;
-      times.packMs += words[signals.packTime >> 2]! / 1000;
+      times.readMs += words[sharedWords.readTime >> 2]! / 1000;
+      times.quantizeMs += words[sharedWords.quantizeTime >> 2]! / 1000;
+      times.packMs += words[sharedWords.packTime >> 2]! / 1000;
     }
     for (const step of this.#common) {
       signal?.throwIfAborted();
@@ -110,7 +102,7 @@ export class Load {
   async #one(index: number, pool: Pool, times: Times): Promise<void> {
     const { tasks, areas } = this.list!;
     const step = this.#own[index]!;
-    const { memory } = this.#shelves[step.memory]!;
+    const { memory } = this.#parts[step.memory]!;
     const area = areaOf(areas[step.memory]!, 0);
     const start = performance.now();
     await readSlab(step, area, memory, 1);
@@ -121,7 +113,7 @@ export class Load {
 
   /** A slab that only this thread can read, packed by all. */
   async #together(step: LoadStep, pool: Pool, times: Times): Promise<void> {
-    const { memory, map } = this.#shelves[step.memory]!;
+    const { memory, map } = this.#parts[step.memory]!;
     const start = performance.now();
     await readSlab(step, map.cache, memory, READS);
     const read = performance.now();

@@ -3,11 +3,11 @@
  * are stored in are read as these blocks. The K types have no kernel that quantizes: where a weight is to become one of
  * them, its rows are quantized here, on this thread, while they are read.
  */
-import type { SourceType } from '../../../kernels/convert.ts';
 import { type PlannedWeight, sourceRow } from '../../../plan/step.ts';
 import { dequantize, quantize } from '../../../quant/codec.ts';
 import {
   type BlockStorage,
+  type FloatStorage,
   isBlockStorage,
   kTypes,
   type Storage,
@@ -22,7 +22,7 @@ export interface SlabSource {
   readonly name: string;
   /** File and name of the tensor, for messages. */
   readonly place: string;
-  readonly type: SourceType | BlockStorage;
+  readonly type: FloatStorage | BlockStorage;
   readonly shape: readonly number[];
   /** The weight, as one that takes its part of this source. */
   readonly weight: PlannedWeight;

@@ -1,8 +1,9 @@
 /** The kernels that one plan needs, emitted once each, and compiled into one module per family. */
 import { walker } from '../../../kernels/walker.ts';
 import { type Func, Module } from '../../../wasm/assembler.ts';
+import { controlAddress } from '../memory/shared-words.ts';
 import type { WasmHost } from '../threads/host.ts';
-import { controlAddress, type ThreadSetup } from '../threads/thread.ts';
+import type { ThreadSetup } from '../threads/thread-setup.ts';
 
 export type CompiledKernels = Pick<ThreadSetup, 'modules' | 'kernels' | 'walker'>;
 

@@ -10,10 +10,10 @@ import {
 } from '../../../kernels/experts.ts';
 import type { BufferId, WeightId } from '../../../plan/step.ts';
 import type { Access } from './barriers.ts';
-import type { Case, Ground, Part } from './ground.ts';
+import type { Case, LoweringContext, Part } from './context.ts';
 
 /** What an expert is made of. */
-interface Products extends Ground {
+interface Products extends LoweringContext {
   matmul(step: Case<'matmul'>): Part[];
   activate(step: Case<'activate'>): Part;
 }

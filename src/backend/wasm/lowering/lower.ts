@@ -27,9 +27,9 @@ import { summarizeKernel, summarizeRecord } from '../../../kernels/summarize.ts'
 import { flags } from '../../../kernels/walker.ts';
 import { rowBytes } from '../../../plan/memory.ts';
 import { type Step, SUMMARY_CHUNK } from '../../../plan/step.ts';
-import { productFamily, q8Layout } from '../machine/choice.ts';
+import { productFamily, q8Layout } from '../choosing/choice.ts';
 import { type Access, placeBarriers } from './barriers.ts';
-import { type Case, countAt, Ground, type Lowered, type LowerOptions, type Part } from './ground.ts';
+import { type Case, countAt, type Lowered, LoweringContext, type LowerOptions, type Part } from './context.ts';
 import { lowerExperts } from './lower-experts.ts';
 
 export interface Tape {
@@ -66,7 +66,7 @@ export function lower(options: LowerOptions): Tape {
   return { words, stepOf: steps.map((step) => step.step), scopeEnds };
 }
 
-class Lowering extends Ground {
+class Lowering extends LoweringContext {
   step(step: Step, index: number): Lowered[] {
     const lowered = this.#lower(step).map((part) => ({ ...part, step: index }));
     if ('out' in step) this.wrote(step.out);

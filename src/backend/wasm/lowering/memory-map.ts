@@ -1,109 +1,19 @@
 /**
  * Where everything lies in one WebAssembly memory:
  *
- *   signals and control | batch arrays | page tables | tape | rope rows | scratch per thread | row buffers | weights | cache pages
+ *   shared words and control | batch arrays | page tables | tape | rope rows | scratch per thread | row buffers | weights | cache pages
  *
  * The cache comes last, so that it grows with the memory. While weights are loaded, its place holds the staging area.
  */
-import { memoryRefused, OutOfMemoryError } from '../../../errors.ts';
-import { pageBytes } from '../../../kernels/kv.ts';
-import { matrixBytes, padded } from '../../../kernels/layout.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { layoutBuffers } from '../../../plan/memory.ts';
-import type { KvCacheSpec, Plan, PlannedWeight, Step } from '../../../plan/step.ts';
+import type { Plan, Step } from '../../../plan/step.ts';
+import { Allocator, FIRST_REGION, SCRATCH_BYTES } from '../memory/memory.ts';
+import { cachePageBytes, heldBytes } from '../memory/sizes.ts';
 import type { PlanPart } from './parts.ts';
-
-export const WASM_PAGE = 65536;
-/** Bytes that 32-bit addresses reach. */
-export const MEMORY_LIMIT = 65536 * WASM_PAGE;
-export const ALIGN = 64;
-
-export const align = (bytes: number, to = ALIGN): number => Math.ceil(bytes / to) * to;
-
-/** Hands out addresses one after the other. */
-export class Allocator {
-  #next: number;
-
-  constructor(start: number) {
-    this.#next = align(start);
-  }
-
-  get end(): number {
-    return this.#next;
-  }
-
-  /** @throws OutOfMemoryError beyond 4 GiB */
-  take(what: string, bytes: number): number {
-    const address = this.#next;
-    if (!(address + bytes <= MEMORY_LIMIT)) throw new OutOfMemoryError(what, bytes, MEMORY_LIMIT - address);
-    this.#next = align(address + bytes);
-    return address;
-  }
-}
-
-/** Undefined where the engine cannot reserve the addresses, as under a limit of the process's address space. */
-export function reserveMemory(initial: number, maximum: number, shared: boolean): WebAssembly.Memory | undefined {
-  try {
-    return new WebAssembly.Memory({ initial, maximum, shared });
-  } catch {
-    return undefined;
-  }
-}
-
-/** A memory that starts small and grows; views are made anew after each growth. */
-export class Memory {
-  readonly wasm: WebAssembly.Memory;
-
-  /** @throws OutOfMemoryError */
-  constructor(bytes: number, shared: boolean) {
-    const initial = Math.ceil(bytes / WASM_PAGE);
-    const memory = [1, 2, 4, 8]
-      .map((part) => Math.max(initial, MEMORY_LIMIT / WASM_PAGE / part))
-      .reduce<WebAssembly.Memory | undefined>(
-        (made, maximum) => made ?? reserveMemory(initial, maximum, shared),
-        undefined,
-      );
-    if (memory) this.wasm = memory;
-    else {
-      throw memoryRefused(bytes);
-    }
-  }
-
-  get byteLength(): number {
-    return this.wasm.buffer.byteLength;
-  }
-
-  /** Grows to at least `bytes`. @throws OutOfMemoryError; the memory stays as it was */
-  reserve(what: string, bytes: number): void {
-    const missing = Math.ceil((bytes - this.byteLength) / WASM_PAGE);
-    if (missing <= 0) return;
-    try {
-      this.wasm.grow(missing);
-    } catch {
-      throw new OutOfMemoryError(what, bytes - this.byteLength, MEMORY_LIMIT - this.byteLength);
-    }
-  }
-
-  bytes(address: number, length: number): Uint8Array {
-    return new Uint8Array(this.wasm.buffer, address, length);
-  }
-
-  i32(address: number, length: number): Int32Array {
-    return new Int32Array(this.wasm.buffer, address, length);
-  }
-
-  f32(address: number, length: number): Float32Array {
-    return new Float32Array(this.wasm.buffer, address, length);
-  }
-}
 
 /** Most page-table entries of one forward, over all its sequences. */
 export const TABLE_ENTRIES = 65536;
-/** Private area of each thread; kernels say what they need of it. */
-export const SCRATCH_BYTES = 512 * 1024;
-/** Where the regions begin: everything below belongs to signals and control. */
-export const FIRST_REGION = 4096;
-
 export interface MemoryMap {
   readonly maxRows: number;
   readonly maxWanted: number;
@@ -212,13 +122,4 @@ function mostRecords(step: Step): number {
   if (step.op !== 'experts') return 2;
   // Rows gathered, three products with quantized rows in front of them, the activation, the way back.
   return 2 + 9 * step.gate.length;
-}
-
-/** Bytes of one page of a cache. */
-export const cachePageBytes = (spec: KvCacheSpec): number => align(pageBytes(spec));
-
-/** Bytes of a weight as it lies in memory, padding included. */
-export function heldBytes({ shape, storage }: PlannedWeight): number {
-  const [rows, columns] = shape as [number, number | undefined];
-  return columns === undefined ? padded(rows) * 4 : matrixBytes(storage, rows, columns);
 }

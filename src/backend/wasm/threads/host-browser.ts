@@ -1,7 +1,7 @@
 /** The backend's surroundings in a browser: no flags for the compiler, threads where the page allows them. */
 import { BackendError } from '../../../errors.ts';
 import type { Thread, WasmHost } from './host.ts';
-import type { ThreadSetup } from './thread.ts';
+import type { ThreadSetup } from './thread-setup.ts';
 
 export function browserHost(): WasmHost {
   const reason = whyNoThreads();

@@ -11,7 +11,7 @@ import * as build from './built.ts';
 import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
 import { read } from './read-node.ts';
 import { besideModule, startThread } from './start-node.ts';
-import type { ThreadSetup } from './thread.ts';
+import type { ThreadSetup } from './thread-setup.ts';
 
 /**
  * V8 prints a line about a flag it does not know: ask only engines that have these. Other runtimes imitate
@@ -30,8 +30,8 @@ export function nodeHost(): WasmHost {
     // V8 joins vectors on x64 only.
     widens: optimizes && process.arch === 'x64',
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : compileModule(bytes)),
-    expect,
-    release,
+    prestart,
+    endPrestarted,
     spawn,
     read,
   };
@@ -60,9 +60,10 @@ const kernelFolders = [
   '../../../wasm/',
   '../',
   './',
+  '../memory/',
+  '../choosing/',
   '../lowering/',
   '../loading/',
-  '../machine/',
 ];
 
 const attempt = <T>(what: () => T): T | undefined => {
@@ -158,7 +159,7 @@ function startWorker(): Worker {
   return worker;
 }
 
-function expect(threads: number): void {
+function prestart(threads: number): void {
   while (waiting.length < threads) {
     // Spawning a thread reports why none starts.
     const worker = attempt(startWorker);
@@ -171,7 +172,7 @@ function expect(threads: number): void {
   }
 }
 
-async function release(): Promise<void> {
+async function endPrestarted(): Promise<void> {
   await Promise.all(waiting.splice(0).map((worker) => worker.terminate()));
 }
 

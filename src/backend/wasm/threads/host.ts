@@ -1,6 +1,5 @@
 /** What the WebAssembly backend needs from its surroundings. Node and browsers each have one implementation. */
-import type { ThreadSetup } from './thread.ts';
-import type { ReadFile } from './thread-load.ts';
+import type { ReadFile, ThreadSetup } from './thread-setup.ts';
 
 export interface CompileOptions {
   /**
@@ -46,10 +45,10 @@ export interface WasmHost {
   /** Without it nothing is measured and kept. */
   readonly notes?: Notes;
   compile(bytes: Uint8Array<ArrayBuffer>, options: CompileOptions): WebAssembly.Module;
-  /** So many threads will be spawned soon: where starting one takes long, it begins now, beside what else is to be done. */
-  expect?(threads: number): void;
+  /** Starts so many threads ahead of their `spawn`, so that they start beside other work. */
+  prestart?(threads: number): void;
   /** Ends threads that were started ahead and not spawned yet. */
-  release?(): Promise<void>;
+  endPrestarted?(): Promise<void>;
   spawn(setup: ThreadSetup): Thread;
   /** Undefined where files have no descriptors. */
   readonly read?: ReadFile;

@@ -2,23 +2,15 @@
 import { BackendError } from '../../../errors.ts';
 import { control } from '../../../kernels/barrier.ts';
 import { CLAIMS_AT, RECORD_BYTES } from '../../../kernels/record.ts';
-import { FIRST_REGION } from '../lowering/memory-map.ts';
+import { FIRST_REGION } from '../memory/memory.ts';
+import { controlAddress, sharedWords, viewSharedWords } from '../memory/shared-words.ts';
 import type { Thread, WasmHost } from './host.ts';
-import { signals, signalWords } from './signals.ts';
-import {
-  commands,
-  controlAddress,
-  EPOCH,
-  failureText,
-  instantiate,
-  reportFailure,
-  type ThreadSetup,
-  type Walk,
-} from './thread.ts';
-import { heldWord, type Loader, type LoadList } from './thread-load.ts';
+import { commands, EPOCH, failureText, instantiate, reportFailure } from './thread.ts';
+import { heldWord, type Loader } from './thread-load.ts';
+import type { LoadList, ThreadSetup, WalkTape } from './thread-setup.ts';
 
 /** What all threads share. */
-type CrewSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
+type SharedSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
 
 /** Byte address of a thread's scratch area in a memory. */
 export type ScratchOf = (thread: number, memory: number) => number;
@@ -26,16 +18,16 @@ export type ScratchOf = (thread: number, memory: number) => number;
 export class Pool {
   readonly #host: WasmHost;
   readonly #onWarning: ((text: string) => void) | undefined;
-  readonly #setup: CrewSetup;
+  readonly #setup: SharedSetup;
   readonly #scratchOf: ScratchOf;
-  readonly #walk: Walk;
-  #crew: Thread[] = [];
+  readonly #walk: WalkTape;
+  #workers: Thread[] = [];
   #threads: number;
   #broken = false;
 
   private constructor(
     host: WasmHost,
-    setup: CrewSetup,
+    setup: SharedSetup,
     scratchOf: ScratchOf,
     mark: () => void,
     onWarning?: (text: string) => void,
@@ -54,7 +46,7 @@ export class Pool {
    */
   static async start(
     host: WasmHost,
-    setup: CrewSetup,
+    setup: SharedSetup,
     scratchOf: ScratchOf,
     mark: () => void,
     load?: LoadList,
@@ -76,7 +68,7 @@ export class Pool {
 
   /** What the calling thread loads with. It walks alone then, whatever the others do. */
   get loader(): Omit<Loader, 'read'> {
-    const walk: Walk = (...tape) => {
+    const walk: WalkTape = (...tape) => {
       try {
         return this.#walk(...tape);
       } catch (error) {
@@ -88,10 +80,10 @@ export class Pool {
 
   /** Waits until no other thread loads any more. @returns the slabs that threads had and left undone */
   async loaded(): Promise<number[]> {
-    const words = signalWords(this.#setup);
-    while (!this.#broken && Atomics.load(words, signals.loaded >> 2) < this.#crew.length)
+    const words = viewSharedWords(this.#setup);
+    while (!this.#broken && Atomics.load(words, sharedWords.loaded >> 2) < this.#workers.length)
       await new Promise((resolve) => setTimeout(resolve, 1));
-    if (this.#broken) await Promise.all(this.#crew.map((thread) => thread.terminate()));
+    if (this.#broken) await Promise.all(this.#workers.map((thread) => thread.terminate()));
     const held = Array.from({ length: this.#setup.threads }, (_, n) => Atomics.load(words, heldWord(n)) - 1);
     return held.filter((slab) => slab >= 0);
   }
@@ -103,10 +95,10 @@ export class Pool {
   async run(memory: number, tape: number, steps: number, wanted = this.threads): Promise<void> {
     if (this.#broken) await this.#rebuild();
     const threads = Math.min(wanted, this.threads);
-    const words = signalWords(this.#setup);
-    words[signals.memory >> 2] = memory;
-    words[signals.tape >> 2] = tape;
-    words[signals.steps >> 2] = steps;
+    const words = viewSharedWords(this.#setup);
+    words[sharedWords.memory >> 2] = memory;
+    words[sharedWords.tape >> 2] = tape;
+    words[sharedWords.steps >> 2] = steps;
     if (threads > 1) this.#wake(words, commands.walk, threads);
     let poisoned = 0;
     try {
@@ -121,11 +113,11 @@ export class Pool {
   }
 
   async stop(): Promise<void> {
-    const crew = this.#crew;
-    this.#crew = [];
-    if (crew.length === 0) return;
-    this.#wake(signalWords(this.#setup), commands.exit, this.#setup.threads);
-    await Promise.all(crew.map((thread) => thread.terminate()));
+    const workers = this.#workers;
+    this.#workers = [];
+    if (workers.length === 0) return;
+    this.#wake(viewSharedWords(this.#setup), commands.exit, this.#setup.threads);
+    await Promise.all(workers.map((thread) => thread.terminate()));
   }
 
   #setupOf(thread: number): ThreadSetup {
@@ -134,23 +126,23 @@ export class Pool {
   }
 
   #wake(words: Int32Array, command: number, threads: number): void {
-    Atomics.store(words, signals.command >> 2, command);
-    const epoch = Math.trunc(Atomics.load(words, signals.epoch >> 2) / EPOCH) * EPOCH;
-    Atomics.store(words, signals.epoch >> 2, (epoch + EPOCH + threads) % 2 ** 31);
-    Atomics.notify(words, signals.epoch >> 2);
+    Atomics.store(words, sharedWords.command >> 2, command);
+    const epoch = Math.trunc(Atomics.load(words, sharedWords.epoch >> 2) / EPOCH) * EPOCH;
+    Atomics.store(words, sharedWords.epoch >> 2, (epoch + EPOCH + threads) % 2 ** 31);
+    Atomics.notify(words, sharedWords.epoch >> 2);
   }
 
   async #spawn(load?: LoadList): Promise<void> {
-    const crew = Array.from({ length: this.#setup.threads - 1 }, (_, n) =>
+    const workers = Array.from({ length: this.#setup.threads - 1 }, (_, n) =>
       this.#host.spawn({ ...this.#setupOf(n + 1), load }),
     );
-    const results = await Promise.allSettled(crew.map((thread) => thread.ready));
-    this.#crew = crew.filter((_, n) => results[n]!.status === 'fulfilled');
-    for (const thread of this.#crew) void thread.ended.then(() => this.#lost(thread));
+    const results = await Promise.allSettled(workers.map((thread) => thread.ready));
+    this.#workers = workers.filter((_, n) => results[n]!.status === 'fulfilled');
+    for (const thread of this.#workers) void thread.ended.then(() => this.#lost(thread));
     const failed = results.find((result) => result.status === 'rejected');
     // Threads of a walk are numbered without gaps; any after the first that failed has no part in walks.
-    this.#threads = 1 + (failed ? results.indexOf(failed) : crew.length);
-    await Promise.all(crew.filter((thread) => !this.#crew.includes(thread)).map((thread) => thread.terminate()));
+    this.#threads = 1 + (failed ? results.indexOf(failed) : workers.length);
+    await Promise.all(workers.filter((thread) => !this.#workers.includes(thread)).map((thread) => thread.terminate()));
     if (!failed) return;
     const cause = (failed.reason as Error).message;
     this.#onWarning?.(
@@ -160,26 +152,24 @@ export class Pool {
 
   /** A thread that ended by itself, for instance at a limit of its own heap. */
   #lost(thread: Thread): void {
-    if (this.#crew.includes(thread)) this.#broken = true;
+    if (this.#workers.includes(thread)) this.#broken = true;
   }
 
   /** In the records of the last walk: whoever failed in it has left its own. */
   #clearClaims(): void {
-    const words = signalWords(this.#setup);
-    const [memory, tape, steps] = [signals.memory, signals.tape, signals.steps].map((at) => words[at >> 2]!) as [
-      number,
-      number,
-      number,
-    ];
+    const words = viewSharedWords(this.#setup);
+    const [memory, tape, steps] = [sharedWords.memory, sharedWords.tape, sharedWords.steps].map(
+      (at) => words[at >> 2]!,
+    ) as [number, number, number];
     const records = new Int32Array(this.#setup.memories[memory]!.buffer, tape >>> 0, (steps * RECORD_BYTES) / 4);
     for (let step = 0; step < steps; step++) records[(step * RECORD_BYTES + CLAIMS_AT) / 4] = 0;
   }
 
-  /** New threads over the same memories; signals, barrier words and poison start from zero, settings of a forward stay. */
+  /** New threads over the same memories; sharedWords, barrier words and poison start from zero, settings of a forward stay. */
   async #rebuild(): Promise<void> {
-    const crew = this.#crew;
-    this.#crew = [];
-    await Promise.all(crew.map((thread) => thread.terminate()));
+    const workers = this.#workers;
+    this.#workers = [];
+    await Promise.all(workers.map((thread) => thread.terminate()));
     this.#clearClaims();
     for (const { buffer } of this.#setup.memories) {
       const head = new Uint8Array(buffer, 0, FIRST_REGION);

@@ -4,38 +4,8 @@
  */
 import { CHECK_LINE, FOUND } from '../../../kernels/finite.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
-import type { FilePlace } from '../../backend.ts';
-import { signals, signalWords } from './signals.ts';
-import type { ThreadSetup, Walk } from './thread.ts';
-
-/** A slab that a thread can read by itself. */
-export interface SlabTask {
-  /** Index of the memory. */
-  readonly memory: number;
-  /** What lies side by side in the staging area. */
-  readonly ranges: readonly (FilePlace & { readonly length: number })[];
-  readonly bytes: number;
-  /** A look at all values, then packing, for a staging area at address 0. */
-  readonly tape: Int32Array;
-  readonly quantizes: boolean;
-}
-
-/** Where in a memory each thread has its area: room for the largest slab, then for its tape. */
-export interface LoadAreas {
-  readonly address: number;
-  readonly slabBytes: number;
-  /** Of all. */
-  readonly bytes: number;
-}
-
-export interface LoadList {
-  readonly tasks: readonly SlabTask[];
-  /** One for each memory. */
-  readonly areas: readonly LoadAreas[];
-}
-
-/** Fills `target` with bytes of a file from `position` on, and returns how many there were. */
-export type ReadFile = (descriptor: number, position: number, target: Uint8Array) => number;
+import { sharedWords, viewSharedWords } from '../memory/shared-words.ts';
+import type { LoadAreas, LoadList, ReadFile, SlabTask, ThreadSetup, WalkTape } from './thread-setup.ts';
 
 /** Word of all these records that has the address of what they pack: their first argument. */
 const SOURCE = 2;
@@ -54,7 +24,7 @@ export function areaBytes(slabBytes: number, records: number): Omit<LoadAreas, '
 /** What a thread needs to load: its own kernels, and how it reads files. */
 export interface Loader {
   readonly setup: Pick<ThreadSetup, 'thread' | 'memories'>;
-  readonly walk: Walk;
+  readonly walk: WalkTape;
   readonly read: ReadFile;
 }
 
@@ -100,7 +70,7 @@ export function loadSlabs(
   loader: Loader,
   milliseconds = Number.POSITIVE_INFINITY,
 ): boolean {
-  const words = signalWords(loader.setup);
+  const words = viewSharedWords(loader.setup);
   const held = heldWord(loader.setup.thread);
   const times = { read: 0, quantize: 0, pack: 0 };
   let now = performance.now();
@@ -127,14 +97,14 @@ export function loadSlabs(
     // The slab is still held.
     return false;
   } finally {
-    Atomics.add(words, signals.readTime >> 2, times.read * 1000);
-    Atomics.add(words, signals.quantizeTime >> 2, times.quantize * 1000);
-    Atomics.add(words, signals.packTime >> 2, times.pack * 1000);
+    Atomics.add(words, sharedWords.readTime >> 2, times.read * 1000);
+    Atomics.add(words, sharedWords.quantizeTime >> 2, times.quantize * 1000);
+    Atomics.add(words, sharedWords.packTime >> 2, times.pack * 1000);
   }
 }
 
 /** Index of the next slab that nobody has taken; beyond the last one when there is none. */
-export const takeSlab = (words: Int32Array): number => Atomics.add(words, signals.nextSlab >> 2, 1);
+export const takeSlab = (words: Int32Array): number => Atomics.add(words, sharedWords.nextSlab >> 2, 1);
 
 /** Where a thread says which slab it has, counted from 1, or 0. */
-export const heldWord = (thread: number): number => (signals.held >> 2) + thread;
+export const heldWord = (thread: number): number => (sharedWords.held >> 2) + thread;

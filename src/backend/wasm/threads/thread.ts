@@ -4,36 +4,14 @@
  */
 
 import { PATIENCE, poison } from '../../../kernels/barrier.ts';
-import { signals, signalWords } from './signals.ts';
-import { type LoadList, loadSlabs, type ReadFile } from './thread-load.ts';
+import { controlAddress, sharedWords, viewSharedWords } from '../memory/shared-words.ts';
+import { loadSlabs } from './thread-load.ts';
+import type { ReadFile, ThreadSetup, WalkTape } from './thread-setup.ts';
 
-/** Address of the kernels' control block (src/kernels/barrier.ts). */
-export const controlAddress = 1024;
 export const commands = { walk: 1, exit: 2 } as const;
 
 /** More than the most threads. */
 export const EPOCH = 128;
-
-export interface ThreadSetup {
-  /** One for each part of the plan. The signals lie in the first one, a control block in each. */
-  readonly memories: readonly WebAssembly.Memory[];
-  readonly modules: readonly WebAssembly.Module[];
-  /** Step kernels in the order of their table indices: module index and export name. */
-  readonly kernels: readonly { readonly module: number; readonly name: string }[];
-  /** Index of the module that exports `walk`. */
-  readonly walker: number;
-  readonly thread: number;
-  readonly threads: number;
-  /** Byte address of this thread's private scratch area in each memory. */
-  readonly scratch: readonly number[];
-  /** Cores that threads may use: with more threads at work than that, a spinning one keeps another off its core. */
-  readonly cores: number;
-  /** What the threads load first, each as much as it gets to. */
-  readonly load?: LoadList;
-}
-
-/** Walks `steps` records from address `tape` of a memory as one of `threads`; not 0 when a thread failed. */
-export type Walk = (memory: number, tape: number, steps: number, threads: number) => number;
 
 /** Turns of a barrier's loop before a thread sleeps: as long as waking one takes. */
 const SPINS = 100_000;
@@ -41,7 +19,7 @@ const SPINS = 100_000;
 type Exports = Record<string, (...args: number[]) => number>;
 
 /** Instances of all modules over each memory, for one thread. `mark` is called where the timing setting says. */
-export function instantiate(setup: ThreadSetup, mark: () => void): Walk {
+export function instantiate(setup: ThreadSetup, mark: () => void): WalkTape {
   const walks = setup.memories.map((memory, index) => {
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: setup.kernels.length });
     const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, setup.scratch[index]! | 0);
@@ -66,13 +44,13 @@ const idleSpins = 300_000;
 /** The life of a worker thread: load, then wait for an epoch, walk the tape, again; returns at the exit command. */
 export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): void {
   const walk = instantiate(setup, () => {});
-  const words = signalWords(setup);
-  const epochAt = signals.epoch >> 2;
+  const words = viewSharedWords(setup);
+  const epochAt = sharedWords.epoch >> 2;
   let epoch = Atomics.load(words, epochAt);
   onReady();
   if (setup.load) {
     loadSlabs(setup.load, { setup, walk, read });
-    Atomics.add(signalWords(setup), signals.loaded >> 2, 1);
+    Atomics.add(viewSharedWords(setup), sharedWords.loaded >> 2, 1);
   }
   for (;;) {
     for (let n = setup.threads > setup.cores ? 0 : idleSpins; n > 0 && Atomics.load(words, epochAt) === epoch; n--);
@@ -81,9 +59,9 @@ export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): 
     const threads = epoch % EPOCH;
     // Only those that a walk is for may read more: it does not end without them, and the words stay.
     if (setup.thread >= threads) continue;
-    if (Atomics.load(words, signals.command >> 2) === commands.exit) return;
+    if (Atomics.load(words, sharedWords.command >> 2) === commands.exit) return;
     try {
-      walk(words[signals.memory >> 2]!, words[signals.tape >> 2]!, words[signals.steps >> 2]!, threads);
+      walk(words[sharedWords.memory >> 2]!, words[sharedWords.tape >> 2]!, words[sharedWords.steps >> 2]!, threads);
     } catch (error) {
       reportFailure(setup, error);
     }
@@ -94,18 +72,18 @@ export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): 
 export function reportFailure({ memories, thread }: ThreadSetup, error: unknown): void {
   const { buffer } = memories[0]!;
   const text = new TextEncoder().encode(`thread ${thread}: ${error instanceof Error ? error.message : String(error)}`);
-  const bytes = text.subarray(0, signals.errorCapacity);
-  new Uint8Array(buffer, signals.error, bytes.length).set(bytes);
-  new Int32Array(buffer, signals.errorLength, 1)[0] = bytes.length;
+  const bytes = text.subarray(0, sharedWords.errorCapacity);
+  new Uint8Array(buffer, sharedWords.error, bytes.length).set(bytes);
+  new Int32Array(buffer, sharedWords.errorLength, 1)[0] = bytes.length;
   for (const memory of memories) poison(memory, controlAddress);
 }
 
 /** What the failing thread left; a thread that is gone leaves nothing. */
 export function failureText({ memories }: Pick<ThreadSetup, 'memories'>): string {
   const { buffer } = memories[0]!;
-  const length = new Int32Array(buffer, signals.errorLength, 1)[0]!;
+  const length = new Int32Array(buffer, sharedWords.errorLength, 1)[0]!;
   if (length === 0) return `a thread did not come to a barrier within ${PATIENCE} s`;
   // TextDecoder refuses shared memory: decode a copy.
-  const text = new TextDecoder().decode(new Uint8Array(buffer, signals.error, length).slice());
+  const text = new TextDecoder().decode(new Uint8Array(buffer, sharedWords.error, length).slice());
   return `a kernel failed in ${text}`;
 }

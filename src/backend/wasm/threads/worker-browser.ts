@@ -1,6 +1,6 @@
 /** Entry file of a worker thread in a browser. */
-import { serve, type ThreadSetup } from './thread.ts';
-import type { ReadFile } from './thread-load.ts';
+import { serve } from './thread.ts';
+import type { ReadFile, ThreadSetup } from './thread-setup.ts';
 
 /** Files of a page are read by its own thread. */
 const none: ReadFile = () => 0;

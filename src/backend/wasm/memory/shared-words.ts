@@ -1,7 +1,7 @@
 /** Words at the beginning of the first memory, by which the threads and their caller hear of each other. */
 
 /** Byte addresses. */
-export const signals = {
+export const sharedWords = {
   /** Rises by EPOCH with each walk; the rest is how many threads it is for, read in one go with it. */
   epoch: 64,
   command: 128,
@@ -21,5 +21,8 @@ export const signals = {
   /** For each thread the slab that it has. */
   held: 768,
 } as const;
-export const signalWords = ({ memories }: { readonly memories: readonly WebAssembly.Memory[] }): Int32Array =>
+export const viewSharedWords = ({ memories }: { readonly memories: readonly WebAssembly.Memory[] }): Int32Array =>
   new Int32Array(memories[0]!.buffer, 0, 256);
+
+/** Address of the kernels' control block (src/kernels/barrier.ts) in each memory. */
+export const controlAddress = 1024;

@@ -2,20 +2,20 @@
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { flags } from '../../../kernels/walker.ts';
 import type { KernelSet } from '../lowering/kernel-set.ts';
-import { Allocator, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from '../lowering/memory-map.ts';
+import { Allocator, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from '../memory/memory.ts';
 import type { WasmHost } from '../threads/host.ts';
 import { Pool } from '../threads/pool.ts';
 
 const TAPE = 4096;
 
-export interface StageOptions {
+export interface RunnerOptions {
   readonly threads: number;
   readonly wide: boolean;
   /** Bytes that `allocator` may hand out. */
   readonly bytes: number;
 }
 
-export class Stage {
+export class KernelRunner {
   readonly memory: Memory;
   readonly allocator: Allocator;
   readonly #pool: Pool;
@@ -26,8 +26,13 @@ export class Stage {
     this.#pool = pool;
   }
 
-  /** Threads over a new memory, or over that of another stage that is not running at the same time. */
-  static async open(host: WasmHost, kernels: KernelSet, options: StageOptions, other?: Stage): Promise<Stage> {
+  /** Threads over a new memory, or over that of another runner that is not running at the same time. */
+  static async open(
+    host: WasmHost,
+    kernels: KernelSet,
+    options: RunnerOptions,
+    other?: KernelRunner,
+  ): Promise<KernelRunner> {
     const { threads, wide, bytes } = options;
     const shared = host.threads.possible;
     const dataAt = TAPE + RECORD_BYTES + threads * SCRATCH_BYTES;
@@ -40,7 +45,7 @@ export class Stage {
       scratchOf,
       () => {},
     );
-    return new Stage(memory, other?.allocator ?? new Allocator(dataAt), pool);
+    return new KernelRunner(memory, other?.allocator ?? new Allocator(dataAt), pool);
   }
 
   /** Milliseconds of one run on all threads, their wake-up included. */

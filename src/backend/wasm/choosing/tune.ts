@@ -7,10 +7,10 @@ import { LANES } from '../../../kernels/layout.ts';
 import type { TileShape } from '../../../kernels/tile.ts';
 import type { Storage } from '../../../quant/storage.ts';
 import { Module } from '../../../wasm/assembler.ts';
-import { reserveMemory, WASM_PAGE } from '../lowering/memory-map.ts';
+import { reserveMemory, WASM_PAGE } from '../memory/memory.ts';
 import type { WasmHost } from '../threads/host.ts';
 import { type Choice, type ProductFamily, productFamily, type TileShapes } from './choice.ts';
-import type { Notebook } from './notebook.ts';
+import type { KernelNotes } from './kernel-notes.ts';
 
 const candidates = (wide: boolean): readonly TileShape[] =>
   [4, 5, 6].map((tokens) => ({ tokens, lanes: wide ? 16 : 8 }));
@@ -26,7 +26,7 @@ const TURNS = 8;
 const GAIN = 1.03;
 
 /** The choice with the best shapes for these storages: known ones, or measured now. The same choice where nothing is kept. */
-export function tuned(host: WasmHost, choice: Choice, storages: readonly Storage[], book: Notebook): Choice {
+export function tuned(host: WasmHost, choice: Choice, storages: readonly Storage[], book: KernelNotes): Choice {
   if (!book.keeps) return choice;
   const tiles: TileShapes = {};
   for (const storage of storages) {

@@ -5,8 +5,8 @@ import { quantizeRowsKernel, quantizeRowsRecord } from '../../../kernels/quantiz
 import { rowBytes } from '../../../plan/memory.ts';
 import type { BufferId, Plan, Step, WeightId } from '../../../plan/step.ts';
 import type { Storage } from '../../../quant/storage.ts';
-import { type Choice, formatKey } from '../machine/choice.ts';
-import { controlAddress } from '../threads/thread.ts';
+import { type Choice, formatKey } from '../choosing/choice.ts';
+import { controlAddress } from '../memory/shared-words.ts';
 import type { Access, TapeStep } from './barriers.ts';
 import type { KernelSet } from './kernel-set.ts';
 import type { MemoryMap } from './memory-map.ts';
@@ -40,7 +40,7 @@ export interface LowerOptions {
   readonly kernels: KernelSet;
 }
 
-export class Ground {
+export class LoweringContext {
   readonly plan: Plan;
   readonly map: MemoryMap;
   readonly choice: Choice;

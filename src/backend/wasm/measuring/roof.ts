@@ -11,7 +11,7 @@ import type { TileShape } from '../../../kernels/tile.ts';
 import type { Func, Module } from '../../../wasm/assembler.ts';
 import { KernelSet } from '../lowering/kernel-set.ts';
 import type { WasmHost } from '../threads/host.ts';
-import { Stage } from './stage.ts';
+import { KernelRunner } from './kernel-runner.ts';
 
 /** Units per second: bytes, or multiplications and additions. */
 export interface Rate {
@@ -76,8 +76,8 @@ export async function measureRoofs(host: WasmHost, options: RoofOptions): Promis
   }));
 
   const tileBytes = 2 ** 20;
-  const all = await Stage.open(host, kernels, { threads, wide, bytes: readBytes + tileBytes });
-  const one = await Stage.open(host, kernels, { threads: 1, wide, bytes: 0 }, all);
+  const all = await KernelRunner.open(host, kernels, { threads, wide, bytes: readBytes + tileBytes });
+  const one = await KernelRunner.open(host, kernels, { threads: 1, wide, bytes: 0 }, all);
   try {
     const { memory, allocator } = all;
     // Everything is written before it is read: pages that never were are one page of zeros, which the caches treat unlike
@@ -104,7 +104,7 @@ export async function measureRoofs(host: WasmHost, options: RoofOptions): Promis
       }));
     const [readOne, readAll] = await rates(
       turns,
-      [one, all].map((stage) => ({ units: readBytes, run: () => stage.run(read, readWords) })),
+      [one, all].map((runner) => ({ units: readBytes, run: () => runner.run(read, readWords) })),
     );
     const peak = async (storage: 'f32' | 'q8_0'): Promise<Rate & { tile: string }> => {
       const named = candidates(storage);

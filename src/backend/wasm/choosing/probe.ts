@@ -2,7 +2,7 @@
 
 import { memoryRefused } from '../../../errors.ts';
 import { constant, i32, Module, type V128, v } from '../../../wasm/assembler.ts';
-import { reserveMemory, WASM_PAGE } from '../lowering/memory-map.ts';
+import { reserveMemory, WASM_PAGE } from '../memory/memory.ts';
 import type { WasmHost } from '../threads/host.ts';
 import { type Choice, portable } from './choice.ts';
 

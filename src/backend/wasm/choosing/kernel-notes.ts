@@ -1,7 +1,7 @@
 /** What was found out on this machine: numbers by name, kept from one process to the next where the host can. */
 import type { Notes } from '../threads/host.ts';
 
-export class Notebook {
+export class KernelNotes {
   readonly #notes: Notes | undefined;
   readonly #known: Record<string, number>;
   #changed = false;

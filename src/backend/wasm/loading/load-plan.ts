@@ -15,10 +15,10 @@ import { isBlockStorage, type Storage, storageLayout } from '../../../quant/stor
 import type { Func, Module } from '../../../wasm/assembler.ts';
 import type { BackendOptions, TensorData } from '../../backend.ts';
 import { finiteLimit } from '../../finite.ts';
+import { type Choice, q8Layout } from '../choosing/choice.ts';
 import type { KernelSet } from '../lowering/kernel-set.ts';
 import type { MemoryMap } from '../lowering/memory-map.ts';
 import type { PlanPart } from '../lowering/parts.ts';
-import { type Choice, q8Layout } from '../machine/choice.ts';
 import { type SlabSource, slabSource, valueBytes } from './slab-sources.ts';
 import { planSlabs, type Slab, type SlabPart, slabBytes } from './slabs.ts';
 
