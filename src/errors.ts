@@ -1,10 +1,18 @@
 /** Errors that people are meant to read: what was expected, what was found, where. */
+import type {
+  BackendErrorCode,
+  ErrorCode,
+  FormatErrorCode,
+  HubErrorCode,
+  ModelErrorCode,
+  TemplateErrorCode,
+} from './error-codes.ts';
 
 export class LanewiseError extends Error {
-  /** Stable, for programs: `InvalidOffset`, `UnknownModelType`, ... */
-  readonly code: string;
+  /** Stable, for programs: `InvalidOffset`, `UnknownModelType`, ... (docs/errors.md) */
+  readonly code: ErrorCode;
 
-  constructor(code: string, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = new.target.name;
     this.code = code;
@@ -13,13 +21,14 @@ export class LanewiseError extends Error {
 
 /** A file that does not say what its format demands. */
 export class FormatError extends LanewiseError {
+  declare readonly code: FormatErrorCode;
   readonly file: string;
   /** Byte offset in the file, where known. */
   readonly offset: number | undefined;
   /** Tensor or key concerned, where known. */
   readonly key: string | undefined;
 
-  constructor(code: string, file: string, what: string, where: { offset?: number; key?: string } = {}) {
+  constructor(code: FormatErrorCode, file: string, what: string, where: { offset?: number; key?: string } = {}) {
     const at = where.offset === undefined ? '' : ` at byte ${where.offset}`;
     const key = where.key === undefined ? '' : `, ${JSON.stringify(where.key.slice(0, 200))}`;
     super(code, `${file}${at}${key}: ${what}`);
@@ -31,9 +40,10 @@ export class FormatError extends LanewiseError {
 
 /** A config.json, tokenizer or set of tensors that does not describe a model we can run. `problems` lists all of them. */
 export class ModelError extends LanewiseError {
+  declare readonly code: ModelErrorCode;
   readonly problems: readonly string[];
 
-  constructor(code: string, message: string, problems: readonly string[] = []) {
+  constructor(code: ModelErrorCode, message: string, problems: readonly string[] = []) {
     super(code, problems.length ? `${message}\n${problems.map((p) => `  ${p}`).join('\n')}` : message);
     this.problems = problems;
   }
@@ -41,6 +51,7 @@ export class ModelError extends LanewiseError {
 
 /** An option outside its range. */
 export class OptionError extends LanewiseError {
+  declare readonly code: 'InvalidOption';
   readonly option: string;
 
   constructor(option: string, expected: string, found: unknown) {
@@ -50,6 +61,7 @@ export class OptionError extends LanewiseError {
 }
 
 export class OutOfMemoryError extends LanewiseError {
+  declare readonly code: 'OutOfMemory';
   readonly asked: number;
   readonly available: number;
 
@@ -69,11 +81,12 @@ export function memoryRefused(bytes: number): OutOfMemoryError {
 
 /** A chat template that cannot be read or rendered, or that refuses its messages. */
 export class TemplateError extends LanewiseError {
+  declare readonly code: TemplateErrorCode;
   /** Counted from 1, where known. */
   readonly line: number | undefined;
   readonly column: number | undefined;
 
-  constructor(code: string, what: string, where: { line?: number; column?: number } = {}) {
+  constructor(code: TemplateErrorCode, what: string, where: { line?: number; column?: number } = {}) {
     super(code, where.line === undefined ? what : `chat template, line ${where.line}, column ${where.column}: ${what}`);
     this.line = where.line;
     this.column = where.column;
@@ -81,10 +94,22 @@ export class TemplateError extends LanewiseError {
 }
 
 /** A download, or a cache of downloads, that is not as it should be. */
-export class HubError extends LanewiseError {}
+export class HubError extends LanewiseError {
+  declare readonly code: HubErrorCode;
+
+  constructor(code: HubErrorCode, message: string, options?: ErrorOptions) {
+    super(code, message, options);
+  }
+}
 
 /** A thread or kernel that failed. */
-export class BackendError extends LanewiseError {}
+export class BackendError extends LanewiseError {
+  declare readonly code: BackendErrorCode;
+
+  constructor(code: BackendErrorCode, message: string, options?: ErrorOptions) {
+    super(code, message, options);
+  }
+}
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
@@ -98,6 +123,8 @@ function describe(value: unknown): string {
 
 /** A tokenizer, or a vocabulary of a model file, that cannot be used. */
 export class TokenizerError extends ModelError {
+  declare readonly code: 'InvalidTokenizer';
+
   constructor(where: string, what: string) {
     super('InvalidTokenizer', `${where}: ${what}`);
   }

@@ -23,6 +23,14 @@ export type {
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 export type { Model, Prompt, SequenceRows, StepLogits } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
+export type {
+  BackendErrorCode,
+  ErrorCode,
+  FormatErrorCode,
+  HubErrorCode,
+  ModelErrorCode,
+  TemplateErrorCode,
+} from './error-codes.ts';
 export {
   BackendError,
   FormatError,

@@ -1,5 +1,7 @@
 /** What `bench --save` keeps, for a later `bench --against`. */
+
 import { readFile } from 'node:fs/promises';
+import type { FormatErrorCode } from '../error-codes.ts';
 import { FormatError } from '../errors.ts';
 import { writeAtomically } from '../node.ts';
 import type { Work } from './bench-measure.ts';
@@ -53,7 +55,7 @@ export async function writeBench(file: string, saved: SavedBench): Promise<void>
 
 /** @throws FormatError for a file that is broken, of another version, or something else */
 export async function readBench(file: string): Promise<SavedBench> {
-  const bad = (code: string, what: string): FormatError => new FormatError(code, file, what);
+  const bad = (code: FormatErrorCode, what: string): FormatError => new FormatError(code, file, what);
   const expected = `expected a file of lanewise bench --save`;
   let json: Record<string, unknown>;
   try {

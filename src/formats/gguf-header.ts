@@ -2,6 +2,7 @@
  * Reads the header of one GGUF file: magic, version, counts, metadata, tensor infos. Every length and count is compared
  * with the bytes that the file still has before memory is allocated for it.
  */
+import type { FormatErrorCode } from '../error-codes.ts';
 import { FormatError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
 import {
@@ -86,7 +87,7 @@ class Cursor {
     return this.#source.byteLength - this.offset;
   }
 
-  fail(code: string, what: string, key?: string, offset = this.offset): never {
+  fail(code: FormatErrorCode, what: string, key?: string, offset = this.offset): never {
     throw new FormatError(code, this.#source.name, what, { offset, key });
   }
 

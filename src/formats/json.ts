@@ -2,6 +2,7 @@
  * A JSON scanner over UTF-8 bytes (RFC 8259). `JSON.parse` will not do: it accepts duplicate keys, rounds integers beyond
  * 2^53, cannot tell 2.0 and 1e3 from integers, and its error texts differ between engines.
  */
+import type { FormatErrorCode } from '../error-codes.ts';
 import { FormatError } from '../errors.ts';
 import type { FileFolder } from './bytes.ts';
 
@@ -21,10 +22,10 @@ export class JsonScanner {
   private readonly bytes: Uint8Array;
   private readonly file: string;
   private readonly base: number;
-  private readonly syntaxCode: string;
+  private readonly syntaxCode: FormatErrorCode;
 
   /** @param options.syntaxCode the code of syntax errors @throws FormatError InvalidUtf8 */
-  constructor(bytes: Uint8Array, file: string, options: { base?: number; syntaxCode: string }) {
+  constructor(bytes: Uint8Array, file: string, options: { base?: number; syntaxCode: FormatErrorCode }) {
     this.bytes = bytes;
     this.file = file;
     this.base = options.base ?? 0;
@@ -36,12 +37,12 @@ export class JsonScanner {
     }
   }
 
-  error(code: string, what: string, at: number = this.position, key?: string): FormatError {
+  error(code: FormatErrorCode, what: string, at: number = this.position, key?: string): FormatError {
     return new FormatError(code, this.file, what, { offset: this.base + at, key });
   }
 
   /** The error for a position where something else than `expected` was found. */
-  unexpected(expected: string, code: string = this.syntaxCode, key?: string): FormatError {
+  unexpected(expected: string, code: FormatErrorCode = this.syntaxCode, key?: string): FormatError {
     return this.error(code, `expected ${expected}, found ${this.describe()}`, this.position, key);
   }
 
@@ -59,7 +60,7 @@ export class JsonScanner {
     return true;
   }
 
-  expect(character: string, code?: string, key?: string): void {
+  expect(character: string, code?: FormatErrorCode, key?: string): void {
     if (!this.take(character)) throw this.unexpected(`"${character}"`, code, key);
   }
 
@@ -94,7 +95,7 @@ export class JsonScanner {
     this.expect(']');
   }
 
-  string(expected = 'a string', code?: string, key?: string): string {
+  string(expected = 'a string', code?: FormatErrorCode, key?: string): string {
     if (this.peek() !== QUOTE) throw this.unexpected(expected, code, key);
     let from = ++this.position;
     let text = '';
@@ -133,7 +134,7 @@ export class JsonScanner {
    * An integer from 0 to 2^53 - 1, written without sign, fraction and exponent.
    * @throws FormatError with `codes.kind` for any other value, `codes.range` for a larger integer
    */
-  integer(codes: { kind: string; range: string }, key?: string): number {
+  integer(codes: { kind: FormatErrorCode; range: FormatErrorCode }, key?: string): number {
     this.peek();
     const start = this.position;
     let value = 0;

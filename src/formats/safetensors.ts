@@ -5,6 +5,7 @@
  * implementation accepts (whitespace around the JSON, empty tensors, scalars), except duplicate keys and unknown keys of
  * a tensor, which other readers interpret in different ways.
  */
+import type { FormatErrorCode } from '../error-codes.ts';
 import { FormatError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
 import { JsonScanner } from './json.ts';
@@ -144,7 +145,11 @@ function readDtype(scanner: JsonScanner, name: string): Dtype {
   throw scanner.error('UnknownDtype', `unknown dtype ${JSON.stringify(dtype.slice(0, 40))}, known: ${known}`, at, name);
 }
 
-function readIntegers(scanner: JsonScanner, name: string, codes: { kind: string; range: string }): number[] {
+function readIntegers(
+  scanner: JsonScanner,
+  name: string,
+  codes: { kind: FormatErrorCode; range: FormatErrorCode },
+): number[] {
   const integers: number[] = [];
   if (scanner.peek() !== 0x5b) throw scanner.unexpected('an array of integers', codes.kind, name);
   scanner.array(() => integers.push(scanner.integer(codes, name)));

@@ -1,4 +1,5 @@
 /** Requests to the hub: redirects followed by hand, patience with busy servers, none with silent ones. */
+import type { HubErrorCode } from '../error-codes.ts';
 import { HubError } from '../errors.ts';
 import { IMPOSTOR_BYTES, impostorOf } from '../formats/impostor.ts';
 import { quote } from './names.ts';
@@ -42,7 +43,7 @@ const LONGEST_WAIT_MS = 60_000;
 export class Transient extends HubError {
   readonly waitMs: number | undefined;
 
-  constructor(code: string, message: string, waitMs?: number) {
+  constructor(code: HubErrorCode, message: string, waitMs?: number) {
     super(code, message);
     this.waitMs = waitMs;
   }

@@ -1,4 +1,5 @@
 /** Files behind HTTP addresses, read by ranges (RFC 9110, section 14). */
+import type { FormatErrorCode } from '../../error-codes.ts';
 import { FormatError } from '../../errors.ts';
 import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
 import { IMPOSTOR_BYTES, impostorOf, notTheFile } from '../impostor.ts';
@@ -102,7 +103,7 @@ async function requestRange(
   const { request = fetch, signal } = options;
   const response = await request(url, { headers, signal });
   const { status } = response;
-  const refuse = async (code: string, what: string): Promise<never> => {
+  const refuse = async (code: FormatErrorCode, what: string): Promise<never> => {
     await response.body?.cancel().catch(() => undefined);
     throw new FormatError(code, url, what, { offset: start });
   };

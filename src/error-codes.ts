@@ -1,0 +1,142 @@
+/** Codes of errors, for programs: stable. tools/errors-page.ts says of each what it means; docs/errors.md is made from that. */
+
+/** Files: SafeTensors, GGUF, JSON, and reading them. */
+export type FormatErrorCode =
+  | 'AmbiguousCheckpoint'
+  | 'BadRow'
+  | 'DuplicateKey'
+  | 'DuplicateTensor'
+  | 'EmptyName'
+  | 'FileChanged'
+  | 'HeaderTooLarge'
+  | 'HeaderTooSmall'
+  | 'HttpStatus'
+  | 'IncompleteBuffer'
+  | 'IncompleteHeader'
+  | 'InvalidAlignment'
+  | 'InvalidBench'
+  | 'InvalidBool'
+  | 'InvalidHeaderLength'
+  | 'InvalidIndex'
+  | 'InvalidJson'
+  | 'InvalidLength'
+  | 'InvalidMetadata'
+  | 'InvalidOffset'
+  | 'InvalidRange'
+  | 'InvalidShape'
+  | 'InvalidSplit'
+  | 'InvalidUtf8'
+  | 'Misaligned'
+  | 'MissingShard'
+  | 'MissingTensor'
+  | 'NameTooLong'
+  | 'NestedArray'
+  | 'NoCheckpoint'
+  | 'NotAFile'
+  | 'NotGguf'
+  | 'NotInteger'
+  | 'NotJsonObject'
+  | 'NotPermitted'
+  | 'NotTheFile'
+  | 'OutOfFile'
+  | 'OutOfTensor'
+  | 'Overflow'
+  | 'TensorInvalidInfo'
+  | 'TooLarge'
+  | 'TooMany'
+  | 'TooManyOpenFiles'
+  | 'UnknownDtype'
+  | 'UnknownValueType'
+  | 'UnknownVersion'
+  | 'UnlistedTensor'
+  | 'UnsafeFileName'
+  | 'UnsupportedType'
+  | 'UnsupportedVersion';
+
+/** What a model's files say of it. */
+export type ModelErrorCode =
+  | 'InvalidConfig'
+  | 'InvalidTokenizer'
+  | 'NoConfig'
+  | 'NoModel'
+  | 'NoTokenizer'
+  | 'NotADecoder'
+  | 'NotAnEncoder'
+  | 'NotConvertible'
+  | 'NotFinite'
+  | 'NotTheModel'
+  | 'NotWritable'
+  | 'TensorMismatch'
+  | 'UnknownModelType'
+  | 'UnsupportedPooling';
+
+/** The hub, its cache and the network. */
+export type HubErrorCode =
+  | 'AmbiguousModel'
+  | 'CommitMismatch'
+  | 'CutOff'
+  | 'DiskFull'
+  | 'EntryNotFound'
+  | 'GatedRepo'
+  | 'HashMismatch'
+  | 'HttpStatus'
+  | 'InsecureRedirect'
+  | 'InvalidAnswer'
+  | 'InvalidEndpoint'
+  | 'InvalidEtag'
+  | 'InvalidId'
+  | 'InvalidIndex'
+  | 'InvalidProxy'
+  | 'InvalidRedirect'
+  | 'InvalidRevision'
+  | 'NetworkError'
+  | 'NoWeights'
+  | 'NotCached'
+  | 'NotTheFile'
+  | 'NothingToDownload'
+  | 'Offline'
+  | 'ProxyRefused'
+  | 'RepositoryNotFound'
+  | 'RevisionNotFound'
+  | 'ServerError'
+  | 'SizeMismatch'
+  | 'Stalled'
+  | 'TooLarge'
+  | 'TooManyRedirects'
+  | 'TooManyRequests'
+  | 'Unauthorized'
+  | 'Unreachable'
+  | 'UnsafeCache'
+  | 'UnsafeFileName';
+
+/** Chat templates. */
+export type TemplateErrorCode = 'InvalidData' | 'InvalidTemplate' | 'Raised';
+
+/** Threads and kernels. */
+export type BackendErrorCode = 'KernelFailed' | 'SelfCheckFailed' | 'ThreadFailed';
+
+/** Errors without a class of their own, or whose class has one code. */
+export type EngineErrorCode =
+  | 'BenchFailed'
+  | 'Busy'
+  | 'ContextLengthExceeded'
+  | 'Disposed'
+  | 'InvalidBatch'
+  | 'InvalidOption'
+  | 'NoCandidate'
+  | 'NoChatTemplate'
+  | 'NoTokenizer'
+  | 'NotComparable'
+  | 'NumericError'
+  | 'OutOfMemory'
+  | 'Timeout'
+  | 'UnknownTap'
+  | 'Usage';
+
+export type ErrorCode =
+  | FormatErrorCode
+  | ModelErrorCode
+  | HubErrorCode
+  | TemplateErrorCode
+  | BackendErrorCode
+  | EngineErrorCode;
