@@ -168,7 +168,7 @@ export const rules: Rules = {
     },
   },
   entangled: [['engine', 'schedule']],
-  shared: ['errors.ts', 'event-loop.ts', 'numbers.ts'],
+  shared: ['errors.ts', 'error-codes.ts', 'event-loop.ts', 'numbers.ts'],
   platform: [
     'formats/adapters/node.ts',
     'backend/wasm/threads/host-node.ts',
