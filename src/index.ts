@@ -1,6 +1,7 @@
 /** What every surrounding exports alike. */
 
 import './disposal.ts';
+import { useLogTape } from './profile/logtape.ts';
 
 export type { LoadTimes, LogitsSummary } from './backend/backend.ts';
 export type { WasmHost } from './backend/wasm/threads/host.ts';
@@ -49,7 +50,7 @@ export { buildModel, type ModelDescription, modelTypes } from './models/index.ts
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
 export { printPlan } from './plan/print.ts';
 export type { Plan } from './plan/step.ts';
-export { configureLogging } from './profile/log.ts';
+export { configureLogging } from './profile/logtape.ts';
 export type { Phases } from './profile/scopes.ts';
 export type { KvStorage } from './quant/kv-cache.ts';
 export type { TokenChoice } from './sampling/sampler.ts';
@@ -66,3 +67,5 @@ export type {
   TextPart,
   Tokenizer,
 } from './tokenizer/tokenizer.ts';
+
+useLogTape();

@@ -160,6 +160,10 @@ export const rules: Rules = {
         'embedding',
       ],
     },
+    hosting: {
+      what: 'Runs an engine in a thread of its own.',
+      imports: ['engine', 'backend/wasm/threads', 'hub', 'formats', 'chat', 'tokenizer', 'profile', 'schedule'],
+    },
     hub: { what: 'Gets models from the Hugging Face hub, into its cache.', imports: ['formats'] },
     cli: {
       what: 'The command line.',
@@ -178,6 +182,8 @@ export const rules: Rules = {
     'convert/convert-node.ts',
     'engine/embedded-node.ts',
     'convert/convert-worker-node.ts',
+    'hosting/thread-node.ts',
+    'hosting/worker-node.ts',
     'node.ts',
     'hub/cache.ts',
     'hub/digest.ts',

@@ -1,7 +1,7 @@
 /** The command line. stdout is the result, stderr the rest; exit 0, 1 for errors that people can mend, 130 on Ctrl-C. */
 import { readFile } from 'node:fs/promises';
 import { Command, CommanderError } from 'commander';
-import { configureLogging } from '../profile/log.ts';
+import { configureLogging } from '../profile/logtape.ts';
 import { renamedOptions } from '../schedule/generation-options.ts';
 import { benchCommand } from './bench.ts';
 import { chatCommand } from './chat.ts';

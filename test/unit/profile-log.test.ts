@@ -4,15 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { getLogger } from '@logtape/logtape';
 import { OptionError } from '../../src/errors.ts';
 import {
-  configureLogging,
   flushLog,
   logDecodeStep,
   logForward,
   logPrefill,
-  parseDirectives,
   wants,
   wantsForward,
 } from '../../src/profile/log.ts';
+import { configureLogging, parseDirectives } from '../../src/profile/logtape.ts';
 import { createScopeTimer } from '../../src/profile/scopes.ts';
 
 const steps = [

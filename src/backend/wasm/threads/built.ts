@@ -4,7 +4,7 @@
  */
 export interface Built {
   /** Source text of each thread with all that it imports, as a script. */
-  readonly threads: { readonly kernels: string; readonly converter: string };
+  readonly threads: { readonly kernels: string; readonly converter: string; readonly engine: string };
   /** Hash of the code that makes kernels. */
   readonly kernelHash: string;
 }

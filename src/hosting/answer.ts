@@ -1,0 +1,102 @@
+/** The engine's side of a connection: runs the methods that its caller asks for, and sends what comes of them. */
+import { LanewiseError } from '../errors.ts';
+import { packError } from './error-data.ts';
+import type { CallerMessage, EngineMessage, LogLevels, Port } from './messages.ts';
+
+/** One call that is being answered. */
+export interface Call {
+  /** Aborted when the caller cancels the call. */
+  readonly signal: AbortSignal;
+  /** Sends an event, together with others of the same turn. */
+  emit(event: unknown): void;
+}
+
+/** @returns the result, or `moved` of it */
+export type Method = (call: Call, ...values: never[]) => unknown;
+export type Methods = Readonly<Record<string, Method>>;
+
+/** A result whose buffers move to the caller: nobody here uses them any more. */
+export class Moved {
+  readonly value: unknown;
+  readonly buffers: readonly ArrayBuffer[];
+
+  constructor(value: unknown, buffers: readonly ArrayBuffer[]) {
+    this.value = value;
+    this.buffers = buffers;
+  }
+}
+
+/** The reason of calls that were cancelled. */
+const cancelled = new LanewiseError('Cancelled', 'the caller cancelled the call');
+
+export interface Answering {
+  /** Sends a record of the log. */
+  log(category: string, level: string, message: string): void;
+}
+
+/** @param onLog told which records of the log the caller wants */
+export function answer(port: Port, methods: Methods, onLog?: (levels: LogLevels) => void): Answering {
+  const calls = new Map<number, AbortController>();
+  const outbox = new Outbox(port);
+  const run = async ({ id, method, values }: Extract<CallerMessage, { kind: 'call' }>): Promise<void> => {
+    const controller = new AbortController();
+    calls.set(id, controller);
+    const call: Call = { signal: controller.signal, emit: (event) => outbox.send({ kind: 'event', id, event }) };
+    try {
+      if (!Object.hasOwn(methods, method)) throw new LanewiseError('UnknownMethod', `the engine has no ${method}`);
+      const value = await (methods[method] as (call: Call, ...values: readonly unknown[]) => unknown)(call, ...values);
+      if (value instanceof Moved) outbox.send({ kind: 'result', id, value: value.value }, value.buffers);
+      else outbox.send({ kind: 'result', id, value });
+    } catch (error) {
+      const wasCancelled = controller.signal.aborted && error === controller.signal.reason;
+      outbox.send({ kind: 'error', id, error: packError(error), cancelled: wasCancelled });
+    } finally {
+      calls.delete(id);
+    }
+  };
+  port.listen((message) => {
+    if (message.kind === 'call') void run(message);
+    else if (message.kind === 'cancel') calls.get(message.id)?.abort(cancelled);
+    else if (message.kind === 'ping') outbox.send({ kind: 'pong' });
+    else onLog?.(message.levels);
+  });
+  outbox.send({ kind: 'ready' });
+  return { log: (category, level, message) => outbox.send({ kind: 'log', category, level, message }) };
+}
+
+/** What one turn has to say goes as one message: a message costs as much as a step of a small model. */
+class Outbox {
+  readonly #port: Port;
+  #messages: EngineMessage[] = [];
+  #buffers: ArrayBuffer[] = [];
+
+  constructor(port: Port) {
+    this.#port = port;
+  }
+
+  send(message: EngineMessage, buffers: readonly ArrayBuffer[] = []): void {
+    if (this.#messages.length === 0) queueMicrotask(() => this.#flush());
+    this.#messages.push(message);
+    this.#buffers.push(...buffers);
+  }
+
+  #flush(): void {
+    const [messages, buffers] = [this.#messages, this.#buffers];
+    [this.#messages, this.#buffers] = [[], []];
+    try {
+      this.#port.post(messages, buffers);
+    } catch (error) {
+      // One of them cannot be cloned: that one's call fails, the others arrive.
+      for (const message of messages) this.#postAlone(message, error);
+    }
+  }
+
+  #postAlone(message: EngineMessage, why: unknown): void {
+    try {
+      this.#port.post([message], []);
+    } catch {
+      if ('id' in message)
+        this.#port.post([{ kind: 'error', id: message.id, error: packError(why), cancelled: false }], []);
+    }
+  }
+}

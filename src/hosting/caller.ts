@@ -1,0 +1,188 @@
+/** The caller's side of a hosted engine: calls with their events, and what becomes of them when the thread is lost. */
+import { BackendError, type LanewiseError, OptionError } from '../errors.ts';
+import { unpackError } from './error-data.ts';
+import type { CallerMessage, EngineMessage, EngineThread, LogLevels } from './messages.ts';
+
+export interface CallOptions {
+  /** Hears of what comes before the result. */
+  readonly onEvent?: (event: unknown) => void;
+  /** Its abort asks the engine to end the call; the call rejects with its reason where the engine does. */
+  readonly signal?: AbortSignal;
+  /** Buffers that move to the engine's thread. */
+  readonly transfer?: readonly ArrayBuffer[];
+}
+
+export interface CallerOptions {
+  /** Looks in a row without a message, after a sign of life has been asked for, that end a thread. */
+  readonly patience?: number;
+  readonly lookMs?: number;
+  readonly onLog?: (record: Extract<EngineMessage, { kind: 'log' }>) => void;
+}
+
+interface Pending extends CallOptions {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  readonly onAbort: () => void;
+}
+
+/** Looks without a message before a sign of life is asked for. */
+const QUIET_LOOKS = 5;
+/** More than a walk that a thread is missing from takes to fail (src/kernels/barrier.ts). */
+const PATIENCE_LOOKS = 120;
+const LOOK_MS = 1000;
+
+export class Caller {
+  /** Resolves when the thread takes calls. Rejects where it ended before. */
+  readonly ready: Promise<void>;
+  /** Resolves when the thread is lost, or was ended. */
+  readonly lost: Promise<LanewiseError>;
+  readonly #thread: EngineThread;
+  readonly #options: CallerOptions;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 0;
+  #failure: LanewiseError | undefined;
+  #setReady!: (failure?: LanewiseError) => void;
+  #setLost!: (failure: LanewiseError) => void;
+  /** Looks since the last message. */
+  #quiet = 0;
+  #clock: ReturnType<typeof setInterval> | undefined;
+  #levels = '';
+  #isReady = false;
+
+  constructor(thread: EngineThread, options: CallerOptions = {}) {
+    this.#thread = thread;
+    this.#options = options;
+    this.ready = new Promise((resolve, reject) => {
+      this.#setReady = (failure) => (failure ? reject(failure) : resolve());
+    });
+    this.ready.catch(() => {});
+    this.lost = new Promise((resolve) => {
+      this.#setLost = resolve;
+    });
+    thread.listen((messages) => this.#receive(messages));
+    void thread.ended.then((reason) => this.fail(lostError(reason)));
+    this.#watch();
+  }
+
+  /** Why no call can succeed any more. */
+  get failure(): LanewiseError | undefined {
+    return this.#failure;
+  }
+
+  /**
+   * @throws the error of the engine, the signal's reason; BackendError EngineLost; OptionError for values that cannot be
+   * cloned
+   */
+  call<T>(method: string, values: readonly unknown[], options: CallOptions = {}): Promise<T> {
+    return new Promise<unknown>((resolve, reject) => {
+      if (this.#failure) return reject(this.#failure);
+      const { signal, transfer } = options;
+      if (signal?.aborted) return reject(signal.reason);
+      const id = this.#nextId++;
+      try {
+        this.#thread.post({ kind: 'call', id, method, values }, transfer);
+      } catch (error) {
+        return reject(notCloneable(error));
+      }
+      const onAbort = (): void => this.cancel(id);
+      signal?.addEventListener('abort', onAbort);
+      this.#pending.set(id, { ...options, resolve, reject, onAbort });
+      this.#watch();
+    }) as Promise<T>;
+  }
+
+  /** The log records that the engine's thread is to send. */
+  wantLog(levels: LogLevels): void {
+    const text = JSON.stringify(levels);
+    if (text === this.#levels || this.#failure) return;
+    this.#levels = text;
+    this.#post({ kind: 'log', levels });
+  }
+
+  /** Fails all calls, now and later. The thread is ended. */
+  fail(failure: LanewiseError): void {
+    if (this.#failure) return;
+    this.#failure = failure;
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    this.#watch();
+    this.#setReady(failure);
+    this.#setLost(failure);
+    void this.#thread.terminate();
+    for (const { signal, onAbort, reject } of pending) {
+      signal?.removeEventListener('abort', onAbort);
+      reject(failure);
+    }
+  }
+
+  /** Ends the thread. Calls that are not done fail with `failure`. */
+  async end(failure: LanewiseError): Promise<void> {
+    this.fail(failure);
+    await this.#thread.terminate();
+  }
+
+  cancel(id: number): void {
+    if (this.#pending.has(id)) this.#post({ kind: 'cancel', id });
+  }
+
+  #post(message: CallerMessage): void {
+    this.#thread.post(message);
+  }
+
+  #receive(messages: readonly EngineMessage[]): void {
+    this.#quiet = 0;
+    for (const message of messages) this.#take(message);
+  }
+
+  #take(message: EngineMessage): void {
+    if (message.kind === 'log') this.#options.onLog?.(message);
+    else if (message.kind === 'ready') {
+      this.#isReady = true;
+      this.#setReady();
+      this.#watch();
+    } else if (message.kind === 'event') this.#pending.get(message.id)?.onEvent?.(message.event);
+    else if (message.kind !== 'pong') this.#settle(message);
+  }
+
+  #settle(message: Extract<EngineMessage, { kind: 'result' | 'error' }>): void {
+    const pending = this.#pending.get(message.id);
+    if (!pending) return;
+    this.#pending.delete(message.id);
+    const { signal, onAbort, resolve, reject } = pending;
+    signal?.removeEventListener('abort', onAbort);
+    this.#watch();
+    if (message.kind === 'result') resolve(message.value);
+    else reject(message.cancelled && signal?.aborted ? signal.reason : unpackError(message.error));
+  }
+
+  /** While something is waited for, the thread keeps the process alive and has to show that it lives. */
+  #watch(): void {
+    const waits = !this.#failure && (this.#pending.size > 0 || !this.#isReady);
+    if (waits === (this.#clock !== undefined)) return;
+    this.#thread.hold(waits);
+    clearInterval(this.#clock);
+    this.#clock = undefined;
+    this.#quiet = 0;
+    if (!waits) return;
+    this.#clock = setInterval(() => this.#look(), this.#options.lookMs ?? LOOK_MS);
+    (this.#clock as { unref?(): void }).unref?.();
+  }
+
+  /** Looks are counted, not seconds: a process that was stopped meanwhile loses one of them. */
+  #look(): void {
+    this.#quiet++;
+    if (this.#quiet === QUIET_LOOKS) this.#post({ kind: 'ping' });
+    const { patience = PATIENCE_LOOKS, lookMs = LOOK_MS } = this.#options;
+    if (this.#quiet < QUIET_LOOKS + patience) return;
+    this.fail(lostError(`it gave no sign of life for ${(this.#quiet * lookMs) / 1000} s`));
+  }
+}
+
+export const lostError = (reason: string): BackendError =>
+  new BackendError('EngineLost', `the thread of the engine is lost: ${reason}`);
+
+function notCloneable(error: unknown): unknown {
+  if (!(error instanceof Error) || error.name !== 'DataCloneError') return error;
+  const what = `made of plain data where the engine has a thread of its own (${error.message}); load with inline: true for others`;
+  return new OptionError('options', what, undefined);
+}

@@ -1,0 +1,30 @@
+/** The thread of an engine under Node. */
+import type { Worker } from 'node:worker_threads';
+import { startThread } from '../backend/wasm/threads/start-node.ts';
+import type { EngineMessages, EngineThread } from './messages.ts';
+
+/** @throws errors of the system, ERR_ACCESS_DENIED under Node's permission model */
+export function startEngineThread(): EngineThread {
+  return threadOf(startThread('engine', './worker-node', import.meta.url, 'lanewise engine'));
+}
+
+export function threadOf(worker: Worker): EngineThread {
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer),
+    listen: (onMessages) => void worker.on('message', (messages: EngineMessages) => onMessages(messages)),
+    ended: new Promise((resolve) => {
+      worker.once('error', (error: NodeJS.ErrnoException) => resolve(reasonOf(error)));
+      worker.once('messageerror', (error) => resolve(`a message could not be read (${error.message})`));
+      worker.once('exit', (code) => resolve(`it ended with code ${code}`));
+    }),
+    hold: (on) => (on ? worker.ref() : worker.unref()),
+    async terminate() {
+      await worker.terminate();
+    },
+  };
+}
+
+function reasonOf(error: NodeJS.ErrnoException): string {
+  const [line = ''] = String(error?.message ?? error).split('\n');
+  return error?.code === 'ERR_WORKER_OUT_OF_MEMORY' ? `its heap is full (${line})` : line;
+}
