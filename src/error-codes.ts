@@ -113,7 +113,7 @@ export type HubErrorCode =
 export type TemplateErrorCode = 'InvalidData' | 'InvalidTemplate' | 'Raised';
 
 /** Threads and kernels. */
-export type BackendErrorCode = 'KernelFailed' | 'SelfCheckFailed' | 'ThreadFailed';
+export type BackendErrorCode = 'EngineLost' | 'KernelFailed' | 'SelfCheckFailed' | 'ThreadFailed';
 
 /** Errors without a class of their own, or whose class has one code. */
 export type EngineErrorCode =

@@ -147,6 +147,10 @@ const template: Rows<TemplateErrorCode> = {
 };
 
 const backend: Rows<BackendErrorCode> = {
+  EngineLost: [
+    'the thread of an engine ended or gives no sign of life',
+    'ask again: a new engine starts; if it is lost again, load the model again',
+  ],
   KernelFailed: ['a kernel trapped, or a thread did not end its work', 'load the model again; report it'],
   SelfCheckFailed: ['kernels give wrong values on this machine', 'report it; `backend: "reference"` works'],
   ThreadFailed: ['a thread ended, or could not start', 'load the model again, with fewer threads'],

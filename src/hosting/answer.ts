@@ -1,5 +1,4 @@
 /** The engine's side of a connection: runs the methods that its caller asks for, and sends what comes of them. */
-import { LanewiseError } from '../errors.ts';
 import { packError } from './error-data.ts';
 import type { CallerMessage, EngineMessage, LogLevels, Port } from './messages.ts';
 
@@ -27,7 +26,7 @@ export class Moved {
 }
 
 /** The reason of calls that were cancelled. */
-const cancelled = new LanewiseError('Cancelled', 'the caller cancelled the call');
+const cancelled = new Error('the caller cancelled the call');
 
 export interface Answering {
   /** Sends a record of the log. */
@@ -43,7 +42,7 @@ export function answer(port: Port, methods: Methods, onLog?: (levels: LogLevels)
     calls.set(id, controller);
     const call: Call = { signal: controller.signal, emit: (event) => outbox.send({ kind: 'event', id, event }) };
     try {
-      if (!Object.hasOwn(methods, method)) throw new LanewiseError('UnknownMethod', `the engine has no ${method}`);
+      if (!Object.hasOwn(methods, method)) throw new TypeError(`the engine has no method ${method}`);
       const value = await (methods[method] as (call: Call, ...values: readonly unknown[]) => unknown)(call, ...values);
       if (value instanceof Moved) outbox.send({ kind: 'result', id, value: value.value }, value.buffers);
       else outbox.send({ kind: 'result', id, value });

@@ -17,10 +17,10 @@ answer(
     count: () => ++calls,
     echo: (_, value) => value,
     fail(_, kind: string) {
-      if (kind === 'format') throw new FormatError('BadHeader', 'a.gguf', 'too short', { offset: 8, key: 'x' });
+      if (kind === 'format') throw new FormatError('HeaderTooSmall', 'a.gguf', 'too short', { offset: 8, key: 'x' });
       if (kind === 'text') throw 'a text';
       if (kind === 'abort') throw new DOMException('no more', 'AbortError');
-      throw new TypeError('not that', { cause: new LanewiseError('Inner', 'inside') });
+      throw new TypeError('not that', { cause: new LanewiseError('NumericError', 'inside') });
     },
     async stream(call: Call, turns: number, perTurn: number) {
       for (let turn = 0; turn < turns; turn++) {

@@ -3,14 +3,7 @@ import test from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getLogger } from '@logtape/logtape';
 import { OptionError } from '../../src/errors.ts';
-import {
-  flushLog,
-  logDecodeStep,
-  logForward,
-  logPrefill,
-  wants,
-  wantsForward,
-} from '../../src/profile/log.ts';
+import { flushLog, logDecodeStep, logForward, logPrefill, wants, wantsForward } from '../../src/profile/log.ts';
 import { configureLogging, parseDirectives } from '../../src/profile/logtape.ts';
 import { createScopeTimer } from '../../src/profile/scopes.ts';
 
