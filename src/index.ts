@@ -6,7 +6,21 @@ import { useLogTape } from './profile/logtape.ts';
 export type { LoadTimes, LogitsSummary } from './backend/backend.ts';
 export type { WasmHost } from './backend/wasm/threads/host.ts';
 export { JsonNumber, parseJson } from './chat/json.ts';
-export { ChatTemplate, type Message, type Rendered, type RenderOptions } from './chat/template.ts';
+export type {
+  ChatMessage,
+  ContentPart,
+  FunctionCall,
+  FunctionDescription,
+  MediaContentPart,
+  Message,
+  ReasoningContentPart,
+  Role,
+  TextContentPart,
+  Tool,
+  ToolCall,
+  ToolMessage,
+} from './chat/messages.ts';
+export { ChatTemplate, type Rendered, type RenderOptions } from './chat/template.ts';
 export type { Pooling } from './embedding/pooling.ts';
 export type { ChatFormat, ChatPrompt, TokenTexts } from './engine/chat.ts';
 export type { Conversation } from './engine/conversation.ts';

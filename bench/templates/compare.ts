@@ -12,7 +12,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parseJson, stringifyJson } from '../../src/chat/json.ts';
-import { ChatTemplate, LanewiseError, type Message } from '../../src/node.ts';
+import { ChatTemplate, type FunctionCall, LanewiseError, type Message, type Tool } from '../../src/node.ts';
 import { conversations } from './conversations.ts';
 
 const NOW = '2026-02-03T04:05:06';
@@ -26,7 +26,7 @@ interface Answer {
 }
 interface Request {
   readonly messages: readonly Message[];
-  readonly tools?: unknown[] | null;
+  readonly tools?: Tool[] | null;
   readonly add_generation_prompt?: boolean;
   readonly continue_final_message?: boolean;
   readonly [variable: string]: unknown;
@@ -106,9 +106,12 @@ function rendered(source: string, json: string): Answer {
 const rules: Readonly<Record<string, (message: Message) => Message>> = {
   'arguments given as JSON text are an object': (message) => ({
     ...message,
-    tool_calls: (message.tool_calls as { function: { arguments: unknown } }[] | undefined)?.map((call) =>
+    tool_calls: (message.tool_calls as { function: FunctionCall }[] | undefined)?.map((call) =>
       typeof call.function.arguments === 'string'
-        ? { ...call, function: { ...call.function, arguments: parseJson(call.function.arguments) } }
+        ? {
+            ...call,
+            function: { ...call.function, arguments: parseJson(call.function.arguments) as Record<string, unknown> },
+          }
         : call,
     ),
   }),

@@ -5,12 +5,89 @@
 import { OptionError } from '../errors.ts';
 import { JsonNumber, parseJson, stringifyJson } from './json.ts';
 
-/** A turn of a conversation. Templates may know more keys, such as tool_calls. */
-export interface Message {
-  readonly role: string;
-  readonly content?: unknown;
+/** Roles that most templates know; some know others, such as `ipython`. */
+export type Role = 'system' | 'developer' | 'user' | 'assistant' | 'tool' | (string & {});
+
+export interface TextContentPart {
+  readonly type?: 'text' | 'input_text' | 'output_text' | null;
+  readonly text: string;
   readonly [key: string]: unknown;
 }
+
+/** What a model thought before its answer. */
+export interface ReasoningContentPart {
+  readonly type: 'thinking' | 'reasoning';
+  readonly thinking?: string | readonly { readonly text: string }[];
+  readonly reasoning?: string | readonly { readonly text: string }[];
+  readonly text?: string;
+  readonly [key: string]: unknown;
+}
+
+/** For templates that have a place for them: models refuse them. */
+export interface MediaContentPart {
+  readonly type: `${'' | 'input_'}${'image' | 'audio' | 'video' | 'file'}` | `${'image' | 'audio' | 'video'}_url`;
+  readonly [key: string]: unknown;
+}
+
+export type ContentPart = string | TextContentPart | ReasoningContentPart | MediaContentPart;
+
+export interface FunctionCall {
+  readonly name: string;
+  /** An object, or JSON text of one. */
+  readonly arguments?: string | Readonly<Record<string, unknown>> | null;
+  readonly [key: string]: unknown;
+}
+
+/** A call as the API of OpenAI has it, or the function's call alone. */
+export type ToolCall =
+  | {
+      readonly type?: 'function';
+      readonly id?: string;
+      readonly function: FunctionCall;
+      readonly [key: string]: unknown;
+    }
+  | FunctionCall;
+
+interface MessageFields {
+  readonly name?: string | null;
+  /** Of an answer. */
+  readonly tool_calls?: readonly ToolCall[] | null;
+  /** Of a result: the call that it answers. */
+  readonly tool_call_id?: string | null;
+  /** What the model thought before its answer, under one of three names. */
+  readonly reasoning_content?: string | null;
+  readonly reasoning?: string | null;
+  readonly thinking?: string | null;
+  /** Templates may know more. */
+  readonly [key: string]: unknown;
+}
+
+export interface ChatMessage extends MessageFields {
+  readonly role: Role;
+  readonly content?: string | readonly ContentPart[] | null;
+}
+
+/** The result of a tool call; some templates show an object as JSON. */
+export interface ToolMessage extends MessageFields {
+  readonly role: 'tool';
+  readonly content?: string | readonly ContentPart[] | Readonly<Record<string, unknown>> | null;
+}
+
+/** A turn of a conversation. */
+export type Message = ChatMessage | ToolMessage;
+
+export interface FunctionDescription {
+  readonly name: string;
+  readonly description?: string;
+  /** A JSON schema. */
+  readonly parameters?: Readonly<Record<string, unknown>> | null;
+  readonly [key: string]: unknown;
+}
+
+/** A function that the model may call, as the API of OpenAI has it, or its description alone. */
+export type Tool =
+  | { readonly type: 'function'; readonly function: FunctionDescription; readonly [key: string]: unknown }
+  | FunctionDescription;
 
 /** What a template can read. */
 export interface TemplateTraits {

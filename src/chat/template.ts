@@ -4,7 +4,7 @@ import type { TextPart } from '../tokenizer/tokenizer.ts';
 import { globalsOf } from './globals.ts';
 import { interpret } from './interpreter.ts';
 import { templateError } from './lexer.ts';
-import { type Message, normaliseMessages } from './messages.ts';
+import { type Message, normaliseMessages, type Tool } from './messages.ts';
 import { parseTemplate } from './parser.ts';
 import { Text } from './text.ts';
 import { strip } from './text-cuts.ts';
@@ -14,7 +14,7 @@ import { Dict, Fault, fromData, List, type Value } from './values.ts';
 
 export interface RenderOptions {
   /** Descriptions of functions that the model may call. Null and left out are the same. */
-  readonly tools?: readonly unknown[] | null;
+  readonly tools?: readonly Tool[] | null;
   /** End with the beginning of an answer. Default false. */
   readonly addGenerationPrompt?: boolean;
   /** End within the last message, to be continued. Default false. */
@@ -36,7 +36,7 @@ export interface Rendered {
   readonly parts: readonly TextPart[];
 }
 
-export type { Message };
+export type { Message, Tool };
 
 const LONGEST_TEMPLATE = 2 ** 20;
 const BASE_STEPS = 500_000;

@@ -1,5 +1,5 @@
 /** What a template can read, found by rendering small conversations once and comparing what comes out. */
-import type { Message, TemplateTraits } from './messages.ts';
+import type { ChatMessage, FunctionCall, Message, TemplateTraits, ToolCall } from './messages.ts';
 
 type Content = ReturnType<TemplateTraits['contentOf']>;
 type Arguments = 'object' | 'text' | 'repr';
@@ -7,7 +7,7 @@ type Arguments = 'object' | 'text' | 'repr';
 /** Words that no template contains. They differ in their first letters, as templates may cut texts. */
 const marks = ['Ulmprobe', 'Ahornprobe'] as const;
 const TEXT = marks.join(' ');
-const PARTS = marks.map((text) => ({ type: 'text', text }));
+const PARTS = marks.map((text) => ({ type: 'text', text }) as const);
 const answering: readonly string[] = ['assistant', 'model'];
 const resulting: readonly string[] = ['tool', 'function', 'ipython', 'observation'];
 
@@ -45,9 +45,9 @@ export class ProbedTraits implements TemplateTraits {
 
   #probeContent(role: string): Content {
     // A template may know nothing but parts, in the messages around too.
-    const shows = (content: unknown): boolean =>
-      ['.', [{ type: 'text', text: '.' }]].some((other) => {
-        const text = this.#render(aroundMessage({ role, content }, other));
+    const shows = (content: Message['content']): boolean =>
+      ['.', [{ type: 'text', text: '.' } as const]].some((other) => {
+        const text = this.#render(aroundMessage({ role, content } as Message, other));
         return text !== undefined && showsAll(text);
       });
     const text = shows(TEXT);
@@ -56,7 +56,7 @@ export class ProbedTraits implements TemplateTraits {
   }
 
   #probeArguments(): Arguments {
-    const shown = (given: unknown): string | undefined => this.#render(aroundCall(given));
+    const shown = (given: FunctionCall['arguments']): string | undefined => this.#render(aroundCall(given));
     const object = shown({ [marks[0]]: marks[1] });
     if (object !== undefined) return new RegExp(`'${marks[0]}': '`).test(object) ? 'repr' : 'object';
     return shown(JSON.stringify({ [marks[0]]: marks[1] })) === undefined ? 'object' : 'text';
@@ -68,15 +68,15 @@ const showsAll = (text: string): boolean =>
   marks.every((mark) => text.includes(mark)) && !new RegExp(`["']text["']\\s*:\\s*["']${marks[0]}`).test(text);
 
 /** @param other content of the messages around it */
-function aroundMessage(message: Message, other: unknown): Message[] {
-  const question = { role: 'user', content: other };
+function aroundMessage(message: Message, other: ChatMessage['content']): Message[] {
+  const question: Message = { role: 'user', content: other };
   switch (message.role) {
     case 'user':
       return [message];
     case 'assistant':
       return [question, message, question];
     case 'tool': {
-      const call = { type: 'function', id: 'call00001', function: { name: 'probe', arguments: {} } };
+      const call: ToolCall = { type: 'function', id: 'call00001', function: { name: 'probe', arguments: {} } };
       return [
         question,
         { role: 'assistant', content: other, tool_calls: [call] },
@@ -88,8 +88,8 @@ function aroundMessage(message: Message, other: unknown): Message[] {
   }
 }
 
-function aroundCall(given: unknown): Message[] {
-  const call = { type: 'function', id: 'call00001', function: { name: 'probe', arguments: given } };
+function aroundCall(given: FunctionCall['arguments']): Message[] {
+  const call: ToolCall = { type: 'function', id: 'call00001', function: { name: 'probe', arguments: given } };
   return [
     { role: 'user', content: 'q' },
     { role: 'assistant', content: '', tool_calls: [call] },

@@ -1,7 +1,7 @@
 /** `lanewise template render`: chat templates without a model's weights. */
 import { templateOf } from '../engine/chat.ts';
 import { LanewiseError } from '../errors.ts';
-import { type ChatFormat, type Message, openChatTemplate, parseJson } from '../node.ts';
+import { type ChatFormat, type Message, openChatTemplate, parseJson, type Tool } from '../node.ts';
 import { openLines } from './files.ts';
 import { modelName } from './models.ts';
 import { inFlags, print, UsageError } from './terminal.ts';
@@ -44,7 +44,7 @@ export async function renderCommand(model: string | undefined, flags: TemplateFl
 
 interface Line {
   readonly messages?: unknown;
-  readonly tools?: unknown[] | null;
+  readonly tools?: Tool[] | null;
   readonly add_generation_prompt?: boolean;
   readonly continue_final_message?: boolean;
   readonly bos_token?: string | null;

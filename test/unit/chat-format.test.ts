@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import test from 'node:test';
-import type { Message } from '../../src/chat/messages.ts';
+import type { Message, Tool } from '../../src/chat/messages.ts';
 import { ChatTemplate } from '../../src/chat/template.ts';
 import { type ChatFormat, openChatFormat, readChatFormat, renderChat, templateOf } from '../../src/engine/chat.ts';
 import { LanewiseError } from '../../src/errors.ts';
@@ -10,7 +10,7 @@ import type { GgufMetadata } from '../../src/formats/gguf-types.ts';
 import { loadTokenizer, type Tokenizer } from '../../src/index.ts';
 
 const messages: Message[] = [{ role: 'user', content: 'hi' }];
-const tools = [{ type: 'function', function: { name: 'f' } }];
+const tools: Tool[] = [{ type: 'function', function: { name: 'f' } }];
 const folder = (files: Record<string, unknown>) =>
   memoryFolder(
     'model',
@@ -23,7 +23,7 @@ const folder = (files: Record<string, unknown>) =>
   );
 const metadataOf = (values: Record<string, unknown>): GgufMetadata =>
   new Map(Object.entries(values).map(([key, value]) => [key, { value }])) as unknown as GgufMetadata;
-const shown = (format: ChatFormat, tools?: unknown[], name?: string): string =>
+const shown = (format: ChatFormat, tools?: Tool[], name?: string): string =>
   templateOf(format, name, tools).render(messages, { tools: tools ?? null }).text;
 
 async function tokenizer(): Promise<Tokenizer> {
@@ -71,7 +71,7 @@ test('files go before tokenizer_config.json, and that before chat_template.json'
     },
     'chat_template.json': { chat_template: 'json' },
   };
-  const shownBy = async (more: Record<string, unknown>, tools?: unknown[]): Promise<string> =>
+  const shownBy = async (more: Record<string, unknown>, tools?: Tool[]): Promise<string> =>
     shown(await openChatFormat(folder({ ...files, ...more })), tools);
   assert.equal(await shownBy({}), 'config');
   assert.equal(await shownBy({ 'tokenizer_config.json': {} }), 'json');

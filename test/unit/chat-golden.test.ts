@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
-import { ChatTemplate, type Message } from '../../src/chat/template.ts';
+import { ChatTemplate, type Message, type Tool } from '../../src/chat/template.ts';
 import { TemplateError } from '../../src/errors.ts';
 
 interface Case {
@@ -25,7 +25,7 @@ for (const name of new Set(cases.map(({ template }) => template))) {
     for (const one of cases.filter((one) => one.template === name)) {
       await t.test(one.case, () => {
         const { tools, add_generation_prompt, continue_final_message, ...variables } = one.options as {
-          tools?: unknown[];
+          tools?: Tool[];
           add_generation_prompt?: boolean;
           continue_final_message?: boolean;
         };

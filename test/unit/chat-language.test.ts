@@ -4,7 +4,7 @@ import path from 'node:path';
 import test from 'node:test';
 import { filters } from '../../src/chat/filters.ts';
 import { methodsByType } from '../../src/chat/methods.ts';
-import { ChatTemplate, type Message, type RenderOptions } from '../../src/chat/template.ts';
+import { ChatTemplate, type Message, type RenderOptions, type Tool } from '../../src/chat/template.ts';
 import { TemplateError } from '../../src/errors.ts';
 import { chatPage } from '../../tools/chat-page.ts';
 
@@ -49,7 +49,7 @@ for (const name of readdirSync(faults).filter((file) => file.endsWith('.want')))
 
 test('a long talk and many tools are within the limits', () => {
   for (const name of ['many-tools', 'long']) {
-    const { messages, tools } = JSON.parse(read(`${name}.json`)) as { messages: Message[]; tools?: unknown[] };
+    const { messages, tools } = JSON.parse(read(`${name}.json`)) as { messages: Message[]; tools?: Tool[] };
     const { text } = new ChatTemplate(read(`${name}.jinja`)).render(messages, { tools });
     if (tools) assert.equal(text, `${tools.map((tool) => pythonJson(tool)).join('\n')}\n`);
     else assert.equal(text, messages.map(({ content }) => content).join(''));

@@ -2,19 +2,26 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import test from 'node:test';
 import { parseJson } from '../../src/chat/json.ts';
-import { checkTextOnly, type Message, normaliseMessages, type TemplateTraits } from '../../src/chat/messages.ts';
+import {
+  type ContentPart,
+  checkTextOnly,
+  type Message,
+  normaliseMessages,
+  type TemplateTraits,
+} from '../../src/chat/messages.ts';
 import { ChatTemplate } from '../../src/chat/template.ts';
 import { ProbedTraits } from '../../src/chat/traits.ts';
 import { OptionError } from '../../src/errors.ts';
 
 const render = (template: string, messages: Message[]): string => new ChatTemplate(template).render(messages).text;
 const plain: TemplateTraits = { contentOf: () => 'either', arguments: () => 'object', reads: () => false };
+/** What comes as JSON may be anything. */
 const call = (given: unknown): Message => ({
   role: 'assistant',
-  tool_calls: [{ type: 'function', id: 'c1', function: { name: 'go', arguments: given } }],
+  tool_calls: [{ type: 'function', id: 'c1', function: { name: 'go', arguments: given as string } }],
 });
-const user = (content: unknown): Message => ({ role: 'user', content });
-const texts = (...texts: string[]): object[] => texts.map((text) => ({ type: 'text', text }));
+const user = (content: unknown): Message => ({ role: 'user', content: content as string });
+const texts = (...texts: string[]): ContentPart[] => texts.map((text) => ({ type: 'text', text }));
 
 const folder = new URL('../golden/chat/messages/', import.meta.url);
 for (const file of readdirSync(folder).filter((name) => name.endsWith('.jinja'))) {
@@ -125,7 +132,7 @@ test('a text becomes a part where the template shows nothing else', () => {
 });
 
 test('thoughts among parts are reasoning', () => {
-  const content = [{ type: 'thinking', thinking: 'why' }, ...texts('so')];
+  const content: ContentPart[] = [{ type: 'thinking', thinking: 'why' }, ...texts('so')];
   assert.equal(
     render('{{ messages[0].thinking }}|{{ messages[0].content + "" }}', [{ role: 'assistant', content }]),
     'why|so',

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { ChatTemplate, type Message, type RenderOptions } from '../../src/chat/template.ts';
 import { TemplateError } from '../../src/errors.ts';
 
-const user = (content: unknown): Message[] => [{ role: 'user', content }];
+const user = (content: unknown): Message[] => [{ role: 'user', content: content as string }];
 const render = (template: string, messages: Message[] = [], options: RenderOptions = {}): string =>
   new ChatTemplate(template).render(messages, options).text;
 const fails = (template: string, expected: object = TemplateError, messages: Message[] = []): void =>
