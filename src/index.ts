@@ -67,6 +67,7 @@ export type { Plan } from './plan/step.ts';
 export { configureLogging } from './profile/logtape.ts';
 export type { Phases } from './profile/scopes.ts';
 export type { KvStorage } from './quant/kv-cache.ts';
+export type { Constraint, LogitsProcessor } from './sampling/constraint.ts';
 export type { TokenChoice } from './sampling/sampler.ts';
 export type { SamplingOptions } from './sampling/sampling-options.ts';
 export type { GenerateOptions } from './schedule/generation-options.ts';

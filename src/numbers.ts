@@ -62,21 +62,44 @@ export function exp(x: number): number {
   return k > 0 ? e * 2 * powerOfTwo(k - 1) : e * powerOfTwo(k + 64) * powerOfTwo(-64);
 }
 
-/** Steps per unit and lower end of the table of `decay`: e^-37 is below 2^-53. */
-const DECAY_STEPS = 64;
-const DECAY_LOWEST = -37;
-const DECAY = Float64Array.from({ length: 1 - DECAY_LOWEST * DECAY_STEPS }, (_, n) => exp(-n / DECAY_STEPS));
+/** 2^k for k from -127 to 0 at index -k. */
+const FLOAT_POWERS = Float32Array.from({ length: 128 }, (_, i) => powerOfTwo(-i));
+
+/** The constants of `exponential` in src/kernels/math.ts, rounded to f32. */
+const [F_LOG2E, F_LOWEST, F_LN2_HIGH, F_LN2_LOW] = f32s(Math.LOG2E, -87.3, -0.693359375, 2.1219444e-4);
+const [F5, F4, F3, F2, F1, F0] = f32s(
+  1.98756915e-4,
+  1.3981999507e-3,
+  8.3334519073e-3,
+  4.1665795894e-2,
+  1.6666665459e-1,
+  5.0000001201e-1,
+);
+/** 1.5 * 2^23: adding it rounds to the nearest integer. */
+const F_ROUND = 12582912;
+
+function f32s(...values: readonly number[]): [number, number, number, number, number, number] {
+  return values.map(Math.fround) as [number, number, number, number, number, number];
+}
 
 /**
- * e^x within 3e-14 for x in [-37, 0], exactly 0 below. Takes a quarter of the time of `exp`; used for the probabilities of
- * whole vocabularies. x = -n / 64 + r with -1/64 < r <= 0: e^(-n / 64) is read from a table, e^r is a Taylor series with a
- * remainder below 3e-14.
+ * e^x for x <= 0 in f32, with the bits that the kernels' `exponential` (src/kernels/math.ts) computes: each operation is
+ * rounded to f32. Exactly 0 below -87.3 and exactly 1 at 0.
+ *
+ * @param x a value of f32
  */
-export function decay(x: number): number {
-  if (!(x >= DECAY_LOWEST)) return 0;
-  const n = (x * -DECAY_STEPS) | 0;
-  const r = x + n / DECAY_STEPS;
-  return DECAY[n]! * (1 + r * (1 + r * (C2 + r * (C3 + r * (C4 + r * C5)))));
+export function expFloat(x: number): number {
+  const f = Math.fround;
+  if (!(x >= F_LOWEST)) return 0;
+  const k = f(f(f(x * F_LOG2E) + F_ROUND) - F_ROUND);
+  const high = f(f(k * F_LN2_HIGH) + x);
+  const r = f(f(k * F_LN2_LOW) + high);
+  const r2 = f(r * r);
+  const upper = f(f(r * F5) + F4);
+  const middle = f(f(r * F3) + F2);
+  const lower = f(f(r * F1) + F0);
+  const q = f(f(f(f(upper * r2) + middle) * r2) + lower);
+  return f(f(f(f(q * r2) + r) + 1) * FLOAT_POWERS[-k]!);
 }
 
 /** 2 / (2n + 3) */

@@ -134,6 +134,28 @@ export interface LogitsSummary {
   readonly chunk: number;
   /** Natural logarithm of the sum of e^logit. */
   readonly logSumExp: number;
+  /** For each SUMMARY_CHUNK logits the largest, and the sum of e^(logit - largest). [2 * chunks] */
+  readonly chunks: Float32Array;
+}
+
+/** How the token of one wanted row is drawn; src/backend/draw.ts defines what each field does. */
+export interface Draw {
+  /** Index of the wanted row. */
+  readonly row: number;
+  /** Bit id % 32 of word id / 32 says whether a token may come; default: every token may. [ceil(vocab / 32)] */
+  readonly mask?: Uint32Array | undefined;
+  /** Logits that count instead of those of the row: of different ids, none NaN or +Infinity. */
+  readonly changed?: { readonly ids: Int32Array; readonly logits: Float32Array } | undefined;
+  /** 0: the largest logit, the lowest id on a tie. */
+  readonly temperature: number;
+  /** 0: no cut. */
+  readonly topK: number;
+  /** 1: no cut. */
+  readonly topP: number;
+  /** 0: no cut. */
+  readonly minP: number;
+  /** A number in [0, 1): where in the weight that the cuts leave, laid out by rising id, the draw falls. */
+  readonly uniform: number;
 }
 
 export interface Backend {
@@ -158,6 +180,8 @@ export interface Results {
   output(i: number): Float32Array;
   /** What sampling needs to know of the logits of wanted row i. */
   summary(i: number): LogitsSummary;
+  /** Token ids that draws from wanted rows come to; -1 where no token is left. The logits are as before afterwards. */
+  draw(draws: readonly Draw[]): Promise<Int32Array>;
   /** Copy of a tap. [T, width] */
   tap(name: string): Float32Array;
   /** Where the batch asked for times: per step, or summed up at the last step in a row with one scope. */

@@ -13,5 +13,10 @@ export function combineSummary(chunks: Float32Array): LogitsSummary {
     // Nothing but -Infinity: no part of the sum.
     if (chunks[2 * c] !== Number.NEGATIVE_INFINITY) sum += chunks[2 * c + 1]! * exp(chunks[2 * c]! - largest);
   }
-  return { largest: Number.isNaN(sum) ? Number.NaN : largest, chunk, logSumExp: largest + log(sum) };
+  return {
+    largest: Number.isNaN(sum) ? Number.NaN : largest,
+    chunk,
+    logSumExp: largest + log(sum),
+    chunks: chunks.slice(),
+  };
 }

@@ -12,7 +12,7 @@ export interface JsonRequest {
 
 const contentKeys = ['prompt', 'messages', 'tools', 'system', 'tokenIds', 'parseSpecial'];
 /** What a request of a file cannot set. */
-const ours = ['signal', 'throwOnAbort', 'throwOnTimeout'];
+const ours = ['signal', 'throwOnAbort', 'throwOnTimeout', 'constraint', 'logitsProcessor'];
 const options = optionNames.filter((name) => !ours.includes(name));
 
 /** `max_tokens`, `max-tokens` and `--max-tokens` are `maxTokens`. */

@@ -49,6 +49,21 @@ export function splitMix64(seed: bigint): () => bigint {
   };
 }
 
+/**
+ * Seed of sample `index` of a request with seed `seed`: `seed` itself for the first, which so equals the request alone; for
+ * the others the low 53 bits of the first output of SplitMix64 seeded with m + index, where m is the first output of
+ * SplitMix64 seeded with `seed`.
+ *
+ * @param seed integer from 0 to 2^53 - 1
+ * @param index from 0
+ */
+export function seedOfSample(seed: number, index: number): number {
+  if (index === 0) return seed;
+  // Mixed before the index is added: neighbouring seeds must not share samples.
+  const mixed = splitMix64(BigInt(seed))();
+  return Number(splitMix64(mixed + BigInt(index))() & ((1n << 53n) - 1n));
+}
+
 /** A seed nobody chose, for requests without one: 53 bits of the platform's entropy. */
 export function randomSeed(): number {
   const words = globalThis.crypto.getRandomValues(new Uint32Array(2));

@@ -1,15 +1,17 @@
 /** From logits to the next token. */
-import type { LogitsSummary } from '../backend/backend.ts';
+import type { Draw, LogitsSummary } from '../backend/backend.ts';
+import { drawFrom } from '../backend/draw.ts';
+import { Selection } from '../backend/selection.ts';
 import { LanewiseError } from '../errors.ts';
 import { exp, log } from '../numbers.ts';
 import { SUMMARY_CHUNK } from '../plan/step.ts';
+import { type Constraint, callback, type LogitsProcessor } from './constraint.ts';
 import { Random } from './random.ts';
 import type { SamplingSettings } from './sampling-options.ts';
-import { drawFromAll, floorOfLargest, MAX_FLOAT32, Selection } from './selection.ts';
 
 export interface TokenChoice {
   readonly id: number;
-  /** Natural logarithm of the probability the model itself gave: before bias, penalties, temperature and cuts. */
+  /** Natural logarithm of the probability the model itself gave: before constraint, bias, penalties, temperature and cuts. */
   readonly logprob: number;
 }
 
@@ -18,117 +20,179 @@ export interface Sample extends TokenChoice {
   readonly top?: readonly TokenChoice[];
 }
 
+const MAX_FLOAT32 = 3.4028234663852886e38;
+
 /**
- * Chooses the tokens of one sequence. On the logits act, in this order: logit bias, repetition penalty, presence and
- * frequency penalty, temperature, top-k, top-p (of what top-k left), min-p. Then one number of the sequence's own random
- * generator picks; temperature 0 takes the largest logit, lowest id on a tie, and no random number.
+ * Chooses the tokens of one sequence. On the logits act, in this order: constraint, logits processor, logit bias, repetition
+ * penalty, presence and frequency penalty, temperature, top-k, top-p (of what top-k left), min-p. Then one number of the
+ * sequence's own random generator picks; temperature 0 takes the largest logit, lowest id on a tie, and no random number.
  *
- * All arithmetic is defined (numbers.ts, fixed order of sums), so equal logits and settings choose equally everywhere.
+ * All arithmetic is defined (src/backend/draw.ts), so equal logits and settings choose equally everywhere.
  */
 export class Sampler {
   private readonly settings: SamplingSettings;
   private readonly random: Random;
+  private readonly constraint: Constraint | undefined;
+  private readonly processor: LogitsProcessor | undefined;
+  /** Ids of prompt and text, where a processor wants them. */
+  private readonly history: number[];
   /** Distinct ids of prompt and text: the repetition penalty's. */
   private readonly seen: Set<number>;
   /** How often each id was generated: for presence and frequency penalty. */
   private readonly counts = new Map<number, number>();
   private readonly selection = new Selection();
-  private adjusted = new Float32Array(0);
 
-  /** @param history ids of the prompt */
+  /** @param history ids of the prompt @throws LanewiseError CallbackFailed */
   constructor(settings: SamplingSettings, history: Iterable<number> = []) {
+    const { constraint, logitsProcessor, seed } = settings;
     this.settings = settings;
-    this.random = new Random(settings.seed);
-    this.seen = new Set(history);
+    this.random = new Random(seed);
+    this.constraint = typeof constraint === 'function' ? callback('constraint', constraint) : constraint;
+    this.processor = logitsProcessor;
+    const ids = [...history];
+    this.history = logitsProcessor ? ids : [];
+    this.seen = new Set(settings.repetitionPenalty === 1 ? [] : ids);
   }
 
   /**
+   * Chooses a token of logits that lie in no backend.
+   *
    * @param logits one per token id [vocab]; not changed. -Infinity masks a token.
    * @param summary what is known of them; without it they are looked at one by one
-   * @throws LanewiseError `NumericError` for NaN or +Infinity, `NoCandidate` where every token is masked
+   * @throws LanewiseError `NumericError` for NaN or +Infinity, `NoCandidate` where every token is masked, `CallbackFailed`
    */
   sample(logits: Float32Array, summary?: LogitsSummary): Sample {
-    const known = summary !== undefined && Number.isFinite(summary.largest);
-    const best = known ? logits.indexOf(summary.largest, summary.chunk * SUMMARY_CHUNK) : largest(logits);
-    const id = this.choose(logits, best);
-    const logNormalizer = known ? summary.logSumExp : logits[best]! + log(sumOfExponentials(logits, logits[best]!));
-    const choice = (of: number): TokenChoice => ({ id: of, logprob: logits[of]! - logNormalizer });
-    if (this.settings.logprobs === 0) return choice(id);
-    this.selection.load(logits, floorOfLargest(logits, this.settings.logprobs));
-    this.selection.keepLargest(this.settings.logprobs);
-    const top = [...this.selection.ids()].sort((a, b) => logits[b]! - logits[a]! || a - b);
-    return { ...choice(id), top: top.map(choice) };
+    const known = summary && Number.isFinite(summary.largest) ? summary : summarize(logits);
+    const next = this.prepare(logits, known);
+    return this.report(typeof next === 'number' ? next : drawFrom(logits, next, this.selection), logits, known);
   }
 
-  /** Tells the penalties that `id` is now part of the text. */
+  /**
+   * The next token where it is known without a draw, else the draw that it takes: -1 where there is none.
+   * @throws LanewiseError CallbackFailed, NumericError for what a processor wrote
+   */
+  prepare(logits: Float32Array, summary: LogitsSummary): number | Omit<Draw, 'row'> {
+    const { temperature, topK, topP, minP } = this.settings;
+    if (summary.largest === Number.NEGATIVE_INFINITY) return -1;
+    const mask = this.allowed(logits.length);
+    const uniform = temperature === 0 ? 0 : this.random.uniform();
+    const draw = { mask, temperature, topK, topP, minP, uniform };
+    if (this.processor) {
+      const processed = this.process(this.processor, logits, mask);
+      return drawFrom(processed, { ...draw, changed: this.changes(processed) }, this.selection);
+    }
+    const changed = this.changes(logits);
+    if (temperature === 0 && !mask && !changed) return logits.indexOf(summary.largest, summary.chunk * SUMMARY_CHUNK);
+    return { ...draw, changed };
+  }
+
+  /** What is reported of the chosen token. @param id -1: none @throws LanewiseError NoCandidate */
+  report(id: number, logits: Float32Array, summary: LogitsSummary): Sample {
+    if (id < 0) {
+      const expected = this.constraint ? 'a token that the constraint allows' : 'one logit above -Infinity';
+      throw new LanewiseError('NoCandidate', `no token can come next: expected ${expected}, found none`);
+    }
+    const choice = (of: number): TokenChoice => ({ id: of, logprob: logits[of]! - summary.logSumExp });
+    const { logprobs } = this.settings;
+    if (logprobs === 0) return choice(id);
+    return { ...choice(id), top: largestLogits(logits, summary, logprobs, this.selection).map(choice) };
+  }
+
+  /** Tells the penalties and the constraint that `id` is now part of the text. @throws LanewiseError CallbackFailed */
   accept(id: number): void {
+    const { constraint } = this;
     this.seen.add(id);
     this.counts.set(id, (this.counts.get(id) ?? 0) + 1);
+    if (this.processor) this.history.push(id);
+    if (constraint) callback('constraint.accept', () => constraint.accept(id));
   }
 
-  private choose(logits: Float32Array, best: number): number {
-    const { temperature, topK, topP, minP } = this.settings;
-    const adjusted = this.adjust(logits);
-    const first = adjusted === logits ? best : largest(adjusted);
-    if (temperature === 0) return first;
-    const uniform = this.random.uniform();
-    if (topK === 0 && topP === 1 && minP === 0) return drawFromAll(adjusted, adjusted[first]!, temperature, uniform);
-    const selection = this.selection;
-    // What the cuts would throw away is not looked at twice; min-p's floor is a little low, its cut exact.
-    const floorOfK = topK > 0 ? floorOfLargest(adjusted, topK) : Number.NEGATIVE_INFINITY;
-    const floorOfP = minP > 0 && topP === 1 ? temperature * (log(minP) - 1e-6) : Number.NEGATIVE_INFINITY;
-    const lowest = Math.max(floorOfP, temperature * NEGLIGIBLE);
-    selection.load(adjusted, Math.max(floorOfK, adjusted[first]! + lowest));
-    if (topK > 0) selection.keepLargest(topK);
-    selection.weigh(adjusted[first]!, temperature);
-    if (topP < 1) selection.keepMass(topP);
-    if (minP > 0) selection.keepWeightsFrom(minP);
-    return selection.draw(uniform);
+  private allowed(vocab: number): Uint32Array | undefined {
+    const { constraint } = this;
+    if (!constraint) return undefined;
+    const mask = new Uint32Array(Math.ceil(vocab / 32)).fill(0xffffffff);
+    callback('constraint.allowed', () => constraint.allowed(mask));
+    return mask;
   }
 
-  /** Logits after bias and penalties: the same array where there are none. */
-  private adjust(logits: Float32Array): Float32Array {
-    const { logitBias, repetitionPenalty, presencePenalty, frequencyPenalty } = this.settings;
-    const repetition = repetitionPenalty !== 1 && this.seen.size > 0;
-    const counted = (presencePenalty !== 0 || frequencyPenalty !== 0) && this.counts.size > 0;
-    if (logitBias.size === 0 && !repetition && !counted) return logits;
-    if (this.adjusted.length !== logits.length) this.adjusted = new Float32Array(logits.length);
-    const adjusted = this.adjusted;
-    adjusted.set(logits);
-    for (const [id, bias] of logitBias) adjusted[id]! += bias;
-    if (repetition) {
-      for (const id of this.seen) {
-        const x = adjusted[id]!;
-        adjusted[id] = x > 0 ? Math.min(x / repetitionPenalty, MAX_FLOAT32) : x * repetitionPenalty;
-      }
+  private process(processor: LogitsProcessor, logits: Float32Array, mask: Uint32Array | undefined): Float32Array {
+    const processed = logits.slice();
+    if (mask) {
+      for (let id = 0; id < processed.length; id++)
+        if (((mask[id >>> 5]! >>> (id & 31)) & 1) === 0) processed[id] = Number.NEGATIVE_INFINITY;
     }
-    if (counted) for (const [id, count] of this.counts) adjusted[id]! -= presencePenalty + count * frequencyPenalty;
-    return adjusted;
+    callback('logitsProcessor', () => processor(processed, this.history));
+    for (let id = 0; id < processed.length; id++) {
+      const x = processed[id]!;
+      if (x < Number.POSITIVE_INFINITY) continue;
+      const expected = 'a finite number or -Infinity for every token';
+      throw new LanewiseError('NumericError', `logitsProcessor must write ${expected}, wrote ${x} for token ${id}`);
+    }
+    return processed;
+  }
+
+  /** Logits that bias and penalties change; undefined where there are none. */
+  private changes(logits: Float32Array): Draw['changed'] {
+    const { logitBias, repetitionPenalty, presencePenalty, frequencyPenalty } = this.settings;
+    const repeats = repetitionPenalty !== 1;
+    const counts = presencePenalty !== 0 || frequencyPenalty !== 0;
+    const touched = repeats ? this.seen : counts ? this.counts.keys() : [];
+    const list = [...logitBias.keys()];
+    for (const id of touched) if (!logitBias.has(id)) list.push(id);
+    if (list.length === 0) return undefined;
+    const ids = Int32Array.from(list);
+    const values = new Float32Array(ids.length);
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i]!;
+      values[i] = logits[id]! + (logitBias.get(id) ?? 0);
+      const x = values[i]!;
+      if (repeats && (i >= logitBias.size || this.seen.has(id)))
+        values[i] = x > 0 ? Math.min(x / repetitionPenalty, MAX_FLOAT32) : x * repetitionPenalty;
+      const count = counts ? this.counts.get(id) : undefined;
+      if (count !== undefined) values[i]! -= presencePenalty + count * frequencyPenalty;
+    }
+    return { ids, logits: values };
   }
 }
 
-/** ln 2^-53: a token so much less probable than the first one vanishes when doubles are added up. */
-const NEGLIGIBLE = -36.736800569677101;
+/** The error for logits that are no numbers; their summary says that there are some. */
+export function notNumbers(logits: Float32Array): LanewiseError {
+  const id = logits.findIndex((x) => !(x < Number.POSITIVE_INFINITY));
+  const expected = `logit of token ${id} must be a finite number or -Infinity`;
+  return new LanewiseError('NumericError', `${expected}, got ${logits[id]}`);
+}
 
-/** Index of the largest value, the lowest on a tie. */
-function largest(logits: Float32Array): number {
-  let best = -1;
-  let value = Number.NEGATIVE_INFINITY;
+/** The summary of logits that no forward summarized: their chunks are unknown. @throws LanewiseError NumericError */
+function summarize(logits: Float32Array): LogitsSummary {
+  let largest = Number.NEGATIVE_INFINITY;
   for (let id = 0; id < logits.length; id++) {
     const x = logits[id]!;
-    if (x > value) {
-      best = id;
-      value = x;
-    }
-    if (!(x < Infinity))
-      throw new LanewiseError('NumericError', `logit of token ${id} must be a finite number or -Infinity, got ${x}`);
+    if (!(x < Number.POSITIVE_INFINITY)) throw notNumbers(logits);
+    if (x > largest) largest = x;
   }
-  if (best < 0) throw new LanewiseError('NoCandidate', 'every token is masked: one logit must be above -Infinity');
-  return best;
+  let sum = 0;
+  for (let id = 0; id < logits.length; id++) sum += exp(logits[id]! - largest);
+  const chunk = Math.floor(logits.indexOf(largest) / SUMMARY_CHUNK);
+  return { largest, chunk, logSumExp: largest + log(sum), chunks: new Float32Array(0) };
 }
 
-function sumOfExponentials(logits: Float32Array, max: number): number {
-  let sum = 0;
-  for (let id = 0; id < logits.length; id++) sum += exp(logits[id]! - max);
-  return sum;
+/** Ids of the `count` largest logits, largest first, lowest id on a tie. */
+function largestLogits(
+  logits: Float32Array,
+  { chunks }: LogitsSummary,
+  count: number,
+  selection: Selection,
+): readonly number[] {
+  const maxima = chunks.filter((_, i) => i % 2 === 0);
+  // At least `count` logits reach the count-th largest maximum of the chunks.
+  const floor = maxima.length < count ? Number.NEGATIVE_INFINITY : maxima.slice().sort()[maxima.length - count]!;
+  selection.clear(logits.length);
+  for (let start = 0, chunk = 0; start < logits.length; start += SUMMARY_CHUNK, chunk++) {
+    if (maxima.length > 0 && !(maxima[chunk]! >= floor)) continue;
+    const end = Math.min(logits.length, start + SUMMARY_CHUNK);
+    for (let id = start; id < end; id++)
+      if (logits[id]! >= floor && logits[id]! > Number.NEGATIVE_INFINITY) selection.add(id, logits[id]!, 1);
+  }
+  selection.keepLargest(count);
+  return [...selection.ids()].sort((a, b) => logits[b]! - logits[a]! || a - b);
 }

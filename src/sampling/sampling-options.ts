@@ -1,5 +1,6 @@
 /** What a caller may ask of the choice of the next token, and the ranges it is held to. */
 import { OptionError } from '../errors.ts';
+import type { Constraint, LogitsProcessor } from './constraint.ts';
 import { randomSeed } from './random.ts';
 
 export interface SamplingOptions {
@@ -23,6 +24,13 @@ export interface SamplingOptions {
   logitBias?: ReadonlyMap<number, number> | Readonly<Record<string, number>>;
   /** How many of the most probable tokens to report beside the chosen one. */
   logprobs?: number;
+  /**
+   * Which tokens may come next: applied before everything else. It keeps the state of one text; where options are used for
+   * several, give a function that makes one for each. Only where the model runs in this thread (`inline`).
+   */
+  constraint?: Constraint | (() => Constraint);
+  /** Changes logits as it likes, after the constraint and before bias and penalties. Only where the model runs in this thread. */
+  logitsProcessor?: LogitsProcessor;
 }
 
 export interface SamplingSettings {
@@ -36,6 +44,8 @@ export interface SamplingSettings {
   readonly seed: number;
   readonly logitBias: ReadonlyMap<number, number>;
   readonly logprobs: number;
+  readonly constraint: Constraint | (() => Constraint) | undefined;
+  readonly logitsProcessor: LogitsProcessor | undefined;
 }
 
 /** How options are checked: all of it optional. */
@@ -73,7 +83,22 @@ export function validateSampling(
         : randomSeed(),
     logitBias: readBias(read.value('logitBias'), read.name('logitBias'), rules.vocab),
     logprobs: read.integer('logprobs', 0, 0, MAX_LOGPROBS, `an integer from 0 to ${MAX_LOGPROBS}`),
+    constraint: readConstraint(read.value('constraint'), read.name('constraint')),
+    logitsProcessor: readProcessor(read.value('logitsProcessor'), read.name('logitsProcessor')),
   };
+}
+
+function readConstraint(given: unknown, name: string): SamplingSettings['constraint'] {
+  if (given === undefined || typeof given === 'function') return given as SamplingSettings['constraint'];
+  const { allowed, accept } = Object(given) as Partial<Constraint>;
+  if (typeof allowed !== 'function' || typeof accept !== 'function')
+    throw new OptionError(name, 'an object with the methods allowed and accept, or a function that makes one', given);
+  return given as Constraint;
+}
+
+function readProcessor(given: unknown, name: string): LogitsProcessor | undefined {
+  if (given === undefined || typeof given === 'function') return given as LogitsProcessor | undefined;
+  throw new OptionError(name, 'a function', given);
 }
 
 /** Reads options one by one; undefined and null count as left out, every comparison is written so that NaN fails it. */

@@ -77,6 +77,8 @@ const KNOWN: Record<keyof GenerateOptions, true> = {
   seed: true,
   logitBias: true,
   logprobs: true,
+  constraint: true,
+  logitsProcessor: true,
 };
 
 export const optionNames = Object.keys(KNOWN) as readonly (keyof GenerateOptions)[];

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { exponential, type Formula, gelu, geluTanh, relu, sigmoid, silu, tanh } from '../../src/kernels/math.ts';
-import { erfc, tanh as exactTanh, exp } from '../../src/numbers.ts';
+import { erfc, tanh as exactTanh, exp, expFloat } from '../../src/numbers.ts';
 import { add, constant, type Func, type Module, repeat, v } from '../../src/wasm/assembler.ts';
 import { Arena, assertSameBits } from './support.ts';
 
@@ -112,4 +112,14 @@ test('activations at the extremes: no overflow, signs of zero, NaN', () => {
   assert.deepEqual([...evaluate(tanh, x)], [0, -0, 1, -1, 1, -1, NaN, -1]);
   assert.deepEqual([...evaluate(sigmoid, x)], [0.5, 0.5, 1, 0, 1, 0, NaN, 0]);
   assert.deepEqual([...evaluate(relu, x)], [0, 0, x[2], 0, x[4], 0, NaN, 0]);
+});
+
+test('expFloat has the bits of the exponential for what is not positive', () => {
+  for (const x of [
+    grid(-90, 0),
+    grid(-1, 0),
+    decades(80).map((value) => -Math.abs(value)),
+    Float32Array.of(-0, 0, -Infinity, -87.3, -87.31, 0, 0, 0),
+  ])
+    assertSameBits(x.map(expFloat), evaluate(exponential, x), `from ${x[0]}`);
 });

@@ -15,6 +15,7 @@ import {
   type StepTime,
   type TensorData,
 } from '../backend.ts';
+import { drawFrom } from '../draw.ts';
 import { checkFinite, notFinite } from '../finite.ts';
 import { combineSummary } from '../summary.ts';
 import { KvPages } from './kv-pages.ts';
@@ -127,6 +128,8 @@ class ReferenceBackend implements Backend {
       times,
       output: (i) => this.#resultRow(this.#plan.output, i),
       summary: (i) => combineSummary(this.#resultRow(this.#plan.summary!, i)),
+      draw: async (draws) =>
+        Int32Array.from(draws, (draw) => drawFrom(this.#resultRow(this.#plan.output, draw.row), draw)),
       tap: (name) => this.#tap(name),
     };
   }

@@ -19,6 +19,7 @@ import {
   sequenceLengths,
   type Timing,
 } from '../backend.ts';
+import { drawFrom } from '../draw.ts';
 import { combineSummary } from '../summary.ts';
 import { type Choice, formatKey, productFamily } from './choosing/choice.ts';
 import { type LoadTarget, planLoad } from './loading/load-plan.ts';
@@ -212,6 +213,8 @@ export class WasmBackend implements Backend {
       times,
       output: (i) => this.#resultRow(this.#plan.output, i),
       summary: (i) => combineSummary(this.#resultRow(this.#plan.summary!, i)),
+      draw: async (draws) =>
+        Int32Array.from(draws, (draw) => drawFrom(this.#resultRow(this.#plan.output, draw.row), draw)),
       tap: (name) => this.#tap(name),
     };
   }
