@@ -119,6 +119,7 @@ export type BackendErrorCode = 'EngineLost' | 'KernelFailed' | 'SelfCheckFailed'
 export type EngineErrorCode =
   | 'BenchFailed'
   | 'Busy'
+  | 'CallbackFailed'
   | 'ContextLengthExceeded'
   | 'Disposed'
   | 'InvalidBatch'

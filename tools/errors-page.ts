@@ -159,6 +159,7 @@ const backend: Rows<BackendErrorCode> = {
 const engine: Rows<EngineErrorCode> = {
   BenchFailed: ['a benchmark in a process of its own failed', 'see the message'],
   Busy: ['a conversation is answering already', 'wait for the end of that turn'],
+  CallbackFailed: ['a constraint or logits processor threw an error, which is the `cause`', 'mend that function'],
   ContextLengthExceeded: [
     'the prompt is longer than the context',
     'shorten it, raise `contextLength`, or `contextShift`',
@@ -166,7 +167,7 @@ const engine: Rows<EngineErrorCode> = {
   Disposed: ['the model or the conversation has been disposed', 'load it again'],
   InvalidBatch: ['rows of a forward that the backend cannot take', 'report it'],
   InvalidOption: ['an option is outside its range; `option` names it', 'see the message'],
-  NoCandidate: ['no token is left to choose from', 'forbid fewer tokens in `logitBias`'],
+  NoCandidate: ['no token is left to choose from', 'forbid fewer tokens in `logitBias` or the constraint'],
   NoChatTemplate: ['the model has no chat template', 'give a prompt, or a template'],
   NoTokenizer: ['the model has no tokenizer', 'give token ids'],
   NotComparable: ['benchmarks of different models, options or machines', 'measure both alike'],
