@@ -6,9 +6,10 @@
  *   node bench/context.ts MODEL [--quantize q8_0] [--kv-cache f32,f16,q8_0] [--depths 64,2048,8192] [--threads 1,2]
  *                               [--steps 24] [--json]
  */
+
+import { renderTable } from '../src/cli/table.ts';
 import type { Model } from '../src/engine/model.ts';
 import { load } from '../src/node.ts';
-import { renderTable } from '../src/profile/table.ts';
 import { kvStorages } from '../src/quant/kv-cache.ts';
 import { argumentsOf, countOf, countsOf, namesOf } from './arguments.ts';
 

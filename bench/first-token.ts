@@ -10,9 +10,9 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { renderTable } from '../src/cli/table.ts';
+import { type Spread, spreadOf } from '../src/measure/statistics.ts';
 import { quantizeModel } from '../src/node.ts';
-import { type Spread, spreadOf } from '../src/profile/statistics.ts';
-import { renderTable } from '../src/profile/table.ts';
 import { argumentsOf, countOf, refuse } from './arguments.ts';
 import { makeModel } from './make-model.ts';
 import { benchModels, modelShape } from './shapes.ts';

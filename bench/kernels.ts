@@ -21,6 +21,7 @@ import { KernelSet } from '../src/backend/wasm/lowering/kernel-set.ts';
 import { KernelRunner } from '../src/backend/wasm/measuring/kernel-runner.ts';
 import { measureRoofs, type Roofs, rates } from '../src/backend/wasm/measuring/roof.ts';
 import { nodeHost } from '../src/backend/wasm/threads/host-node.ts';
+import { renderTable } from '../src/cli/table.ts';
 import { activateKernel, activateRecord } from '../src/kernels/activate.ts';
 import { activationStride, groupBytes, groupsOf, LANES, padded, stepsOf } from '../src/kernels/layout.ts';
 import { matmulRecord } from '../src/kernels/matmul.ts';
@@ -28,7 +29,6 @@ import { normKernel, normRecord } from '../src/kernels/norm.ts';
 import { quantizeRowsKernel, quantizeRowsRecord } from '../src/kernels/quantize-rows.ts';
 import { bitsOf } from '../src/kernels/record.ts';
 import { readKernel, readLines, readRecord } from '../src/kernels/roof.ts';
-import { renderTable } from '../src/profile/table.ts';
 import { isBlockStorage, type Storage } from '../src/quant/storage.ts';
 import { argumentsOf, countOf } from './arguments.ts';
 

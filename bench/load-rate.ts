@@ -6,8 +6,8 @@
 import { createReadStream, existsSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
+import { type Spread, spreadOf } from '../src/measure/statistics.ts';
 import { load } from '../src/node.ts';
-import { type Spread, spreadOf } from '../src/profile/statistics.ts';
 import { argumentsOf, countOf, namesOf } from './arguments.ts';
 import { makeModel } from './make-model.ts';
 import { benchModels, modelShape, type ShapeName, shapeNames } from './shapes.ts';

@@ -5,9 +5,9 @@
  * memory reads and the tile loops of the products scale.
  */
 import { writeFileSync } from 'node:fs';
+import { renderTable } from '../src/cli/table.ts';
+import { median, pairedChange, type Spread, spreadOf } from '../src/measure/statistics.ts';
 import { load, type Model, measureMachine } from '../src/node.ts';
-import { median, pairedChange, type Spread, spreadOf } from '../src/profile/statistics.ts';
-import { renderTable } from '../src/profile/table.ts';
 import { argumentsOf, countOf, namesOf } from './arguments.ts';
 import { cachedGguf } from './peers/make-gguf.ts';
 import { type ShapeName, shapeNames } from './shapes.ts';

@@ -9,8 +9,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { median } from '../../src/profile/statistics.ts';
-import { type Column, renderTable } from '../../src/profile/table.ts';
+import { type Column, renderTable } from '../../src/cli/table.ts';
+import { median } from '../../src/measure/statistics.ts';
 import { type BrowserName, browserNames, findBrowser, withBrowser } from '../../test/browser/browsers.ts';
 import { serveSources } from '../../test/browser/server.ts';
 import { argumentsOf, countOf, namesOf, refuse } from '../arguments.ts';

@@ -10,8 +10,8 @@
  */
 import { writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
-import type { Spread } from '../../src/profile/statistics.ts';
-import { type Column, renderTable } from '../../src/profile/table.ts';
+import { type Column, renderTable } from '../../src/cli/table.ts';
+import type { Spread } from '../../src/measure/statistics.ts';
 import { argumentsOf, countOf, namesOf } from '../arguments.ts';
 import { shapeNames } from '../shapes.ts';
 import { type Comparison, compare, type PeerRow, type Settings } from './comparison.ts';

@@ -2,8 +2,8 @@
 
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Rate, Roofs } from '../../src/backend/wasm/measuring/roof.ts';
+import { median, type Spread, spreadOf } from '../../src/measure/statistics.ts';
 import { measureMachine } from '../../src/node.ts';
-import { median, type Spread, spreadOf } from '../../src/profile/statistics.ts';
 import { isBlockStorage } from '../../src/quant/storage.ts';
 import type { ShapeName } from '../shapes.ts';
 import type { GgufStorage } from './gguf-writer.ts';

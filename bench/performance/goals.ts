@@ -1,5 +1,5 @@
 /** The goals of docs/performance.md, and what a report says of each. */
-import type { Spread } from '../../src/profile/statistics.ts';
+import type { Spread } from '../../src/measure/statistics.ts';
 import type { LoadRow } from '../load-rate.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';

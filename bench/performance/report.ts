@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Roofs } from '../../src/backend/wasm/measuring/roof.ts';
-import { renderTable } from '../../src/profile/table.ts';
+import { renderTable } from '../../src/cli/table.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';
 import { goalRows, kernelCells } from './goals.ts';

@@ -1,5 +1,5 @@
 /** Where the time of prompts and decode steps goes, as `lanewise bench --kernels` tells. */
-import { renderTable } from '../../src/profile/table.ts';
+import { renderTable } from '../../src/cli/table.ts';
 import type { Report } from './report-format.ts';
 
 /** Parts that these rows come from begin so. */

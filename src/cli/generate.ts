@@ -3,12 +3,12 @@ import type { GenerateResult } from '../engine/generate.ts';
 import type { Model, Prompt } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { load } from '../node.ts';
-import { createProgress } from '../profile/progress.ts';
-import { renderStepTable } from '../profile/step-table.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { refuseBatch, runBatch } from './batch.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
+import { createProgress } from './progress.ts';
 import { type PromptFlags, readPrompts } from './prompts.ts';
+import { renderStepTable } from './step-table.ts';
 import {
   flagName,
   inFlags,

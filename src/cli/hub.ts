@@ -7,9 +7,9 @@ import { modelAt } from '../hub/model.ts';
 import { parseHubId, revisionOf } from '../hub/names.ts';
 import { hubSettings } from '../hub/settings.ts';
 import { verifyModel } from '../hub/verify.ts';
-import { createProgress } from '../profile/progress.ts';
-import { renderTable } from '../profile/table.ts';
 import { formatBytes } from '../profile/units.ts';
+import { createProgress } from './progress.ts';
+import { renderTable } from './table.ts';
 import { print, say } from './terminal.ts';
 
 export interface DownloadFlags {

@@ -4,10 +4,10 @@ import { type Check, Inspection, type TensorStatistics } from '../engine/inspect
 import { validateLoad } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
 import { look } from '../node.ts';
-import { createProgress } from '../profile/progress.ts';
-import { renderTable } from '../profile/table.ts';
 import { formatBytes } from '../profile/units.ts';
 import { modelLine, modelName } from './models.ts';
+import { createProgress } from './progress.ts';
+import { renderTable } from './table.ts';
 import { inFlags, numberOf, print, UsageError } from './terminal.ts';
 
 export interface InspectFlags {

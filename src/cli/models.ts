@@ -1,8 +1,9 @@
 /** Which model a command line means, and how a model introduces itself. */
 import type { Model } from '../engine/model.ts';
+import { isQuantized } from '../measure/turn.ts';
 import { embeddedModel, type ModelDescription } from '../node.ts';
-import type { StoredLayer } from '../profile/storage-table.ts';
 import { fetchModel } from './hub.ts';
+import type { StoredLayer } from './storage-table.ts';
 import { UsageError } from './terminal.ts';
 
 /** Options of commands that take MODEL. */
@@ -28,8 +29,6 @@ export function modelName(positional: string | undefined, { safetensors, revisio
   if (revision === undefined) return embeddedModel;
   throw new UsageError('--revision is of a model at the hub: name MODEL too');
 }
-
-export const isQuantized = (storage: string): boolean => storage.startsWith('q');
 
 /** The linear layers of a plan, for tables. */
 export function linearLayers({ plan }: ModelDescription): StoredLayer[] {

@@ -1,7 +1,7 @@
 /** `lanewise plan`: how a model would be stored, from headers alone. */
 import { describeModel, type ModelDescription, printPlan } from '../node.ts';
-import { renderStorageTable } from '../profile/storage-table.ts';
 import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
+import { renderStorageTable } from './storage-table.ts';
 import { inFlags, print, say } from './terminal.ts';
 
 export interface PlanFlags {

@@ -3,11 +3,11 @@ import { stat } from 'node:fs/promises';
 import { mixtureHint, typeName } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
 import { type QuantizeReport, quantizeModel, type WritableType } from '../node.ts';
-import { createProgress } from '../profile/progress.ts';
-import { renderTable } from '../profile/table.ts';
 import { formatBytes } from '../profile/units.ts';
 import { checkWritable } from './files.ts';
 import { modelPath } from './models.ts';
+import { createProgress } from './progress.ts';
+import { renderTable } from './table.ts';
 import { inFlags, print, say, UsageError } from './terminal.ts';
 
 export interface QuantizeFlags {

@@ -2,7 +2,7 @@
 
 import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
-import { createProgress } from '../profile/progress.ts';
+import { createProgress } from './progress.ts';
 
 /** A mistake of the command line itself. */
 export class UsageError extends LanewiseError {

@@ -1,8 +1,8 @@
 /** `lanewise tokenize encode | decode | info`: text to token ids and back, without weights. */
 import { openTokenizer, type Tokenizer } from '../node.ts';
-import { renderTable } from '../profile/table.ts';
 import { openLines, readText } from './files.ts';
 import { type ModelFlags, modelName } from './models.ts';
+import { renderTable } from './table.ts';
 import { print, UsageError } from './terminal.ts';
 
 export interface TokenizeFlags {

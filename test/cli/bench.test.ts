@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { shareOfRead } from '../../src/cli/bench.ts';
-import { checkComparable, comparePairs, compareSaved } from '../../src/cli/bench-against.ts';
-import { readBench, type SavedBench, writeBench } from '../../src/cli/bench-file.ts';
-import { stepOperations } from '../../src/cli/bench-measure.ts';
 import { FormatError, LanewiseError } from '../../src/errors.ts';
+import { checkComparable, comparePairs, compareSaved } from '../../src/measure/compare.ts';
+import { readBench, type SavedBench, writeBench } from '../../src/measure/saved.ts';
+import { stepOperations } from '../../src/measure/turn.ts';
 import { lanewise } from './run.ts';
 
 async function temporaryFolder(t: TestContext): Promise<string> {

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { createProgress } from '../../src/cli/progress.ts';
 import { download } from '../../src/hub/download.ts';
 import { verifyModel } from '../../src/hub/verify.ts';
-import { createProgress } from '../../src/profile/progress.ts';
 import { commit, HubServer, hashOf, noise } from './hub-server.ts';
 
 const id = 'org/model';

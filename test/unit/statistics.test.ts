@@ -1,7 +1,7 @@
 /** Medians, quartiles, and the tests that tell noise from change. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { median, pairedChange, spreadOf, unpairedChange, verdictOf } from '../../src/profile/statistics.ts';
+import { median, pairedChange, spreadOf, unpairedChange, verdictOf } from '../../src/measure/statistics.ts';
 
 const near = (actual: number, expected: number): void =>
   assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);

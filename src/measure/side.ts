@@ -1,5 +1,5 @@
 /**
- * A Lanewise of any folder in a process of its own, for `bench --against FOLDER`. It loads a model, then answers every
+ * A Lanewise of any folder in a process of its own, to be measured beside this one. It loads a model, then answers every
  * message with the times of one turn.
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -9,7 +9,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { load } from '../node.ts';
-import { runTurn, type Turn, type Work } from './bench-measure.ts';
+import { runTurn, type Turn, type Work } from './turn.ts';
 
 interface SideOptions {
   /** What is imported. */
@@ -30,8 +30,8 @@ export function libraryIn(folder: string): string {
   const file = files.find((name) => existsSync(name));
   if (file === undefined)
     throw new OptionError(
-      '--against',
-      'a file of --save, or a folder of Lanewise (src/node.ts or dist/node.js)',
+      'against',
+      'a file of saved times, or a folder of Lanewise (src/node.ts or dist/node.js)',
       folder,
     );
   return pathToFileURL(file).href;

@@ -1,7 +1,6 @@
 /** One turn of a benchmark: a prompt, then single tokens. */
 import type { Model } from '../engine/model.ts';
 import type { ModelDescription } from '../node.ts';
-import { isQuantized } from './models.ts';
 
 export interface Work {
   /** Tokens. */
@@ -78,5 +77,7 @@ export function promptOperations(model: ModelDescription, tokens: number): Recor
 
 /** Tiles of floats or of int8 lanes, as the roofs are measured. */
 export type TileKind = 'f32' | 'q8';
+
+export const isQuantized = (storage: string): boolean => storage.startsWith('q');
 
 export const tileOf = (storage: string): TileKind => (isQuantized(storage) ? 'q8' : 'f32');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { createProgress } from '../../src/profile/progress.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 
 function terminal(options: { isTTY?: boolean; columns?: number } = { isTTY: true, columns: 120 }) {
   const written: string[] = [];

@@ -1,7 +1,7 @@
 /** The table of `--timings`: time of each step of a generation by phase. */
-import type { Phases } from './scopes.ts';
+import type { Phases } from '../profile/scopes.ts';
+import { formatMilliseconds } from '../profile/units.ts';
 import { type Column, renderTable } from './table.ts';
-import { formatMilliseconds } from './units.ts';
 
 export interface StepRow {
   /** From 1. */

@@ -1,10 +1,10 @@
-/** What `bench --save` keeps, for a later `bench --against`. */
+/** Times of a benchmark in a file, to be compared with later ones. */
 
 import { readFile } from 'node:fs/promises';
 import type { FormatErrorCode } from '../error-codes.ts';
 import { FormatError } from '../errors.ts';
 import { writeAtomically } from '../node.ts';
-import type { Work } from './bench-measure.ts';
+import type { Work } from './turn.ts';
 
 const FORMAT = 'lanewise-bench';
 const VERSION = 1;
@@ -56,7 +56,7 @@ export async function writeBench(file: string, saved: SavedBench): Promise<void>
 /** @throws FormatError for a file that is broken, of another version, or something else */
 export async function readBench(file: string): Promise<SavedBench> {
   const bad = (code: FormatErrorCode, what: string): FormatError => new FormatError(code, file, what);
-  const expected = `expected a file of lanewise bench --save`;
+  const expected = `expected a file that lanewise bench has saved`;
   let json: Record<string, unknown>;
   try {
     json = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;

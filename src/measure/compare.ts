@@ -1,16 +1,7 @@
-/** `lanewise bench --against`: noise or change, row by row. */
+/** Noise or change: times of two runs, row by row. */
 import { LanewiseError } from '../errors.ts';
-import {
-  type Change,
-  median,
-  pairedChange,
-  type Spread,
-  spreadOf,
-  unpairedChange,
-  verdictOf,
-} from '../profile/statistics.ts';
-import { renderTable } from '../profile/table.ts';
-import type { SavedBench, SavedRow, Subject } from './bench-file.ts';
+import type { SavedBench, SavedRow, Subject } from './saved.ts';
+import { type Change, median, pairedChange, type Spread, spreadOf, unpairedChange, verdictOf } from './statistics.ts';
 
 /** Fewer turns tell nothing with a confidence of 95 %. */
 export const FEWEST_TURNS = 6;
@@ -102,25 +93,3 @@ export function checkComparable(file: string, before: SavedBench, now: Omit<Save
 }
 
 const describe = (value: unknown): string => (value === undefined ? 'nothing' : String(value));
-
-export function renderAgainst(rows: readonly ComparedRow[]): string {
-  const right = (title: string) => ({ title, align: 'right' as const });
-  const spread = ({ median, low, high }: Spread): string =>
-    `${median.toFixed(2)} (${low.toFixed(2)} - ${high.toFixed(2)})`;
-  return renderTable(
-    [
-      { title: 'Policy' },
-      { title: 'Work' },
-      ...['Before ms', 'Now ms', 'Now / before'].map(right),
-      { title: 'Verdict' },
-    ],
-    rows.map(({ policy, work, before, now, change, verdict }) => [
-      policy,
-      work,
-      spread(before),
-      spread(now),
-      `${change.ratio.toFixed(3)} (${change.low.toFixed(3)} - ${change.high.toFixed(3)})`,
-      verdict,
-    ]),
-  );
-}

@@ -1,10 +1,9 @@
-/** Where the time of a prompt and of a decode step goes, kernel by kernel: `lanewise bench --kernels`. */
+/** Where the time of a prompt and of a decode step goes, kernel by kernel. */
 import type { Model } from '../engine/model.ts';
 import type { ModelDescription } from '../node.ts';
-import { median } from '../profile/statistics.ts';
-import { renderTable } from '../profile/table.ts';
-import type { TurnRoofs } from './bench-file.ts';
-import { stepOperations, storageOf, tileOf, type Work } from './bench-measure.ts';
+import type { TurnRoofs } from './saved.ts';
+import { median } from './statistics.ts';
+import { stepOperations, storageOf, tileOf, type Work } from './turn.ts';
 
 /** All steps of one kind in a prompt, or in one decode step behind it. */
 export interface KernelTime {
@@ -102,33 +101,4 @@ function timesOf(
       rate: amounts.get(kernel) ? amounts.get(kernel)! / (ms / 1000) : undefined,
       roof: work === 'decode' ? 'read' : kernel.startsWith('matmul ') ? tileOf(kernel.slice('matmul '.length)) : 'f32',
     }));
-}
-
-/** Kinds below this share of the time stand in one row together. */
-const SMALL = 0.01;
-
-/** @param roofs operations and bytes per second of the machine */
-export function renderKernels(times: readonly KernelTime[], roofs: TurnRoofs): string {
-  const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
-  const cells = (['prefill', 'decode'] as const).flatMap((work) => {
-    const rows = times.filter((time) => time.work === work);
-    const [large, small] = [rows.filter(({ share }) => share >= SMALL), rows.filter(({ share }) => share < SMALL)];
-    const total = (key: 'ms' | 'share'): number => small.reduce((sum, time) => sum + time[key], 0);
-    const others = [
-      work,
-      small.map(({ kernel }) => kernel).join(', '),
-      total('ms').toFixed(2),
-      percent(total('share')),
-    ];
-    const unit = work === 'decode' ? 'GB/s' : 'GOP/s';
-    return [
-      ...large.map(({ kernel, ms, share, rate, roof }) => [
-        ...[work, kernel, ms.toFixed(2), percent(share)],
-        ...(rate === undefined ? [] : [`${(rate / 1e9).toFixed(1)} ${unit}`, percent(rate / roofs[roof])]),
-      ]),
-      ...(small.length > 0 ? [others] : []),
-    ];
-  });
-  const right = ['ms', 'Share', 'Rate', 'Of the roof'].map((title) => ({ title, align: 'right' as const }));
-  return renderTable([{ title: 'Work' }, { title: 'Kernel' }, ...right], cells);
 }

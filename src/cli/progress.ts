@@ -1,5 +1,5 @@
 /** A progress line on a terminal. Nothing is written to files and pipes. */
-import { formatBytes } from './units.ts';
+import { formatBytes } from '../profile/units.ts';
 
 /** The part of a terminal stream that is used; `process.stderr` fits. */
 export interface ProgressStream {

@@ -1,6 +1,7 @@
 /** The table of `lanewise plan`: how each layer is stored, and why. */
+
+import { formatBytes } from '../profile/units.ts';
 import { renderTable } from './table.ts';
-import { formatBytes } from './units.ts';
 
 /** One linear layer. */
 export interface StoredLayer {

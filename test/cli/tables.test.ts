@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { renderStepTable } from '../../src/profile/step-table.ts';
-import { renderStorageTable, type StoredLayer } from '../../src/profile/storage-table.ts';
-import { renderTable } from '../../src/profile/table.ts';
+import { renderStepTable } from '../../src/cli/step-table.ts';
+import { renderStorageTable, type StoredLayer } from '../../src/cli/storage-table.ts';
+import { renderTable } from '../../src/cli/table.ts';
 
 test('step table as in the report', () => {
   const text = renderStepTable([

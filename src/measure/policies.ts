@@ -1,0 +1,190 @@
+/** Measures storage policies of one model in turns, or this Lanewise and another. */
+import { cpus, freemem } from 'node:os';
+import type { Model } from '../engine/model.ts';
+import type { LoadOptions } from '../engine/options.ts';
+import { describeModel, load, measureMachine } from '../node.ts';
+import { type ComparedRow, comparePairs } from './compare.ts';
+import { type KernelTime, measureKernels } from './kernel-times.ts';
+import type { SavedBench, TurnRoofs } from './saved.ts';
+import { libraryIn, ownLibrary, Side } from './side.ts';
+import { median } from './statistics.ts';
+import { isQuantized, promptOperations, runTurn, type TileKind, type Turn, type Work } from './turn.ts';
+
+/** What one policy gave. */
+export interface PolicyTimes {
+  readonly policy: string;
+  readonly model: Pick<Model, 'vectorBits' | 'threads' | 'description'>;
+  readonly layers: number;
+  readonly quantized: number;
+  /** Bytes of weights and cache that the decode step in the middle reads. */
+  readonly bytes: number;
+  /** Multiplications and additions of the prompt; undefined with experts. */
+  readonly operations: Readonly<Record<TileKind, number>> | undefined;
+  readonly turns: Turn[];
+  /** Where the time goes; empty unless asked for. */
+  kernels: readonly KernelTime[];
+}
+
+/** Policies that are measured in turns: all of them, where memory holds all their models at once. */
+async function groups(path: string, policies: readonly string[], say: (text: string) => void): Promise<string[][]> {
+  const models = await Promise.all(policies.map((quantize) => describeModel(path, quantize)));
+  const bytes = models.flatMap(({ plan }) => plan.weights).reduce((sum, weight) => sum + weight.bytes, 0);
+  if (bytes < freemem() * 0.7) return [[...policies]];
+  say('memory does not hold the models of all policies at once: they are measured one after the other');
+  return policies.map((policy) => [policy]);
+}
+
+/** What a file says of a run besides its times. */
+export function header(
+  { description, threads, vectorBits }: PolicyTimes['model'],
+  { kvCache = 'f32' }: LoadOptions,
+  work: Work,
+): Omit<SavedBench, 'roofs' | 'rows'> {
+  const { modelType, parameters, config } = description;
+  return {
+    date: new Date().toISOString(),
+    cpu: cpus()[0]?.model ?? 'unknown',
+    node: process.version,
+    threads,
+    vector_bits: vectorBits,
+    kv_cache: kvCache,
+    subject: { model_type: modelType, parameters, layers: config.layers, dim: config.dim, vocab: config.vocab },
+    work,
+  };
+}
+
+export interface Measuring {
+  readonly work: Work;
+  /** Whether kernels are timed one by one too. */
+  readonly kernels: boolean;
+  /** Told of every model before anything is measured: may throw. */
+  readonly check: (model: Model, policy: string) => void;
+  readonly say: (text: string) => void;
+}
+
+/** Storage policies in turns, beside the machine's roofs. */
+export async function measurePolicies(
+  path: string,
+  policies: readonly string[],
+  options: LoadOptions,
+  { work, kernels, check, say }: Measuring,
+): Promise<{ rows: PolicyTimes[]; roofs: TurnRoofs[] }> {
+  const rows: PolicyTimes[] = [];
+  const roofs: TurnRoofs[] = [];
+  for (const group of await groups(path, policies, say)) {
+    const models: { readonly model: Model; readonly row: PolicyTimes }[] = [];
+    // Roofs of the first group stand for all: more turns of them would not be beside all rows.
+    const first = roofs.length === 0;
+    try {
+      for (const quantize of group) {
+        const model = await load(path, { ...options, quantize });
+        const row = rowOf(quantize, model, work);
+        models.push({ model, row });
+        rows.push(row);
+        check(model, quantize);
+      }
+      // The first turn meets cold caches and threads.
+      for (let turn = 0; turn <= work.repeat; turn++) {
+        for (const { model, row } of models) {
+          const result = await runTurn(model, work, true);
+          if (turn > 0) row.turns.push(result);
+        }
+        if (turn > 0 && first) roofs.push(await roofsNow(options));
+      }
+      if (kernels) for (const { model, row } of models) row.kernels = await measureKernels(model, work);
+    } finally {
+      for (const { model } of models) await model.dispose();
+    }
+  }
+  return { rows, roofs };
+}
+
+/** Measured between the turns, so that both see the same machine. */
+async function roofsNow({ threads, revectorize }: LoadOptions): Promise<TurnRoofs> {
+  const { readAll, f32, q8 } = await measureMachine(threads, { revectorize, turns: 3 });
+  return { read: readAll.median, f32: f32.median, q8: q8.median };
+}
+
+function rowOf(policy: string, model: Model, { prompt, decode }: Work): PolicyTimes {
+  const layers = model.description.plan.weights.filter(({ linear }) => linear);
+  return {
+    policy,
+    model,
+    layers: layers.length,
+    quantized: layers.filter(({ storage }) => isQuantized(storage)).length,
+    bytes: model.decodeBytes(prompt + decode / 2),
+    operations: promptOperations(model.description, prompt),
+    turns: [],
+    kernels: [],
+  };
+}
+
+/** This Lanewise and that of a folder, each in a process of its own, in turns. */
+export async function measureAgainst(
+  folder: string,
+  path: string,
+  policies: readonly string[],
+  options: LoadOptions,
+  { work, threshold, say }: { readonly work: Work; readonly threshold: number; readonly say: (text: string) => void },
+): Promise<ComparedRow[]> {
+  const libraries = { before: libraryIn(folder), now: ownLibrary };
+  const rows: ComparedRow[] = [];
+  for (const quantize of policies) {
+    const sides: [keyof typeof libraries, Side][] = [];
+    const times = { before: { prefill: [], decode: [] }, now: { prefill: [], decode: [] } } as Record<
+      keyof typeof libraries,
+      Record<ComparedRow['work'], number[]>
+    >;
+    try {
+      for (const name of ['before', 'now'] as const) {
+        const side = await Side.start({
+          library: libraries[name],
+          model: path,
+          options: { ...options, quantize },
+          work,
+        });
+        sides.push([name, side]);
+      }
+      say(`${quantize}: ${work.repeat} turns`);
+      for (let turn = 0; turn <= work.repeat; turn++) {
+        for (const [name, side] of sides) {
+          const { prefillMs, decodeMs } = await side.turn();
+          if (turn === 0) continue;
+          times[name].prefill.push(prefillMs);
+          times[name].decode.push(median(decodeMs));
+        }
+        // Whoever goes first meets another cache and another clock.
+        sides.reverse();
+      }
+    } finally {
+      for (const [, side] of sides) side.stop();
+    }
+    rows.push(...comparePairs(quantize, times.before, times.now, threshold));
+  }
+  return rows;
+}
+
+export const prefillMs = ({ turns }: PolicyTimes): number[] => turns.map((turn) => turn.prefillMs);
+export const decodeMs = ({ turns }: PolicyTimes): number[] => turns.flatMap((turn) => turn.decodeMs);
+
+export const savedRow = (row: PolicyTimes): SavedBench['rows'][number] => ({
+  policy: row.policy,
+  prefill_ms: prefillMs(row),
+  decode_ms: row.turns.map((turn) => median(turn.decodeMs)),
+  tile: row.operations && row.operations.f32 > row.operations.q8 ? 'f32' : 'q8',
+});
+
+export const middle = (roofs: readonly TurnRoofs[], name: keyof TurnRoofs): number =>
+  median(roofs.map((turn) => turn[name]));
+
+/** Bytes per second that decoding reads, and the share of a tile loop's speed that a prompt reaches. */
+export function ratesOf(
+  row: PolicyTimes,
+  roofs: readonly TurnRoofs[],
+): { decode: number; prefill: number | undefined } {
+  const ideal = row.operations && row.operations.f32 / middle(roofs, 'f32') + row.operations.q8 / middle(roofs, 'q8');
+  return {
+    decode: row.bytes / (median(decodeMs(row)) / 1000),
+    prefill: ideal && ideal / (median(prefillMs(row)) / 1000),
+  };
+}
