@@ -57,7 +57,7 @@ export {
   TemplateError,
   TokenizerError,
 } from './errors.ts';
-export type { Sequence } from './evaluate/kv-cache.ts';
+export type { Sequence } from './evaluate/sequence.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export type { ModelKind, Sizes } from './models/architecture.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';

@@ -1,7 +1,7 @@
 /** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the tasks. */
 
 import type { StepLogits } from '../../src/engine/model.ts';
-import type { Sequence } from '../../src/evaluate/kv-cache.ts';
+import type { Sequence } from '../../src/evaluate/sequence.ts';
 import { load } from '../../src/node.ts';
 import { Sampler } from '../../src/sampling/sampler.ts';
 import { validateSampling } from '../../src/sampling/sampling-options.ts';

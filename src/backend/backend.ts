@@ -1,4 +1,5 @@
 /** What an engine needs from a backend: weights in, rows in, logits out. */
+import { OptionError } from '../errors.ts';
 import type { Plan, PlannedWeight } from '../plan/step.ts';
 import type { BlockStorage, FloatStorage } from '../quant/storage.ts';
 
@@ -110,12 +111,40 @@ export interface BackendOptions {
   readonly maxRows: number;
   /** Most wanted rows of one forward. */
   readonly maxWanted: number;
-  /** Positions that one sequence is to hold: the cache of so many stands beside the weights. */
-  readonly contextLength?: number;
+  /** How much room there is to be for the cache, beside the weights. Default: one page. */
+  readonly cache?: CacheSize;
   /** Tensor bytes by the names that the plan's weights give as source. */
   tensor(name: string): TensorData;
   readonly onProgress?: (weight: PlannedWeight, bytesDone: number, bytesTotal: number) => void;
   readonly signal?: AbortSignal;
+}
+
+/** Size of the key/value cache. */
+export interface CacheSize {
+  /** Positions of the longest sequence: so many there must be. */
+  readonly contextLength: number;
+  /** Positions or bytes that somebody asked for. */
+  readonly tokens?: number;
+  readonly bytes?: number;
+  /** Positions, and bytes, that it should not exceed where nobody asked. Default: one context. */
+  readonly mostTokens?: number;
+  readonly mostBytes?: number;
+}
+
+/** Pages that there must be, and pages that there should be. @throws OptionError */
+export function cachePages(size: CacheSize = { contextLength: 1 }, pageBytes: number): { least: number; most: number } {
+  const { contextLength, tokens, bytes, mostTokens = contextLength, mostBytes = Number.POSITIVE_INFINITY } = size;
+  const context = Math.ceil(contextLength / PAGE);
+  if (bytes !== undefined) {
+    const pages = Math.floor(bytes / pageBytes);
+    const least = context * pageBytes;
+    if (pages < context)
+      throw new OptionError('cacheMemory', `at least ${least} bytes for a contextLength of ${contextLength}`, bytes);
+    return { least: pages, most: pages };
+  }
+  const pages = Math.ceil((tokens ?? mostTokens) / PAGE);
+  if (tokens !== undefined) return { least: pages, most: pages };
+  return { least: context, most: Math.max(context, Math.min(pages, Math.floor(mostBytes / pageBytes))) };
 }
 
 /** A clock is read after each step, after the last step of each scope, or never: a look costs about a microsecond. */
@@ -192,6 +221,10 @@ export interface Results {
 export interface CachePages {
   /** Bytes of one page. */
   readonly pageBytes: number;
+  /** Pages that there is room for. */
+  readonly capacity: number;
+  /** Most page table entries of one forward, over all its sequences. */
+  readonly tableEntries: number;
   /** Pages there are. */
   readonly count: number;
   /** Makes room for at least `count` pages. @throws OutOfMemoryError; what is cached stays. */

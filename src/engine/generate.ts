@@ -17,8 +17,8 @@ export type FinishReason = 'stop' | 'length' | 'contextLength' | 'timeout' | 'ab
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
-  /** Tokens of the prompt that an earlier turn had computed; only in conversations. */
-  readonly cachedTokens?: number;
+  /** Tokens of the prompt that had been computed before, for whatever request. */
+  readonly cachedTokens: number;
   /** Messages at the front that the context did not hold; only with `contextShift`. */
   readonly droppedMessages?: number;
   /** Tokens guessed ahead, and those of them that were right; only where `speculate` asked for it. */

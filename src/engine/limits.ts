@@ -1,6 +1,6 @@
 /** What a prompt and the rows of a forward must keep to. */
 import { LanewiseError, OptionError } from '../errors.ts';
-import type { Sequence } from '../evaluate/kv-cache.ts';
+import type { Sequence } from '../evaluate/sequence.ts';
 
 /** A prompt that the context does not hold. */
 export class ContextLengthError extends LanewiseError {

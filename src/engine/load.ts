@@ -1,5 +1,5 @@
 /** From a folder of files to a model that runs. */
-import type { Backend, BackendOptions } from '../backend/backend.ts';
+import type { Backend, BackendOptions, CacheSize } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/threads/host.ts';
@@ -131,15 +131,14 @@ async function openOnce<M>(
     });
     for (const notice of description.notices) settings.onWarning?.(`${name}: ${notice}`);
     checkKind(name, description, kind);
-    if (kind === 'encoder' && settings.kvCache !== 'f32')
-      throw new OptionError('kvCache', 'left out: an encoder keeps no keys and values', settings.kvCache);
+    if (kind === 'encoder') refuseCacheOptions(settings);
     const sentence = kind === 'encoder' && !files.metadata ? await readSentenceSettings(folder) : noSettings;
     const contextLength = contextOf(description, settings, sentence.maxTokens);
     const { onProgress, onWarning, signal, threads, revectorize } = settings;
     const backendOptions: BackendOptions = {
       plan: description.plan,
       ...rowsOf(description, contextLength),
-      contextLength,
+      cache: cacheSize(kind, settings, contextLength, description, host.memoryBytes),
       tensor: (name) => files.tensor(name),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
       signal,
@@ -202,6 +201,13 @@ function rowsOf({ kind, config }: ModelDescription, contextLength: number): { ma
   return { maxRows: MAX_ROWS, maxWanted };
 }
 
+/** @throws OptionError */
+function refuseCacheOptions({ kvCache, cacheTokens, cacheMemory }: LoadSettings): void {
+  const given = { kvCache: kvCache === 'f32' ? undefined : kvCache, cacheTokens, cacheMemory };
+  for (const [name, value] of Object.entries(given))
+    if (value !== undefined) throw new OptionError(name, 'left out: an encoder keeps no keys and values', value);
+}
+
 /** What a model is and how a policy would store it, from headers alone. */
 export async function describe(
   { folder, file }: Omit<ModelSource, 'host'>,
@@ -217,13 +223,35 @@ export async function describe(
   }
 }
 
+/**
+ * By default the sequences of one forward may all be as long as the context, but cached keys and values take no more than a
+ * quarter of the machine's memory, or half of what weights leave of it.
+ * @throws OptionError
+ */
+function cacheSize(
+  kind: ModelKind,
+  { cacheTokens: tokens, cacheMemory: bytes }: LoadSettings,
+  contextLength: number,
+  { plan }: ModelDescription,
+  memoryBytes: number,
+): CacheSize {
+  if (kind === 'encoder') return { contextLength };
+  if (tokens !== undefined && tokens < contextLength)
+    throw new OptionError('cacheTokens', `at least the contextLength of ${contextLength}`, tokens);
+  if (bytes !== undefined && bytes > memoryBytes)
+    throw new OptionError('cacheMemory', `at most ${memoryBytes}, the memory of this machine`, bytes);
+  const left = memoryBytes - plan.weights.reduce((sum, weight) => sum + weight.bytes, 0);
+  const mostBytes = Math.max(0, Math.min(memoryBytes / 4, left / 2));
+  return { contextLength, tokens, bytes, mostTokens: MAX_WANTED * contextLength, mostBytes };
+}
+
 /** @param maxTokens what the model's files limit texts to, unless asked for more @throws OptionError */
 function contextOf(
   { kind, config: { contextLength: most } }: ModelDescription,
   settings: LoadSettings,
   maxTokens = most,
 ): number {
-  const { contextLength = Math.min(most, maxTokens, DEFAULT_CONTEXT[kind]) } = settings;
+  const { cacheTokens = most, contextLength = Math.min(most, maxTokens, DEFAULT_CONTEXT[kind], cacheTokens) } = settings;
   if (contextLength > most)
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;

@@ -1,11 +1,11 @@
 /** A loaded model: evaluates tokens, generates text, and gives everything back when disposed. */
 import type { Backend, LoadTimes, LogitsSummary, Results } from '../backend/backend.ts';
 import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
-import { KvCache, Sequence } from '../evaluate/kv-cache.ts';
+import { Cache } from '../evaluate/cache.ts';
+import { Sequence } from '../evaluate/sequence.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import { describeWork } from '../plan/print.ts';
-import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
 import type { GenerateOptions } from '../schedule/generation-options.ts';
@@ -82,7 +82,9 @@ export class Model implements AsyncDisposable {
   readonly #tokenizerError: TokenizerError | undefined;
   readonly #chat: ChatFiles;
   readonly #backend: Backend;
-  readonly #cache: KvCache;
+  readonly #cache: Cache;
+  /** Logits of the rows that a sequence wanted last. */
+  readonly #logits = new WeakMap<Sequence, Float32Array<ArrayBuffer>>();
   readonly #timer: ReturnType<typeof createScopeTimer>;
   readonly #close: () => Promise<void>;
   #queue: Promise<unknown> = Promise.resolve();
@@ -114,7 +116,7 @@ export class Model implements AsyncDisposable {
     this.threads = backend.threads;
     this.vectorBits = backend.vectorBits;
     this.#backend = backend;
-    this.#cache = new KvCache((count) => backend.cache.ensure(count));
+    this.#cache = new Cache(backend.cache, { capacity: backend.cache.capacity, ropes: description.plan.ropes });
     this.#timer = createScopeTimer(description.plan.steps);
     this.#close = close;
   }
@@ -130,11 +132,8 @@ export class Model implements AsyncDisposable {
 
   /** Rows by which a sequence can grow and be cut back: not across the limit of LongRoPE, where all keys change. */
   steadyRows(sequence: Sequence): number {
-    const { ropes } = this.description.plan;
-    const now = ropeSet(ropes, Math.max(sequence.span, sequence.length + 1));
-    const steady = (rows: number): boolean => ropeSet(ropes, sequence.length + rows) === now;
     let rows = this.maxRows;
-    while (rows > 1 && !steady(rows)) rows--;
+    while (rows > 1 && sequence.crosses(rows)) rows--;
     return rows;
   }
 
@@ -192,7 +191,7 @@ export class Model implements AsyncDisposable {
   /** A sequence of its own in the cache. Release it. @param expected tokens that it will have at least, as far as is known */
   sequence(expected = 0): Sequence {
     this.#alive();
-    return this.#cache.sequence(expected);
+    return this.#cache.sequence({ expected });
   }
 
   /**
@@ -316,9 +315,11 @@ export class Model implements AsyncDisposable {
     let row = 0;
     return parts.flatMap(({ sequence, tokens, wanted }) => {
       const count = wanted === 'all' ? tokens.length : wanted ? 1 : 0;
-      if (sequence.logits.length < count * vocab) sequence.logits = new Float32Array(count * vocab);
+      const before = this.#logits.get(sequence);
+      const own = before && before.length >= count * vocab ? before : new Float32Array(count * vocab);
+      this.#logits.set(sequence, own);
       return Array.from({ length: count }, (_, i) => {
-        const logits = sequence.logits.subarray(i * vocab, (i + 1) * vocab);
+        const logits = own.subarray(i * vocab, (i + 1) * vocab);
         logits.set(results.output(row));
         return { logits, summary: results.summary(row++) };
       });
@@ -336,14 +337,11 @@ export class Model implements AsyncDisposable {
    * its length had been known from the start.
    */
   async #stretch({ sequence, tokens }: SequenceRows): Promise<void> {
-    const { ropes } = this.description.plan;
-    const span = Math.max(sequence.expected, sequence.length + tokens.length);
-    const crosses = ropeSet(ropes, span) !== ropeSet(ropes, sequence.span);
-    sequence.span = span;
-    if (!crosses) return;
-    const before = sequence.rewind();
-    for (let start = 0; start < before.length; start += this.maxRows) {
-      const chunk = before.slice(start, start + this.maxRows);
+    if (!sequence.crosses(tokens.length)) return;
+    const before = sequence.tokens;
+    await sequence.reuse([...before, ...tokens], before.length);
+    while (sequence.length < before.length) {
+      const chunk = before.slice(sequence.length, sequence.length + this.maxRows);
       await this.#evaluate([{ sequence, tokens: chunk, wanted: false }]);
     }
   }
@@ -361,7 +359,8 @@ export class Model implements AsyncDisposable {
         sequences.push(index);
         if (which === 'all' || (which && i === added.length - 1)) wanted.push(tokens.length - 1);
       }
-      pages.push(await sequence.reserve(sequence.length + added.length));
+      await sequence.reserve(sequence.length + added.length);
+      pages.push(sequence.table());
     }
     const logs = wantsForward();
     const timing = this.timing === 'steps' ? 'steps' : (logs ?? (this.timing ? 'scopes' : 'off'));
@@ -371,7 +370,7 @@ export class Model implements AsyncDisposable {
       sequences: Int32Array.from(sequences),
       pages,
       wanted: Int32Array.from(wanted),
-      lengths: Int32Array.from(parts, ({ sequence }) => sequence.span),
+      lengths: Int32Array.from(parts, ({ sequence, tokens: added }) => sequence.span(added.length)),
       timing,
     });
     for (const { sequence, tokens: added } of parts) sequence.append(added);

@@ -25,6 +25,12 @@ export interface LoadOptions {
    * f32.
    */
   kvCache?: KvStorage;
+  /**
+   * Size of the key/value cache, which all sequences share (docs/kv-cache.md): tokens, or bytes. At least one context.
+   * Default: a context for each sequence of a forward, as far as a quarter of the machine's memory goes.
+   */
+  cacheTokens?: number;
+  cacheMemory?: number;
   /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
   backend?: 'wasm' | 'reference';
   /** Keep hidden states of each forward, for inspection. Default false. */
@@ -49,6 +55,8 @@ const known: Record<keyof LoadOptions, true> = {
   revectorize: true,
   contextLength: true,
   kvCache: true,
+  cacheTokens: true,
+  cacheMemory: true,
   backend: true,
   hidden: true,
   onProgress: true,
@@ -66,6 +74,8 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   const {
     quantize,
     contextLength,
+    cacheTokens,
+    cacheMemory,
     threads,
     backend = 'wasm',
     hidden = false,
@@ -81,6 +91,10 @@ export function validateLoad(options: LoadOptions): LoadSettings {
       throw new OptionError(name, `an integer from 1 to ${most} (left out: ${otherwise})`, value);
   };
   count('contextLength', contextLength, 2 ** 24, 'what the model was made for, within bounds');
+  count('cacheTokens', cacheTokens, 2 ** 40, 'what the memory of this machine allows');
+  count('cacheMemory', cacheMemory, Number.MAX_SAFE_INTEGER, 'what the memory of this machine allows');
+  if (cacheTokens !== undefined && cacheMemory !== undefined)
+    throw new OptionError('cacheMemory', 'left out where cacheTokens is given', cacheMemory);
   count('threads', threads, 64, 'the cores there are');
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
   if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);

@@ -106,7 +106,7 @@ const emptyResult = (
   promptTokenIds: [],
   tokenIds: [],
   text: '',
-  usage: { promptTokens: 0, completionTokens: 0 },
+  usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
   seed,
   timings: { prefillMs: 0, decodeMs: 0, steps: [] },
 });
@@ -125,7 +125,14 @@ async function compose(
   for (let i = 0; i < jobs.length; i++) {
     const job = jobs[i]!;
     const run = job.run!;
-    const tokens = run.next(room + 1);
+    const tokens = await run.reuse().then(
+      () => run.next(room + 1),
+      (error: unknown) => asError(error),
+    );
+    if (tokens instanceof LanewiseError) {
+      failures.set(job, tokens);
+      continue;
+    }
     const draft = run.draft(Math.min(room + 1 - tokens.length, logits));
     const reserved = await reserve(run, run.sequence.length + tokens.length + draft.length);
     if (reserved instanceof OutOfMemoryError && jobs.length > 1) {
@@ -152,9 +159,14 @@ async function reserve(run: Run, positions: number): Promise<LanewiseError | und
     await run.sequence.reserve(positions);
     return undefined;
   } catch (error) {
-    if (error instanceof LanewiseError) return error;
-    throw error;
+    return asError(error);
   }
+}
+
+/** @throws what is no LanewiseError */
+function asError(error: unknown): LanewiseError {
+  if (error instanceof LanewiseError) return error;
+  throw error;
 }
 
 /** One forward, and the tokens that its logits choose. */

@@ -5,7 +5,7 @@ import type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from '..
 import { checkLength } from '../engine/limits.ts';
 import type { Model, Prompt, StepLogits } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
-import type { Sequence } from '../evaluate/kv-cache.ts';
+import type { Sequence } from '../evaluate/sequence.ts';
 import { logDecodeStep } from '../profile/log.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import type { GenerateSettings } from './generation-options.ts';
@@ -42,8 +42,8 @@ export class Run {
   readonly #lookup: PromptLookup;
   readonly #deadline: number;
   readonly #dropped: number | undefined;
-  /** Of a conversation: tokens that need not be computed again. */
-  readonly #cached: number | undefined;
+  /** Tokens of the prompt that were computed before. */
+  #cached: number | undefined;
   #stoppedBy: number | string | undefined;
 
   /** @throws OptionError, TemplateError, TokenizerError, ContextLengthError */
@@ -69,18 +69,20 @@ export class Run {
     this.#lookup = new PromptLookup(settings.speculate);
     this.#deadline = performance.now() + settings.timeoutMs;
     this.sequence = kept?.sequence ?? model.sequence(ids.length);
-    if (kept) {
-      // The last token is computed in any case: its logits choose the first token of the answer.
-      this.#cached = Math.min(kept.sequence.shared(ids), ids.length - 1);
-      kept.sequence.truncate(this.#cached);
-      kept.sequence.expected = ids.length;
-    }
     if (settings.maxTokens === 0) this.finishReason = 'length';
   }
 
   /** Whether no token has been chosen yet. */
   get reading(): boolean {
     return this.tokenIds.length === 0;
+  }
+
+  /** Takes over what the cache has of the tokens that are to be computed. @throws LanewiseError Disposed */
+  async reuse(): Promise<void> {
+    if (this.missing === 1 && !this.sequence.crosses(1)) return;
+    const before = this.#cached === undefined ? 0 : this.sequence.length;
+    const found = (await this.sequence.reuse(this.#history)) - before;
+    if (this.reading) this.#cached = (this.#cached ?? 0) + found;
   }
 
   /** Tokens of prompt and text that a forward has to compute yet. */
@@ -190,7 +192,7 @@ export class Run {
       usage: {
         promptTokens: this.promptIds.length,
         completionTokens: this.tokenIds.length,
-        ...(this.#cached !== undefined && { cachedTokens: this.#cached }),
+        cachedTokens: this.#cached ?? 0,
         ...(this.#dropped !== undefined && { droppedMessages: this.#dropped }),
         ...(this.settings.speculate > 0 && {
           draftTokens: this.#lookup.proposed,

@@ -9,6 +9,7 @@ import {
   type BackendOptions,
   type Batch,
   type CachePages,
+  cachePages,
   joinTensors,
   type LoadTimes,
   type Results,
@@ -89,11 +90,11 @@ class ReferenceBackend implements Backend {
   readonly #caches: readonly KvPages[];
   #buffers: Float32Array[] = [];
 
-  constructor({ plan, maxRows, maxWanted }: BackendOptions, weights: readonly HeldWeight[], loadTimes: LoadTimes) {
+  constructor({ plan, maxRows, maxWanted, cache }: BackendOptions, weights: readonly HeldWeight[], loadTimes: LoadTimes) {
     this.#plan = plan;
     this.#weights = weights;
     this.#caches = plan.caches.map((spec) => new KvPages(spec));
-    this.cache = cachePages(this.#caches);
+    this.cache = pagesOf(this.#caches, cache);
     this.maxRows = maxRows;
     this.maxWanted = maxWanted;
     this.loadTimes = loadTimes;
@@ -150,10 +151,13 @@ class ReferenceBackend implements Backend {
   }
 }
 
-function cachePages(caches: readonly KvPages[]): CachePages {
+function pagesOf(caches: readonly KvPages[], size: BackendOptions['cache']): CachePages {
   let count = 0;
+  const pageBytes = caches.reduce((sum, cache) => sum + cache.pageBytes, 0);
   return {
-    pageBytes: caches.reduce((sum, { pageBytes }) => sum + pageBytes, 0),
+    capacity: cachePages(size, pageBytes).most,
+    tableEntries: Number.POSITIVE_INFINITY,
+    pageBytes,
     get count() {
       return count;
     },

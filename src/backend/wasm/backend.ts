@@ -11,6 +11,7 @@ import {
   type BackendOptions,
   type Batch,
   type CachePages,
+  cachePages,
   joinTensors,
   type LoadTimes,
   PAGE,
@@ -26,8 +27,8 @@ import { type LoadTarget, planLoad } from './loading/load-plan.ts';
 import { Load, type PartMemory } from './loading/load-run.ts';
 import { KernelSet } from './lowering/kernel-set.ts';
 import { lower } from './lowering/lower.ts';
-import { type MemoryMap, mapMemory, TABLE_ENTRIES } from './lowering/memory-map.ts';
-import { type PlanPart, type Segment, splitPlan } from './lowering/parts.ts';
+import { type MemoryMap, mapMemory } from './lowering/memory-map.ts';
+import { type PlanPart, type Segment, splitWithCache } from './lowering/parts.ts';
 import { align, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from './memory/memory.ts';
 import { controlAddress } from './memory/shared-words.ts';
 import { cachePageBytes, heldBytes } from './memory/sizes.ts';
@@ -64,17 +65,26 @@ interface SegmentTape extends Segment {
 /** Compiles the plan, starts the threads and loads the weights. */
 export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   const options = { ...given, tensor: joinTensors(given) };
-  const { plan, host, threads, choice, contextLength = PAGE, onProgress, onWarning } = options;
+  const { plan, host, threads, choice, onProgress, onWarning } = options;
   const kernels = new KernelSet();
-  const { parts, segments } = splitPlan(plan, {
-    capacity: options.memoryBytes ?? MEMORY_LIMIT - ASIDE_BYTES,
-    weightBytes: (id) => align(heldBytes(plan.weights[id]!)),
-    cacheBytes: (id) => Math.ceil(contextLength / PAGE) * cachePageBytes(plan.caches[id]!),
-  });
+  const pageBytes = plan.caches.reduce((sum, spec) => sum + cachePageBytes(spec), 0);
+  const wanted = cachePages(options.cache, pageBytes);
+  const { parts, segments, pages } = splitWithCache(
+    plan,
+    {
+      capacity: options.memoryBytes ?? MEMORY_LIMIT - ASIDE_BYTES,
+      weightBytes: (id) => align(heldBytes(plan.weights[id]!)),
+      pageBytes: (id) => cachePageBytes(plan.caches[id]!),
+    },
+    wanted,
+  );
   const targets = parts.map((part, index): LoadTarget => {
     const map = mapMemory({ ...options, part, quantizedBytes: quantizedBytes(options, part) });
     return { index, part, map };
   });
+  const capacity = targets.reduce((least, { map }) => Math.min(least, roomFor(map)), pages);
+  if (capacity < wanted.least)
+    throw new OutOfMemoryError('the key/value cache', wanted.least * pageBytes, capacity * pageBytes);
   const tapes = segments.map(({ part, from, to }) =>
     lower({ plan: { ...plan, steps: plan.steps.slice(from, to) }, map: targets[part]!.map, choice, kernels }),
   );
@@ -109,7 +119,7 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
       const scopes = scopeEnds.map((record) => steps[record]!);
       return { ...segment, tape, records: stepOf.length, marked: { steps, scopes } };
     });
-    return new WasmBackend({ options, partMemories, pool, segmentTapes, marks, loadTimes });
+    return new WasmBackend({ options, partMemories, pool, segmentTapes, marks, loadTimes, capacity });
   } catch (error) {
     await pool.stop();
     throw error;
@@ -140,7 +150,13 @@ interface BackendParts {
   readonly segmentTapes: readonly SegmentTape[];
   readonly marks: number[];
   readonly loadTimes: LoadTimes;
+  /** Cache pages that there is room for. */
+  readonly capacity: number;
 }
+
+/** Pages that 32-bit addresses reach. */
+const roomFor = ({ cache, pageStride }: MemoryMap): number =>
+  pageStride === 0 ? Number.POSITIVE_INFINITY : Math.floor((MEMORY_LIMIT - cache) / pageStride);
 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
@@ -161,7 +177,7 @@ export class WasmBackend implements Backend {
   readonly #ropeRows: RopeRows[];
   #rows = { all: 0, wanted: 0 };
 
-  constructor({ options, partMemories, pool, segmentTapes, marks, loadTimes }: BackendParts) {
+  constructor({ options, partMemories, pool, segmentTapes, marks, loadTimes, capacity }: BackendParts) {
     this.threads = pool.threads;
     this.maxRows = options.maxRows;
     this.maxWanted = options.maxWanted;
@@ -179,7 +195,7 @@ export class WasmBackend implements Backend {
     for (const { map, memory } of partMemories) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
-    this.cache = new WasmCachePages(partMemories);
+    this.cache = new WasmCachePages(partMemories, capacity);
   }
 
   memory(): { weights: number; activations: number; cache: number } {
@@ -248,8 +264,9 @@ export class WasmBackend implements Backend {
     if (tokens.length === 0 || tokens.length > this.maxRows)
       fail(`a forward takes 1 to ${this.maxRows} rows, got ${tokens.length}`);
     if (wanted.length > this.maxWanted) fail(`at most ${this.maxWanted} rows of logits, got ${wanted.length}`);
-    if (pages.reduce((sum, table) => sum + table.length, 0) > TABLE_ENTRIES)
-      fail(`more than ${TABLE_ENTRIES} page table entries`);
+    const { tableEntries } = this.cache;
+    if (pages.reduce((sum, table) => sum + table.length, 0) > tableEntries)
+      fail(`more than ${tableEntries} page table entries`);
     const rowsOf = (index: 'token' | 'position' | 'type'): number =>
       this.#plan.steps.reduce(
         (least, s) =>
@@ -318,11 +335,15 @@ export class WasmBackend implements Backend {
 /** The cache pages of all memories: page p is at one number in each. */
 class WasmCachePages implements CachePages {
   readonly pageBytes: number;
+  readonly capacity: number;
+  readonly tableEntries: number;
   count = 0;
   readonly #partMemories: readonly PartMemory[];
 
-  constructor(partMemories: readonly PartMemory[]) {
+  constructor(partMemories: readonly PartMemory[], capacity: number) {
     this.#partMemories = partMemories;
+    this.capacity = capacity;
+    this.tableEntries = Math.min(...partMemories.map(({ map }) => map.tableCount));
     this.pageBytes = partMemories.reduce((sum, { map }) => sum + map.pageStride, 0);
     this.#ensure(1);
   }

@@ -5,6 +5,7 @@
  *
  * The cache comes last, so that it grows with the memory. While weights are loaded, its place holds the staging area.
  */
+import { PAGE } from '../../../kernels/kv.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { layoutBuffers } from '../../../plan/memory.ts';
 import type { Plan, Step } from '../../../plan/step.ts';
@@ -12,8 +13,8 @@ import { Allocator, FIRST_REGION, SCRATCH_BYTES } from '../memory/memory.ts';
 import { cachePageBytes, heldBytes } from '../memory/sizes.ts';
 import type { PlanPart } from './parts.ts';
 
-/** Most page-table entries of one forward, over all its sequences. */
-export const TABLE_ENTRIES = 65536;
+/** Page table entries of one forward, over all its sequences; more where one sequence may need them. */
+const TABLE_ENTRIES = 65536;
 export interface MemoryMap {
   readonly maxRows: number;
   readonly maxWanted: number;
@@ -29,6 +30,8 @@ export interface MemoryMap {
   /** Addresses of the page tables, one per sequence, and the entries themselves. */
   readonly tables: number;
   readonly tableEntries: number;
+  /** So many entries. */
+  readonly tableCount: number;
   readonly tape: number;
   /** Cos and sin of each row's position, per rope table. */
   readonly ropes: readonly number[];
@@ -58,14 +61,16 @@ export interface MapOptions {
   readonly threads: number;
   /** Bytes of quantized rows per activation format. */
   readonly quantizedBytes: ReadonlyMap<string, number>;
+  readonly cache?: { readonly contextLength: number };
 }
 
 /** @throws OutOfMemoryError when the weights do not fit 32-bit addresses */
-export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBytes }: MapOptions): MemoryMap {
+export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBytes, cache }: MapOptions): MemoryMap {
   // Packing takes at most one record for each weight, and one that looks at the bytes first.
   const records = part.steps.reduce((sum, step) => sum + mostRecords(step), part.weights.size + 1);
   const tapeBytes = records * RECORD_BYTES;
   const experts = part.steps.reduce((most, step) => Math.max(most, step.op === 'experts' ? step.gate.length : 0), 0);
+  const tableCount = Math.max(TABLE_ENTRIES, Math.ceil((cache?.contextLength ?? 0) / PAGE));
   const room = new Allocator(FIRST_REGION);
   const perRow = (what: string): number => room.take(what, maxRows * 4);
   const head = {
@@ -78,7 +83,8 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     rowNumbers: perRow('row numbers'),
     wanted: room.take('wanted rows', maxWanted * 4),
     tables: perRow('page tables'),
-    tableEntries: room.take('page tables', TABLE_ENTRIES * 4),
+    tableEntries: room.take('page tables', tableCount * 4),
+    tableCount,
     tape: room.take('the tape', tapeBytes),
     ropes: plan.ropes.map(({ rotary }) => room.take('rope rows', maxRows * rotary * 4)),
     scratch: room.take('scratch', threads * SCRATCH_BYTES),

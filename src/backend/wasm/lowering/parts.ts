@@ -26,6 +26,46 @@ export interface Segment {
   readonly copies: readonly { readonly buffer: BufferId; readonly part: number }[];
 }
 
+/** A plan cut for a cache of so many pages. */
+export interface CacheSplit {
+  readonly parts: PlanPart[];
+  readonly segments: Segment[];
+  readonly pages: number;
+}
+
+/**
+ * Cuts a plan for at least `pages.least` pages of each cache, and as many more up to `pages.most` as need no further memory.
+ * @throws OutOfMemoryError when the weights of one step, or one cache, exceed the capacity
+ */
+export function splitWithCache(
+  plan: Plan,
+  { pageBytes, ...sizes }: Omit<PartSizes, 'cacheBytes'> & { readonly pageBytes: (id: CacheId) => number },
+  pages: { readonly least: number; readonly most: number },
+): CacheSplit {
+  const split = (count: number): CacheSplit => ({
+    ...splitPlan(plan, { ...sizes, cacheBytes: (id) => count * pageBytes(id) }),
+    pages: count,
+  });
+  let best = split(pages.least);
+  const roomier = (count: number): boolean => {
+    if (plan.caches.some((_, id) => count * pageBytes(id) > sizes.capacity)) return false;
+    const other = split(count);
+    if (other.parts.length > best.parts.length) return false;
+    best = other;
+    return true;
+  };
+  let [low, high] = [pages.least, pages.most];
+  if (high > low && !roomier(high)) {
+    // A page more or less matters little: every step of the search cuts the plan anew.
+    while (high - low > Math.max(1, low / 16)) {
+      const middle = (low + high) >> 1;
+      if (roomier(middle)) low = middle;
+      else high = middle;
+    }
+  }
+  return best;
+}
+
 export interface PartSizes {
   /** Bytes of weights and cache that one memory may hold. */
   readonly capacity: number;

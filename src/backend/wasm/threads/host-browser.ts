@@ -9,11 +9,18 @@ export function browserHost(): WasmHost {
     // Browsers that hide the number give none, or one that is not the machine's.
     cores: Math.max(1, Math.trunc(globalThis.navigator?.hardwareConcurrency ?? 1)),
     coresCounted: false,
+    memoryBytes: memoryBytes(),
     threads: reason === undefined ? { possible: true } : { possible: false, reason },
     widens: false,
     compile: (bytes) => new WebAssembly.Module(bytes),
     spawn,
   };
+}
+
+/** Chrome rounds it, up to 8 GiB; others do not tell, and may be a telephone. */
+function memoryBytes(): number {
+  const { deviceMemory = 2 } = (globalThis.navigator ?? {}) as { readonly deviceMemory?: number };
+  return deviceMemory * 2 ** 30;
 }
 
 function whyNoThreads(): string | undefined {

@@ -1,6 +1,6 @@
 /** The backend's surroundings under Node: V8's flags and worker threads. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, homedir } from 'node:os';
+import { availableParallelism, cpus, homedir, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
@@ -26,6 +26,7 @@ export function nodeHost(): WasmHost {
   const optimizes = v8HasFlags();
   return {
     cores: Math.min(availableParallelism(), physicalCores() ?? Number.POSITIVE_INFINITY),
+    memoryBytes: memoryBytes(),
     threads: threadsWithin(attempt(addressLimit)),
     // V8 joins vectors on x64 only.
     widens: optimizes && process.arch === 'x64',
@@ -35,6 +36,13 @@ export function nodeHost(): WasmHost {
     spawn,
     read,
   };
+}
+
+/** The machine's memory, or the limit of the process's group. */
+function memoryBytes(): number {
+  // Without a limit Node says 0, or more than there can be.
+  const limit = process.constrainedMemory?.() || Number.POSITIVE_INFINITY;
+  return Math.min(totalmem(), limit);
 }
 
 /** Addresses that a process with threads may need: V8 reserves gigabytes for each thread, and ends the process without. */

@@ -31,6 +31,8 @@ export interface WasmHost {
   readonly cores: number;
   /** False where `cores` is only what the surroundings claim; default true. */
   readonly coresCounted?: boolean;
+  /** Bytes of memory that this process may use, as far as is known. */
+  readonly memoryBytes: number;
   /** Whether threads over shared memory can be had, or why not. */
   readonly threads:
     | { readonly possible: true }

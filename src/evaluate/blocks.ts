@@ -1,0 +1,149 @@
+/**
+ * Blocks of the key/value cache, and the index that finds them by their tokens.
+ *
+ * The index is a tree: the path from a root to a block spells the tokens of a text from its beginning, whole blocks of
+ * PAGE tokens each. Only leaves may hold fewer. Children are sorted by their tokens, so that a lookup compares tokens and
+ * never relies on a hash: a block costs a binary search among its siblings.
+ */
+import { PAGE } from '../backend/backend.ts';
+
+/** PAGE positions of the cache, and the tokens whose keys and values they hold. */
+export class Block {
+  readonly page: number;
+  /** At most PAGE. */
+  readonly tokens: number[];
+  /** Sequences that have it in their page table, and copies that read it. */
+  users = 0;
+  /** Where the index has it; undefined: nowhere. */
+  parent: Block | Root | undefined;
+  readonly children: Block[] = [];
+  /** Neighbours in the list of idle blocks. */
+  older: Block | undefined;
+  newer: Block | undefined;
+
+  constructor(page: number, tokens: number[] = []) {
+    this.page = page;
+    this.tokens = tokens;
+  }
+
+  get full(): boolean {
+    return this.tokens.length === PAGE;
+  }
+}
+
+/** Where the paths of one namespace begin. */
+export class Root {
+  readonly name: string;
+  readonly children: Block[] = [];
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/** A block, and how many of the tokens looked for are its first ones. */
+export interface Match {
+  readonly block: Block;
+  readonly shared: number;
+}
+
+/** The child that has most of `ids[from]` up to `ids[to - 1]` as its first tokens; undefined where none has any. */
+export function longestMatch(
+  children: readonly Block[],
+  ids: readonly number[],
+  from: number,
+  to: number,
+): Match | undefined {
+  const at = place(children, ids, from, to);
+  let best: Match | undefined;
+  // In sorted texts the one with the longest common beginning is a neighbour.
+  for (const block of [children[at], children[at - 1]]) {
+    if (!block) continue;
+    const shared = sharedTokens(block.tokens, ids, from, to);
+    if (shared > (best?.shared ?? 0)) best = { block, shared };
+  }
+  return best;
+}
+
+/** Puts a block among the children of `parent`, none of which has the same tokens. */
+export function insertChild(parent: Block | Root, block: Block): void {
+  parent.children.splice(place(parent.children, block.tokens, 0, block.tokens.length), 0, block);
+  block.parent = parent;
+}
+
+/** Takes a block and what follows it out of the index. @returns all of them, each behind those that follow it */
+export function removeTree(block: Block): Block[] {
+  const siblings = block.parent!.children;
+  siblings.splice(place(siblings, block.tokens, 0, block.tokens.length), 1);
+  const out: Block[] = [];
+  const open = [block];
+  for (let next = open.pop(); next; next = open.pop()) {
+    out.push(next);
+    next.parent = undefined;
+    for (const child of next.children.splice(0)) open.push(child);
+  }
+  return out.reverse();
+}
+
+/** The number of children whose tokens sort before `ids[from]` up to `ids[to - 1]`, of which PAGE count. */
+function place(children: readonly Block[], ids: readonly number[], from: number, to: number): number {
+  const end = Math.min(to, from + PAGE);
+  let [low, high] = [0, children.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (comesBefore(children[middle]!.tokens, ids, from, end)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function comesBefore(tokens: readonly number[], ids: readonly number[], from: number, to: number): boolean {
+  const shared = sharedTokens(tokens, ids, from, to);
+  if (from + shared === to) return false;
+  return shared === tokens.length || tokens[shared]! < ids[from + shared]!;
+}
+
+function sharedTokens(tokens: readonly number[], ids: readonly number[], from: number, to: number): number {
+  const most = Math.min(tokens.length, to - from);
+  let count = 0;
+  while (count < most && tokens[count] === ids[from + count]) count++;
+  return count;
+}
+
+/**
+ * Blocks of the index that no sequence uses, in the order of their last use. A block that follows another one comes
+ * before it: whoever used it used the other one too, and gave it back later. So the oldest is always a leaf.
+ */
+export class IdleBlocks {
+  #oldest: Block | undefined;
+  #newest: Block | undefined;
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get oldest(): Block | undefined {
+    return this.#oldest;
+  }
+
+  /** As the one that was used last. */
+  add(block: Block): void {
+    block.older = this.#newest;
+    if (this.#newest) this.#newest.newer = block;
+    else this.#oldest = block;
+    this.#newest = block;
+    this.#count++;
+  }
+
+  remove(block: Block): void {
+    const { older, newer } = block;
+    if (older) older.newer = newer;
+    else this.#oldest = newer;
+    if (newer) newer.older = older;
+    else this.#newest = older;
+    block.older = undefined;
+    block.newer = undefined;
+    this.#count--;
+  }
+}
