@@ -251,7 +251,8 @@ function contextOf(
   settings: LoadSettings,
   maxTokens = most,
 ): number {
-  const { cacheTokens = most, contextLength = Math.min(most, maxTokens, DEFAULT_CONTEXT[kind], cacheTokens) } = settings;
+  const { cacheTokens = most, contextLength = Math.min(most, maxTokens, DEFAULT_CONTEXT[kind], cacheTokens) } =
+    settings;
   if (contextLength > most)
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;

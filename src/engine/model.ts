@@ -1,6 +1,7 @@
 /** A loaded model: evaluates tokens, generates text, and gives everything back when disposed. */
 import type { Backend, LoadTimes, LogitsSummary, Results } from '../backend/backend.ts';
 import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
+import type { CacheStats } from '../evaluate/block-pool.ts';
 import { Cache } from '../evaluate/cache.ts';
 import { Sequence } from '../evaluate/sequence.ts';
 import type { ModelDescription } from '../models/index.ts';
@@ -142,6 +143,11 @@ export class Model implements AsyncDisposable {
     return this.#backend.memory();
   }
 
+  /** The key/value cache: pages, and tokens found there. */
+  stats(): { readonly cache: CacheStats } {
+    return { cache: this.#cache.stats() };
+  }
+
   /**
    * Bytes of matrices and cache that a decode step at `position`, or some steps of its plan, reads: the least it takes
    * the memory.
@@ -246,7 +252,7 @@ export class Model implements AsyncDisposable {
       maxRows: this.maxRows,
       maxSequences: this.maxSequences,
       vocab: this.description.config.vocab,
-      owns: (sequence) => sequence instanceof Sequence && sequence.cache === this.#cache,
+      owns: (sequence) => sequence instanceof Sequence && this.#cache.owns(sequence),
     });
     return this.#exclusive(() => this.#forward(parts));
   }

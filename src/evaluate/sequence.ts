@@ -1,8 +1,8 @@
 /** One text in the cache: the blocks that hold its keys and values, in their order. */
 import { PAGE } from '../backend/backend.ts';
 import { LanewiseError, OutOfMemoryError } from '../errors.ts';
+import type { BlockPool } from './block-pool.ts';
 import { Block, longestMatch, type Root } from './blocks.ts';
-import type { Cache } from './cache.ts';
 
 export interface SequenceOptions {
   /** Tokens that it will have at least, as far as is known: models with LongRoPE rotate its first keys by it. Default 0. */
@@ -12,8 +12,8 @@ export interface SequenceOptions {
 }
 
 export class Sequence {
-  /** The cache that its pages are of. */
-  readonly cache: Cache;
+  /** Where its pages are from. */
+  readonly pool: BlockPool;
   readonly #key: string;
   #expected: number;
   #ropeSet: number;
@@ -23,11 +23,11 @@ export class Sequence {
   /** Pages of the blocks, with room for more. */
   #table = new Int32Array(16);
 
-  constructor(cache: Cache, { expected = 0, key = '' }: SequenceOptions) {
-    this.cache = cache;
+  constructor(pool: BlockPool, { expected = 0, key = '' }: SequenceOptions) {
+    this.pool = pool;
     this.#key = key;
     this.#expected = expected;
-    this.#ropeSet = cache.ropeSet(expected);
+    this.#ropeSet = pool.ropeSet(expected);
   }
 
   /** Positions computed. */
@@ -51,7 +51,7 @@ export class Sequence {
 
   /** Whether `rows` more rows need other rope frequencies (LongRoPE): `reuse` then begins anew. */
   crosses(rows: number): boolean {
-    return this.cache.ropeSet(this.span(rows)) !== this.#ropeSet;
+    return this.pool.ropeSet(this.span(rows)) !== this.#ropeSet;
   }
 
   /**
@@ -67,17 +67,17 @@ export class Sequence {
       const full = Math.floor(this.#length / PAGE);
       const parent = this.#parentOf(full);
       if (parent === undefined) break;
-      const match = longestMatch(this.cache.childrenOf(parent), ids, full * PAGE, most);
+      const match = longestMatch(this.pool.childrenOf(parent), ids, full * PAGE, most);
       if (!match || full * PAGE + match.shared <= this.#length) break;
       if (match.shared < PAGE) {
         await this.#copyInto(full, match.block, match.shared);
         break;
       }
-      this.cache.hold(match.block);
+      this.pool.hold(match.block);
       this.#put(full, match.block);
       this.#length = (full + 1) * PAGE;
     }
-    this.cache.hit(this.#length - before);
+    this.pool.hit(this.#length - before);
     return this.#length;
   }
 
@@ -92,13 +92,13 @@ export class Sequence {
     const shared = last && positions > this.#length && !this.#own(full) ? last : undefined;
     const missing = Math.max(0, Math.ceil(positions / PAGE) - this.#blocks.length);
     if (missing === 0 && !shared) return;
-    const pages = await this.cache.take(missing + (shared ? 1 : 0));
+    const pages = await this.pool.take(missing + (shared ? 1 : 0));
     const blocks = pages.map((page) => newBlock(page));
     if (shared && !this.#released) {
-      await this.cache.pages.copy(shared.page, blocks[0]!.page);
+      await this.pool.pages.copy(shared.page, blocks[0]!.page);
       blocks[0]!.tokens.push(...shared.tokens.slice(0, this.#length % PAGE));
     }
-    if (this.#released) for (const block of blocks) this.cache.drop(block);
+    if (this.#released) for (const block of blocks) this.pool.drop(block);
     this.#alive();
     for (const [i, block] of blocks.entries()) this.#put(shared && i === 0 ? full : this.#blocks.length, block);
   }
@@ -119,7 +119,7 @@ export class Sequence {
       this.#length++;
       if (!block.full) continue;
       const parent = this.#rootOr(index);
-      if (parent) this.#put(index, this.cache.publish(parent, block));
+      if (parent) this.#put(index, this.pool.publish(parent, block));
     }
   }
 
@@ -128,7 +128,7 @@ export class Sequence {
     this.#expected = 0;
     if (length >= this.#length) return;
     this.#length = length;
-    while (this.#blocks.length > Math.ceil(length / PAGE)) this.cache.drop(this.#blocks.pop()!);
+    while (this.#blocks.length > Math.ceil(length / PAGE)) this.pool.drop(this.#blocks.pop()!);
     this.#own(Math.floor(length / PAGE));
   }
 
@@ -138,7 +138,7 @@ export class Sequence {
     const index = this.#blocks.findLastIndex(({ tokens }) => tokens.length > 0);
     const last = this.#blocks[index];
     const parent = last && !last.full && this.#rootOr(index);
-    if (parent) this.#put(index, this.cache.publish(parent, last));
+    if (parent) this.#put(index, this.pool.publish(parent, last));
     this.#clear();
   }
 
@@ -146,7 +146,7 @@ export class Sequence {
   discard(): void {
     this.#released = true;
     const [first] = this.#blocks;
-    if (first) this.cache.discard(first);
+    if (first) this.pool.discard(first);
     this.#clear();
   }
 
@@ -156,7 +156,7 @@ export class Sequence {
 
   /** Cuts the sequence to a beginning of `ids`, or to nothing where so many tokens need other frequencies. @returns its length */
   #begin(ids: readonly number[], most: number): number {
-    const set = this.cache.ropeSet(ids.length);
+    const set = this.pool.ropeSet(ids.length);
     if (set !== this.#ropeSet) this.#restart(set);
     const kept = this.tokens;
     let shared = 0;
@@ -175,7 +175,7 @@ export class Sequence {
 
   /** Deepest blocks first, so that the cache gives them up first. */
   #clear(): void {
-    while (this.#blocks.length > 0) this.cache.drop(this.#blocks.pop()!);
+    while (this.#blocks.length > 0) this.pool.drop(this.#blocks.pop()!);
     this.#length = 0;
   }
 
@@ -192,33 +192,33 @@ export class Sequence {
 
   #rootOr(index: number): Block | Root | undefined {
     const parent = this.#parentOf(index);
-    return typeof parent === 'string' ? this.cache.root(parent) : parent;
+    return typeof parent === 'string' ? this.pool.root(parent) : parent;
   }
 
   /** Whether the sequence may write to its block `index`; what it does not have of it is forgotten then. */
   #own(index: number): boolean {
     const block = this.#blocks[index];
-    if (!block || !this.cache.own(block)) return false;
+    if (!block || !this.pool.own(block)) return false;
     block.tokens.length = Math.min(block.tokens.length, this.#length - index * PAGE);
     return true;
   }
 
   /** Block `index` becomes a copy of the first tokens of another one; where no page can be had, that one itself. */
   async #copyInto(index: number, source: Block, tokens: number): Promise<void> {
-    const { cache } = this;
-    cache.hold(source);
-    const [page] = await cache.take(1).catch((error: unknown) => {
+    const { pool } = this;
+    pool.hold(source);
+    const [page] = await pool.take(1).catch((error: unknown) => {
       if (error instanceof OutOfMemoryError) return [];
       throw error;
     });
-    if (page === undefined && !this.#released && cache.own(source)) {
+    if (page === undefined && !this.#released && pool.own(source)) {
       source.tokens.length = tokens;
       this.#put(index, source);
     } else {
-      if (page !== undefined && !this.#released) await cache.pages.copy(source.page, page);
+      if (page !== undefined && !this.#released) await pool.pages.copy(source.page, page);
       const block = page === undefined ? undefined : newBlock(page, source.tokens.slice(0, tokens));
-      cache.drop(source);
-      if (block && this.#released) cache.drop(block);
+      pool.drop(source);
+      if (block && this.#released) pool.drop(block);
       this.#alive();
       if (!block) return;
       this.#put(index, block);
@@ -229,7 +229,7 @@ export class Sequence {
   #put(index: number, block: Block): void {
     const before = this.#blocks[index];
     if (before === block) return;
-    if (before) this.cache.drop(before);
+    if (before) this.pool.drop(before);
     this.#blocks[index] = block;
     if (index >= this.#table.length) {
       const larger = new Int32Array(2 * this.#table.length);

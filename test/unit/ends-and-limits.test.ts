@@ -166,7 +166,7 @@ test('rows that a forward cannot take are refused by name, and the model goes on
   ];
   for (const parts of wrong) await assert.rejects(model.step(parts), OptionError);
   assert.equal((await model.step([one])).length, 1);
-  sequence.reserve(64 * 10);
+  await sequence.reserve(64 * 10);
   sequence.release();
 });
 

@@ -87,7 +87,8 @@ test('generation: limits, stops, seeds, batches', async () => {
     assert.equal(plain.finishReason, 'length');
     assert.equal(plain.tokenIds.length, 30);
     assert.equal(plain.streamed, plain.text);
-    assert.deepEqual(plain.usage, { promptTokens: plain.promptTokenIds.length, completionTokens: 30 });
+    const promptTokens = plain.promptTokenIds.length;
+    assert.deepEqual(plain.usage, { promptTokens, completionTokens: 30, cachedTokens: 0 });
 
     const word = plain.text.slice(20, 27);
     const stopped = await generate(model, prompt, { ...greedy, maxTokens: 30, stop: word });

@@ -90,7 +90,11 @@ class ReferenceBackend implements Backend {
   readonly #caches: readonly KvPages[];
   #buffers: Float32Array[] = [];
 
-  constructor({ plan, maxRows, maxWanted, cache }: BackendOptions, weights: readonly HeldWeight[], loadTimes: LoadTimes) {
+  constructor(
+    { plan, maxRows, maxWanted, cache }: BackendOptions,
+    weights: readonly HeldWeight[],
+    loadTimes: LoadTimes,
+  ) {
     this.#plan = plan;
     this.#weights = weights;
     this.#caches = plan.caches.map((spec) => new KvPages(spec));
