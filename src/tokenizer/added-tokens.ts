@@ -1,4 +1,4 @@
-/** Tokens that are found in the text before anything else happens to it: control tokens and words added later. */
+/** Added tokens: control tokens and words that are matched in the text before it is normalized and split. */
 import { joinedWordCharacter, whitespace } from './char-set.ts';
 import { startOfCharacter } from './pattern-syntax.ts';
 import type { NamedToken } from './sidecars.ts';
@@ -8,21 +8,22 @@ import type { Vocabulary } from './vocabulary.ts';
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** A control token: text is only taken for one where the caller says so. */
+  /** A control token, matched only where the caller allows it. */
   readonly special: boolean;
-  /** Not within a word. */
+  /** Not matched within a word. */
   readonly singleWord: boolean;
-  /** Takes the white space before and behind it. */
+  /** Includes the white space before (left) and after (right) it. */
   readonly leftStrip: boolean;
   readonly rightStrip: boolean;
-  /** Looked for in the normalized text. */
+  /** Matched in the normalized text instead of the original. */
   readonly normalized: boolean;
 }
 
 /**
- * Tokens that sidecar files add to those of a tokenizer: a token with an id that is free takes it, one without an id
- * comes behind the vocabulary, and a known token is described anew.
- * @param normalizes whether tokens may be looked for in normalized text
+ * Adds the tokens of sidecar files to those of a tokenizer. A new token takes its id if that is free; without an id it is
+ * appended to the vocabulary.
+ * @param normalizes whether tokens may be matched in normalized text
+ * @param describes whether sidecar files override the properties of tokens that the tokenizer has already
  */
 export function joinAdded(
   own: readonly AddedToken[],
@@ -33,7 +34,7 @@ export function joinAdded(
   const byId = new Map(own.map((token) => [token.id, token]));
   for (const token of more) {
     const known = vocabulary.id(token.content);
-    // Another token may have the id: then the vocabulary's own spelling holds.
+    // If the vocabulary has another token with this id, that one is kept.
     const free = token.id !== undefined && vocabulary.token(token.id) === undefined;
     if (known === undefined && token.id !== undefined && !free) continue;
     const id = known ?? token.id ?? vocabulary.size;
@@ -44,21 +45,24 @@ export function joinAdded(
   return [...byId.values()].sort((a, b) => a.id - b.id);
 }
 
-/** Ids that the model never makes out of text. A control token of one character would take that character from all texts. */
+/**
+ * Ids that the tokenizer's model must not produce from text. Control tokens of a single character are not among them:
+ * otherwise no text could contain that character.
+ */
 export function specialWords(added: readonly AddedToken[]): ReadonlySet<number> {
   return new Set(added.filter(({ special, content }) => special && [...content].length > 1).map(({ id }) => id));
 }
 
-/** Whether control tokens may be found from `start` to `end`. */
+/** Whether a control token may be matched from `start` to `end`. */
 export type Allowed = (start: number, end: number) => boolean;
 
 export class AddedTokens {
   readonly #tokens: readonly AddedToken[];
   readonly #trie = new Trie();
-  /** 1 for code units that a token begins with. */
+  /** 1 for each code unit that some token begins with. */
   readonly #begins = new Uint8Array(2 ** 16);
 
-  /** @param spelling what to look for */
+  /** @param spelling the text to match for a token */
   constructor(tokens: readonly AddedToken[], spelling: (token: AddedToken) => string = (token) => token.content) {
     this.#tokens = tokens;
     for (const [i, token] of tokens.entries()) {
@@ -69,7 +73,7 @@ export class AddedTokens {
     }
   }
 
-  /** Cuts a text: the longest token at the first place where there is one, and so on. */
+  /** Splits a text at its tokens, from left to right, the longest token at each position. */
   split(
     text: string,
     allowed: Allowed,

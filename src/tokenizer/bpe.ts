@@ -1,4 +1,4 @@
-/** Byte pair encoding as tokenizer.json means it: the characters of a word merge by rank. */
+/** Byte pair encoding as in tokenizer.json: the characters of a word are merged in order of rank. */
 import { TokenizerError } from '../errors.ts';
 import { type MergeRules, mergeAll } from './merge.ts';
 import { type TokenModel, WordMemory } from './model.ts';
@@ -8,23 +8,23 @@ import { byteTokens, type Vocabulary } from './vocabulary.ts';
 
 export interface BpeOptions {
   readonly vocabulary: Vocabulary;
-  /** In order of rank: "left right", or a pair. */
+  /** Merges in order of rank, each "left right" or a pair. */
   readonly merges: readonly unknown[];
-  /** Ids that no text may become by merging or by being looked up. */
+  /** Ids that are never produced, neither by merging nor by lookup. */
   readonly special: ReadonlySet<number>;
   readonly unknown?: number;
   readonly fuseUnknown?: boolean;
   readonly byteFallback?: boolean;
-  /** Words that are tokens are not merged. */
+  /** Whether a word that is a token becomes that token without merging. */
   readonly ignoreMerges?: boolean;
-  /** The same, for some words. */
+  /** Like `ignoreMerges`, for the words for which it returns true. */
   readonly isToken?: (word: string) => boolean;
-  /** Of characters that do not begin a word, that end a word. */
+  /** `prefix` marks characters that do not begin a word, `suffix` the last character of a word. */
   readonly prefix?: string;
   readonly suffix?: string;
-  /** Spells a word in the vocabulary's alphabet. */
+  /** Rewrites a word in the vocabulary's alphabet (byte level). */
   readonly spell?: (word: string) => string;
-  /** For messages. */
+  /** Named in errors. */
   readonly where: string;
 }
 
@@ -33,17 +33,17 @@ const encoder = new TextEncoder();
 export class Bpe implements TokenModel, MergeRules {
   readonly #options: Omit<BpeOptions, 'merges'>;
   readonly #pairs: PairTable;
-  /** By rank. */
+  /** Merged token by rank. */
   readonly #results: Int32Array;
   readonly #bytes: Int32Array | undefined;
   readonly #characters = new Map<string, number>();
   readonly #memory = new WordMemory();
   readonly #encodeWord = (word: string, out: number[]): void => this.#encode(word, out);
-  /** Where spaces are marked; what marks the ends of words too must see whole pieces. */
+  /** Cuts pieces before space marks, unless the vocabulary needs whole pieces (`prefix`, `suffix`, `spell`). */
   readonly #cutter: WordCutter | undefined;
   #symbols = new Int32Array(256);
 
-  /** @throws TokenizerError for merges of or to tokens that are not there */
+  /** @throws TokenizerError for a merge whose parts or result are not in the vocabulary */
   constructor(options: BpeOptions) {
     const { merges, ...kept } = options;
     this.#options = kept;
@@ -57,7 +57,7 @@ export class Bpe implements TokenModel, MergeRules {
       const [left, right] = parts(merges[rank]) ?? refuse(`${where}.merges[${rank}]`);
       const rest = prefix !== '' && right.startsWith(prefix) ? right.slice(prefix.length) : right;
       const [first, second] = [required(left, rank), required(right, rank)];
-      // Mostly what merges make are tokens in a row: comparing is faster than joining and looking up.
+      // The results of consecutive merges usually have consecutive ids: comparing is faster than a lookup.
       if (!isJoined(vocabulary.token(++result), left, rest)) result = required(left + rest, rank);
       if (special.has(result)) continue;
       this.#pairs.set(first, second, rank);
@@ -91,7 +91,7 @@ export class Bpe implements TokenModel, MergeRules {
 
   #whole(piece: string): number | undefined {
     const { ignoreMerges, isToken, spell, vocabulary, special } = this.#options;
-    // Spelled words are looked up when they are first seen.
+    // Rewritten words are looked up in #encode.
     if (spell || !(ignoreMerges || isToken?.(piece))) return undefined;
     const id = vocabulary.id(piece);
     return id === undefined || special.has(id) ? undefined : id;
@@ -111,7 +111,7 @@ export class Bpe implements TokenModel, MergeRules {
     if (this.#symbols.length > 2 ** 16) this.#symbols = new Int32Array(256);
   }
 
-  /** Puts the ids of the characters into #symbols; their number. */
+  /** Writes the ids of the characters to #symbols and returns their number. */
   #lookUp(word: string): number {
     const { prefix = '', suffix = '', unknown, fuseUnknown } = this.#options;
     let count = 0;
@@ -141,7 +141,7 @@ export class Bpe implements TokenModel, MergeRules {
     return count + 1;
   }
 
-  /** -1 where no token is this character. */
+  /** Id of a character, or -1. */
   #character(character: string): number {
     const known = this.#characters.get(character);
     if (known !== undefined) return known;

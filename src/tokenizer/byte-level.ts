@@ -1,6 +1,6 @@
 /**
- * GPT-2's alphabet of bytes: printable bytes stand for themselves, the 68 others for U+0100 and on, so that every text is
- * made of 256 visible characters.
+ * GPT-2's byte alphabet: every byte is written as a visible character. Printable bytes are themselves, the 68 others are
+ * U+0100 and following.
  */
 
 const isPrintable = (byte: number): boolean => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
@@ -18,7 +18,7 @@ const encoder = new TextEncoder();
 
 export function toByteAlphabet(text: string): string {
   let out = '';
-  // From here on characters stand for themselves.
+  // Start of the characters that are not copied yet.
   let plain = 0;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
@@ -33,7 +33,7 @@ export function toByteAlphabet(text: string): string {
   return plain === 0 ? text : out + text.slice(plain);
 }
 
-/** Bytes that a token stands for; tokens with other characters (special ones) stand for their own UTF-8. */
+/** Bytes of a token in the byte alphabet. A token with other characters (a special token) has the bytes of its UTF-8. */
 export function bytesOfToken(token: string): Uint8Array {
   const bytes = new Uint8Array(token.length);
   for (let i = 0; i < token.length; i++) {

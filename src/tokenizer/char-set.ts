@@ -1,9 +1,9 @@
-/** Sets of Unicode characters that are asked about very often. */
+/** Sets of Unicode characters with fast membership tests. */
 
 const PAGE = 256;
 
 /**
- * A set given by a predicate, which is asked once per page of 256 code points: scripts come in pages, so a text touches few.
+ * A set given by a predicate, which is evaluated for a whole page of 256 code points at first use. A text uses few pages.
  */
 export class CharSet {
   readonly #has: (character: string) => boolean;
@@ -26,11 +26,11 @@ export class CharSet {
     return page[codePoint & (PAGE - 1)] === 1;
   }
 
-  /** Code units of the character at `index` of `text` if it belongs to the set, otherwise 0. */
+  /** Length in code units of the character at `index` if it is in the set, otherwise 0. */
   at(text: string, index: number): number {
     const unit = text.charCodeAt(index);
     if (unit < PAGE) return this.#ascii[unit]!;
-    // Beyond the end the unit is NaN.
+    // The unit is NaN beyond the end of the text.
     if (!(unit >= PAGE)) return 0;
     if ((unit & 0xfc00) === 0xd800) return this.has(text.codePointAt(index)!) ? 2 : 0;
     return this.has(unit) ? 1 : 0;
@@ -46,7 +46,7 @@ export class CharSet {
 }
 
 export const whitespace = CharSet.of('\\p{White_Space}');
-/** What Oniguruma calls a character of a word. */
+/** Word characters (\w) of Oniguruma. */
 export const wordCharacter = CharSet.of('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]');
-/** The same in Rust's regular expressions, with the two joiners. */
+/** Word characters (\w) of Rust's regex crate, which also has the two joiners. */
 export const joinedWordCharacter = CharSet.of('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]');

@@ -1,11 +1,11 @@
 /**
- * SentencePiece's precompiled character map: a double array (darts-clone) of UTF-8 byte sequences, and what each is
- * replaced by. Layout: u32 length of the array in bytes, the array of u32 units, texts that end in a zero byte.
+ * SentencePiece's precompiled character map: UTF-8 byte sequences in a double-array trie (darts-clone) with their
+ * replacements. Layout: u32 byte length of the array, the array of u32 units, zero-terminated replacement texts.
  */
 import { TokenizerError } from '../errors.ts';
 
 const encoder = new TextEncoder();
-/** HF normalizes a grapheme as a whole only below this many bytes. */
+/** Graphemes of this many bytes and more are replaced by single characters only, as in Hugging Face's tokenizers. */
 const LONG_GRAPHEME = 6;
 const MOST_REMEMBERED = 2 ** 14;
 
@@ -26,11 +26,11 @@ export class CharsMap {
     if (this.#texts.at(-1) !== 0) throw new TokenizerError(where, 'expected texts that end in a zero byte');
   }
 
-  /** The prefixes of `bytes` from `start` on that have a replacement: length in bytes and replacement. Shortest first. */
+  /** Byte lengths and replacements of the prefixes of `bytes` from `start` on that have one. Shortest first. */
   *#prefixes(bytes: Uint8Array, start: number): Generator<{ length: number; text: string }> {
     const units = this.#units;
     let unit = units[0]!;
-    // Every offset a unit names is checked: undefined compares unequal.
+    // Offsets beyond the array read undefined, which compares unequal.
     let position = offsetOf(unit);
     for (let i = start; i < bytes.length && bytes[i] !== 0; i++) {
       position ^= bytes[i]!;
@@ -49,7 +49,7 @@ export class CharsMap {
     return this.#decoder.decode(this.#texts.subarray(start, this.#texts.indexOf(0, start)));
   }
 
-  /** As SentencePiece does it: the longest prefix is replaced, then the next. */
+  /** Replaces the longest prefix again and again, as SentencePiece does. */
   replaceLongest(text: string): string {
     const bytes = encoder.encode(text);
     let out = '';
@@ -75,10 +75,10 @@ export class CharsMap {
     return undefined;
   }
 
-  /** As tokenizer.json means it: each grapheme is replaced as a whole if it can be, otherwise each of its characters. */
+  /** Replaces each grapheme as a whole if the map has it, otherwise character by character, as in tokenizer.json. */
   replaceGraphemes(text: string): string {
     let out = '';
-    // A grapheme never goes on behind a line feed, and lines of ASCII are frequent.
+    // No grapheme crosses a line feed, and ASCII lines have a fast path.
     for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
       out += /^[\0-\x7f]*$/.test(line) ? this.#replaceAscii(line) : this.#replaceSegments(line);
     }
@@ -87,7 +87,7 @@ export class CharsMap {
 
   #replaceSegments(line: string): string {
     let out = '';
-    // Made when it is first needed: that takes 10 ms.
+    // Created at first use: it takes 10 ms.
     graphemes ??= new Intl.Segmenter('en', { granularity: 'grapheme' });
     for (const { segment } of graphemes.segment(line)) {
       let replacement = this.#graphemes.get(segment);
@@ -110,7 +110,7 @@ export class CharsMap {
     return out;
   }
 
-  /** Every character is a grapheme, but for CR LF at the end. */
+  /** In ASCII every character is a grapheme, except CR LF at the end of the line. */
   #replaceAscii(line: string): string {
     if (line.endsWith('\r\n')) return this.#replaceAscii(line.slice(0, -2)) + this.#replaceGrapheme('\r\n');
     this.#ascii ??= Array.from({ length: 128 }, (_, unit) => this.#replaceGrapheme(String.fromCharCode(unit)));
@@ -126,7 +126,7 @@ export class CharsMap {
     return out + line.slice(plain);
   }
   #ascii: string[] | undefined;
-  /** Replacements of short graphemes that have been seen. */
+  /** Replacements of short graphemes seen before. */
   readonly #graphemes = new Map<string, string>();
 }
 

@@ -1,23 +1,23 @@
 /**
- * From tokens back to text: the decoders of tokenizer.json as steps through which tokens flow. All at once and one by one
- * are the same, and a step holds back only what the next token may still change.
+ * From tokens back to text: the decoders of tokenizer.json as streaming steps. Tokens pushed one by one give the same text
+ * as all at once; a step holds back only text that the next token may change.
  */
 import { bytesOfToken } from './byte-level.ts';
 import { readReplace } from './normalizers.ts';
 import type { Settings } from './settings.ts';
 import { SPACE_MARK } from './spaces.ts';
 
-/** One run of a step. */
+/** A step at work on one sequence of tokens. */
 export interface DecoderRun {
   push(tokens: readonly string[]): readonly string[];
-  /** What was held back. */
+  /** Returns the text that was held back. */
   end(): readonly string[];
 }
 
 export interface DecoderStep {
-  /** Its output is one long token, which comes in parts. */
+  /** Whether the step fuses all tokens to one: what `push` returns are then parts of this token. */
   readonly fuses: boolean;
-  /** @param fused its input is one long token, which comes in parts */
+  /** @param fused whether an earlier step fuses: `push` then gets parts of one token */
   start(fused: boolean): DecoderRun;
 }
 
@@ -60,7 +60,7 @@ const readers: Readonly<Record<string, (settings: Settings) => DecoderStep>> = {
 const isCharacter = (settings: Settings): boolean =>
   [...(settings.object('pattern').get('String')?.toString() ?? '')].length === 1;
 
-/** Steps one behind the other. */
+/** Steps in sequence. */
 export function decodeInTurn(steps: readonly DecoderStep[]): DecoderStep {
   return {
     fuses: steps.some((step) => step.fuses),
@@ -81,7 +81,7 @@ export function decodeInTurn(steps: readonly DecoderStep[]): DecoderStep {
   };
 }
 
-/** A step that holds nothing back. `first`: no token came before. */
+/** A step that changes each token by itself. @param options.parts whether `each` may be given parts of a token */
 function direct(
   each: (token: string, first: boolean) => string,
   { parts = false }: { parts?: boolean } = {},
@@ -104,7 +104,7 @@ function direct(
   };
 }
 
-/** Waits for the whole of a token that comes in parts. */
+/** Collects the parts of a fused token before it runs the step. */
 function collected(run: DecoderRun): DecoderRun {
   let all = '';
   return {
@@ -116,7 +116,7 @@ function collected(run: DecoderRun): DecoderRun {
   };
 }
 
-/** @param parts parts of a token may be given one by one */
+/** @param parts whether `change` may be given parts of a token */
 export const eachToken = (change: (token: string) => string, parts: boolean): DecoderStep => direct(change, { parts });
 
 const betweenSpaces = direct((token, first) => (first ? token : ` ${token}`));
@@ -140,8 +140,8 @@ export const byteLevelDecoder: DecoderStep = {
 };
 
 /**
- * The same as tokenizer.json means it: a row of bytes that is not valid UTF-8 as a whole gives one replacement character per
- * byte, so it is held back until it ends.
+ * ByteFallback of tokenizer.json: a run of byte tokens that is not valid UTF-8 as a whole becomes one replacement character
+ * per byte, so a run is held back until it ends.
  */
 const byteRunDecoder: DecoderStep = {
   fuses: false,
@@ -170,7 +170,7 @@ const byteRunDecoder: DecoderStep = {
   },
 };
 
-/** Tokens `<0x00>` to `<0xFF>` in a row are UTF-8; other tokens are themselves. */
+/** Decodes runs of the tokens `<0x00>` to `<0xFF>` as UTF-8, character by character; other tokens stay unchanged. */
 export const byteFallbackDecoder: DecoderStep = {
   fuses: false,
   start() {
@@ -181,7 +181,7 @@ export const byteFallbackDecoder: DecoderStep = {
         tokens.flatMap((token) => {
           const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
           const bytes = byte ? Uint8Array.of(Number.parseInt(byte[1]!, 16)) : undefined;
-          // A token that is no byte ends a character that is not whole.
+          // Any other token ends an incomplete character.
           const text = bytes || open ? decoder.decode(bytes, { stream: bytes !== undefined }) : '';
           open = bytes !== undefined;
           return bytes ? [text] : text ? [text, token] : [token];
@@ -191,25 +191,25 @@ export const byteFallbackDecoder: DecoderStep = {
   },
 };
 
-/** The marks of the first token are those that were put in front of the text. */
+/** @param prepends whether a mark was put in front of the text, which is dropped from the first token */
 export function metaspaceDecoder(mark: string, prepends: boolean): DecoderStep {
   return direct((token, first) => token.replaceAll(mark, first && prepends ? '' : ' '));
 }
 
 export function wordPieceDecoder(prefix: string, cleanup: boolean): DecoderStep {
   return direct((token, first) => {
-    const goesOn = prefix !== '' && token.startsWith(prefix);
-    const text = first ? token : goesOn ? token.slice(prefix.length) : ` ${token}`;
+    const continues = prefix !== '' && token.startsWith(prefix);
+    const text = first ? token : continues ? token.slice(prefix.length) : ` ${token}`;
     return cleanup ? cleanUp(text) : text;
   });
 }
 
-/** Word pieces of GGUF files: a mark begins each word. */
+/** WordPiece in GGUF files, where a mark begins each word. */
 export const spacedWordDecoder: DecoderStep = direct((token, first) =>
   cleanUp(token.startsWith(SPACE_MARK) ? (first ? '' : ' ') + token.slice(1) : token),
 );
 
-/** Takes back spaces that word pieces have before English punctuation and contractions. */
+/** Removes the spaces before English punctuation and contractions. */
 const cleanUp = (text: string): string =>
   text
     .replaceAll(' .', '.')
@@ -224,7 +224,7 @@ const cleanUp = (text: string): string =>
     .replaceAll(" 've", "'ve")
     .replaceAll(" 're", "'re");
 
-/** The end of a word is a space, but not at the end of the text: the last token waits. */
+/** Turns the suffix at the end of a word into a space, except at the end of the text: the last token is held back. */
 function suffixDecoder(suffix: string): DecoderStep {
   return {
     fuses: false,
@@ -243,7 +243,7 @@ function suffixDecoder(suffix: string): DecoderStep {
   };
 }
 
-/** Takes at most `start` times `content` from the beginning of each token, and `stop` times from its end. */
+/** Removes `content` up to `start` times from the beginning of each token, and up to `stop` times from its end. */
 export function stripDecoder(content: string, start: number, stop: number): DecoderStep {
   const strip = (token: string): string => {
     let [from, to] = [0, token.length];
@@ -277,7 +277,7 @@ export function stripDecoder(content: string, start: number, stop: number): Deco
   };
 }
 
-/** Connectionist temporal classification: equal tokens in a row are one, padding is nothing. */
+/** Connectionist temporal classification: runs of equal tokens collapse to one, padding is removed. */
 function ctcDecoder(padding: string, delimiter: string, cleanup: boolean): DecoderStep {
   return {
     fuses: false,
@@ -295,7 +295,7 @@ function ctcDecoder(padding: string, delimiter: string, cleanup: boolean): Decod
   };
 }
 
-/** @param spaces to take from the beginning of a text */
+/** @param spaces number of spaces to remove from the beginning of the text */
 export const sentencePieceDecoder = (spaces: number): DecoderStep =>
   decodeInTurn([
     eachToken((token) => token.replaceAll(SPACE_MARK, ' '), true),

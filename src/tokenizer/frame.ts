@@ -1,10 +1,10 @@
-/** The tokens that a model expects around texts: the post-processors of tokenizer.json. */
+/** Frames: the tokens that a model expects around texts (post-processors of tokenizer.json). */
 import { TokenizerError } from '../errors.ts';
 import { Settings } from './settings.ts';
 import type { EncodedPair } from './tokenizer.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
-/** `sequence` 0 is the first text, 1 the second; otherwise tokens of the frame itself. */
+/** A text (`sequence` 0 the first, 1 the second) or tokens of the frame itself. */
 export type FramePart =
   | { readonly sequence: 0 | 1; readonly typeId: number }
   | { readonly ids: readonly number[]; readonly typeId: number };
@@ -17,7 +17,7 @@ export interface Frame {
 const FIRST: FramePart = { sequence: 0, typeId: 0 };
 export const noFrame: Frame = { single: [FIRST], pair: [FIRST, { sequence: 1, typeId: 1 }] };
 
-/** Without `addSpecial`, only the texts. */
+/** Puts the frame's tokens around two texts, or only joins them without `addSpecial`. */
 export function framePair(frame: Frame, texts: readonly (readonly number[])[], addSpecial: boolean): EncodedPair {
   const out: EncodedPair = { ids: [], typeIds: [] };
   for (const part of frame.pair) {
@@ -31,22 +31,22 @@ export function framePair(frame: Frame, texts: readonly (readonly number[])[], a
   return out;
 }
 
-/** The same for one text, without types. */
+/** Puts the frame's tokens around one text. */
 export function frameOne(frame: Frame, ids: number[], addSpecial: boolean): number[] {
   const around = addSpecial && frame.single.some((part) => 'ids' in part);
   return around ? frame.single.flatMap((part) => ('ids' in part ? part.ids : ids)) : ids;
 }
 
-/** Whether a first or last token goes around a text, and which. */
+/** The tokens before and after a text, and whether to add them. */
 export interface FrameEnds {
   readonly bos?: number;
   readonly eos?: number;
-  /** Undefined: as the frame has it. */
+  /** true: add, false: remove, undefined: as the frame has it. */
   readonly addBos?: boolean;
   readonly addEos?: boolean;
 }
 
-/** The frame with `bos` in front of each text and `eos` behind it, or without them. */
+/** The frame with `bos` before and `eos` after each text added or removed. */
 export function withEnds(frame: Frame, { bos, eos, addBos, addEos }: FrameEnds): Frame {
   const isToken = (part: FramePart | undefined, id: number): boolean =>
     part !== undefined && 'ids' in part && part.ids.length === 1 && part.ids[0] === id;
@@ -65,7 +65,7 @@ export function withEnds(frame: Frame, { bos, eos, addBos, addEos }: FrameEnds):
   return { single: change(frame.single), pair: change(frame.pair) };
 }
 
-/** `first A last`, `first A last B last`; RoBERTa has two separators between texts and one type. */
+/** The frame `first A last`, `first A last B last`. RoBERTa has two separators between texts and a single type id. */
 export function classifierFrame(first: number, last: number, roberta: boolean): Frame {
   const token = (id: number, typeId: number): FramePart => ({ ids: [id], typeId });
   const single = [token(first, 0), FIRST, token(last, 0)];

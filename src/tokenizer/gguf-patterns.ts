@@ -1,6 +1,6 @@
 /**
- * How llama.cpp splits text before byte pair encoding, by the names of `tokenizer.ggml.pre`. Patterns apply one after the
- * other, each to what the ones before have cut.
+ * The patterns by which llama.cpp splits text before byte pair encoding, by the name in `tokenizer.ggml.pre`. Each pattern
+ * splits the pieces that the patterns before it have made.
  */
 
 const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
@@ -10,10 +10,10 @@ const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
 const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
 const notWord = '[^\\r\\n\\p{L}\\p{N}]?';
 
-/** Words as GPT-4 and Llama 3 have them. */
+/** Words of GPT-4 and Llama 3. */
 const llama3 = (digits: string, first = `${contractions}|`): string =>
   `${first}${notWord}\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${spaces}`;
-/** Words as GPT-4o has them: a capital begins one. */
+/** Words of GPT-4o, which begin at capitals. */
 const gpt4o = (digits: string, after: string): string =>
   `${notWord}${upper}*${lower}+${after}|${notWord}${upper}+${lower}*${after}|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${spaces}`;
 const deepseek3 =
@@ -25,13 +25,13 @@ const notPunctuation = ' ?[^(\\s|.,!?…。，、।۔،)]+';
 interface Splitting {
   readonly patterns: readonly string[];
   readonly names: readonly string[];
-  /** Words that are tokens are not merged. */
+  /** Whether a word that is a token becomes that token without merging. */
   readonly ignoreMerges?: boolean;
   readonly addBos?: boolean;
   readonly addSeparator?: boolean;
-  /** Spaces are marks and bytes are tokens of their own, as in SentencePiece. */
+  /** Whether spaces are written as marks and bytes have tokens `<0x00>` to `<0xFF>`, as in SentencePiece. */
   readonly marksSpaces?: boolean;
-  /** Characters are tokens of their own, not bytes. */
+  /** Whether tokens are spelled in characters, not in the byte alphabet. */
   readonly spellsText?: boolean;
 }
 
@@ -70,7 +70,7 @@ const splittings: readonly Splitting[] = [
   {
     names: ['afmoe'],
     patterns: [
-      // Digits in threes from the right.
+      // Groups of three digits, from the right.
       '\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))',
       '[一-鿿㐀-䶿豈-\ufaff\u3040-ゟ゠-ヿ･-ﾟ⼀-\u2fdf\u0e40-\u0e7f\u0e80-\u0effក-\u17ffက-႟ꩠ-ꩿꧠ-\ua9ff가-\ud7afᄀ-ᇿ]+',
       deepseek3,
@@ -185,10 +185,10 @@ export const splittingNames: readonly string[] = [...byName.keys()];
 
 export const splittingOf = (name: string): Splitting | undefined => byName.get(name);
 
-/** The pattern that ByteLevel of tokenizer.json has built in. */
+/** The built-in pattern of ByteLevel in tokenizer.json. */
 export const byteLevelPattern = gpt2;
 
-/** The name under which llama.cpp splits by these patterns; undefined where it has none. */
+/** The name in `tokenizer.ggml.pre` for these patterns; undefined if llama.cpp has none. */
 export function splittingName(patterns: readonly string[], ignoreMerges: boolean): string | undefined {
   const same = splittings.filter((s) => !s.marksSpaces && s.patterns.join('\n') === patterns.join('\n'));
   return (same.find((s) => (s.ignoreMerges ?? false) === ignoreMerges) ?? same[0])?.names[0];

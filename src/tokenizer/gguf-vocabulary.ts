@@ -1,12 +1,12 @@
 /**
- * The vocabulary of a tokenizer.json in the terms of GGUF (tokenizer.ggml.*): tokens with types, and either merges (byte
- * level BPE) or scores (SentencePiece, whose tokens join by rank). What tokenizer.json says beyond that, llama.cpp knows by
- * the name of the pre-tokenizer.
+ * Converts the vocabulary of a tokenizer.json to GGUF (tokenizer.ggml.*): tokens with types, and either merges (byte-level
+ * BPE) or scores (SentencePiece). Other settings of tokenizer.json are not written: llama.cpp derives them from the name of
+ * the pre-tokenizer.
  */
 import { ModelError } from '../errors.ts';
 import { byteLevelPattern, splittingName } from './gguf-patterns.ts';
 
-/** `tokenizer.ggml.token_type`. */
+/** Values of `tokenizer.ggml.token_type`. */
 export const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 export interface GgufVocabulary {
@@ -16,7 +16,7 @@ export interface GgufVocabulary {
   readonly types: Int32Array;
   readonly merges?: readonly string[];
   readonly scores?: Float32Array;
-  /** By role: bos, eos, unknown, padding, cls, seperator, mask. */
+  /** Ids by role: bos, eos, unknown, padding, cls, seperator (spelled so in GGUF), mask. */
   readonly ids: Readonly<Record<string, number>>;
   readonly addBos: boolean;
   readonly addSpacePrefix?: boolean;
@@ -32,16 +32,16 @@ interface AddedToken {
   readonly special: boolean;
 }
 
-/** Score of tokens that no merge makes. */
+/** Score of tokens that are not the result of a merge. */
 const NEVER_MERGED = -1e6;
 
-/** Stands for what has no pattern of its own. */
+/** Stands for the Punctuation pre-tokenizer, which has no pattern. */
 const PUNCTUATION = 'punctuation';
 
-/** Falcon's splitting, which llama.cpp has in other words. */
+/** Falcon's patterns, which llama.cpp writes differently. */
 const falcon = [PUNCTUATION, byteLevelPattern, '\\p{N}+', '[0-9][0-9][0-9]'].join('\n');
 
-/** The patterns of a pre-tokenizer, one after the other; undefined where it does what no pattern does. */
+/** The patterns of a pre-tokenizer, in order; undefined if it cannot be expressed by patterns. */
 function patternsOf(pretokenizer: Json): readonly string[] | undefined {
   switch (pretokenizer.type) {
     case 'Sequence': {
@@ -70,7 +70,7 @@ function preOf(pretokenizer: unknown, ignoreMerges: boolean): string | undefined
 }
 
 /**
- * @param vocab tokens that the model has; those that the tokenizer lacks get names of their own
+ * @param vocab number of tokens of the model; ids that the tokenizer lacks become tokens `[PAD<id>]`
  * @throws ModelError for tokenizers that are neither BPE nor WordPiece, and for token ids beyond the model's
  */
 export function ggufVocabulary(
@@ -103,7 +103,7 @@ export function ggufVocabulary(
     ['unknown', 'unk_token'],
     ['padding', 'pad_token'],
     ['cls', 'cls_token'],
-    // As the format spells it.
+    // Misspelled in the format.
     ['seperator', 'sep_token'],
     ['mask', 'mask_token'],
   ] as const) {
@@ -125,7 +125,7 @@ export function ggufVocabulary(
       if (types[i] === tokenTypes.control) return token;
       return token.startsWith(prefix) ? token.slice(prefix.length) : `▁${token}`;
     });
-    // llama.cpp frames a text in the ids of these names.
+    // llama.cpp reads the tokens around a text from bos and eos.
     const { cls = 101, seperator = 102 } = ids;
     const framed = { bos: cls, eos: seperator, ...ids };
     return { ...common, model: 'bert', pre: 'jina-v2-en', tokens: marked, ids: framed, addBos: true };
@@ -143,7 +143,7 @@ export function ggufVocabulary(
   }
   const pre = preOf(data.pre_tokenizer, model.ignore_merges === true);
   if (pre === undefined)
-    warnings.push('the pre-tokenizer has no name in llama.cpp: it will split text its default way');
+    warnings.push('llama.cpp has no name for this pre-tokenizer and will split text by its default');
   return { ...common, model: 'gpt2', pre: pre ?? 'default', merges };
 }
 
@@ -170,7 +170,7 @@ function tokenTable(
   return { tokens, types };
 }
 
-/** SentencePiece joins the pair whose result has the highest score: the first merges first. */
+/** Scores that give the order of `merges`: SentencePiece merges the pair whose result has the highest score first. */
 function scoresOf(tokens: readonly string[], types: Int32Array, merges: readonly string[]): Float32Array {
   const rank = new Map<string, number>();
   for (const [i, merge] of merges.entries()) {
@@ -184,7 +184,7 @@ function scoresOf(tokens: readonly string[], types: Int32Array, merges: readonly
   });
 }
 
-/** A token of tokenizer_config.json: a text, or an object with one. */
+/** A token of tokenizer_config.json: a string, or an object with `content`. */
 function contentOf(token: unknown): string | undefined {
   if (typeof token === 'string') return token;
   const content = (token as Json | null | undefined)?.content;
@@ -200,7 +200,7 @@ function startsWithBos(data: Json, settings: Json): boolean {
   );
 }
 
-/** The template itself, or the one named default. */
+/** The chat template; of several the one named default. */
 function templateOf({ chat_template }: Json): string | undefined {
   if (typeof chat_template === 'string') return chat_template;
   if (!Array.isArray(chat_template)) return undefined;

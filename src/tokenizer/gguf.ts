@@ -1,4 +1,4 @@
-/** Vocabularies of GGUF files (tokenizer.ggml.*), read and encoded as llama.cpp does. */
+/** Builds a tokenizer from the vocabulary of a GGUF file (tokenizer.ggml.*), with the behaviour of llama.cpp. */
 import { TokenizerError } from '../errors.ts';
 import { type AddedToken, specialWords } from './added-tokens.ts';
 import { Bpe } from './bpe.ts';
@@ -35,20 +35,20 @@ const roleNames: readonly (readonly [TokenRole, string])[] = [
   ['eot', 'eot'],
   ['eom', 'eom'],
   ['unknown', 'unknown'],
-  // As the format spells it.
+  // Misspelled in the format.
   ['separator', 'seperator'],
   ['padding', 'padding'],
   ['classifier', 'cls'],
   ['mask', 'mask'],
 ];
-/** Longest word of BERT that is not unknown, in characters; llama.cpp has no limit. */
+/** WordPiece's limit of characters per word: none, as in llama.cpp. */
 const LONGEST_WORD = 2 ** 30;
 
 /**
- * @param metadata values as they are: texts, numbers, booleans, lists of texts, typed arrays of numbers
- * @param name for messages
- * @param onWarning hears of ids that the vocabulary lacks
- * @returns undefined where the file has no vocabulary
+ * @param metadata keys and plain values: strings, numbers, booleans, lists of strings, typed arrays of numbers
+ * @param name named in errors
+ * @param onWarning called for role ids that the vocabulary lacks
+ * @returns undefined if the file has no vocabulary
  * @throws TokenizerError
  */
 export function tokenizerFromGguf(
@@ -84,20 +84,20 @@ const builders: Readonly<Record<string, (file: GgufVocabularyFile) => ModelParts
   t5: unigrams,
 };
 
-/** Tokens that end a text or a turn: control tokens in llama.cpp whatever their type. */
+/** Tokens that end a text or a turn. llama.cpp treats them as control tokens whatever their type. */
 const endTexts: ReadonlySet<string> = new Set([
   ...['<|eot_id|>', '<|im_end|>', '<|end|>', '<|return|>', '<|call|>', '<|flush|>', '<|calls|>', '<end_of_turn>'],
   ...['<|endoftext|>', '</s>', '<|eom_id|>', '<EOT>', '_<EOT>', '[EOT]', '[EOS]', '<|end_of_text|>'],
   ...['<end_of_utterance>', '<eos>', '<turn|>', '<|tool_response>', '<｜end▁of▁sentence｜>', '[e~['],
 ]);
 
-/** What all kinds of vocabulary have. */
+/** The parts that all kinds of vocabulary share. */
 class GgufVocabularyFile {
   readonly settings: Settings;
   readonly vocabulary: Vocabulary;
   readonly types: ArrayLike<number> | undefined;
   readonly added: readonly AddedToken[];
-  /** Ids that no text becomes. */
+  /** Ids that the tokenizer's model never produces from text. */
   readonly special: ReadonlySet<number>;
 
   readonly #onWarning: ((message: string) => void) | undefined;
@@ -110,16 +110,16 @@ class GgufVocabularyFile {
     const tokens = settings.list('tokens');
     for (const [id, token] of tokens.entries()) this.vocabulary.add(token === '' ? `[EMPTY_${id}]` : token, id);
     this.types = this.numbers('token_type');
-    // Control tokens even where no types are given.
+    // Tokens with these roles are control tokens even if the file has no types.
     const roles = new Set(['bos', 'eos', 'eot', 'eom', 'unknown', 'padding'].map((role) => this.id(role)));
     this.added = tokens.flatMap((_, id) => this.#added(id, roles.has(id)));
     this.special = specialWords(this.added);
   }
 
-  /** Control tokens, and words that are found before anything else happens to a text. */
+  /** The token as an added token, if it is a control token or user defined. */
   #added(id: number, hasRole: boolean): AddedToken[] {
     const given = this.types?.[id] ?? (hasRole ? tokenTypes.control : tokenTypes.normal);
-    // Some converters give chat tokens the type of words.
+    // Some converters give chat tokens the type of normal tokens.
     const isEnd = given !== tokenTypes.userDefined && endTexts.has(this.vocabulary.token(id)!);
     const type = isEnd ? tokenTypes.control : given;
     const special = type === tokenTypes.control || type === tokenTypes.unknown;
@@ -128,7 +128,7 @@ class GgufVocabularyFile {
     return [{ id, content, special, singleWord: false, leftStrip: false, rightStrip: false, normalized: false }];
   }
 
-  /** A number for each token. @throws TokenizerError for too few */
+  /** An array with a number for each token. @throws TokenizerError for too few */
   numbers(key: string): ArrayLike<number> | undefined {
     const value = this.settings.get(key);
     if (value === undefined) return undefined;
@@ -138,7 +138,7 @@ class GgufVocabularyFile {
     return numbers;
   }
 
-  /** Id of a role: bos, eos, ... An id that no token has is told of and left out. */
+  /** Id of a role (bos, eos ...). An id beyond the vocabulary is ignored with a warning. */
   id(role: string, fallback?: number): number | undefined {
     const key = `${role}_token_id`;
     const { settings, vocabulary } = this;
@@ -149,7 +149,7 @@ class GgufVocabularyFile {
     if (!this.#warned.has(key)) {
       this.#warned.add(key);
       this.#onWarning?.(
-        `${settings.where}.${key}: expected an id below ${vocabulary.size}, found ${id}; it is left out`,
+        `${settings.where}.${key}: expected an id below ${vocabulary.size}, found ${id}; it is ignored`,
       );
     }
     return fallback;
@@ -164,7 +164,7 @@ class GgufVocabularyFile {
     return ids;
   }
 
-  /** @throws TokenizerError where a token is to be added that there is not */
+  /** @throws TokenizerError if the file asks for a token to be added but has no id for it */
   frame(
     defaults: { bos?: boolean; eos?: boolean; separator?: boolean },
     ids: Record<string, number> = {},
@@ -174,7 +174,7 @@ class GgufVocabularyFile {
       if (!asked) return [];
       const id = this.id(role, ids[role]);
       if (id === undefined || id >= this.vocabulary.size) {
-        // llama.cpp's own defaults may name tokens that a small vocabulary lacks.
+        // llama.cpp's default ids may be beyond a small vocabulary.
         if (!this.settings.has(key) || this.settings.has(`${role}_token_id`)) return [];
         throw new TokenizerError(this.settings.where, `${key} is set, but there is no ${role}_token_id`);
       }
@@ -212,7 +212,7 @@ function bytePairs(file: GgufVocabularyFile): ModelParts {
           : { spell: toByteAlphabet }),
       where: settings.where,
     }),
-    // Gemma 4 needs its first token whatever the file says.
+    // Gemma 4 always gets its bos token, whatever the file says.
     frame:
       name === 'gemma4' ? file.frame({ bos: true }, {}, true) : file.frame({ bos: addBos, separator: addSeparator }),
     decoder: marksSpaces ? sentencePieceDecoder(0) : byteLevelDecoder,

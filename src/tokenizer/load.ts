@@ -1,4 +1,4 @@
-/** Tokenizers of tokenizer.json. */
+/** Builds a tokenizer from tokenizer.json. */
 import { TokenizerError } from '../errors.ts';
 import { type AddedToken, joinAdded, specialWords } from './added-tokens.ts';
 import { Bpe } from './bpe.ts';
@@ -17,13 +17,13 @@ import { byteTokens, Vocabulary } from './vocabulary.ts';
 import { WordLevel, WordPiece } from './words.ts';
 
 export interface TokenizerFiles {
-  /** Text of tokenizer.json. */
+  /** Contents of tokenizer.json. */
   readonly tokenizerJson: string;
-  /** The files beside it: tokenizer_config.json, special_tokens_map.json, added_tokens.json. */
+  /** Contents of tokenizer_config.json, special_tokens_map.json and added_tokens.json. */
   readonly sidecars?: SidecarTexts;
-  /** For messages: the folder. */
+  /** The folder, named in errors. */
   readonly name: string;
-  /** Its name in the folder. Default tokenizer.json. */
+  /** Name of the file in the folder. Default tokenizer.json. */
   readonly file?: string;
 }
 
@@ -39,8 +39,8 @@ export function loadTokenizer({
 }
 
 /**
- * @param json what tokenizer.json holds, or would
- * @param where for messages
+ * @param json parsed tokenizer.json
+ * @param where named in errors
  * @throws TokenizerError
  */
 export function buildTokenizer(json: unknown, sidecars: Sidecars, where: string): Tokenizer {
@@ -76,7 +76,7 @@ function build(settings: Settings, sidecars: Sidecars): Tokenizer {
   });
 }
 
-/** Ids of the tokens that sidecar files name for roles. */
+/** Ids of the role tokens that sidecar files name, as far as the vocabulary has them. */
 export function roleIds({ roles }: Sidecars, vocabulary: Vocabulary): Map<TokenRole, number> {
   const ids = new Map<TokenRole, number>();
   for (const [role, { content }] of roles) {
@@ -93,7 +93,7 @@ export const endsOf = ({ addBos, addEos }: Sidecars, roles: ReadonlyMap<TokenRol
   addEos,
 });
 
-/** We cut no texts; a file that asks for nonsense is refused all the same. */
+/** Checks the settings of truncation. Texts are never truncated here, but invalid files are refused. */
 function checkTruncation(truncation: Settings | undefined): void {
   if (!truncation) return;
   const length = truncation.integer('max_length', 0, 2 ** 53);
@@ -104,7 +104,7 @@ function checkTruncation(truncation: Settings | undefined): void {
 const kinds = ['BPE', 'Unigram', 'WordPiece', 'WordLevel'] as const;
 type Kind = (typeof kinds)[number];
 
-/** Old files do not say it. */
+/** Old files have no `type`. */
 function kindOf(model: Settings): Kind {
   if (model.has('type')) return model.oneOf('type', kinds);
   if (model.has('merges')) return 'BPE';
@@ -120,7 +120,7 @@ function readVocabulary(model: Settings, kind: Kind): Vocabulary {
   return vocabulary;
 }
 
-/** Tokens that the model's vocabulary has keep its id. */
+/** Reads `added_tokens`. A token that the vocabulary has keeps the vocabulary's id. */
 function readAdded(settings: Settings, vocabulary: Vocabulary): AddedToken[] {
   return settings.objects('added_tokens', []).map((token) => {
     const content = token.string('content');

@@ -1,20 +1,20 @@
-/** Merges neighbours, best first, until none merge: the loop of byte pair encodings. O(n log n). */
+/** The merge loop of byte pair encodings: merges adjacent symbols, lowest rank first, until none merge. O(n log n). */
 
-/** What two neighbours become. */
+/** Which adjacent symbols merge, and to what. */
 export interface MergeRules {
-  /** Lower merges earlier, the left one of equals first; negative: never. An integer below 2^26. */
+  /** An integer below 2^26. Lower ranks merge first, of equal ranks the leftmost; negative: no merge. */
   rank(left: number, right: number): number;
-  /** The symbol that a pair of this rank becomes. */
+  /** The symbol that replaces a pair of this rank. */
   result(rank: number, left: number, right: number): number;
 }
 
-/** Up to here looking at all pairs is faster than keeping a heap of them. */
+/** Up to this length, scanning all pairs is faster than a heap. */
 const SHORT = 40;
 const NEVER = 2 ** 31 - 1;
-/** Positions in a heap key: texts are shorter. */
+/** A heap key is rank * POSITIONS + position. Texts are shorter than this. */
 const POSITIONS = 2 ** 26;
 
-/** Merges the first `count` of `symbols` in place; the new count. */
+/** Merges the first `count` of `symbols` in place and returns the new count. */
 export function mergeAll(symbols: Int32Array, count: number, rules: MergeRules): number {
   return count <= SHORT ? mergeShort(symbols, count, rules) : mergeLong(symbols, count, rules);
 }
@@ -43,7 +43,7 @@ function mergeShort(symbols: Int32Array, count: number, rules: MergeRules): numb
   }
 }
 
-/** A linked list of symbols and a heap of pairs; a pair whose rank at its place has changed since is skipped. */
+/** Uses a linked list of symbols and a heap of pairs. A heap entry is skipped if the pair at its position has changed. */
 function mergeLong(symbols: Int32Array, count: number, rules: MergeRules): number {
   const next = Int32Array.from({ length: count }, (_, i) => i + 1);
   const previous = Int32Array.from({ length: count }, (_, i) => i - 1);
@@ -74,7 +74,7 @@ function mergeLong(symbols: Int32Array, count: number, rules: MergeRules): numbe
   return length;
 }
 
-/** A binary heap of numbers, the least first. */
+/** A binary min-heap of numbers. */
 class Heap {
   #keys: Float64Array;
   length = 0;

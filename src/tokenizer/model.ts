@@ -1,19 +1,19 @@
-/** What turns pieces of text into ids. */
+/** The interface of tokenizer models (pieces of text to ids), and a cache of words. */
 
 export interface TokenModel {
   /** Appends the ids of `piece`, which is not empty. */
   encode(piece: string, out: number[]): void;
 }
 
-/** Words longer than this are not remembered: the engine would keep the text alive that they are cut from. */
+/** Longer words are not cached: JavaScript engines store them as slices, which keep the whole text alive. */
 const LONGEST_REMEMBERED = 12;
 const MOST_REMEMBERED = 2 ** 16;
 
-/** Remembers the ids of short words. */
+/** Caches the ids of short words. */
 export class WordMemory {
   #words = new Map<string, number | readonly number[]>();
 
-  /** Appends the ids of `word`, found by `encode` where they are not known. */
+  /** Appends the ids of `word`, from the cache or from `encode`. */
   encode(word: string, out: number[], encode: (word: string, out: number[]) => void): void {
     if (word.length > LONGEST_REMEMBERED) {
       encode(word, out);

@@ -1,4 +1,4 @@
-/** What happens to a text before it is split: the normalizers of tokenizer.json. */
+/** Normalizers of tokenizer.json, which change a text before it is split. */
 import { TokenizerError } from '../errors.ts';
 import { toByteAlphabet } from './byte-level.ts';
 import { CharSet, whitespace } from './char-set.ts';
@@ -51,14 +51,14 @@ const readers: Readonly<Record<string, (settings: Settings) => Normalizer>> = {
   },
 };
 
-/** Spaces as SentencePiece writes them. */
+/** Replaces spaces by SentencePiece's mark. */
 export const markSpaces: Normalizer = (text) => text.replaceAll(' ', SPACE_MARK);
 
-/** Most that normalization may lengthen a text: the longest decomposition of Unicode has 18 characters. */
+/** Most growth of a text by normalization. The longest decomposition in Unicode has 18 characters. */
 const MOST_GROWTH = 32;
 const LEAST_LIMIT = 2 ** 16;
 
-/** @throws TokenizerError, when it runs, for steps that make each other's results ever longer */
+/** Steps in sequence. The result throws a TokenizerError if they lengthen a text beyond the limit. */
 export function inTurn(steps: readonly Normalizer[]): Normalizer {
   return (text) => {
     const limit = MOST_GROWTH * text.length + LEAST_LIMIT;
@@ -79,11 +79,11 @@ export function readPattern(settings: Settings): string | Pattern {
 
 const LONGEST_CONTENT = 256;
 
-/** Also a decoder. */
+/** Reads `Replace`, which is a normalizer and a decoder. */
 export function readReplace(settings: Settings): Normalizer {
   const [pattern, content] = [readPattern(settings), settings.string('content')];
   if (content.length > LONGEST_CONTENT) settings.fail('content', `at most ${LONGEST_CONTENT} characters`);
-  // An empty text would match between all characters: nothing is meant by it.
+  // An empty pattern replaces nothing, although it matches between all characters.
   if (typeof pattern === 'string') return (text) => (pattern === '' ? text : text.replaceAll(pattern, () => content));
   return (text) => {
     let out = '';
@@ -104,7 +104,7 @@ function fromBase64(settings: Settings): Uint8Array {
   }
 }
 
-/** Each character alone: a sigma at the end of a word is no exception. */
+/** Lower-cases each character by itself. `toLowerCase` alone would turn a sigma at the end of a word into ς. */
 export const lowercase: Normalizer = (text) => text.replaceAll('Σ', 'σ').toLowerCase();
 
 function trim(text: string, left: boolean, right: boolean): string {
@@ -114,10 +114,10 @@ function trim(text: string, left: boolean, right: boolean): string {
   return text.slice(start, end);
 }
 
-/** The rules of a machine translation system (Nmt) that SentencePiece took over: controls go, odd spaces become plain. */
+/** Nmt of SentencePiece: removes control characters, turns unusual spaces into plain ones. */
 const nmt: Normalizer = (text) =>
   text
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: controls are meant.
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern is for control characters.
     .replace(/[\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f]/g, '')
     .replace(/[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g, ' ');
 
@@ -140,9 +140,9 @@ export function bertNormalizer({ clean, chinese, stripAccents, lowercase: lower 
   return inTurn(steps);
 }
 
-/** Blocks of ideographs, as the authors of BERT listed them; the last but two starts where their Rust port has it. */
+/** Blocks of ideographs as listed by BERT, with the start of U+2B920 as in the tokenizers library. */
 const chineseCharacters =
   /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
 
-/** What BERT splits at: Unicode's punctuation, and every ASCII character that looks like it. */
+/** BERT's punctuation: Unicode's punctuation, and every ASCII symbol. */
 export const punctuation = CharSet.of('[\\p{P}!-\\/:-@\\[-`\\{-~]');

@@ -1,10 +1,10 @@
-/** Merges of a byte pair encoding: pair of token ids -> rank, in flat arrays with open addressing. */
+/** The merges of a byte pair encoding: pair of token ids -> rank, in a flat hash table with open addressing. */
 
 const EMPTY = -1;
 
 export class PairTable {
   readonly #mask: number;
-  /** left, right, rank of each slot. */
+  /** [slots, 3]: left, right, rank. */
   readonly #slots: Int32Array;
 
   constructor(count: number) {
@@ -23,7 +23,7 @@ export class PairTable {
     }
   }
 
-  /** The last rank of a pair holds. */
+  /** A second rank of a pair replaces the first. */
   set(left: number, right: number, rank: number): void {
     const at = this.#slot(left, right);
     this.#slots[at] = left;
@@ -31,7 +31,7 @@ export class PairTable {
     this.#slots[at + 2] = rank;
   }
 
-  /** -1 for pairs that do not merge. */
+  /** Rank of a pair, or -1. */
   rank(left: number, right: number): number {
     return this.#slots[this.#slot(left, right) + 2]!;
   }

@@ -1,6 +1,6 @@
 /**
- * Regular expressions of tokenizers, in Oniguruma's syntax, as trees. What tokenizers do not use (captures that are read
- * again, recursion, conditions) is refused.
+ * Parses the regular expressions of tokenizers (Oniguruma's syntax) to trees. Features that tokenizers do not use (back
+ * references, recursion, conditions) are refused.
  */
 import { CharSet } from './char-set.ts';
 
@@ -20,12 +20,12 @@ export type PatternNode =
   | { readonly kind: 'behind'; readonly set: CharSet; readonly negative: boolean }
   | { readonly kind: 'anchor'; readonly holds: (text: string, index: number) => boolean };
 
-/** Most repetitions that a pattern may ask for by number, deepest nesting, longest text. */
+/** Limits of a pattern: counted repetitions, nesting, length. */
 const MOST_REPEATS = 1000;
 const DEEPEST = 50;
 const LONGEST = 20_000;
 
-/** Oniguruma's meaning of the short classes, in JavaScript's syntax. */
+/** Oniguruma's shorthand classes in JavaScript's syntax. */
 const shortClasses: Readonly<Record<string, string>> = {
   s: '\\p{White_Space}',
   S: '\\P{White_Space}',
@@ -140,7 +140,7 @@ class Parser {
     return { min, max };
   }
 
-  /** Undefined for flags, which match nothing. */
+  /** Undefined for flags such as `(?i)`, which are not a node. */
   #atom(): PatternNode | undefined {
     if (this.#take('(')) return this.#group();
     if (this.#peek('[')) return this.#set(this.#class());
@@ -168,7 +168,7 @@ class Parser {
       if (/[msx]/.test(`${flags[1]}${flags[2] ?? ''}`)) this.#fail('unknown flag');
       if (flags[1]!.includes('i')) this.#ignoreCase = true;
       if (flags[2]?.includes('i')) this.#ignoreCase = false;
-      // Flags without a group hold to the end of the group around them, where #choice puts the old ones back.
+      // These flags apply up to the end of the enclosing group, where #choice restores the old ones.
       if (flags[3] === ')') return undefined;
     }
     const kind = flags ? '' : (['?=', '?!', '?<=', '?<!', '?>'].find((mark) => this.#take(mark)) ?? '');
@@ -192,7 +192,7 @@ class Parser {
     return this.#set(this.#classEscape());
   }
 
-  /** An escape that stands for characters, in JavaScript's syntax. */
+  /** An escape for a character or class, in JavaScript's syntax. */
   #classEscape(): string {
     this.#at++;
     const letter = String.fromCodePoint(this.#codePoint());
@@ -226,7 +226,7 @@ class Parser {
     return letter === 'P' ? `[^${posix}]` : posix;
   }
 
-  /** A bracket class with all inside it. */
+  /** A bracket class, with nested classes, in JavaScript's syntax. */
   #class(): string {
     if (++this.#depth > DEEPEST) this.#fail(`nested deeper than ${DEEPEST}`);
     this.#at++;
@@ -251,7 +251,7 @@ class Parser {
     }
     if (this.#peek('[')) return this.#class();
     const low = this.#classCharacter();
-    // A minus before the closing bracket is itself.
+    // A minus before the closing bracket is literal.
     if (!this.#peek('-') || this.#peek('-]') || !low.startsWith('\\u')) return low;
     this.#at++;
     const high = this.#classCharacter();
@@ -279,6 +279,6 @@ const atWordBoundary = (text: string, i: number): boolean => (i > 0 && wordBefor
 
 const wordBefore = (text: string, i: number): boolean => wordSet.at(text, startOfCharacter(text, i)) > 0;
 
-/** Index of the character that ends before `end` > 0. */
+/** Start index of the character that ends at `end` > 0. */
 export const startOfCharacter = (text: string, end: number): number =>
   end > 1 && (text.charCodeAt(end - 1) & 0xfc00) === 0xdc00 ? end - 2 : end - 1;

@@ -1,8 +1,7 @@
 /**
- * Runs the regular expressions of tokenizers as Oniguruma would: the first alternative that fits wins, quantifiers go
- * back. A pattern comes with a file that nobody has checked, so its work is counted: what costs more than a fixed number of
- * steps per character is refused, where JavaScript's own engine would run for ever. Runs of one set need no stack, however
- * long they are.
+ * A backtracking matcher with Oniguruma's semantics: the first alternative that matches wins. Patterns come from untrusted
+ * files, so steps are counted, and a pattern that needs more than a fixed number per character is refused; JavaScript's own
+ * engine could run without end. A repeated character set needs no stack, however long the match is.
  */
 import { TokenizerError } from '../errors.ts';
 import type { CharSet } from './char-set.ts';
@@ -11,7 +10,7 @@ import { type PatternNode, PatternSyntaxError, parsePattern, startOfCharacter } 
 /** Steps per character of text. Patterns in use need fewer than 20. */
 const STEPS_PER_CHARACTER = 400;
 const LEAST_STEPS = 100_000;
-/** Repetitions of a group, which need stack: a longer run is matched in several parts. */
+/** Most repetitions of a group per match, as each needs stack. A longer run is matched in several parts. */
 const MOST_GROUP_REPEATS = 500;
 
 /** End of the match at an index, or -1. */
@@ -24,8 +23,8 @@ export class Pattern {
   #steps = 0;
 
   /**
-   * @param where for messages
-   * @throws TokenizerError for syntax that is not supported
+   * @param where named in errors
+   * @throws TokenizerError for unsupported syntax
    */
   constructor(source: string, where: string) {
     this.source = source;
@@ -39,8 +38,8 @@ export class Pattern {
   }
 
   /**
-   * Calls `found`, which must not call back, for every match, from left to right, none overlapping the one before.
-   * @throws TokenizerError where the pattern needs too many steps
+   * Calls `found` for every match, from left to right, without overlaps. `found` must not use this pattern.
+   * @throws TokenizerError if the pattern needs too many steps
    */
   forEach(text: string, found: (start: number, end: number) => void): void {
     this.#text = text;
@@ -61,7 +60,7 @@ export class Pattern {
     }
   }
 
-  /** Continuation passing: `next` is what must fit behind. */
+  /** Continuation passing: `next` matches what follows `node`. */
   #compile(node: PatternNode, next: Matcher): Matcher {
     switch (node.kind) {
       case 'set': {
@@ -100,7 +99,7 @@ export class Pattern {
 
   #compileChoice(options: readonly PatternNode[], next: Matcher): Matcher {
     const matchers = options.map((option) => this.#compile(option, next));
-    // By the first character, below 128: the alternatives that it can begin.
+    // For each ASCII character, the alternatives that can begin with it.
     const byFirst = Array.from({ length: 128 }, (_, unit) =>
       matchers.filter((_, i) => canBegin(options[i]!, String.fromCharCode(unit)) !== 'no'),
     );
@@ -176,7 +175,7 @@ export class Pattern {
     const again: Matcher = (i) => {
       this.#spend(1);
       const [outerCount, outerBegun] = [count, begun];
-      // A repetition that took nothing would go on for ever.
+      // An empty repetition would repeat without end.
       if (i === begun && count > min) return -1;
       const more = (): number => {
         if (outerCount >= most) return -1;
@@ -206,7 +205,7 @@ export class Pattern {
   }
 }
 
-/** Whether a match can begin with a character: surely not, only if what follows does (`empty`), or perhaps. */
+/** Whether a match can begin with a character: no, only if the node matches nothing (`empty`), or perhaps. */
 function canBegin(node: PatternNode, character: string): 'no' | 'empty' | 'perhaps' {
   switch (node.kind) {
     case 'set':

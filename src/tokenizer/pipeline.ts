@@ -1,6 +1,6 @@
 /**
- * A tokenizer made of its parts: added tokens are found, what is between them is normalized, cut into pieces, and each piece
- * encoded by the model; then the frame goes around.
+ * The tokenizer pipeline: added tokens are matched, the text between them is normalized and split into pieces, the model
+ * encodes each piece, and the frame is added.
  */
 import { OptionError } from '../errors.ts';
 import { type AddedToken, AddedTokens, type Allowed } from './added-tokens.ts';
@@ -21,7 +21,7 @@ import type {
 } from './tokenizer.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
-/** Longer texts are refused before they are tokenized. */
+/** Longest text accepted, in bytes of UTF-8. */
 export const MAX_TEXT_BYTES = 32 * 2 ** 20;
 
 export interface PipelineParts {
@@ -29,7 +29,7 @@ export interface PipelineParts {
   readonly vocabulary: Vocabulary;
   readonly added: readonly AddedToken[];
   readonly normalize: Normalizer;
-  /** For what follows an added token, where that differs. */
+  /** Normalizer of the text after an added token. Default: `normalize`. */
   readonly normalizeRest?: Normalizer;
   readonly words: PreTokenizer;
   readonly model: TokenModel;
@@ -47,10 +47,10 @@ export class Pipeline implements Tokenizer {
   readonly addedIds: readonly number[];
   readonly #parts: PipelineParts;
   readonly #special: ReadonlySet<number>;
-  /** Tokens to be found in the text as it is, and after normalization. */
+  /** Tokens matched in the original text (#raw) and in the normalized text (#normalized). */
   readonly #raw: AddedTokens;
   readonly #normalized: AddedTokens | undefined;
-  /** For texts of which only parts may hold control tokens: normalization would hide which part is which. */
+  /** All tokens, matched in the original text: used for texts in parts, whose borders normalization would lose. */
   readonly #rawOfParts: AddedTokens;
 
   constructor(parts: PipelineParts) {
@@ -170,7 +170,7 @@ function checkLength(text: string): void {
 
 type Span = readonly [start: number, end: number];
 
-/** Where control tokens may be, neighbours joined. */
+/** The ranges in which control tokens are allowed; adjacent ranges are joined. */
 function specialSpans(parts: readonly TextPart[]): Span[] {
   const spans: Span[] = [];
   let at = 0;
@@ -185,7 +185,7 @@ function specialSpans(parts: readonly TextPart[]): Span[] {
   return spans;
 }
 
-/** Asked from left to right. */
+/** Whether a range lies within one of `spans`. Ranges must be asked for from left to right. */
 function within(spans: readonly Span[]): Allowed {
   let current = 0;
   return (start, end) => {

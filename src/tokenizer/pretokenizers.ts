@@ -1,23 +1,23 @@
-/** How a text is cut into pieces that the model sees one by one: the pre-tokenizers of tokenizer.json. */
+/** Pre-tokenizers of tokenizer.json, which split a text into the pieces that the model encodes. */
 import { toByteAlphabet } from './byte-level.ts';
 import { CharSet, whitespace } from './char-set.ts';
 import { punctuation, readPattern } from './normalizers.ts';
 import { Pattern } from './pattern.ts';
 import type { Settings } from './settings.ts';
 
-/** Takes a piece; `first`: it is the beginning of the whole text. */
+/** Receives a piece. `first`: the piece is the beginning of the whole text. */
 export type Emit = (piece: string, first: boolean) => void;
-/** Hands the pieces of `text` on, in order; empty ones may be among them. */
+/** Calls `emit` with the pieces of `text`, in order. Some may be empty. */
 export type PreTokenizer = (text: string, first: boolean, emit: Emit) => void;
 
-/** Calls `found` for the matches within a text, from left to right. */
+/** Calls `found` for each match in a text, from left to right. */
 type Finder = (text: string, found: (start: number, end: number) => void) => void;
 
-/** What becomes of the places where a pattern matches. */
+/** What happens to the matches of a pattern. */
 const behaviors = ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'] as const;
 type Behavior = (typeof behaviors)[number];
 
-/** GPT-2's words: contractions, letters, numbers and the rest with a space before them, spaces. */
+/** GPT-2's words: contractions; letters, numbers or other characters with a space before them; white space. */
 export const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 const LONGEST_PIECE = 2 ** 30;
@@ -31,7 +31,8 @@ export function readPreTokenizer(settings: Settings | undefined): PreTokenizer {
 }
 
 /**
- * The same, but where bytes are spelled last of all that is left to the model, which then does it once per word.
+ * Like `readPreTokenizer`, but leaves a final rewrite to the byte alphabet to the model (`spellsBytes`), which then does it
+ * once per distinct word.
  * @throws TokenizerError
  */
 export function readWords(settings: Settings | undefined): { words: PreTokenizer; spellsBytes: boolean } {
@@ -83,7 +84,7 @@ const readers: Readonly<Record<string, (settings: Settings) => PreTokenizer>> = 
 };
 
 function readBehavior(settings: Settings, key: string, fallback?: Behavior): Behavior {
-  // The library writes the names in two ways.
+  // Names are written in two ways: MergedWithNext and merged_with_next.
   const name = settings.string(key, fallback).toLowerCase().replaceAll('_', '');
   return behaviors.find((one) => one.toLowerCase() === name) ?? settings.fail(key, `one of ${behaviors.join(', ')}`);
 }
@@ -97,7 +98,7 @@ export function inSequence(steps: readonly PreTokenizer[]): PreTokenizer {
   );
 }
 
-/** `invert`: what does not match is what the behavior is about. */
+/** @param invert whether the behavior applies to the text between matches instead of the matches */
 export function splitAt(find: Finder, behavior: Behavior, invert = false): PreTokenizer {
   return (text, first, emit) => {
     let at = 0;
@@ -117,7 +118,7 @@ interface Joiner {
   end(): void;
 }
 
-/** Puts matches and what is between them together as the behavior says. */
+/** Joins matches and the text between them according to the behavior. */
 function joiner(behavior: Behavior, emit: (start: number, end: number) => void): Joiner {
   if (behavior === 'Removed' || behavior === 'Isolated') {
     const removed = behavior === 'Removed';
@@ -169,7 +170,7 @@ export const splitByPattern = (source: string, where: string, behavior: Behavior
   return splitAt((text, found) => pattern.forEach(text, found), behavior);
 };
 
-/** Words of GPT-2, unless they are cut by others; the bytes are spelled by whoever comes next. */
+/** ByteLevel without the rewrite to the byte alphabet. @param split whether to split into GPT-2's words */
 export function byteLevelWords(prefixSpace: boolean, split: boolean, where: string): PreTokenizer {
   const words = split ? splitByPattern(GPT2_PATTERN, where) : whole;
   if (!prefixSpace) return words;
@@ -186,7 +187,7 @@ function metaspace(mark: string, scheme: 'always' | 'first' | 'never', split: bo
   };
 }
 
-/** Words between spaces, punctuation one by one. */
+/** Splits at white space and isolates each punctuation character. */
 export const bertWords: PreTokenizer = inSequence([
   splitAt(findSet(whitespace), 'Removed'),
   splitAt(findSet(punctuation), 'Isolated'),

@@ -1,8 +1,8 @@
-/** The wire format of protocol buffers: fields of one message, nothing believed before it has been compared with the bytes. */
+/** Reads the fields of a protocol buffer message. Every length is checked against the bytes that are left. */
 import { TokenizerError } from '../errors.ts';
 
 export type ProtobufField =
-  /** The lower 32 bits, signed: enough for all that is read here. */
+  /** Lower 32 bits, signed; larger values are not used here. */
   | { readonly number: number; readonly wire: 'varint'; readonly value: number }
   | { readonly number: number; readonly wire: 'bytes'; readonly value: Uint8Array }
   | { readonly number: number; readonly wire: 'fixed32'; readonly value: DataView }
@@ -11,7 +11,7 @@ export type ProtobufField =
 const LONGEST_VARINT = 10;
 
 /**
- * @param where for messages
+ * @param where named in errors
  * @throws TokenizerError
  */
 export function* protobufFields(bytes: Uint8Array, where: string): Generator<ProtobufField> {

@@ -1,4 +1,4 @@
-/** Byte pair encoding by rank of the result, as tiktoken does it: a word that is a token stays whole. */
+/** Byte pair encoding as in tiktoken: pairs merge by the rank of the result, and a word that is a token is not split. */
 import { toByteAlphabet } from './byte-level.ts';
 import { type TokenModel, WordMemory } from './model.ts';
 import { Spm } from './spm.ts';
@@ -11,7 +11,7 @@ export class RankedBytes implements TokenModel {
   readonly #memory = new WordMemory();
   readonly #encodeWord = (word: string, out: number[]): void => this.#encode(word, out);
 
-  /** Lower ids merge first. */
+  /** @param vocabulary its ids are the ranks: lower ids merge first @param special ids that are never produced */
   constructor(vocabulary: Vocabulary, special: ReadonlySet<number>) {
     this.#vocabulary = vocabulary;
     this.#special = special;

@@ -1,4 +1,4 @@
-/** What classes of transformers do with a SentencePiece model beyond what the model says itself: other ids, other frames. */
+/** Ids and frames that classes of transformers add to a SentencePiece model, by family. */
 import { classifierFrame, type Frame, noFrame, withEnds } from './frame.ts';
 import { tokenTypes } from './gguf-vocabulary.ts';
 import type { Sidecars } from './sidecars.ts';
@@ -7,23 +7,23 @@ import type { Vocabulary } from './vocabulary.ts';
 export interface Piece {
   text: string;
   score: number;
-  /** As in GGUF, which took the numbers over. */
+  /** Type number, the same as in GGUF. */
   type: number;
 }
 
 export interface SentencePieceFamily {
-  /** The pieces by the ids that the model uses. Default: as the file has them. */
+  /** Returns the pieces in the order of the ids that the model uses. Default: the order of the file. */
   readonly arrange?: (pieces: readonly Piece[], sidecars: Sidecars) => Piece[];
-  /** Default: what add_bos_token and add_eos_token say. */
+  /** Default: according to add_bos_token and add_eos_token. */
   readonly frame?: (vocabulary: Vocabulary, sidecars: Sidecars) => Frame;
-  /** Whether texts become lowercase first. */
+  /** Whether texts are lower-cased first. */
   readonly lowercases?: (sidecars: Sidecars) => boolean;
 }
 
 const control = (text: string): Piece => ({ text, score: 0, type: tokenTypes.control });
 const unknownPiece: Piece = { text: '<unk>', score: 0, type: tokenTypes.unknown };
 
-/** Two control tokens around a text, by their roles or usual spellings. Tokens that are not there are left out. */
+/** A frame of two control tokens, found by role or usual spelling. Missing tokens are left out. */
 function around(first: string, last: string, roberta: boolean): NonNullable<SentencePieceFamily['frame']> {
   return (vocabulary, { roles }) => {
     const firstId = vocabulary.id(roles.get('classifier')?.content ?? first);
@@ -32,7 +32,7 @@ function around(first: string, last: string, roberta: boolean): NonNullable<Sent
   };
 }
 
-/** fairseq's order of control tokens; the pieces follow without those of the file, `<mask>` is the last. */
+/** The order of fairseq: its own control tokens, the file's pieces without the first three, `<mask>`. */
 const xlmRoberta: SentencePieceFamily = {
   arrange: (pieces) => [...['<s>', '<pad>', '</s>'].map(control), unknownPiece, ...pieces.slice(3), control('<mask>')],
   frame: around('<s>', '</s>', true),
@@ -49,7 +49,7 @@ const camembert: SentencePieceFamily = {
   frame: around('<s>', '</s>', true),
 };
 
-/** Sentinels of masked spans follow the pieces, the last one first. */
+/** Sentinel tokens follow the pieces, in descending order. */
 const t5: SentencePieceFamily = {
   arrange(pieces, { config }) {
     const extra = config.integer('extra_ids', 0, 2 ** 16, 100);

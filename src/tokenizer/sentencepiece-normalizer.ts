@@ -1,13 +1,13 @@
-/** What SentencePiece does to a text before it is cut into pieces. */
+/** The normalization of SentencePiece. */
 import type { CharsMap } from './charsmap.ts';
 import { markSpaces, type Normalizer } from './normalizers.ts';
 import { SPACE_MARK } from './spaces.ts';
 
 export interface SentencePieceRules {
   readonly map?: CharsMap;
-  /** A space goes in front of the text. */
+  /** Whether a space is put in front of the text. */
   readonly prefix: boolean;
-  /** Spaces in a row are one, those at both ends none. */
+  /** Whether runs of spaces become one, and spaces at both ends are removed. */
   readonly mergeSpaces: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** Tokenizers of SentencePiece's own .model files: a protocol buffer with pieces, kind of model and normalization. */
+/** Builds a tokenizer from a SentencePiece .model file: a protocol buffer with pieces, kind of model and normalization. */
 import { TokenizerError } from '../errors.ts';
 import { type AddedToken, joinAdded, specialWords } from './added-tokens.ts';
 import { CharsMap } from './charsmap.ts';
@@ -29,9 +29,9 @@ const UNIGRAM = 1;
 const BPE = 2;
 
 /**
- * The file itself does not say which tokens go around a text: as in llama.cpp, models of merges get a first token, unigram
- * models a last one, unless the files beside it say otherwise.
- * @param name for messages: the path of the file
+ * The file does not say which tokens go around a text. As in llama.cpp, BPE models get a bos and unigram models an eos
+ * token, unless the sidecar files say otherwise.
+ * @param name path of the file, named in errors
  * @throws TokenizerError
  */
 export function loadSentencePiece(bytes: Uint8Array, name: string, sidecars: Sidecars = noSidecars(name)): Tokenizer {
@@ -46,7 +46,7 @@ export function loadSentencePiece(bytes: Uint8Array, name: string, sidecars: Sid
   const texts = renamed(listed, sidecars);
   for (const [id, text] of texts.entries()) vocabulary.add(text, id);
   const own = listed.flatMap(({ type }, id) => addedToken(texts[id]!, type, id));
-  // Normalization puts a mark in front of texts, so that tokens would not be found in normalized text.
+  // Not matched in normalized text, because normalization puts a mark in front of it.
   const added = joinAdded(own, sidecars.added, vocabulary, { normalizes: false, describes: true });
   vocabulary.check();
   const unknown = family.arrange ? listed.findIndex(({ type }) => type === tokenTypes.unknown) : trainer.unknown;
@@ -73,7 +73,7 @@ export function loadSentencePiece(bytes: Uint8Array, name: string, sidecars: Sid
     vocabulary,
     added,
     normalize: normalizerOf(prefix),
-    // Older models put a space behind each control token, as SentencePiece does with separate texts.
+    // Legacy tokenizers add a space after each control token, as if the text after it were a text of its own.
     normalizeRest: config.flag('legacy', true) ? undefined : normalizerOf(false),
     words: whole,
     model: kind === UNIGRAM ? unigram(parts) : merges(parts),
@@ -83,11 +83,11 @@ export function loadSentencePiece(bytes: Uint8Array, name: string, sidecars: Sid
   });
 }
 
-/** Without the keys that are undefined. */
+/** The keys that are not undefined. */
 const defined = (ends: FrameEnds): FrameEnds =>
   Object.fromEntries(Object.entries(ends).filter(([, value]) => value !== undefined));
 
-/** Spellings of the pieces. Files beside the model may rename some, as chat tokens that take unused places. */
+/** Texts of the pieces. Sidecar files may rename pieces, for example unused ones to chat tokens. */
 function renamed(pieces: readonly Piece[], { added }: Sidecars): string[] {
   const names = new Map(added.flatMap(({ id, content }) => (id === undefined ? [] : [[id, content]])));
   const kept = new Set(pieces.filter((_, id) => !names.has(id)).map(({ text }) => text));
@@ -105,7 +105,7 @@ function addedToken(content: string, type: number, id: number): AddedToken[] {
 
 interface ModelParts {
   readonly pieces: readonly Piece[];
-  /** By id: the pieces as sidecar files spell them. */
+  /** Texts of the pieces by id, as renamed by sidecar files. */
   readonly texts: readonly string[];
   readonly vocabulary: Vocabulary;
   readonly unknown: number;
@@ -141,7 +141,7 @@ function merges({ pieces, vocabulary, unknown, byteFallback, special }: ModelPar
   });
 }
 
-/** Fields of sentencepiece_model.proto; its defaults where a field is absent. */
+/** Reads the fields of sentencepiece_model.proto, with its defaults. */
 function readModel(bytes: Uint8Array, name: string): SentencePieceModel {
   const model: SentencePieceModel = {
     pieces: [],

@@ -1,8 +1,8 @@
-/** Reads a tokenizer's settings, which nobody has checked yet: every value has the type asked for, or is refused by name. */
+/** Reads an object of tokenizer settings. Each getter checks the type and throws an error that names the key. */
 import { TokenizerError } from '../errors.ts';
 
 export class Settings {
-  /** For messages: file and path. */
+  /** File and path, named in errors. */
   readonly where: string;
   readonly #fields: Readonly<Record<string, unknown>>;
 
@@ -19,7 +19,7 @@ export class Settings {
     throw new TokenizerError(`${this.where}.${key}`, `expected ${expected}, found ${shown(this.get(key))}`);
   }
 
-  /** Undefined where the key is absent or null. */
+  /** Undefined if the key is absent or null. */
   get(key: string): unknown {
     return Object.hasOwn(this.#fields, key) ? (this.#fields[key] ?? undefined) : undefined;
   }
@@ -68,13 +68,13 @@ export class Settings {
     return this.list(key, fallback).map((value, i) => new Settings(value, `${this.where}.${key}[${i}]`));
   }
 
-  /** One by one: a list of the pairs of a large vocabulary takes four times as long. */
+  /** A generator, because `Object.entries` of a large vocabulary takes four times as long. */
   *entries(): Generator<[string, unknown]> {
     for (const key of Object.keys(this.#fields)) yield [key, this.#fields[key]];
   }
 }
 
-/** No half of a surrogate pair without the other. */
+/** Whether a text has no lone surrogates. */
 export const isWellFormed = (text: string): boolean => !/\p{Surrogate}/u.test(text);
 
 function shown(value: unknown): string {

@@ -1,6 +1,6 @@
 /**
- * Files beside a vocabulary: tokenizer_config.json, special_tokens_map.json and added_tokens.json. They name the tokens that
- * were added to the vocabulary, the roles of control tokens, and the settings of the tokenizer's class in transformers.
+ * Reads the sidecar files of a vocabulary: tokenizer_config.json, special_tokens_map.json and added_tokens.json. They name
+ * added tokens, the roles of control tokens, and settings of the tokenizer's class in transformers.
  */
 import { TokenizerError } from '../errors.ts';
 import { Settings } from './settings.ts';
@@ -10,11 +10,11 @@ export interface SidecarTexts {
   readonly tokenizerConfig?: string;
   readonly specialTokensMap?: string;
   readonly addedTokens?: string;
-  /** `model_type` of config.json, where tokenizer_config.json names no class. */
+  /** `model_type` of config.json, used if tokenizer_config.json names no class. */
   readonly modelType?: string;
 }
 
-/** A token as transformers describes it. Its id may be known. */
+/** A token as transformers describes it. */
 export interface NamedToken {
   readonly content: string;
   readonly id?: number;
@@ -27,17 +27,17 @@ export interface NamedToken {
 
 export interface Sidecars {
   readonly config: Settings;
-  /** Of the class in transformers, as `GPT2` of GPT2TokenizerFast; empty where none is known. */
+  /** From the class name in transformers: `GPT2` of GPT2TokenizerFast. Empty if unknown. */
   readonly family: string;
-  /** In the order of their ids; tokens without an id follow. */
+  /** Sorted by id; tokens without an id follow. */
   readonly added: readonly NamedToken[];
   readonly roles: ReadonlyMap<TokenRole, NamedToken>;
-  /** Undefined where the files do not say. */
+  /** Undefined if no file says. */
   readonly addBos: boolean | undefined;
   readonly addEos: boolean | undefined;
 }
 
-/** In the order in which transformers adds the tokens that a vocabulary lacks. */
+/** In the order in which transformers adds tokens that the vocabulary lacks. */
 export const roleKeys: readonly (readonly [TokenRole, string])[] = [
   ['bos', 'bos_token'],
   ['eos', 'eos_token'],
@@ -52,11 +52,11 @@ export const roleKeys: readonly (readonly [TokenRole, string])[] = [
 
 const listKeys = ['additional_special_tokens', 'extra_special_tokens'];
 
-/** Most ids of one file: the largest vocabularies have a quarter of a million tokens. */
+/** Largest id accepted. */
 const MOST_ID = 2 ** 31;
 
 /**
- * @param folder for messages
+ * @param folder named in errors
  * @throws TokenizerError that names the file
  */
 export function readSidecars(texts: SidecarTexts, folder: string): Sidecars {
@@ -65,7 +65,8 @@ export function readSidecars(texts: SidecarTexts, folder: string): Sidecars {
   const addedTokens = settingsOf(texts.addedTokens, `${folder}/added_tokens.json`);
   const roles = new Map<TokenRole, NamedToken>();
   for (const [role, key] of roleKeys) {
-    // added_tokens_decoder describes tokens better than the texts of tokenizer_config.json; the older map has objects.
+    // tokenizer_config.json takes precedence if it has added_tokens_decoder; otherwise it may have plain strings where
+    // special_tokens_map.json has objects.
     const token = tokenOf(map, key) ?? tokenOf(config, key);
     const newer = config.has('added_tokens_decoder') ? tokenOf(config, key) : undefined;
     if (newer ?? token) roles.set(role, (newer ?? token)!);
@@ -90,10 +91,10 @@ export function readSidecars(texts: SidecarTexts, folder: string): Sidecars {
   };
 }
 
-/** Classes that read any tokenizer. */
+/** Generic classes, which name no family. */
 const anyClass = /^(?:PreTrainedTokenizer|Tokenizers?Backend|AutoTokenizer)$/;
 
-/** Class names of transformers by model type, as far as they differ in what they do. */
+/** Families by model type, for those that differ in behaviour. */
 const familiesByType: readonly (readonly [RegExp, string])[] = [
   [/^(?:gpt2|opt|codegen|phi)$/, 'GPT2'],
   [/^qwen[2-9]/, 'Qwen2'],
@@ -115,7 +116,7 @@ function familyOf(config: Settings, modelType = ''): string {
 }
 
 /**
- * The sidecars with the tokens that a class has for roles that no file names, as far as the vocabulary has them.
+ * Adds the default tokens of the class for roles that no file names, as far as the vocabulary has them.
  * @param has whether the vocabulary has a token
  */
 export function withDefaultRoles(
@@ -127,7 +128,7 @@ export function withDefaultRoles(
   const added = [...sidecars.added];
   for (const [role, content] of Object.entries(defaults) as [TokenRole, string][]) {
     if (roles.has(role) || !has(content)) continue;
-    // The mask takes the space before it.
+    // The mask token includes the space before it.
     const token = { ...plainToken(content, true), leftStrip: role === 'mask' };
     roles.set(role, token);
     if (!added.some((one) => one.content === content)) added.push(token);
@@ -150,7 +151,7 @@ function settingsOf(text: string | undefined, file: string): Settings {
   return new Settings(text === undefined ? {} : parseJson(text, file), file);
 }
 
-/** `added_tokens_decoder`: id to token. */
+/** Reads `added_tokens_decoder`: id -> token. */
 function decoderTokens(config: Settings, special: ReadonlySet<string>): NamedToken[] {
   const decoder = config.optional('added_tokens_decoder');
   if (!decoder) return [];
@@ -161,17 +162,17 @@ function decoderTokens(config: Settings, special: ReadonlySet<string>): NamedTok
   });
 }
 
-/** A text, or an object with one. */
+/** Reads a token: a string, or an object with `content`. */
 function tokenOf(settings: Settings, key: string): NamedToken | undefined {
   const value = settings.get(key);
   if (value === undefined || value === '') return undefined;
   if (typeof value === 'string') return plainToken(settings.string(key), true);
-  // Some files have false or a number where no token is meant.
+  // Some files have false or a number instead of no token.
   if (typeof value !== 'object') return undefined;
   return { ...described(settings.object(key)), special: true };
 }
 
-/** A list of tokens, or an object of them by name. */
+/** Reads a list of tokens, or an object of tokens by name. */
 function tokensOf(settings: Settings, key: string): NamedToken[] {
   const value = settings.get(key);
   if (value === undefined) return [];

@@ -1,14 +1,14 @@
-/** SentencePiece's mark of a space, and where it surely begins a word. */
+/** SentencePiece's mark for a space, and cutting of texts before marks. */
 import type { Vocabulary } from './vocabulary.ts';
 
 export const SPACE_MARK = '▁';
 
 /**
- * Cuts a text where no token can reach across: before each mark whose neighbour no token has in front of a mark. What
- * merges by vocabulary alone gives the same tokens word by word, and words can be remembered.
+ * Cuts a text into words at positions that no token spans: before a mark, if no token has the preceding code unit followed
+ * by a mark. A model that merges by vocabulary alone gives the same tokens word by word, and words can be cached.
  */
 export class WordCutter {
-  /** Code units that a token has in front of a mark. */
+  /** Code units that occur before a mark within a token. */
   readonly #before = new Set<string>();
 
   constructor(vocabulary: Vocabulary) {

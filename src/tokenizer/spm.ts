@@ -1,6 +1,6 @@
 /**
- * SentencePiece's byte pair encoding, as in Llama 2 and Gemma: neighbours merge if together they are a token, the token with
- * the highest score first. Characters that no token is become bytes.
+ * SentencePiece's byte pair encoding, as in Llama 2 and Gemma: adjacent symbols merge if their joined text is a token, the
+ * token with the highest score first. Characters without a token become bytes.
  */
 import { type MergeRules, mergeAll } from './merge.ts';
 import { type TokenModel, WordMemory } from './model.ts';
@@ -10,35 +10,35 @@ import type { Vocabulary } from './vocabulary.ts';
 
 export interface SpmOptions {
   readonly vocabulary: Vocabulary;
-  /** By id. */
+  /** Score of each token. */
   readonly scores: ArrayLike<number>;
-  /** Ids that no text may become. */
+  /** Ids that are never produced. */
   readonly excluded: ReadonlySet<number>;
   readonly unknown: number | undefined;
-  /** Ids of the 256 bytes. */
+  /** Ids of the 256 byte tokens. */
   readonly bytes: Int32Array | undefined;
 }
 
 const encoder = new TextEncoder();
 
-/** Most pairs that are remembered. */
+/** Most pairs that are cached. */
 const MOST_PAIRS = 2 ** 17;
-/** A pair that makes no token, among those remembered. */
+/** Cached result of a pair that is not a token. */
 const NONE = -2;
 
 export class Spm implements TokenModel, MergeRules {
   readonly #options: SpmOptions;
   /**
-   * Token that two symbols make, of pairs that have been met: of a vocabulary of 262144 tokens there are millions, and
-   * finding all of them took longer than reading the model.
+   * Cache: pair of symbols -> token. A vocabulary of 262144 tokens has millions of pairs; finding all of them takes longer
+   * than reading the model.
    */
   #pairs = new PairTable(MOST_PAIRS);
   #pairCount = 0;
-  /** Of the longest token that a text may become, in code units. */
+  /** Code units of the longest token. */
   readonly #longest: number;
-  /** By id: how many different scores are higher. */
+  /** By id: number of distinct higher scores. */
   readonly #ranks: Int32Array;
-  /** Characters as symbols: ids of tokens, and numbers beyond them for other characters that were met. */
+  /** Symbol of each character: its token id, or a number beyond all ids for characters without a token. */
   readonly #symbols = new Map<string, number>();
   readonly #characters: string[] = [];
   readonly #cutter: WordCutter;
@@ -84,7 +84,7 @@ export class Spm implements TokenModel, MergeRules {
     return id === undefined || excluded.has(id) ? NONE : id;
   }
 
-  /** A symbol's characters. */
+  /** Text of a symbol. */
   #textOf(symbol: number): string {
     const { vocabulary } = this.#options;
     return symbol < vocabulary.size ? vocabulary.token(symbol)! : this.#characters[symbol - vocabulary.size]!;
@@ -128,7 +128,7 @@ function ranksOf(scores: ArrayLike<number>, size: number): Int32Array {
   return Int32Array.from(all, (score) => different.length - 1 - indexIn(different, score));
 }
 
-/** Place of a value in a sorted list that has it. */
+/** Index of a value that a sorted list contains. */
 function indexIn(sorted: Float64Array, value: number): number {
   let [from, to] = [0, sorted.length];
   while (from + 1 < to) {

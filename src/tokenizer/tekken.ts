@@ -1,4 +1,4 @@
-/** Mistral's tekken.json: byte sequences by rank, a pattern, and control tokens in front of them. */
+/** Builds a tokenizer from Mistral's tekken.json: control tokens, byte sequences in order of rank, and a pattern. */
 import { TokenizerError } from '../errors.ts';
 import type { AddedToken } from './added-tokens.ts';
 import { specialWords } from './added-tokens.ts';
@@ -13,7 +13,7 @@ import { parseJson } from './sidecars.ts';
 import type { Tokenizer, TokenRole } from './tokenizer.ts';
 import { Vocabulary } from './vocabulary.ts';
 
-/** Control tokens of files that do not list them, by id. */
+/** Control tokens by id, for files that do not list them. */
 const oldSpecial = [
   ...['<unk>', '<s>', '</s>', '[INST]', '[/INST]', '[AVAILABLE_TOOLS]', '[/AVAILABLE_TOOLS]', '[TOOL_RESULTS]'],
   ...['[/TOOL_RESULTS]', '[TOOL_CALLS]', '[IMG]', '<pad>', '[IMG_BREAK]', '[IMG_END]', '[PREFIX]', '[MIDDLE]'],
@@ -30,8 +30,8 @@ const roleNames: readonly (readonly [TokenRole, string])[] = [
 ];
 
 /**
- * A text gets `<s>` in front.
- * @param where for messages: the path of the file
+ * The tokenizer puts `<s>` in front of a text.
+ * @param where path of the file, named in errors
  * @throws TokenizerError
  */
 export function loadTekken(text: string, where: string): Tokenizer {
@@ -48,7 +48,7 @@ export function loadTekken(text: string, where: string): Tokenizer {
     const token = new Settings(entry, `${where}.vocab[${rank}]`);
     if (token.integer('rank', 0, MOST_TOKENS, rank) !== rank) token.fail('rank', `${rank}, the place in the list`);
     const text = spelled(token);
-    // A control token of the same spelling keeps its id.
+    // A control token with the same text takes precedence.
     if ((vocabulary.id(text) ?? specialCount) >= specialCount) vocabulary.add(text, specialCount + rank);
   }
   const missing = byteCharacters.findIndex((character) => vocabulary.id(character) === undefined);
@@ -71,7 +71,7 @@ export function loadTekken(text: string, where: string): Tokenizer {
   });
 }
 
-/** The listed control tokens; `<SPECIAL_n>` fills the ids behind them. */
+/** The listed control tokens; other ids below `count` become `<SPECIAL_n>`. */
 function readSpecial(settings: Settings, count: number): AddedToken[] {
   const names = new Map<number, { content: string; special: boolean }>();
   if (settings.has('special_tokens')) {
@@ -90,7 +90,7 @@ function readSpecial(settings: Settings, count: number): AddedToken[] {
   }));
 }
 
-/** The bytes of a token in the alphabet of bytes. */
+/** A token's bytes in the byte alphabet. */
 function spelled(token: Settings): string {
   let bytes: string;
   try {

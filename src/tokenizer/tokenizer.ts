@@ -4,13 +4,13 @@ export interface EncodeOptions {
   /** Add the tokens that the model expects around a text (begin of text, ...). Default true. */
   addSpecial?: boolean;
   /**
-   * Take text that spells a control token (`<|im_end|>`, `</s>`) for that token. Default false: what people write stays
-   * text, and no control token can come out of it.
+   * Whether text that spells a control token (`<|im_end|>`, `</s>`) becomes that token. Default false: user text then never
+   * becomes a control token.
    */
   parseSpecial?: boolean;
 }
 
-/** A stretch of a text that comes from one place: a template, or a person. */
+/** A part of a text with one origin: a template or a user. */
 export interface TextPart {
   readonly text: string;
   readonly parseSpecial: boolean;
@@ -18,24 +18,24 @@ export interface TextPart {
 
 export interface EncodedPair {
   readonly ids: number[];
-  /** Which of the two texts a token belongs to, in the model's terms. */
+  /** The model's type id of each token, which tells the two texts apart. */
   readonly typeIds: number[];
 }
 
 export interface DecodeOptions {
-  /** Leave special tokens out of the text. Default false. */
+  /** Whether to leave special tokens out of the text. Default false. */
   skipSpecial?: boolean;
 }
 
-/** Decodes ids as they come: the pieces joined are what `decode` gives for all ids. */
+/** Decodes ids one by one. The pieces joined are the text that `decode` gives for all ids. */
 export interface IncrementalDecoder {
-  /** Text that is certain now: may be empty, never ends within a character. */
+  /** The text that later ids cannot change. May be empty; never ends within a character. */
   push(id: number): string;
-  /** The rest, once no more ids come. */
+  /** The rest of the text, after the last id. */
   end(): string;
 }
 
-/** What a control token is for. `eot` ends a turn, `eom` a message that more messages follow. */
+/** The purpose of a control token. `eot` ends a turn, `eom` a message that is followed by more messages. */
 export type TokenRole = 'bos' | 'eos' | 'eot' | 'eom' | 'unknown' | 'separator' | 'padding' | 'classifier' | 'mask';
 
 export interface RoleToken {
@@ -48,26 +48,26 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Ids of special tokens, ascending. */
   readonly specialIds: readonly number[];
-  /** Ids of tokens that are found in a text before it is cut into words, control tokens among them. */
+  /** Ids of added tokens: control tokens, and other tokens that are matched before a text is split. */
   readonly addedIds: readonly number[];
-  /** What it is, in the words of its file: BPE, Unigram, ... */
+  /** Kind of tokenizer as its file names it: BPE, Unigram, ... */
   readonly kind: string;
   /** @throws OptionError for text that is not well-formed Unicode or longer than MAX_TEXT_BYTES */
   encode(text: string, options?: EncodeOptions): number[];
   /**
-   * Encodes parts as the one text that they make. A control token is found only where its whole spelling comes from parts
-   * with `parseSpecial`: text cannot complete one that a template has begun.
+   * Encodes the parts as one joined text. A control token is matched only if all of it comes from parts with
+   * `parseSpecial`: user text cannot complete a control token that a template has begun.
    * @throws OptionError
    */
   encodeParts(parts: readonly TextPart[], options?: Pick<EncodeOptions, 'addSpecial'>): number[];
-  /** Two texts for models that compare them. @throws OptionError */
+  /** Encodes a pair of texts, for models that compare them. @throws OptionError */
   encodePair(first: string, second: string, options?: EncodeOptions): EncodedPair;
-  /** Never throws: ids without a token are left out. */
+  /** Decodes ids. Ids without a token are skipped. */
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
   incremental(options?: DecodeOptions): IncrementalDecoder;
-  /** The token as the vocabulary spells it. */
+  /** Text of a token as the vocabulary has it; undefined for an unknown id. */
   token(id: number): string | undefined;
   id(token: string): number | undefined;
-  /** The token that the model's files name for a role; undefined where they name none, or one that is not there. */
+  /** The token that the model's files name for a role; undefined if they name none or the vocabulary lacks it. */
   role(role: TokenRole): RoleToken | undefined;
 }

@@ -1,13 +1,13 @@
-/** Prefixes of texts among many tokens, by UTF-16 code units. */
+/** A trie of texts by UTF-16 code units, in flat arrays. */
 
 const EMPTY = -1;
 
 export class Trie {
-  /** parent node, code unit, child node of each slot. */
+  /** [slots, 3]: parent node, code unit, child node. */
   #slots = new Int32Array(3 * 1024).fill(EMPTY);
   #mask = 1023;
   #nodes = 1;
-  /** Value of each node, or -1. */
+  /** Value of the text that ends at each node, or -1. */
   #values = new Int32Array(1024).fill(EMPTY);
 
   add(text: string, value: number): void {
@@ -16,12 +16,12 @@ export class Trie {
     this.#values[node] = value;
   }
 
-  /** The root is 0. -1 where no token goes on with `unit`. */
+  /** The child of `node` (root: 0) for a code unit, or -1. */
   child(node: number, unit: number): number {
     return this.#slots[this.#slot(node, unit) + 2]!;
   }
 
-  /** -1 where no token ends. */
+  /** Value of the text that ends at `node`, or -1. */
   value(node: number): number {
     return this.#values[node]!;
   }

@@ -1,27 +1,27 @@
-/** Unigram language models of SentencePiece: of all ways to cut a text into pieces, the most probable one (Viterbi). */
+/** SentencePiece's unigram language model: finds the most probable segmentation of a text (Viterbi). */
 import { type TokenModel, WordMemory } from './model.ts';
 import { Trie } from './trie.ts';
 
 export interface UnigramOptions {
-  /** Pieces that text may become, with the logarithms of their probabilities. */
+  /** Pieces that may be produced; the score is the logarithm of the probability. */
   readonly pieces: Iterable<readonly [text: string, score: number, id: number]>;
-  /** Score of the least probable piece. */
+  /** Lowest score of all pieces. */
   readonly minScore: number;
-  /** Undefined: unknown characters are left out. */
+  /** Id for unknown characters; undefined: they are left out. */
   readonly unknown: number | undefined;
-  /** For unknown characters: ids of the 256 bytes. */
+  /** Ids of the 256 byte tokens, used for unknown characters. */
   readonly bytes?: Int32Array;
-  /** Sums are rounded to float32, as in SentencePiece: of paths that cost the same, rounding chooses. */
+  /** Whether sums are rounded to f32, as in SentencePiece. Rounding decides between paths of equal score. */
   readonly singlePrecision?: boolean;
 }
 
-/** What an unknown character costs more than the least probable piece. */
+/** The score of an unknown character is this much below the lowest score. */
 const UNKNOWN_PENALTY = 10;
 const encoder = new TextEncoder();
 
 export class Unigram implements TokenModel {
   readonly #trie = new Trie();
-  /** By id. */
+  /** Score by id. */
   readonly #scores: number[] = [];
   readonly #unknownScore: number;
   readonly #unknown: number | undefined;
@@ -57,7 +57,7 @@ export class Unigram implements TokenModel {
     let start = 0;
     for (let i = path.length - 1; i >= 0; i--) {
       const id = ids[path[i]!]!;
-      // Unknown characters in a row are one.
+      // A run of unknown characters is one token.
       if (id < 0) while (i > 0 && ids[path[i - 1]!]! < 0) i--;
       const stop = path[i]!;
       if (id >= 0) out.push(id);
@@ -67,7 +67,7 @@ export class Unigram implements TokenModel {
     }
   }
 
-  /** For every end: where the last piece of the best path begins, and its id (-1: unknown). */
+  /** For every end position: start and id (-1: unknown) of the last piece of the best path. */
   #bestPath(text: string): { starts: Int32Array; ids: Int32Array } {
     const starts = new Int32Array(text.length + 1).fill(-1);
     const ids = new Int32Array(text.length + 1);

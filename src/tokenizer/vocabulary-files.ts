@@ -1,6 +1,6 @@
 /**
- * Vocabularies without a tokenizer.json: vocab.json with merges.txt, and vocab.txt. The class that tokenizer_config.json
- * names says what transformers would do with them; the result is written as a tokenizer.json would be.
+ * Vocabularies without a tokenizer.json: vocab.json with merges.txt, and vocab.txt. They are converted to the structure of
+ * tokenizer.json, as the class of transformers that tokenizer_config.json names does it.
  */
 import { TokenizerError } from '../errors.ts';
 import { buildTokenizer } from './load.ts';
@@ -10,7 +10,7 @@ import type { Tokenizer, TokenRole } from './tokenizer.ts';
 
 type Json = Record<string, unknown>;
 
-/** Words of Qwen 2: digits one by one. */
+/** Words of Qwen 2, with single digits. */
 const QWEN2_PATTERN =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const CLIP_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
@@ -19,15 +19,15 @@ export interface MergesFiles {
   readonly vocabJson: string;
   readonly mergesTxt: string;
   readonly sidecars?: SidecarTexts;
-  /** For messages: the folder. */
+  /** The folder, named in errors. */
   readonly name: string;
 }
 
-/** A vocabulary as tokenizer.json would have it. */
+/** A vocabulary converted to the structure of tokenizer.json. */
 export interface ComposedTokenizer {
   readonly json: Json;
   readonly sidecars: Sidecars;
-  /** For messages. */
+  /** Named in errors. */
   readonly where: string;
 }
 
@@ -35,14 +35,14 @@ export interface ComposedTokenizer {
 export const loadComposed = ({ json, sidecars, where }: ComposedTokenizer): Tokenizer =>
   buildTokenizer(json, sidecars, where);
 
-/** The text of the tokenizer.json, with the tokens that the files beside the vocabulary add. */
+/** The contents of a tokenizer.json, including the tokens that sidecar files add. */
 export function tokenizerJsonOf(composed: ComposedTokenizer, tokenizer: Tokenizer): string {
   const special = new Set(tokenizer.specialIds);
   const added_tokens = tokenizer.addedIds.map((id) => ({ id, content: tokenizer.token(id), special: special.has(id) }));
   return JSON.stringify({ ...composed.json, added_tokens });
 }
 
-/** Byte pairs of GPT-2 and its family. @throws TokenizerError that names the file */
+/** Byte-level BPE of GPT-2 and its family. @throws TokenizerError that names the file */
 export function composeMerges({ vocabJson, mergesTxt, sidecars = {}, name }: MergesFiles): ComposedTokenizer {
   const where = `${name}/vocab.json`;
   const tokens = new Settings(parseJson(vocabJson, where), where);
@@ -54,7 +54,7 @@ export function composeMerges({ vocabJson, mergesTxt, sidecars = {}, name }: Mer
   return { json: bytePairs(vocab, merges, beside), sidecars: beside, where };
 }
 
-/** One merge a line, in order of rank; a first line may give the version. */
+/** Reads one merge per line, in order of rank; the first line may be a version comment. */
 function readMerges(text: string, where: string, vocab: Json): string[][] {
   const merges: string[][] = [];
   for (const [i, line] of text.split('\n').entries()) {
@@ -153,17 +153,17 @@ function bytePairs(vocab: Json, merges: string[][], { family, config, roles }: S
 export interface WordPieceFiles {
   readonly vocabTxt: string;
   readonly sidecars?: SidecarTexts;
-  /** For messages: the folder. */
+  /** The folder, named in errors. */
   readonly name: string;
 }
 
-/** Word pieces of BERT and its family, one token a line. @throws TokenizerError that names the file */
+/** WordPiece of BERT and its family, one token per line. @throws TokenizerError that names the file */
 export function composeWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFiles): ComposedTokenizer {
   const where = `${name}/vocab.txt`;
   const lines = vocabTxt.split('\n').map((line) => line.replace(/\r$/, ''));
   if (lines.at(-1) === '') lines.pop();
   const vocab: Record<string, number> = Object.create(null);
-  // Of two equal lines transformers keeps the later id.
+  // Of equal lines transformers keeps the last id.
   for (const [id, token] of lines.entries()) vocab[token] = id;
   const has = (token: string): boolean => Object.hasOwn(vocab, token);
   const files = readSidecars(sidecars, name);

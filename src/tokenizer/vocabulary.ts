@@ -2,7 +2,7 @@
 import { TokenizerError } from '../errors.ts';
 import { isWellFormed } from './settings.ts';
 
-/** Ids may have gaps, but not so many that a list of all would be mostly holes. */
+/** Most gaps between ids: tokens are stored in a list indexed by id. */
 const MOST_HOLES = 2 ** 16;
 
 export class Vocabulary {
@@ -23,7 +23,7 @@ export class Vocabulary {
     return this.#ids.size;
   }
 
-  /** @throws TokenizerError for ids that are none, and for a text or an id that another token has */
+  /** @throws TokenizerError for an invalid id, and for a text or an id that another token has */
   add(token: unknown, id: unknown): void {
     if (typeof token !== 'string' || !isWellFormed(token)) this.#fail('expected a text of well-formed Unicode', token);
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > 16 * this.#ids.size + 2 ** 21) {
@@ -44,7 +44,7 @@ export class Vocabulary {
     this.#tokens[id] = token;
   }
 
-  /** Once all tokens are there. @throws TokenizerError for ids far beyond their number */
+  /** Call after the last token. @throws TokenizerError for ids far beyond the number of tokens */
   check(): void {
     if (this.size > 2 * this.count + MOST_HOLES) this.#fail(`expected ids up to ${this.count}`, this.size - 1);
   }
@@ -57,7 +57,7 @@ export class Vocabulary {
     return this.#ids.get(token);
   }
 
-  /** @throws TokenizerError where there is no such token */
+  /** @throws TokenizerError if there is no such token */
   required(token: string, what: string): number {
     return this.#ids.get(token) ?? this.#fail(`${what}: expected a token of the vocabulary`, token);
   }
@@ -72,7 +72,7 @@ export class Vocabulary {
   }
 }
 
-/** Ids of the tokens `<0x00>` to `<0xFF>`, if all are there. */
+/** Ids of the byte tokens `<0x00>` to `<0xFF>`; undefined if one is missing. */
 export function byteTokens(vocabulary: Vocabulary): Int32Array | undefined {
   const ids = Int32Array.from({ length: 256 }, (_, byte) => vocabulary.id(byteToken(byte)) ?? -1);
   return ids.includes(-1) ? undefined : ids;

@@ -1,4 +1,4 @@
-/** Models whose pieces are words: WordPiece takes the longest token again and again, WordLevel knows whole words only. */
+/** WordPiece (the longest token at each position of a word) and WordLevel (whole words only). */
 import type { TokenModel } from './model.ts';
 import { WordMemory } from './model.ts';
 import type { Vocabulary } from './vocabulary.ts';
@@ -7,10 +7,10 @@ export interface WordPieceOptions {
   readonly vocabulary: Vocabulary;
   readonly special: ReadonlySet<number>;
   readonly unknown: number;
-  /** Of tokens that begin a word, and of those that go on with it. */
+  /** Prefix of tokens that begin a word (`firstPrefix`) and of the others (`prefix`). */
   readonly firstPrefix?: string;
   readonly prefix: string;
-  /** In characters; longer words are unknown. */
+  /** Longest word in characters; longer words become the unknown token. */
   readonly longestWord: number;
 }
 
@@ -46,7 +46,7 @@ export class WordPiece implements TokenModel {
     }
   }
 
-  /** Appends the longest token at `start`; where it ends, or `start` if there is none. */
+  /** Appends the longest token at `start` and returns its end, or `start` if there is none. */
   #longest(word: string, start: number, out: number[]): number {
     const { vocabulary, special, prefix, firstPrefix = '' } = this.#options;
     const before = start > 0 ? prefix : firstPrefix;
