@@ -1,4 +1,4 @@
-/** Parts of values, `a.b` and `a[b]`; and calls. */
+/** Attributes (`a.b`), items (`a[b]`) and calls. */
 import { Bytes } from './bytes.ts';
 import { formatBraces } from './format.ts';
 import { methodOf } from './methods.ts';
@@ -28,7 +28,7 @@ import { spend } from './work.ts';
 
 const oneMapping = signature('mapping /');
 
-/** Methods of texts that look into their arguments. */
+/** Methods of texts that read attributes and items of their arguments. */
 export const formatMethods: Readonly<Record<string, string>> = { format: '* **', format_map: 'mapping /' };
 
 function formatMethod(text: Text, name: string): Func | undefined {
@@ -45,7 +45,7 @@ function formatMethod(text: Text, name: string): Func | undefined {
   });
 }
 
-/** What belongs to a value by name: methods and a few plain attributes. */
+/** An attribute of a value: a method, or one of a few plain attributes. */
 export function attributeOf(object: Value, name: string): Value | undefined {
   if (name.startsWith('_')) return undefined;
   if (object instanceof Text) return formatMethod(object, name) ?? methodOf(object, name);

@@ -1,8 +1,8 @@
-/** The shape of filters and tests. */
+/** Types of filters and tests. */
 import { Text } from './text.ts';
 import { type CallArguments, Fault, typeName, type Value } from './values.ts';
 
-/** What filters need of the registry that holds them. */
+/** Lets filters such as `map` and `select` apply other filters and tests by name. */
 export interface Context {
   filter(name: string, operand: Value, args: CallArguments): Value;
   test(name: string, operand: Value, args: CallArguments): boolean;
@@ -12,7 +12,7 @@ export interface Context {
 type Arguments = readonly (Value | undefined)[];
 export type Filter = (operand: Value, args: Arguments, context: Context, all: CallArguments) => Value;
 export type Test = (operand: Value, args: Arguments, context: Context) => boolean;
-/** By name: the parameters (src/chat/signature.ts) and what it does. */
+/** Name -> parameters (src/chat/signature.ts) and function. */
 export type Table<T> = Readonly<Record<string, readonly [signature: string, run: T]>>;
 
 /** @throws Fault */

@@ -1,4 +1,4 @@
-/** What `encode` and `to_bytes` give. */
+/** Python's bytes, as returned by `encode` and `to_bytes`. */
 import { Text } from './text.ts';
 import { Fault, Thing, type Value } from './values.ts';
 import { checkLength, spendCharacters } from './work.ts';
@@ -6,7 +6,7 @@ import { checkLength, spendCharacters } from './work.ts';
 export class Bytes extends Thing {
   readonly type = 'bytes';
   readonly data: Uint8Array;
-  /** Whether people wrote a part of what it was made of. */
+  /** Whether it was made from user text (src/chat/text.ts). */
   readonly isForeign: boolean;
 
   constructor(data: Uint8Array, isForeign: boolean) {
@@ -47,7 +47,7 @@ const nameOf = (value: Value | undefined, fallback: string): string => {
   return value.value.toLowerCase().replaceAll('_', '-');
 };
 
-/** As str.encode, in UTF-8, ASCII and Latin-1. @throws Fault */
+/** Python's str.encode, for UTF-8, ASCII and Latin-1. @throws Fault */
 export function encoded(text: Text, encoding: Value | undefined, errors: Value | undefined): Bytes {
   const name = nameOf(encoding, 'utf-8');
   const mode = nameOf(errors, 'strict');
@@ -68,7 +68,7 @@ export function encoded(text: Text, encoding: Value | undefined, errors: Value |
   return new Bytes(Uint8Array.from(codes), text.isForeign);
 }
 
-/** As bytes.decode. @throws Fault */
+/** Python's bytes.decode. @throws Fault */
 export function decoded(bytes: Bytes, encoding: Value | undefined, errors: Value | undefined): Text {
   const name = nameOf(encoding, 'utf-8');
   const mode = nameOf(errors, 'strict');

@@ -1,4 +1,4 @@
-/** Tokens to expressions, by the grammar of Jinja 3.1. */
+/** Parses expressions by the grammar of Jinja 3.1. */
 import type { TemplateError } from '../errors.ts';
 import { MAX_DEPTH, type Token, templateError, tokenize } from './lexer.ts';
 import { Text } from './text.ts';
@@ -21,7 +21,7 @@ export class ExpressionParser {
   protected readonly template: string;
   protected readonly tokens: readonly Token[];
   protected next = 0;
-  /** Names that have been read, for macros that look which of theirs are used. */
+  /** Names read so far. Macros look here whether their body uses a special name. */
   protected readonly namesRead: string[] = [];
   #depth = 0;
 
@@ -133,7 +133,7 @@ export class ExpressionParser {
     return this.#left(() => this.#unary(true), 'operator', '**');
   }
 
-  /** Operators of one rank, from left to right. */
+  /** Left-associative operators of one precedence. */
   #left(operand: () => Expression, type: 'name' | 'operator', ...operators: string[]): Expression {
     let left = operand();
     for (let count = 0; ; count++) {
@@ -222,7 +222,7 @@ export class ExpressionParser {
       else if (this.is('operator', '(')) value = { kind: 'call', callee: value, args: this.arguments(), at };
       else return value;
     }
-    throw templateError(this.template, first.at, `expected at most ${MAX_DEPTH} steps after one another`);
+    throw templateError(this.template, first.at, `expected at most ${MAX_DEPTH} attributes, items and calls in a row`);
   }
 
   #subscript(object: Expression, at: number): Expression {
@@ -233,12 +233,12 @@ export class ExpressionParser {
     this.expect('operator', ']');
     const [key] = keys;
     if (keys.length === 1 && Array.isArray(key)) return { kind: 'slice', object, bounds: key, at };
-    if (keys.some(Array.isArray)) throw templateError(this.template, at, 'expected one slice in brackets');
+    if (keys.some(Array.isArray)) throw templateError(this.template, at, 'expected a single slice in brackets');
     if (keys.length === 1) return { kind: 'item', object, key: key as Expression, at };
     return { kind: 'item', object, key: { kind: 'tuple', items: keys as Expression[], at }, at };
   }
 
-  /** A key, or the bounds of a slice. */
+  /** The key in brackets, or the bounds of a slice. */
   #subscribed(): Expression | (Expression | undefined)[] {
     const bounds: (Expression | undefined)[] = [];
     for (let count = 0; count < 3; count++) {
@@ -257,7 +257,7 @@ export class ExpressionParser {
     let [more, moreNamed]: (Expression | undefined)[] = [];
     const { at } = this.expect('operator', '(');
     const ensure = (fits: boolean): void => {
-      if (!fits) throw templateError(this.template, at, 'expected arguments by place before those by name');
+      if (!fits) throw templateError(this.template, at, 'expected positional arguments before named ones');
     };
     this.#items(')', () => {
       const name = this.token;
@@ -291,7 +291,7 @@ export class ExpressionParser {
       } else if (this.is('operator', '(')) value = { kind: 'call', callee: value, args: this.arguments(), at };
       else return value;
     }
-    throw templateError(this.template, first.at, `expected at most ${MAX_DEPTH} filters after one another`);
+    throw templateError(this.template, first.at, `expected at most ${MAX_DEPTH} filters in a row`);
   }
 
   #useName(): Token {
@@ -306,7 +306,7 @@ export class ExpressionParser {
     return { name, args: this.is('operator', '(') ? this.arguments() : none, at };
   }
 
-  /** A test may take one argument without brackets: `is divisibleby 3`. */
+  /** A test. One argument may follow without parentheses: `is divisibleby 3`. */
   #test(): Use {
     const { value: name, at } = this.#useName();
     if (this.is('operator', '(')) return { name, args: this.arguments(), at };
@@ -314,7 +314,7 @@ export class ExpressionParser {
       ? !this.is('name', 'else', 'or', 'and')
       : this.is('string') || this.is('integer') || this.is('float') || this.is('operator', '[', '{');
     if (!begins) return { name, args: none, at };
-    if (this.is('name', 'is')) throw this.unexpected('one test after another to be joined by and');
+    if (this.is('name', 'is')) throw this.unexpected('several tests to be joined by and');
     return { name, args: { ...none, positional: [this.#postfix(this.#primary())] }, at };
   }
 }

@@ -1,4 +1,4 @@
-/** Filters that go through the items of a value. */
+/** Filters over the items of a value. */
 import { getAttribute, getItem } from './access.ts';
 import { type Context, type Filter, type Table, textIn } from './builtin.ts';
 import { Bytes } from './bytes.ts';
@@ -39,7 +39,7 @@ const keysOf = (path: Value | undefined): readonly Value[] => {
   return path.value.split('.').map((key) => (/^\d+$/.test(key) ? Number(key) : new Text(key)));
 };
 
-/** `a.b.0` of an item; the fallback stands for what is undefined on the way. */
+/** Follows a path such as `a.b.0` from an item. `fallback` replaces undefined values along the path. */
 function pathOf(item: Value, path: Value | undefined, fallback?: Value): Value {
   let value = item;
   for (const key of keysOf(path)) {

@@ -1,4 +1,4 @@
-/** Filters that make texts and numbers. */
+/** Filters that return texts or numbers. */
 import { type Filter, type Table, textIn } from './builtin.ts';
 import { percent } from './format.ts';
 import { escapedText, striptags, urlencode, urlize, xmlattr } from './html.ts';
@@ -29,7 +29,7 @@ const kept = (from: Text, made: Text): Text => {
   return from.isMarkup ? Markup.of(made) : made;
 };
 
-/** As Jinja's title: words begin behind spaces, hyphens and opening brackets. */
+/** Jinja's `title`: words begin after spaces, hyphens and opening brackets. */
 function title(text: Text): Text {
   spend(text.length * 2);
   return text.replaced(/[^-\s({[<]+/g, (word) => {
@@ -120,7 +120,7 @@ function abs(operand: Value): Value {
   return typeof whole === 'bigint' ? (whole < 0n ? -whole : whole) : Math.abs(whole);
 }
 
-/** A method of texts as a filter, of any value as text. */
+/** A filter that converts its operand to text and calls a method of texts. */
 const method =
   (name: string): Filter =>
   (operand, _, __, all) =>

@@ -1,4 +1,4 @@
-/** All filters and tests, by name. */
+/** The registry of filters and tests. */
 import type { Context, Filter, Table } from './builtin.ts';
 import { itemFilters } from './filters-items.ts';
 import { textFilters } from './filters-text.ts';
@@ -11,7 +11,7 @@ import { spend } from './work.ts';
 export const filters: Table<Filter> = { ...itemFilters, ...textFilters };
 export { tests };
 
-/** Filters that return a text without reading it. */
+/** Filters that return their operand unread, so that its length costs no steps. */
 const passThrough: ReadonlySet<string> = new Set(['d', 'default', 'safe', 'string']);
 
 const signatures = new Map<string, Signature>();
@@ -22,7 +22,7 @@ function parameters(text: string): Signature {
   return known;
 }
 
-/** @throws Fault for one of no name */
+/** @throws Fault for an unknown name, and as the filter throws */
 export function applyFilter(name: string, operand: Value, args: CallArguments): Value {
   spend(2);
   if (operand instanceof Text && Object.hasOwn(textFilters, name) && !passThrough.has(name)) spend(operand.weight * 2);
@@ -31,7 +31,7 @@ export function applyFilter(name: string, operand: Value, args: CallArguments): 
   return run(operand, bound(`the filter ${name}`, parameters(text), args), context, args);
 }
 
-/** @throws Fault for one of no name */
+/** @throws Fault for an unknown name, and as the test throws */
 export function applyTest(name: string, operand: Value, args: CallArguments): boolean {
   spend(2);
   if (!Object.hasOwn(tests, name)) throw new Fault(`no test named ${JSON.stringify(name.slice(0, 40))}`);

@@ -1,4 +1,4 @@
-/** Python's three ways to format: `%`, `str.format` and the format specifications of both. */
+/** Python's formatting: `%`, `str.format` and format specifications. */
 import { fixed, plainInteger, scientific, toFloat, truncated } from './numbers.ts';
 import { escapeCode, integerText, represent, toText } from './represent.ts';
 import { escaped, Markup, Text } from './text.ts';
@@ -14,7 +14,7 @@ interface Spec {
   readonly grouping: string;
   readonly precision: number | undefined;
   readonly type: string;
-  /** Minus zero is written as zero. */
+  /** Whether negative zero is written as zero. */
   readonly noMinusZero: boolean;
 }
 
@@ -43,7 +43,7 @@ function sized(digits: string): number {
   return size;
 }
 
-/** Fills up to a width; `=` fills behind a sign or prefix of so many units. */
+/** Pads to the width of `spec`. Alignment `=` pads after the first `prefix` characters (sign, `0x`). */
 function padded(text: Text, { width, fill }: Spec, align: string, prefix = 0): Text {
   const missing = width - text.characters;
   if (missing <= 0) return text;
@@ -59,7 +59,7 @@ function padded(text: Text, { width, fill }: Spec, align: string, prefix = 0): T
 const grouped = (digits: string, separator: string, size: number): string =>
   separator ? digits.replace(new RegExp(`\\B(?=(.{${size}})+$)`, 'g'), separator) : digits;
 
-/** A number's digits with sign, prefix, grouping and width. */
+/** Adds sign, prefix, grouping and padding to the digits of a number. */
 function numeric(digits: string, negative: boolean, prefix: string, size: number, spec: Spec): Text {
   const sign = negative ? '-' : spec.sign === '-' ? '' : spec.sign;
   const [, whole = '', rest = ''] = /^([\da-zA-Z]*?)((?:[.eE%](?![\da-dA-D]*[fF]).*)?)$/.exec(digits) ?? [];
@@ -73,7 +73,7 @@ function numeric(digits: string, negative: boolean, prefix: string, size: number
   return padded(new Text(sign + prefix + body), spec, spec.align || '>', sign.length + prefix.length);
 }
 
-/** The absolute value by one of the types of floats. */
+/** The digits of the absolute value for a float type (e, f, g ...). */
 function floating(value: number, type: string, precision: number | undefined, alternate: boolean): string {
   const upper = type === 'F' || type === 'E' || type === 'G';
   const write = (): string => {
@@ -105,7 +105,7 @@ const exponentText = (exponent: number): string =>
 function general(value: number, places: number, alternate: boolean, keepPoint: boolean): string {
   const [digits, exponent] = scientific(value, places - 1);
   const trim = (text: string): string => (alternate || !text.includes('.') ? text : text.replace(/\.?0+$/, ''));
-  // str() writes 1e+16 where `g` would have its precision decide.
+  // `g` switches to an exponent by precision; str() always does at 1e+16.
   if (exponent < -4 || exponent >= places - (keepPoint ? 1 : 0)) return trim(digits) + exponentText(exponent);
   const plain = trim(fixed(value, Math.max(0, places - 1 - exponent)));
   return keepPoint && !plain.includes('.') ? `${plain}.0` : plain;
@@ -118,7 +118,7 @@ const bases: Readonly<Record<string, readonly [base: number, prefix: string]>> =
   X: [16, '0X'],
 };
 
-/** As Python's format(). @throws Fault */
+/** Python's format(). @throws Fault */
 export function formatValue(value: Value, specText: string): Text {
   if (specText === '') return toText(value);
   if (value instanceof Text) return formatText(value, specText);
@@ -238,7 +238,7 @@ export function percent(text: Text, values: Value): Text {
   return text.isMarkup ? Markup.of(made) : made;
 }
 
-/** What Python lets pass unused: anything with items that is no text and no tuple. */
+/** Whether Python allows this right side of `%` to be unused: values with items except texts and tuples. */
 const isMappingLike = (value: Value): boolean =>
   value instanceof Dict || ['list', 'range', 'Namespace', 'Undefined'].includes(typeName(value));
 
@@ -288,7 +288,7 @@ function converted(value: Value, type: string, flags: string, width: number, pre
 
 const MOST_FIELDS = 2;
 
-/** How fields find attributes and items. */
+/** Resolves attributes and items of format fields. */
 export interface Lookup {
   attribute(object: Value, name: string): Value;
   item(object: Value, key: Value): Value;
@@ -297,7 +297,7 @@ export interface Lookup {
 interface Fields {
   readonly args: CallArguments;
   readonly lookup: Lookup;
-  /** The number of the next field without one; undefined once a field had its own. */
+  /** Number of the next unnumbered field; undefined after a numbered field. */
   auto: number | undefined;
 }
 
@@ -341,7 +341,7 @@ function braces(text: Text, fields: Fields, depth: number): Text {
 
 function field(text: Text, fields: Fields, depth: number, markup: boolean): Text {
   const found = /^((?:[^[\]!:{}]|\[[^\]]*\])*)(?:!([^:]?))?(:[\s\S]*)?$/.exec(text.value);
-  if (!found || found[2] === '') throw new Fault(`the field {${text.value.slice(0, 40)}} cannot be read`);
+  if (!found || found[2] === '') throw new Fault(`invalid format field {${text.value.slice(0, 40)}}`);
   const [, name, conversion, spec] = found as unknown as [string, string, string | undefined, string | undefined];
   let value = fieldValue(name, fields);
   if (conversion === 'r') value = represent(value);
@@ -378,7 +378,7 @@ function fieldValue(name: string, fields: Fields): Value {
   while (at < name.length) {
     part.lastIndex = at;
     const found = part.exec(name);
-    if (!found) throw new Fault(`the field {${name.slice(0, 40)}} cannot be read`);
+    if (!found) throw new Fault(`invalid format field {${name.slice(0, 40)}}`);
     at += found[0].length;
     if (found[1] !== undefined) value = fields.lookup.attribute(value, found[1]);
     else value = fields.lookup.item(value, /^\d+$/.test(found[2]!) ? Number(found[2]) : new Text(found[2]!));

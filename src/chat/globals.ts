@@ -1,4 +1,4 @@
-/** Functions that every template sees. */
+/** Global functions of templates. */
 
 import { fromKeys } from './methods.ts';
 import { integerOf } from './numbers.ts';
@@ -23,10 +23,10 @@ import {
 } from './values.ts';
 import { spendCharacters, spendItems } from './work.ts';
 
-/** What `raise_exception` throws: the template's own words. */
+/** Thrown by `raise_exception`, with the template's message. */
 export class Raised extends Error {}
 
-/** As Jinja's sandbox has it. */
+/** The limit of Jinja's sandbox. */
 const LONGEST_RANGE = 100_000;
 
 function range({ positional, named }: CallArguments): Range {
@@ -40,7 +40,7 @@ function range({ positional, named }: CallArguments): Range {
   return new Range(start, stop, step);
 }
 
-/** Entries of a dict or of pairs, and named ones. @throws Fault */
+/** Adds the entries of a dict or of pairs, and named arguments, to `dict`. @throws Fault */
 function filled(dict: Dict, { positional, named }: CallArguments): Dict {
   if (positional.length > 1) throw new Fault(`dict expected at most 1 argument, got ${positional.length}`);
   const [first] = positional;
@@ -74,7 +74,7 @@ class DictFunction extends Thing {
   }
 }
 
-/** @throws Fault for names that Python keeps for itself */
+/** @throws Fault for names that begin with `_` */
 export function checkAttribute(name: Value): void {
   if (name instanceof Text && name.value.startsWith('_'))
     throw new Fault(`expected attributes of a namespace that do not begin with _, found ${name.value.slice(0, 40)}`);
@@ -154,7 +154,7 @@ function lipsum(args: CallArguments): Text {
   return isHtml ? Markup.of(new Text(all)) : new Text(all);
 }
 
-/** By name; `now` is what `strftime_now` takes for now. */
+/** Global names and values. @param now the time for `strftime_now`; default: the clock */
 export function globalsOf(now: Date | undefined): [string, Value][] {
   return [
     ['cycler', new Func('cycler', (args) => new Cycler(args))],

@@ -1,4 +1,4 @@
-/** Filters about HTML and addresses, as markupsafe and Jinja define them. */
+/** Filters for HTML and URLs, as markupsafe and Jinja define them. */
 import { integerOf } from './numbers.ts';
 import { toText } from './represent.ts';
 import { escaped, Text } from './text.ts';
@@ -15,7 +15,7 @@ export const escapedText = (value: Value): Text => {
 
 const named: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: '\xa0' };
 
-/** Without comments and tags, spaces made one, entities of XML and numbers read. */
+/** Removes comments and tags, collapses white space, decodes XML and numeric entities. */
 export function striptags(text: Text): Text {
   spend(text.length * 2);
   const { value } = text;
@@ -49,7 +49,7 @@ export function striptags(text: Text): Text {
 function quote(value: Value, forQuery: boolean): Text {
   const text = toText(value);
   spend(text.length * 8);
-  if (/\p{Cs}/u.test(text.value)) throw new Fault('an address cannot hold half of a surrogate pair');
+  if (/\p{Cs}/u.test(text.value)) throw new Fault('a URL cannot contain half of a surrogate pair');
   const made = text.replaced(/[^A-Za-z0-9_.~/-]|\//gu, (character) => {
     if (character === '/') return forQuery ? '%2F' : '/';
     if (character === ' ' && forQuery) return '+';
@@ -105,12 +105,12 @@ const HTTP = new RegExp(
   'iu',
 );
 const EMAIL = /^\S+@[\p{L}\p{N}_][\p{L}\p{N}_.-]*\.[\p{L}\p{N}_]+\n?$/u;
-/** Longer words are no addresses, and the patterns above would take long. */
+/** Longer words are not treated as URLs: matching them takes too long. */
 const LONGEST_ADDRESS = 2048;
 
 const occurrences = (text: string, part: string): number => text.split(part).length - 1;
 
-/** As Jinja's urlize. @throws Fault */
+/** Jinja's `urlize`. @throws Fault */
 export function urlize(operand: Value, args: readonly (Value | undefined)[]): Text {
   const [limit, nofollow, target, rel, schemes] = args;
   const most = limit === undefined || limit === null ? undefined : integerOf(limit, 'trim_url_limit');

@@ -1,6 +1,6 @@
 /**
- * Runs a template's tree over plain data, within limits: steps, output and nesting. Written here because text must keep
- * its origin through every function of a template (src/chat/text.ts), and because each step has to be counted.
+ * Interprets a parsed template, within limits of steps, output and nesting. Not a library, because every function must
+ * keep the origin of text (src/chat/text.ts) and every step must be counted.
  */
 import { TemplateError } from '../errors.ts';
 import { call, getAttribute, getItem } from './access.ts';
@@ -32,7 +32,7 @@ import {
 } from './values.ts';
 import { checkLength, type Limits, spend, spendCharacters, within } from './work.ts';
 
-/** Names of a body. Most have a few, which are found faster without a map. */
+/** The variables of a body. Most bodies have few, so a list is faster than a map. */
 class Scope {
   readonly #names: string[] = [];
   readonly #values: Value[] = [];
@@ -60,7 +60,7 @@ class Scope {
   }
 }
 
-/** What stands for the template itself. */
+/** The variable `self`. */
 class Self extends Thing {
   readonly type = 'TemplateReference';
 }
@@ -68,7 +68,7 @@ class Self extends Thing {
 type Signal = 'break' | 'continue' | undefined;
 type For = Extract<Statement, { kind: 'for' }>;
 
-/** Renders. @param globals names that the template sees @throws TemplateError with line and column */
+/** Renders a template. @param globals its global variables @throws TemplateError with line and column */
 export function interpret(
   template: string,
   program: readonly Statement[],
@@ -100,11 +100,11 @@ function joined(out: readonly Text[]): Text {
 }
 
 class Interpreter {
-  /** Offset of what is being evaluated. */
+  /** Offset of the current statement or expression, for errors. */
   at = 0;
   #written = 0;
   #depth = 0;
-  /** Within `{% autoescape true %}`. */
+  /** Whether output is escaped (`{% autoescape true %}`). */
   #escapes = false;
 
   #nested<T>(work: () => T): T {
@@ -137,7 +137,7 @@ class Interpreter {
     this.#write(this.#escapes ? escaped(text) : text, out);
   }
 
-  /** What a body writes. */
+  /** Runs a body and returns its output. */
   #captured(body: readonly Statement[], scope: Scope): Text {
     return this.#nested(() => {
       const out: Text[] = [];
@@ -208,7 +208,7 @@ class Interpreter {
         return signal;
       }
       case 'refused':
-        throw new Fault(`{% ${statement.name} %} needs another template, and a chat template stands alone`);
+        throw new Fault(`{% ${statement.name} %} needs another template: a chat template has none`);
       default:
         return statement.kind;
     }
@@ -224,7 +224,7 @@ class Interpreter {
     } else {
       const object = scope.get(target.object);
       if (!(object instanceof Namespace))
-        throw new Fault(`${target.object} is no namespace: its attributes cannot be set`);
+        throw new Fault(`${target.object} is not a namespace: its attributes cannot be set`);
       const name = new Text(target.attribute);
       checkAttribute(name);
       object.dict.set(name, value);
@@ -377,10 +377,10 @@ class Interpreter {
     if (more) values.push(...listOf(this.#evaluate(more, scope)));
     if (moreNamed) {
       const dict = this.#evaluate(moreNamed, scope);
-      if (!(dict instanceof Dict)) throw new Fault(`expected a dict behind **, found ${typeName(dict)}`);
+      if (!(dict instanceof Dict)) throw new Fault(`expected a dict after **, found ${typeName(dict)}`);
       for (const [key, value] of dict.entries.values()) {
-        if (!(key instanceof Text)) throw new Fault(`expected texts as keys behind **, found ${typeName(key)}`);
-        if (names.has(key.value)) throw new Fault(`the argument ${key.value.slice(0, 40)} is given twice`);
+        if (!(key instanceof Text)) throw new Fault(`expected texts as keys after **, found ${typeName(key)}`);
+        if (names.has(key.value)) throw new Fault(`the argument ${key.value.slice(0, 40)} occurs twice`);
         names.set(key.value, value);
       }
     }

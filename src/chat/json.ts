@@ -1,8 +1,8 @@
-/** JSON whose numbers keep what their spelling says: `1.0` and `1e22` are floats, integers may exceed 2^53. */
+/** JSON that keeps the spelling of numbers: Python reads `1.0` and `1e22` as floats, and integers may exceed 2^53. */
 
-/** A number that JavaScript's own numbers would change. */
+/** A number whose spelling is lost as a JavaScript number. */
 export class JsonNumber {
-  /** As it stood in the text. */
+  /** The number as written. */
   readonly source: string;
 
   constructor(source: string) {
@@ -27,11 +27,11 @@ const MOST_LEVELS = 1000;
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const STRING = /"[^"\\]*(?:\\.[^"\\]*)*"/y;
 const WORD = /true|false|null/y;
-/** Without such spellings, `JSON.parse` loses nothing. */
+/** Numbers that may need a `JsonNumber`. For a text without a match `JSON.parse` is exact. */
 const REMARKABLE = /\d[.eE]|\d{16}/;
 
 /**
- * As `JSON.parse`, with a `JsonNumber` for each number whose spelling says more than its value.
+ * `JSON.parse`, with a `JsonNumber` for each number whose spelling matters.
  * @throws SyntaxError
  */
 export function parseJson(text: string): unknown {
@@ -39,7 +39,7 @@ export function parseJson(text: string): unknown {
   return REMARKABLE.test(text) ? new Reader(text).value() : plain;
 }
 
-/** Reads a text that `JSON.parse` has accepted. */
+/** Parses a text that `JSON.parse` has accepted. */
 class Reader {
   readonly #text: string;
   #at = 0;
@@ -90,7 +90,7 @@ class Reader {
     return items;
   }
 
-  /** The next character that is no white space. */
+  /** Skips white space and returns the next character. */
   #peek(): string {
     while (' \n\r\t'.includes(this.#text[this.#at]!)) this.#at++;
     return this.#text[this.#at]!;
@@ -116,7 +116,7 @@ function numberIn(source: string): number | JsonNumber {
   return kept ? number : new JsonNumber(source);
 }
 
-/** JSON text as Python's json.dumps spaces it; numbers keep their spelling. */
+/** JSON text with the spacing of Python's json.dumps. A `JsonNumber` keeps its spelling. */
 export function stringifyJson(value: unknown): string {
   if (value instanceof JsonNumber) return value.source;
   if (typeof value === 'bigint') return value.toString();

@@ -1,16 +1,16 @@
-/** Jinja's text and tags as tokens, with whitespace control as chat templates expect it: trim_blocks and lstrip_blocks. */
+/** Splits a template into tokens, with the whitespace control of chat templates: trim_blocks and lstrip_blocks. */
 import { TemplateError } from '../errors.ts';
 import { isBlank, isSpace, SPACE, trimEnd } from './unicode.ts';
 
 export interface Token {
   readonly type: 'data' | 'begin' | 'end' | 'name' | 'string' | 'integer' | 'float' | 'operator' | 'eof';
-  /** Of `begin` and `end`: `{{` or `{%`, whichever tag it is. */
+  /** Text of the token. For `begin` and `end` the kind of tag, `{{` or `{%`. */
   readonly value: string;
   /** Offset in the template. */
   readonly at: number;
 }
 
-/** Parentheses and tags may be nested so deep. */
+/** Deepest nesting of parentheses and tags. */
 export const MAX_DEPTH = 256;
 
 const NAME = /[\p{L}\p{N}_\p{XID_Continue}]+/uy;
@@ -35,7 +35,7 @@ const escapes: Readonly<Record<string, string>> = {
 };
 const closers: Readonly<Record<string, string>> = { '(': ')', '[': ']', '{': '}' };
 
-/** A mistake at an offset of a template. */
+/** A syntax error with line and column of an offset in the template. */
 export function templateError(template: string, at: number, what: string): TemplateError {
   const before = template.slice(0, at);
   const line = before.split('\n').length;
@@ -59,7 +59,7 @@ export function tokenize(template: string): Token[] {
     if (tag && /[-+]/.test(source[begin + 2] ?? '')) sign = source[begin + 2]!;
     let text = source.slice(start, begin);
     if (sign === '-') text = trimEnd(text);
-    // A line starts also where the tag before has taken the line feed.
+    // The text is also at the start of a line if the previous tag has removed the line feed.
     else if (tag && tag !== '{{' && sign !== '+') text = stripLine(text, start === 0 || source[start - 1] === '\n');
     if (text) tokens.push({ type: 'data', value: text, at: start });
     if (!tag) break;
@@ -67,7 +67,7 @@ export function tokenize(template: string): Token[] {
       const end = source.indexOf('#}', begin + 2 + sign.length);
       if (end < 0) throw templateError(source, begin, 'expected the end of the comment, #}');
       const close = end > begin + 2 + sign.length ? source[end - 1]! : '';
-      at = behind(source, end + 2, close === '-' || close === '+' ? close : '', true);
+      at = afterTag(source, end + 2, close === '-' || close === '+' ? close : '', true);
     } else if (raw) {
       const from = raw.trims ? skipSpace(source, raw.end) : raw.end;
       const close = new RegExp(`\\{%([-+]?)[${SPACE}]*endraw[${SPACE}]*([-+]?)%\\}`, 'g');
@@ -78,19 +78,19 @@ export function tokenize(template: string): Token[] {
       if (end[1] === '-') inner = trimEnd(inner);
       else if (end[1] !== '+') inner = stripLine(inner, source[from - 1] === '\n');
       if (inner) tokens.push({ type: 'data', value: inner, at: from });
-      at = behind(source, close.lastIndex, end[2]!, true);
+      at = afterTag(source, close.lastIndex, end[2]!, true);
     } else {
       at = readTag(source, begin, tag, tokens);
       const closing = source[at - 3];
-      at = behind(source, at, closing === '-' || (closing === '+' && tag === '{%') ? closing : '', tag === '{%');
+      at = afterTag(source, at, closing === '-' || (closing === '+' && tag === '{%') ? closing : '', tag === '{%');
     }
   }
   tokens.push({ type: 'eof', value: 'the end', at: source.length });
   return tokens;
 }
 
-/** Where text goes on behind a tag: `-` takes all spaces away, the end of a block one line feed. */
-function behind(source: string, end: number, sign: string, block: boolean): number {
+/** Start of the text after a tag: `-` skips all white space, the end of a block one line feed. */
+function afterTag(source: string, end: number, sign: string, block: boolean): number {
   if (sign === '-') return skipSpace(source, end);
   return block && sign === '' && source[end] === '\n' ? end + 1 : end;
 }
@@ -112,7 +112,7 @@ function stripLine(text: string, lineStarts: boolean): string {
   return (line > 0 || lineStarts) && isBlank(text.slice(line)) ? text.slice(0, line) : text;
 }
 
-/** Adds the tokens of a tag. @returns the offset behind it */
+/** Adds the tokens of a tag and returns the offset after it. */
 function readTag(source: string, begin: number, tag: string, tokens: Token[]): number {
   const end = tag === '{{' ? '}}' : '%}';
   const open: string[] = [];
@@ -148,10 +148,9 @@ function readTag(source: string, begin: number, tag: string, tokens: Token[]): n
       float !== undefined ? 'float' : whole !== undefined ? 'integer' : name !== undefined ? 'name' : 'operator';
     if (type === 'operator' && operator in closers) open.push(closers[operator]!);
     if (type === 'operator' && /^[)\]}]$/.test(operator) && open.pop() !== operator) {
-      throw templateError(source, at, `found ${operator} without its beginning`);
+      throw templateError(source, at, `found ${operator} without an opening bracket`);
     }
-    if (open.length > MAX_DEPTH)
-      throw templateError(source, at, `expected at most ${MAX_DEPTH} brackets in each other`);
+    if (open.length > MAX_DEPTH) throw templateError(source, at, `expected at most ${MAX_DEPTH} nested brackets`);
     tokens.push({ type, value: operator, at });
     at += operator.length;
   }
@@ -174,11 +173,7 @@ function unescaped(source: string, begin: number, end: number): string {
     if (hex !== undefined && Number.parseInt(hex, 16) <= 0x10ffff)
       return String.fromCodePoint(Number.parseInt(hex, 16));
     if (hex !== undefined || /^[xuUN]$/.test(letter!))
-      throw templateError(
-        source,
-        begin,
-        `expected a character behind ${JSON.stringify(whole.slice(0, 2))} in a string`,
-      );
+      throw templateError(source, begin, `expected a character after ${JSON.stringify(whole.slice(0, 2))} in a string`);
     return Object.hasOwn(escapes, letter!) ? escapes[letter!]! : whole;
   });
 }

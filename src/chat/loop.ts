@@ -1,4 +1,4 @@
-/** What a loop's body sees as `loop`. */
+/** The variable `loop` in the body of a loop. */
 
 import { Text } from './text.ts';
 import {
@@ -17,14 +17,14 @@ import {
 } from './values.ts';
 import { spend, spendItems } from './work.ts';
 
-/** Asks for items as the body needs them: a generator is looked at only so far. */
+/** Takes items from the iterator one by one, so that a generator is read only as far as the body needs. */
 export class Loop extends Thing {
   readonly type = 'LoopContext';
   readonly #items: Value;
   readonly #values: Iterator<Value>;
   readonly #recurse: ((items: Value, depth: number) => Value) | undefined;
   readonly #depth0: number;
-  /** Items that were asked for ahead. */
+  /** Items read ahead, for `loop.last`, `loop.nextitem` and `loop.length`. */
   readonly #ahead: Value[] = [];
   #index = -1;
   #length: number | undefined;
@@ -53,12 +53,12 @@ export class Loop extends Thing {
     return true;
   }
 
-  /** @returns the next item, undefined behind the last */
+  /** @returns the next item, undefined after the last */
   advance(): Value | undefined {
     if (this.#ahead.length === 0 && !this.#pull()) return undefined;
     this.#index++;
     this.#before = this.#current;
-    // Items ahead are few, but where the length of a generator was asked for.
+    // Usually one item is ahead; `pop` is faster than `shift`.
     this.#current = this.#ahead.length === 1 ? this.#ahead.pop() : this.#ahead.shift();
     return this.#current;
   }

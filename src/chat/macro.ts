@@ -1,10 +1,10 @@
-/** Macros: their arguments and attributes. */
+/** Macros: binding of arguments, and attributes. */
 import { Text } from './text.ts';
 import type { MacroBody } from './tree.ts';
 import { type CallArguments, Dict, Fault, Thing, Tuple, Undefined, type Value } from './values.ts';
 import { spend } from './work.ts';
 
-/** Values of the parameters by name; undefined where the default holds. */
+/** Parameter name -> value, or undefined for the default. */
 export type Given = Map<string, Value | undefined>;
 
 export class Macro extends Thing {

@@ -1,11 +1,11 @@
 /**
- * What messages must look like before a template sees them. Templates differ in what they can read, and clients in what they
- * send: the rules are those of transformers 5 and of servers for the same API.
+ * Checks messages and converts them to the form that a template reads. Templates and clients differ in these forms; the
+ * rules follow transformers 5 and servers with an OpenAI-compatible API.
  */
 import { OptionError } from '../errors.ts';
 import { JsonNumber, parseJson, stringifyJson } from './json.ts';
 
-/** Roles that most templates know; some know others, such as `ipython`. */
+/** Roles that most templates know. Some know others, such as `ipython`. */
 export type Role = 'system' | 'developer' | 'user' | 'assistant' | 'tool' | (string & {});
 
 export interface TextContentPart {
@@ -14,7 +14,7 @@ export interface TextContentPart {
   readonly [key: string]: unknown;
 }
 
-/** What a model thought before its answer. */
+/** The reasoning of a model before its answer. */
 export interface ReasoningContentPart {
   readonly type: 'thinking' | 'reasoning';
   readonly thinking?: string | readonly { readonly text: string }[];
@@ -23,7 +23,7 @@ export interface ReasoningContentPart {
   readonly [key: string]: unknown;
 }
 
-/** For templates that have a place for them: models refuse them. */
+/** Media, for templates that render a placeholder. Models refuse them. */
 export interface MediaContentPart {
   readonly type: `${'' | 'input_'}${'image' | 'audio' | 'video' | 'file'}` | `${'image' | 'audio' | 'video'}_url`;
   readonly [key: string]: unknown;
@@ -38,7 +38,7 @@ export interface FunctionCall {
   readonly [key: string]: unknown;
 }
 
-/** A call as the API of OpenAI has it, or the function's call alone. */
+/** A call in the format of OpenAI's API, or only its `function`. */
 export type ToolCall =
   | {
       readonly type?: 'function';
@@ -50,15 +50,15 @@ export type ToolCall =
 
 interface MessageFields {
   readonly name?: string | null;
-  /** Of an answer. */
+  /** The calls of an assistant message. */
   readonly tool_calls?: readonly ToolCall[] | null;
-  /** Of a result: the call that it answers. */
+  /** Id of the call that a tool message answers. */
   readonly tool_call_id?: string | null;
-  /** What the model thought before its answer, under one of three names. */
+  /** The reasoning before the answer, under one of three names. */
   readonly reasoning_content?: string | null;
   readonly reasoning?: string | null;
   readonly thinking?: string | null;
-  /** Templates may know more. */
+  /** Further keys, for templates that read them. */
   readonly [key: string]: unknown;
 }
 
@@ -67,7 +67,7 @@ export interface ChatMessage extends MessageFields {
   readonly content?: string | readonly ContentPart[] | null;
 }
 
-/** The result of a tool call; some templates show an object as JSON. */
+/** The result of a tool call. Some templates render an object as JSON. */
 export interface ToolMessage extends MessageFields {
   readonly role: 'tool';
   readonly content?: string | readonly ContentPart[] | Readonly<Record<string, unknown>> | null;
@@ -84,29 +84,29 @@ export interface FunctionDescription {
   readonly [key: string]: unknown;
 }
 
-/** A function that the model may call, as the API of OpenAI has it, or its description alone. */
+/** A function that the model may call, in the format of OpenAI's API, or only its description. */
 export type Tool =
   | { readonly type: 'function'; readonly function: FunctionDescription; readonly [key: string]: unknown }
   | FunctionDescription;
 
-/** What a template can read. */
+/** The forms of messages that a template reads. */
 export interface TemplateTraits {
-  /** In which form it shows all text of a message; `part`: as the only part. */
+  /** The form of content that it renders completely; `part`: a single part. */
   contentOf(role: string): 'text' | 'part' | 'parts' | 'either';
-  /** `object` is shown as an object, `text` fails on one, `repr` shows it in Python's spelling instead of JSON. */
+  /** How it renders an object of arguments: `object` as JSON, `repr` in Python's notation; `text`: it needs JSON text. */
   arguments(): 'object' | 'text' | 'repr';
-  /** Whether it reads this key of a message. */
+  /** Whether the template mentions this key of a message. */
   reads(key: string): boolean;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Most specific name first: it wins where a message has several. */
+/** Names of the reasoning of a message. If a message has several, the first one in this list wins. */
 const reasoningNames = ['reasoning_content', 'thinking', 'reasoning'] as const;
 const textTypes: readonly unknown[] = [undefined, null, 'text', 'input_text', 'output_text'];
 const thoughtTypes: readonly unknown[] = ['thinking', 'reasoning'];
 
-/** @throws OptionError naming the message and what in it cannot be read */
+/** @throws OptionError that names the message and the invalid field */
 export function checkMessages(messages: readonly Message[]): void {
   if (!Array.isArray(messages)) throw new OptionError('messages', 'an array of {role, content}', messages);
   for (const [i, message] of messages.entries()) {
@@ -116,7 +116,7 @@ export function checkMessages(messages: readonly Message[]): void {
   }
 }
 
-/** The messages as a template can read them; those given stay as they are. @throws OptionError */
+/** Copies of the messages in the form that the template reads. @throws OptionError */
 export function normaliseMessages(messages: readonly Message[], traits: TemplateTraits): Message[] {
   checkMessages(messages);
   return messages.map((message, i) => {
@@ -129,7 +129,7 @@ export function normaliseMessages(messages: readonly Message[], traits: Template
 const withoutNull = (message: Fields): Fields =>
   Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null && value !== undefined));
 
-/** Fills the names of reasoning that the message lacks. `reasoning` only where the template reads it. */
+/** Copies the reasoning to the other names that the template may read; to `reasoning` only if it mentions it. */
 function withReasoning(message: Fields, traits: TemplateTraits): Fields {
   const name = reasoningNames.find((name) => message[name] !== undefined);
   if (name === undefined) return message;
@@ -153,7 +153,7 @@ function withCalls(message: Fields, place: string, traits: TemplateTraits): Fiel
   };
 }
 
-/** Arguments of a call as the template can show them. */
+/** A call with its arguments in the form that the template renders. */
 function withArguments(call: Fields, place: string, traits: TemplateTraits): Fields {
   const { arguments: given } = call;
   if (!('arguments' in call) || given === undefined) return call;
@@ -176,7 +176,7 @@ function objectIn(text: string, place: string): Fields {
   return value;
 }
 
-/** Content in the form that the template shows for this role. */
+/** A message with its content in the form that the template renders for this role. */
 function withContent(message: Fields, place: string, traits: TemplateTraits): Fields {
   const { content } = message;
   const role = String(message.role);
@@ -198,7 +198,7 @@ function withContent(message: Fields, place: string, traits: TemplateTraits): Fi
     : withReasoning({ ...joined, reasoning_content: thoughts.join('\n') }, traits);
 }
 
-/** For models, which read nothing but text, whatever their template has a place for. @throws OptionError */
+/** Checks that messages contain only text: the model reads nothing else, even if its template does. @throws OptionError */
 export function checkTextOnly(messages: readonly Message[]): void {
   checkMessages(messages);
   for (const [i, { content }] of messages.entries()) {
@@ -209,7 +209,7 @@ export function checkTextOnly(messages: readonly Message[]): void {
   }
 }
 
-/** @throws OptionError for a part that is no text */
+/** @throws OptionError for a part that is not text */
 function textIn(part: unknown, place: string): string {
   if (typeof part === 'string') return part;
   if (isFields(part) && textTypes.includes(part.type) && typeof part.text === 'string') return part.text;
@@ -225,7 +225,7 @@ function thoughtIn(part: unknown): string | undefined {
   return typeof text === 'string' ? text : undefined;
 }
 
-/** A part in the spelling that templates know. */
+/** A part with the keys that templates know. */
 function partOf(part: unknown): unknown {
   if (typeof part === 'string') return { type: 'text', text: part };
   if (!isFields(part)) return part;

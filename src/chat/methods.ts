@@ -1,4 +1,4 @@
-/** Methods of values by their type, as Python defines them. Those that change a list or dict do not exist in the sandbox. */
+/** Python's methods by type of value. Methods that change a list or dict are left out, as in Jinja's sandbox. */
 import { Bytes, decoded } from './bytes.ts';
 import { integerOf, plainInteger, ratioOf } from './numbers.ts';
 import { bound, signature } from './signature.ts';
@@ -55,7 +55,7 @@ const dictMethods: Methods<Dict> = {
   values: ['', (dict) => new View('dict_values', dict)],
 };
 
-/** A dict of keys that all have one value. @throws Fault */
+/** Python's dict.fromkeys. @throws Fault */
 export const fromKeys = (keys: Value, value: Value): Dict => Dict.of(listOf(keys).map((key) => [key, value] as const));
 
 function toBytes(value: Value, [length, order, signed]: readonly (Value | undefined)[]): Bytes {
@@ -162,7 +162,7 @@ const bytesMethods: Methods<Bytes> = {
   hex: ['', (bytes) => bytes.text([...bytes.data].map((byte) => byte.toString(16).padStart(2, '0')).join(''))],
 };
 
-/** What each type has, for the table of the documentation. */
+/** Methods of each type, for the table in docs/chat.md. */
 export const methodsByType: Readonly<
   Record<string, Readonly<Record<string, readonly [signature: string, ...rest: unknown[]]>>>
 > = {
@@ -176,7 +176,7 @@ export const methodsByType: Readonly<
   bytes: bytesMethods,
 };
 
-/** The method of a value, bound to it; undefined where there is none of that name. */
+/** The method of that name, bound to the value; undefined if there is none. */
 export function methodOf(value: Value, name: string): Func | undefined {
   if (value instanceof Text) return textMethod(value, name);
   if (value instanceof Dict) return bind(dictMethods, name, value);

@@ -1,8 +1,8 @@
-/** Numbers as Python has them: integers of any size, floats, and how both are read, rounded and written. */
+/** Python's numbers: parsing, arithmetic, rounding and formatting of integers of any size and floats. */
 import { Text } from './text.ts';
 import { Fault, Float, integer, isInteger, numberOf, typeName, Undefined, type Value } from './values.ts';
 
-/** As Python's int of a text. @returns undefined where it is none */
+/** Python's int(text, base). @returns undefined for an invalid text */
 export function parseInteger(text: string, base = 10): number | bigint | undefined {
   const found =
     /^\s*([+-]?)(0[xX]_?(?=[\da-fA-F])|0[oO]_?(?=[0-7])|0[bB]_?(?=[01]))?((?:\p{Nd}|[a-zA-Z])(?:_?(?:\p{Nd}|[a-zA-Z]))*)\s*$/u.exec(
@@ -15,7 +15,7 @@ export function parseInteger(text: string, base = 10): number | bigint | undefin
   let digits = rest.replaceAll('_', '');
   if (prefix) {
     const own = bases[prefix[1]!.toLowerCase()]!;
-    // In base 16, 0b1 is a number of three digits.
+    // In base 16, the prefix of 0b1 is digits.
     if (base === 0 || base === own) radix = own;
     else digits = prefix.replace('_', '') + digits;
   } else if (base === 0) {
@@ -32,7 +32,7 @@ export function parseInteger(text: string, base = 10): number | bigint | undefin
   return integer(sign === '-' ? -value : value);
 }
 
-/** The digit a character of any script stands for: they come in tens. */
+/** Value of a decimal digit of any script: their code points come in runs of ten. */
 function decimalOf(character: string): number {
   const code = character.codePointAt(0)!;
   if (code < 128) return code - 48;
@@ -41,7 +41,7 @@ function decimalOf(character: string): number {
   return code >= 0x1d7ce && code <= 0x1d7ff ? (code - 0x1d7ce) % 10 : code - zero;
 }
 
-/** As Python's float of a text. @returns undefined where it is none */
+/** Python's float(text). @returns undefined for an invalid text */
 export function parseFloating(text: string): number | undefined {
   const plain = text
     .trim()
@@ -53,7 +53,7 @@ export function parseFloating(text: string): number | undefined {
   return word[2]!.toLowerCase() === 'nan' ? Number.NaN : word[1] === '-' ? -Infinity : Infinity;
 }
 
-/** @throws Fault for what has no integer */
+/** Truncates towards zero. @throws Fault for NaN and infinities */
 export function truncated(value: number): number | bigint {
   if (!Number.isFinite(value))
     throw new Fault(`cannot convert float ${Number.isNaN(value) ? 'NaN' : 'infinity'} to integer`);
@@ -61,11 +61,11 @@ export function truncated(value: number): number | bigint {
   return Number.isSafeInteger(whole) ? whole + 0 : integer(BigInt(whole));
 }
 
-/** True and False are 1 and 0. */
+/** The value of an integer or boolean; undefined for others. */
 export const plainInteger = (value: Value): number | bigint | undefined =>
   isInteger(value) ? value : typeof value === 'boolean' ? Number(value) : undefined;
 
-/** An integer that counts or indexes. @throws Fault */
+/** An integer or boolean argument as a JavaScript number. @throws Fault */
 export function integerOf(value: Value | undefined, what: string, fallback?: number): number {
   if (value === undefined && fallback !== undefined) return fallback;
   const number = value === undefined ? undefined : plainInteger(value);
@@ -129,17 +129,17 @@ function power(x: bigint, y: bigint): Value {
   }
   const bits = x.toString(2).length - 1;
   if (bits > 0 && BigInt(bits) * y > 100_000n) throw new Fault('expected integers of at most 100000 bits');
-  // 0, 1 and -1 stay small whatever the exponent.
+  // Powers of 0, 1 and -1 are small for any exponent.
   return integer(bits === 0 ? (y === 0n ? 1n : x >= 0n || y % 2n === 1n ? x : 1n) : x ** y);
 }
 
-/** The float next to x / y. */
+/** x / y, rounded to the nearest float. */
 function ratio(x: bigint, y: bigint): number {
   const negative = x < 0n !== y < 0n;
   const [n, d] = [x < 0n ? -x : x, y < 0n ? -y : y];
   const shift = Math.max(0, 66 - (n.toString(2).length - d.toString(2).length));
   const scaled = n << BigInt(shift);
-  // A bit below tells what division has left over, so that Number() rounds as the whole would be rounded.
+  // The lowest bit is set if the division has a remainder (sticky bit), so that Number() rounds correctly.
   const value =
     Number(((scaled / d) << 1n) | (scaled % d === 0n ? 0n : 1n)) /
     2 /
@@ -181,7 +181,7 @@ function ofFloats(operator: string, x: number, y: number): number {
   return quotient - floor > 0.5 ? floor + 1 : floor;
 }
 
-/** Numerator and denominator of a float. */
+/** A float as an exact fraction. */
 export function ratioOf(value: number): readonly [bigint, bigint] {
   let [mantissa, exponent] = [value, 0];
   while (!Number.isInteger(mantissa)) {
@@ -192,14 +192,14 @@ export function ratioOf(value: number): readonly [bigint, bigint] {
   return [BigInt(mantissa), 1n << BigInt(exponent)];
 }
 
-/** n / d rounded to an integer, halves to even. */
+/** n / d rounded to the nearest integer, ties to even. */
 function roundedRatio(n: bigint, d: bigint): bigint {
   const floor = floorDivide(n, d);
   const twice = 2n * (n - floor * d);
   return twice > d || (twice === d && floor % 2n !== 0n) ? floor + 1n : floor;
 }
 
-/** The absolute value with so many digits behind the point, exactly rounded, as Python's `%.2f`. */
+/** The absolute value with `places` decimals, correctly rounded, as Python's `%.2f`. */
 export function fixed(value: number, places: number): string {
   const [n, d] = ratioOf(Math.abs(value));
   const digits = roundedRatio(n * 10n ** BigInt(places), d)
@@ -208,7 +208,7 @@ export function fixed(value: number, places: number): string {
   return places === 0 ? digits : `${digits.slice(0, -places)}.${digits.slice(-places)}`;
 }
 
-/** The absolute value as `d.ddd` and a power of ten, exactly rounded. */
+/** The absolute value as `d.ddd` with `places` decimals and a power of ten, correctly rounded. */
 export function scientific(value: number, places: number): readonly [digits: string, exponent: number] {
   const magnitude = Math.abs(value);
   if (magnitude === 0) return [places === 0 ? '0' : `0.${'0'.repeat(places)}`, 0];
@@ -223,7 +223,7 @@ export function scientific(value: number, places: number): readonly [digits: str
   return [places === 0 ? digits : `${digits[0]}.${digits.slice(1)}`, exponent];
 }
 
-/** As Python's round. @throws Fault */
+/** Python's round(). @throws Fault */
 export function round(value: Value, places: number): Value {
   const whole = plainInteger(value);
   if (whole !== undefined) {
@@ -242,14 +242,14 @@ export function round(value: Value, places: number): Value {
   return new Float(Number(`${number < 0 || Object.is(number, -0) ? '-' : ''}${digits}e${-places}`));
 }
 
-/** As Python's int() of a value. @returns undefined where Python raises TypeError or ValueError */
+/** Python's int() of a value. @returns undefined if Python raises TypeError or ValueError */
 export function toInteger(value: Value, base = 10): number | bigint | undefined {
   if (value instanceof Text) return parseInteger(value.value, base);
   if (value instanceof Float) return Number.isNaN(value.value) ? undefined : truncated(value.value);
   return plainInteger(value);
 }
 
-/** As Python's float() of a value. @returns undefined where Python raises */
+/** Python's float() of a value. @returns undefined if Python raises */
 export function toFloat(value: Value): number | undefined {
   return value instanceof Text ? parseFloating(value.value) : numberOf(value);
 }

@@ -1,4 +1,4 @@
-/** What the operators of a template do with values. */
+/** The operators of templates. */
 import { percent } from './format.ts';
 import { arithmetic, integerOf, plainInteger } from './numbers.ts';
 import { repeated } from './slices.ts';
@@ -41,7 +41,7 @@ export function compares(operator: string, a: Value, b: Value): boolean {
   }
 }
 
-/** Texts one behind the other; gone through when the whole is looked at. */
+/** Concatenates texts. The origins of the pieces are merged when they are first needed. */
 export function concatenated(texts: readonly Text[]): Text {
   checkLength(texts.reduce((sum, text) => sum + text.length, 0));
   spend(texts.length);

@@ -1,4 +1,4 @@
-/** Tokens to a tree, by the grammar of Jinja 3.1. */
+/** Parses a template to a tree, by the grammar of Jinja 3.1. */
 import { ExpressionParser } from './expressions.ts';
 import { MAX_DEPTH, type Token, templateError } from './lexer.ts';
 import type { Expression, MacroBody, Parameter, Statement, Target, Use } from './tree.ts';
@@ -8,7 +8,7 @@ export function parseTemplate(template: string): readonly Statement[] {
   return new Parser(template).program();
 }
 
-/** Tags that need other templates; an error where they are reached. */
+/** Tags that need other templates. They are an error when they are executed. */
 const refused: readonly string[] = ['extends', 'include', 'import', 'from'];
 const special: readonly string[] = ['varargs', 'kwargs', 'caller'];
 const constants: readonly string[] = ['true', 'false', 'none', 'True', 'False', 'None'];
@@ -22,7 +22,7 @@ class Parser extends ExpressionParser {
     return body;
   }
 
-  /** Statements up to a tag that begins with one of `ends`, which is left behind its name. */
+  /** Statements up to a tag named by one of `ends`; the parser then is after that name. */
   #body(ends: readonly string[]): Statement[] {
     return this.nested(() => {
       const body: Statement[] = [];
@@ -104,18 +104,18 @@ class Parser extends ExpressionParser {
           while (!this.is('end')) this.next++;
           return [{ kind: 'refused', name, at }];
         }
-        throw templateError(this.template, at, `the tag ${JSON.stringify(name.slice(0, 40))} is not known here`);
+        throw templateError(this.template, at, `the tag ${JSON.stringify(name.slice(0, 40))} is not expected here`);
     }
   }
 
-  /** The rest of an opening tag, then statements up to the name of the closing tag. */
+  /** The end of an opening tag, then statements up to the name of the closing tag. */
   #block(end: string): Statement[] {
     this.take('operator', ':');
     this.expect('end');
     return this.#body([end]);
   }
 
-  /** A body that no `break` can leave. */
+  /** Parses a body in which `break` does not refer to an enclosing loop. */
   #apart<T>(work: () => T): T {
     const loops = this.#loops;
     this.#loops = 0;
@@ -182,7 +182,7 @@ class Parser extends ExpressionParser {
     return { kind: 'with', targets, values, body: this.#block('endwith'), at };
   }
 
-  /** Names, attributes of namespaces where `attributes`, and these in brackets, with commas. */
+  /** Targets of an assignment: names, with `attributes` also attributes of namespaces, in parentheses and with commas. */
   #target(attributes: boolean): Target {
     return this.nested(() => {
       const targets = [this.#oneTarget(attributes)];

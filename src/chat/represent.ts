@@ -1,4 +1,4 @@
-/** Values as text: Python's str, repr and json.dumps. */
+/** Python's str, repr and json.dumps. */
 import { Text } from './text.ts';
 import { notPrintable } from './unicode.ts';
 import {
@@ -22,14 +22,14 @@ import { checkLength, spend } from './work.ts';
 const MOST_NESTING = 100;
 const MOST_DIGITS = 4300;
 
-/** What `{{ value }}` writes: as Python's str(). @throws Fault */
+/** Python's str(), as `{{ value }}` writes it. @throws Fault */
 export function toText(value: Value): Text {
   if (value instanceof Text) return value;
   if (value instanceof Undefined) return new Text('');
   return represent(value);
 }
 
-/** Adds up what a value takes as text, so that one whose parts are shared ends. */
+/** Collects the pieces of a text and checks its length: shared parts can make a small value very long as text. */
 class Pieces {
   readonly texts: Text[] = [];
   #length = 0;
@@ -48,7 +48,7 @@ class Pieces {
   }
 }
 
-/** As Python's repr(). @throws Fault */
+/** Python's repr(). @throws Fault */
 export function represent(value: Value): Text {
   const pieces = new Pieces();
   describe(value, pieces, []);
@@ -105,14 +105,14 @@ function mapped(dict: Dict, pieces: Pieces, open: readonly Namespace[]): void {
 
 const named: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t', '\\': '\\\\' };
 
-/** A character as Python escapes it. */
+/** Python's escape sequence for a character. */
 export function escapeCode(character: string): string {
   const code = character.codePointAt(0)!;
   const [letter, digits] = code < 256 ? ['x', 2] : code < 65536 ? ['u', 4] : ['U', 8];
   return `\\${letter}${code.toString(16).padStart(digits as number, '0')}`;
 }
 
-/** As Python's repr of a str. */
+/** Python's repr() of a str. */
 export function quoted(text: Text): Text {
   spend(text.length / 2);
   const quote = text.value.includes("'") && !text.value.includes('"') ? '"' : "'";
@@ -122,17 +122,17 @@ export function quoted(text: Text): Text {
   return Text.join([new Text(quote), inner, new Text(quote)]);
 }
 
-/** @throws Fault for more digits than Python writes */
+/** @throws Fault beyond Python's limit of digits */
 export function integerText(value: number | bigint): string {
   if (typeof value === 'number') return String(value);
   const text = value.toString();
-  // Digits of base ten take the square of their number.
+  // Conversion to decimal takes quadratic time.
   spend(text.length ** 2 / 30_000);
   if (text.length > MOST_DIGITS) throw new Fault(`expected integers of at most ${MOST_DIGITS} digits`);
   return text;
 }
 
-/** As Python's repr() of a float: `1.0`, `2.5e-07`, `1e+16`. */
+/** Python's repr() of a float: `1.0`, `2.5e-07`, `1e+16`. */
 export function floatText(value: number): string {
   if (Number.isNaN(value)) return 'nan';
   if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
@@ -147,14 +147,14 @@ export function floatText(value: number): string {
 }
 
 export interface JsonOptions {
-  /** What one level is indented with. */
+  /** Indentation of one level; undefined: one line. */
   readonly indent: Text | undefined;
   readonly separators: readonly [Text, Text];
   readonly sortKeys: boolean;
   readonly ensureAscii: boolean;
 }
 
-/** As Python's json.dumps. @throws Fault */
+/** Python's json.dumps. @throws Fault */
 export function toJson(value: Value, options: JsonOptions): Text {
   const pieces = new Pieces();
   json(value, options, pieces, 0);
@@ -235,7 +235,7 @@ function jsonString(text: Text, ensureAscii: boolean): Text {
   return Text.join([new Text('"'), inner, new Text('"')]);
 }
 
-/** The options of `tojson` by its arguments. @throws Fault */
+/** Reads the arguments of `tojson`. @throws Fault */
 export function jsonOptions(ensureAscii: Value, indent: Value, separators: Value, sortKeys: Value): JsonOptions {
   let pad: Text | undefined;
   if (indent instanceof Text) pad = indent;

@@ -1,17 +1,20 @@
-/** Arguments by place and name, bound to the parameters of what is built in; anything else is an error, as in Python. */
+/** Binds positional and named arguments to the parameters of built-in functions, with Python's errors. */
 import { type CallArguments, Fault, type Value } from './values.ts';
 
 export interface Signature {
   readonly names: readonly string[];
   readonly required: number;
-  /** How many are taken by place only. */
+  /** Number of positional-only parameters. */
   readonly placed: number;
-  /** Takes any further arguments by place, by name. */
+  /** Whether further positional (`more`) and named (`moreNamed`) arguments are accepted. */
   readonly more: boolean;
   readonly moreNamed: boolean;
 }
 
-/** `a b? c?`: b and c may be left out; `a /`: by place only; `*`, `**`: any others by place, by name. */
+/**
+ * Parses a signature. `a b? c?`: b and c are optional; `a /`: a is positional-only; `*`, `**`: further positional and named
+ * arguments are accepted.
+ */
 export function signature(text: string): Signature {
   const words = text.split(' ').filter((word) => word !== '');
   const names = words.filter((word) => !['/', '*', '**'].includes(word));
@@ -24,7 +27,7 @@ export function signature(text: string): Signature {
   };
 }
 
-/** Values in the order of the parameters; undefined where one was left out. @throws Fault */
+/** Values in the order of the parameters; undefined for an omitted one. @throws Fault */
 export function bound(
   name: string,
   { names, required, placed, more, moreNamed }: Signature,

@@ -1,10 +1,10 @@
-/** Parts of sequences: slices, places, repetitions. */
+/** Slices, indices and repetition of sequences. */
 import { integerOf } from './numbers.ts';
 import { Markup, Text } from './text.ts';
 import { equals, Fault, List, missing, Range, Tuple, typeName, Undefined, type Value } from './values.ts';
 import { checkLength, spend, spendCharacters, spendItems } from './work.ts';
 
-/** Start, stop and step within a length, by Python's rules. @throws Fault */
+/** Start, stop and step for a sequence of `length` items, by Python's rules. @throws Fault */
 export function sliceBounds(
   bounds: readonly (Value | undefined)[],
   length: number,
@@ -48,7 +48,7 @@ export function slice(object: Value, bounds: readonly (Value | undefined)[]): Va
   throw new Fault(`'${typeName(object)}' object has no slices`);
 }
 
-/** A part of HTML is HTML. */
+/** A part of a Markup text as Markup. */
 export const alike = (whole: Text, part: Text): Text => (whole.isMarkup ? Markup.of(part) : part);
 
 function chosen<T>(items: readonly T[], start: number, stop: number, step: number): T[] {
@@ -57,7 +57,7 @@ function chosen<T>(items: readonly T[], start: number, stop: number, step: numbe
   return found;
 }
 
-/** `what * count` of a text, list or tuple. @throws Fault */
+/** `what * count` for a text, list or tuple. @throws Fault */
 export function repeated(what: Text | List | Tuple, count: number): Value {
   const times = Math.max(0, count);
   if (what instanceof Text) {
@@ -74,7 +74,7 @@ export function repeated(what: Text | List | Tuple, count: number): Value {
   return what instanceof List ? new List(items) : new Tuple(items);
 }
 
-/** Where an item is in a sequence. @throws Fault */
+/** Index of an item in a sequence. @throws Fault if it is not there */
 export function indexOf(items: readonly Value[], item: Value, from = 0, to = items.length): number {
   const [start, stop] = sliceBounds([from, to], items.length);
   for (let i = start; i < stop; i++) {

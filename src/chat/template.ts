@@ -1,4 +1,4 @@
-/** Chat templates: from messages to the text that a model was trained to answer. */
+/** Chat templates: render messages to the prompt format that a model was trained on. */
 import { OptionError, TemplateError } from '../errors.ts';
 import type { TextPart } from '../tokenizer/tokenizer.ts';
 import { globalsOf } from './globals.ts';
@@ -13,18 +13,18 @@ import type { Statement } from './tree.ts';
 import { Dict, Fault, fromData, List, type Value } from './values.ts';
 
 export interface RenderOptions {
-  /** Descriptions of functions that the model may call. Null and left out are the same. */
+  /** Functions that the model may call. */
   readonly tools?: readonly Tool[] | null;
-  /** End with the beginning of an answer. Default false. */
+  /** Whether the text ends with the beginning of an answer. Default false. */
   readonly addGenerationPrompt?: boolean;
-  /** End within the last message, to be continued. Default false. */
+  /** Whether the text ends within the last message, for the model to continue it. Default false. */
   readonly continueFinalMessage?: boolean;
-  /** Texts of the model's tokens; variables that are left out are not defined. */
+  /** Texts of the model's tokens. Omitted ones are undefined in the template. */
   readonly bosToken?: string | null;
   readonly eosToken?: string | null;
-  /** Others by the names of their variables, such as `pad_token`. */
+  /** Texts of other tokens by variable name, such as `pad_token`. */
   readonly specialTokens?: Readonly<Record<string, string>>;
-  /** What `strftime_now` takes for now. */
+  /** The time for `strftime_now`. Default: the clock. */
   readonly now?: Date;
   /** Further variables of the template. */
   readonly variables?: Readonly<Record<string, unknown>>;
@@ -32,7 +32,7 @@ export interface RenderOptions {
 
 export interface Rendered {
   readonly text: string;
-  /** The text in stretches of the template and of the messages. */
+  /** The text as parts that come from the template (`parseSpecial`) or from messages. */
   readonly parts: readonly TextPart[];
 }
 
@@ -40,14 +40,14 @@ export type { Message, Tool };
 
 const LONGEST_TEMPLATE = 2 ** 20;
 const BASE_STEPS = 500_000;
-/** A loop over the messages goes through a part of the template for each. */
+/** Steps for each message: a loop over the messages runs a part of the template for each. */
 const STEPS_PER_MESSAGE = 2_000;
-/** A loop over the messages within one, for each pair. */
+/** Steps for each pair of messages, for loops over the messages within such a loop. */
 const STEPS_PER_PAIR = 16;
-/** A template may loop over the characters of a message, as Llama 3.2's does to find images. */
+/** Steps for each character of the messages: Llama 3.2's template loops over characters to find images. */
 const STEPS_PER_CHARACTER = 12;
 const BASE_CHARACTERS = 2 ** 20;
-/** Times that a message may come back in what a template makes. */
+/** Characters that a template may produce per character of the messages. */
 const GROWTH = 16;
 const reserved = [
   'messages',
@@ -85,14 +85,14 @@ export class ChatTemplate {
   }
 
   /**
-   * Messages are normalised first: src/chat/messages.ts.
-   * @throws TemplateError, of code Raised in the template's own words where it refuses the messages; OptionError
+   * Renders messages, after converting them to the form that the template reads (src/chat/messages.ts).
+   * @throws TemplateError, with code Raised and the template's own message if it refuses the messages; OptionError
    */
   render(messages: readonly Message[], options: RenderOptions = {}): Rendered {
     return this.#rendered(normaliseMessages(messages, this.#traits), options);
   }
 
-  /** What it makes of these very messages; undefined where it refuses them. */
+  /** Renders messages without converting them; undefined if the template refuses them. */
   #tried(messages: readonly Message[]): string | undefined {
     try {
       return this.#rendered(messages, { addGenerationPrompt: true, bosToken: '', eosToken: '' }).text;
@@ -105,7 +105,7 @@ export class ChatTemplate {
   #rendered(messages: readonly Message[], options: RenderOptions): Rendered {
     const { tools, addGenerationPrompt = false, continueFinalMessage = false, variables = {} } = options;
     if (addGenerationPrompt && continueFinalMessage) {
-      throw new OptionError('continueFinalMessage', 'false where addGenerationPrompt is true', true);
+      throw new OptionError('continueFinalMessage', 'false if addGenerationPrompt is true', true);
     }
     const globals = new Map<string, Value>(globalsOf(options.now));
     const given = this.#guarded(() => {
@@ -148,7 +148,7 @@ export class ChatTemplate {
   }
 }
 
-/** Steps that a template of a size may take with so many messages and tools, and characters in them. */
+/** Limit of steps. @param template its length @param items messages and tools @param characters in messages and tools */
 const stepsFor = (template: number, items: number, characters: number): number =>
   Math.round(
     BASE_STEPS +
@@ -158,8 +158,8 @@ const stepsFor = (template: number, items: number, characters: number): number =
   );
 
 /**
- * Roles that may be part of a control token: many templates write `'<|' + message.role + '|>'`. Any other role is text of
- * people, who could name theirs `im_end`.
+ * Roles that may be part of a control token: many templates write `'<|' + message.role + '|>'`. Any other role counts as
+ * user text, since a user could call a role `im_end`.
  */
 const knownRoles: readonly string[] = [
   'system',
@@ -187,29 +187,29 @@ function charactersOf(data: unknown): number {
   return sum;
 }
 
-/** Stands behind the last message while it is rendered. The space at its end tells whether the template trims. */
+/** Appended to the last message while it is rendered. Its final space shows whether the template trims messages. */
 const END_MARK = '\u{f8a3}end of the last message\u{f8a3} ';
 
-/** The messages with the mark behind the last one. @throws OptionError */
+/** The messages with the mark appended to the last one. @throws OptionError */
 function marked(messages: readonly Message[]): readonly Message[] {
   const last = messages.at(-1);
   const content = last?.content;
   if (typeof content === 'string') return [...messages.slice(0, -1), { ...last!, content: content + END_MARK }];
   const at = Array.isArray(content) ? content.findLastIndex((part) => typeof part?.text === 'string') : -1;
-  if (at < 0) throw new OptionError('continueFinalMessage', 'false where the last message has no text', true);
+  if (at < 0) throw new OptionError('continueFinalMessage', 'false if the last message has no text', true);
   const parts = (content as { text: string }[]).map((part, i) =>
     i === at ? { ...part, text: part.text + END_MARK } : part,
   );
   return [...messages.slice(0, -1), { ...last!, content: parts }];
 }
 
-/** The text before the mark; without spaces at its end where the template trims messages. @throws TemplateError */
+/** The text before the mark, without trailing white space if the template trims messages. @throws TemplateError */
 function cutAtMark(text: Text): Text {
   const found = text.value.lastIndexOf(END_MARK.trim());
   if (found < 0) {
     throw new TemplateError(
       'InvalidTemplate',
-      'chat template: it leaves out or changes the last message, which cannot be continued',
+      'chat template: the last message cannot be continued, because the template omits or changes it',
     );
   }
   const kept = text.slice(0, found);

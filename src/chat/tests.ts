@@ -1,4 +1,4 @@
-/** Tests of Jinja: what stands behind `is`. */
+/** Jinja's tests (`is ...`). */
 import type { Table, Test } from './builtin.ts';
 import { arithmetic } from './numbers.ts';
 import { toText } from './represent.ts';
@@ -29,7 +29,7 @@ const two = (run: (value: Value, other: Value) => boolean): readonly [string, Te
   (value, [other]) => run(value, other!),
 ];
 
-/** The remainder of an integer; other values are compared as Python compares them. */
+/** `value % by`. */
 const remainder = (value: Value, by: Value): Value => arithmetic('%', value, by);
 const spelled = (value: Value): string => {
   const text = toText(value);
@@ -39,7 +39,7 @@ const spelled = (value: Value): string => {
 
 function isIterable(value: Value): boolean {
   try {
-    // What makes its values one by one is not asked for them.
+    // Generators are not consumed.
     if (value instanceof Thing) return value.iterate !== undefined;
     return value instanceof Text || iterate(value) !== undefined;
   } catch (error) {
@@ -48,7 +48,7 @@ function isIterable(value: Value): boolean {
   }
 }
 
-/** A name to look for; what cannot be a key cannot be looked for. */
+/** The name of a filter or test to look up. @throws Fault for values that cannot be keys */
 function nameIn(value: Value): string {
   new Dict().has(value);
   return value instanceof Text ? value.value : '';

@@ -1,10 +1,10 @@
-/** Texts cut into pieces that keep their origin. */
+/** Stripping and splitting of texts; pieces keep their origin. */
 import { Text } from './text.ts';
 import { isSpace, lineEnds, words } from './unicode.ts';
 import { Fault } from './values.ts';
 import { checkLength, spend } from './work.ts';
 
-/** Without the characters of `set` (whitespace where undefined) at its ends. */
+/** Removes the characters of `set` (default: whitespace) from the ends. */
 export function strip(text: Text, set: Text | undefined, ends: 'both' | 'left' | 'right' = 'both'): Text {
   if (set && /[\ud800-\udfff]/.test(set.value)) return stripCharacters(text, set, ends);
   const chars = set && new Set(set.value);
@@ -94,7 +94,7 @@ export function partition(text: Text, separator: Text, last: boolean): [Text, Te
   return [text.slice(0, at), separator, text.slice(at + separator.length)];
 }
 
-/** @param keepEnds leaves what ends a line in it */
+/** @param keepEnds whether lines keep their line ends */
 export function splitLines(text: Text, keepEnds = false): Text[] {
   spend(text.length / 4);
   const { value } = text;
@@ -128,6 +128,6 @@ export function replace(text: Text, from: Text, to: Text, most: number): Text {
   return Text.join(pieces.flatMap((piece, i) => (i > 0 ? [to, piece] : [piece])));
 }
 
-/** The first code points. */
+/** The first `characters` code points. */
 export const cut = (text: Text, characters: number): Text =>
   text.sliceCharacters(0, Math.min(characters, text.characters));

@@ -1,4 +1,4 @@
-/** Methods of texts, as Python's str defines them. */
+/** Methods of Python's str. */
 import { encoded } from './bytes.ts';
 import { integerOf } from './numbers.ts';
 import { toText } from './represent.ts';
@@ -26,13 +26,13 @@ const made = (text: Text): Text => {
   return text;
 };
 
-/** A text of which each character is looked at. */
+/** Changes a text by a function whose time is proportional to its length, and accounts for it. */
 const eachCharacter = (text: Text, change: (text: Text) => Text): Text => {
   spend(text.length * 3);
   return made(change(text));
 };
 
-/** The text between start and end, and where it begins, in code points. */
+/** The text between start and end (code points), and its start. */
 function within(
   text: Text,
   start: Value | undefined,
@@ -90,7 +90,7 @@ function justified(side: 'left' | 'right' | 'both'): Run {
     if (missing <= 0) return text;
     checkLength(total);
     spendCharacters(total);
-    // Python puts the odd one to the left where the width is odd.
+    // For an odd number of fill characters, Python puts the extra one to the left if the width is odd.
     const left = side === 'left' ? missing : side === 'right' ? 0 : Math.floor(missing / 2) + (missing & total & 1);
     const run = (times: number): Text => {
       const value = pad.value.repeat(times);
@@ -245,7 +245,7 @@ export const textMethods: Methods = {
   zfill: ['width /', (text, [width]) => zeroFilled(text, integerOf(width, 'the width'))],
 };
 
-/** Items with a text between them. @throws Fault */
+/** Python's str.join. @throws Fault */
 export function joined(separator: Text, items: readonly Value[], textOfItem: (item: Value) => Text): Text {
   const pieces: Text[] = [];
   let length = 0;
@@ -258,7 +258,7 @@ export function joined(separator: Text, items: readonly Value[], textOfItem: (it
   return made(Text.join(pieces));
 }
 
-/** Methods whose texts stay HTML, and whose arguments are escaped, where the text is HTML. */
+/** Methods without special handling for Markup: most return no text, `format` and `format_map` handle it themselves. */
 const plainMarkup = [
   'encode',
   'format',

@@ -1,25 +1,26 @@
 /**
- * Text that remembers which of its characters came from people: a template's own functions cut, join and trim it, and what
- * they leave of a message is still known as such when the result is tokenized.
+ * A text that records which of its characters are user text, that is, come from messages or other data and not from the
+ * template. Functions of templates cut, join and trim texts; the record is kept until the result is tokenized, so that user
+ * text never becomes a control token.
  */
 
 import type { TextPart } from '../tokenizer/tokenizer.ts';
 import { spend } from './work.ts';
 
-/** How many units of 16 bits the code point takes that begins there. */
+/** Number of UTF-16 code units of the code point that begins at `at`. */
 export const unitsAt = (text: string, at: number): 1 | 2 => (text.codePointAt(at)! > 0xffff ? 2 : 1);
 
 const ASTRAL = /[\ud800-\udbff][\udc00-\udfff]/;
 
 export class Text {
   readonly value: string;
-  /** Whether people wrote a part of it. */
+  /** Whether any part is user text. */
   readonly isForeign: boolean;
-  /** Whether it is HTML already, so that `escape` leaves it alone. */
+  /** Whether it is HTML, which `escape` leaves unchanged. */
   readonly isMarkup: boolean = false;
-  /** Ascending starts and ends, in turns, of stretches that people wrote; undefined until the pieces are looked at. */
+  /** Start, end, start, end ... of the spans of user text, ascending; undefined until computed from #pieces. */
   #spans: readonly number[] | undefined;
-  /** What it was joined of: a text that grows piece by piece is gone through once, at its end. */
+  /** The texts that it was joined from. Spans are computed when needed, once for a text that grows piece by piece. */
   #pieces: readonly Text[] | undefined;
   #characters: number | undefined;
 
@@ -30,14 +31,14 @@ export class Text {
     this.isForeign = spans.length > 0;
   }
 
-  /** Text that people wrote. */
+  /** User text. */
   static foreign(value: string): Text {
     return new Text(value, value === '' ? [] : [0, value.length]);
   }
 
   static join(texts: readonly Text[]): Text {
     if (texts.length === 1) return texts[0]!;
-    // Two are added, which takes no time, whatever their length.
+    // JavaScript engines concatenate two strings in constant time.
     const value = texts.length === 2 ? texts[0]!.value + texts[1]!.value : texts.map((text) => text.value).join('');
     return new Text(value, texts.some((text) => text.isForeign) ? texts.filter((text) => text.length > 0) : []);
   }
@@ -74,12 +75,12 @@ export class Text {
     return this.value.length;
   }
 
-  /** Steps of one fast pass over the text, as work.ts counts them; slower work spends more where it is done. */
+  /** Steps (work.ts) of one fast pass over the text; slower functions spend more themselves. */
   get weight(): number {
     return this.length / 16 + (this.isForeign ? this.spans.length / 2 : 0);
   }
 
-  /** Units [start, end), both within the text. */
+  /** Code units [start, end), both within the text. */
   slice(start: number, end: number = this.length): Text {
     if (start === 0 && end === this.length) return this;
     if (!this.isForeign) return new Text(this.value.slice(start, end));
@@ -90,7 +91,7 @@ export class Text {
     return new Text(this.value.slice(start, end), spans);
   }
 
-  /** Code points; `length` counts units of 16 bits. */
+  /** Number of code points; `length` is the number of UTF-16 code units. */
   get characters(): number {
     if (this.#characters === undefined) {
       let count = this.length;
@@ -105,7 +106,7 @@ export class Text {
     return this.#characters;
   }
 
-  /** Where the code point of an index begins, in units. */
+  /** Code unit at which the code point of an index begins. */
   unitOf(character: number): number {
     if (this.characters === this.length) return character;
     let at = 0;
@@ -113,7 +114,7 @@ export class Text {
     return at;
   }
 
-  /** The index of the code point that begins at a unit. */
+  /** Index of the code point that begins at a code unit. */
   characterOf(unit: number): number {
     if (this.characters === this.length || unit < 0) return unit;
     let count = 0;
@@ -126,14 +127,14 @@ export class Text {
     return this.slice(this.unitOf(start), this.unitOf(end));
   }
 
-  /** Texts of one code point each. */
+  /** Splits into texts of one code point. */
   split(): Text[] {
     spend(this.length * 3);
     let at = 0;
     return [...this.value].map((character) => this.slice(at, (at += character.length)));
   }
 
-  /** Index of the first span that ends after a place: by halves, for a text may have as many spans as characters. */
+  /** Index of the first span that ends after a position. Binary search: there may be as many spans as characters. */
   #spanAfter(place: number): number {
     let [low, high] = [0, this.spans.length / 2];
     while (low < high) {
@@ -144,13 +145,13 @@ export class Text {
     return 2 * low;
   }
 
-  /** Another spelling of it: wholly of people if a part was and the places have moved. */
+  /** The text changed to `value`. If its length changes, spans are lost and all of it counts as user text if any was. */
   respelled(value: string): Text {
     if (!this.isForeign) return new Text(value);
     return value.length === this.length ? new Text(value, this.spans) : Text.foreign(value);
   }
 
-  /** With other text in place of what matches; what replaces text of people is theirs. */
+  /** Replaces matches of a pattern. The replacement of a match that contains user text is user text. */
   replaced(pattern: RegExp, replacement: (found: string, index: number) => string): Text {
     const value = this.value.replace(pattern, (found: string, ...rest: unknown[]) =>
       replacement(found, rest.find((one) => typeof one === 'number') as number),
@@ -169,7 +170,7 @@ export class Text {
     return Text.join([...pieces, this.slice(at)]);
   }
 
-  /** The text in stretches; those that people wrote spell no control tokens. */
+  /** The text as parts; control tokens are not matched in parts of user text. */
   parts(): TextPart[] {
     const parts: TextPart[] = [];
     let at = 0;
@@ -186,7 +187,7 @@ export class Text {
   }
 }
 
-/** Text that is HTML: what is added to it is escaped. */
+/** HTML text: whatever is joined to it is escaped. */
 export class Markup extends Text {
   override readonly isMarkup = true;
 
@@ -203,7 +204,7 @@ const entities: Readonly<Record<string, string>> = {
   "'": '&#39;',
 };
 
-/** As markupsafe's escape. */
+/** The escape function of markupsafe. */
 export function escaped(text: Text): Text {
   if (text.isMarkup) return text;
   spend(text.length / 8);

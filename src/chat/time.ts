@@ -1,4 +1,4 @@
-/** Times as Python's strftime writes them in the C locale. */
+/** Python's strftime in the C locale. */
 const days = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
 const months = [
   'January',
@@ -15,16 +15,16 @@ const months = [
   'December',
 ];
 
-/** The week of the year by ISO 8601, and the year it belongs to. */
+/** ISO 8601 week number, and the year that the week belongs to. */
 function isoWeek(time: Date): readonly [year: number, week: number] {
   const day = new Date(Date.UTC(time.getFullYear(), time.getMonth(), time.getDate()));
-  // The Thursday of a week decides its year.
+  // A week belongs to the year of its Thursday.
   day.setUTCDate(day.getUTCDate() + 4 - (day.getUTCDay() || 7));
   const first = Date.UTC(day.getUTCFullYear(), 0, 1);
   return [day.getUTCFullYear(), Math.ceil(((day.getTime() - first) / 864e5 + 1) / 7)];
 }
 
-/** A field: its text or number, and the width and padding of a number. */
+/** Text or number of a directive; default width and padding of a number. */
 type Field = readonly [value: string | number, width?: number, pad?: '0' | ' '];
 
 function fieldsOf(time: Date): Readonly<Record<string, Field>> {
@@ -84,7 +84,7 @@ const composed: Readonly<Record<string, string>> = {
 };
 const WIDEST = 1000;
 
-/** In local time, with flags and widths as glibc has them. Directives that are not known stay as they are. */
+/** Formats in local time, with the flags and widths of glibc. Unknown directives are left unchanged. */
 export function formatTime(format: string, time: Date): string {
   const fields = fieldsOf(time);
   return format.replace(/%([-_0^#]*)(\d*)[EO]?([a-zA-Z%])/g, (whole, flags: string, digits: string, letter: string) => {

@@ -1,10 +1,10 @@
-/** What a template can read, found by rendering small conversations once and comparing what comes out. */
+/** Finds the forms of messages that a template reads, by rendering small test conversations. */
 import type { ChatMessage, FunctionCall, Message, TemplateTraits, ToolCall } from './messages.ts';
 
 type Content = ReturnType<TemplateTraits['contentOf']>;
 type Arguments = 'object' | 'text' | 'repr';
 
-/** Words that no template contains. They differ in their first letters, as templates may cut texts. */
+/** Words that no template contains. Their first letters differ, because templates may cut off texts. */
 const marks = ['Ulmprobe', 'Ahornprobe'] as const;
 const TEXT = marks.join(' ');
 const PARTS = marks.map((text) => ({ type: 'text', text }) as const);
@@ -13,7 +13,7 @@ const resulting: readonly string[] = ['tool', 'function', 'ipython', 'observatio
 
 export class ProbedTraits implements TemplateTraits {
   readonly #source: string;
-  /** Undefined where the template refuses the messages. */
+  /** Returns undefined if the template refuses the messages. */
   readonly #render: (messages: readonly Message[]) => string | undefined;
   readonly #contents = new Map<string, Content>();
   #arguments: Arguments | undefined;
@@ -24,7 +24,7 @@ export class ProbedTraits implements TemplateTraits {
   }
 
   contentOf(role: string): Content {
-    // Roles are text of people: few kinds of probes, however many names.
+    // Role names come from users: unknown ones share one probe, so that the number of probes is bounded.
     const kind = answering.includes(role) ? 'assistant' : resulting.includes(role) ? 'tool' : role;
     const probed = ['user', 'system', 'assistant', 'tool', 'developer'].includes(kind) ? kind : 'user';
     const known = this.#contents.get(probed);
@@ -44,7 +44,7 @@ export class ProbedTraits implements TemplateTraits {
   }
 
   #probeContent(role: string): Content {
-    // A template may know nothing but parts, in the messages around too.
+    // The messages around the probe may have to be in parts too.
     const shows = (content: Message['content']): boolean =>
       ['.', [{ type: 'text', text: '.' } as const]].some((other) => {
         const text = this.#render(aroundMessage({ role, content } as Message, other));
@@ -63,7 +63,7 @@ export class ProbedTraits implements TemplateTraits {
   }
 }
 
-/** Both marks, and not as part of a list that was written out. */
+/** Whether both marks were rendered, and not as part of a list printed as JSON. */
 const showsAll = (text: string): boolean =>
   marks.every((mark) => text.includes(mark)) && !new RegExp(`["']text["']\\s*:\\s*["']${marks[0]}`).test(text);
 

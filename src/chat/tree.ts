@@ -1,4 +1,4 @@
-/** What a template consists of. */
+/** Syntax tree of a template. */
 import type { Value } from './values.ts';
 
 interface At {
@@ -9,7 +9,7 @@ interface At {
 export interface Arguments {
   readonly positional: readonly Expression[];
   readonly named: ReadonlyMap<string, Expression>;
-  /** `*list` and `**dict`. */
+  /** `*list` (`more`) and `**dict` (`moreNamed`). */
   readonly more: Expression | undefined;
   readonly moreNamed: Expression | undefined;
 }
@@ -104,7 +104,7 @@ export type Statement = At &
     | { readonly kind: 'break' | 'continue' }
   );
 
-/** What is assigned to: a name, an attribute of a namespace, or several in turn. */
+/** Target of an assignment: a name, an attribute of a namespace, or a list of targets. */
 export type Target =
   | { readonly name: string }
   | { readonly object: string; readonly attribute: string }

@@ -1,7 +1,7 @@
-/** Classes of characters and changes of case as Python's str knows them. */
+/** Character classes and case conversion of Python's str. */
 import type { Text } from './text.ts';
 
-/** What Python's str.strip takes for whitespace. */
+/** Whitespace of Python's str.strip, as the inside of a character class. */
 export const SPACE = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
 export const spaces = new RegExp(`[${SPACE}]+`, 'g');
 export const words = new RegExp(`[^${SPACE}]+`, 'g');
@@ -22,15 +22,15 @@ export function trimEnd(text: string): string {
   return text.slice(0, end);
 }
 
-/** What Python's str.splitlines takes for the end of a line; \r\n is one. */
+/** Line ends of Python's str.splitlines; \r\n counts as one. */
 export const lineEnds = new Set('\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029');
 
-/** Digits that are no decimals: of superscripts, of circles. */
+/** Digits that are not decimal digits, such as superscripts and circled digits. */
 const DIGITS =
   '\\u00b2\\u00b3\\u00b9\\u1369-\\u1371\\u19da\\u2070\\u2074-\\u2079\\u2080-\\u2089\\u2460-\\u2468\\u2474-\\u247c\\u2488-\\u2490' +
   '\\u24ea\\u24f5-\\u24fd\\u24ff\\u2776-\\u277e\\u2780-\\u2788\\u278a-\\u2792\\u{10a40}-\\u{10a43}\\u{10e60}-\\u{10e68}' +
   '\\u{11052}-\\u{1105a}\\u{1f100}-\\u{1f10a}';
-/** Ideographs that stand for a number. */
+/** Ideographs with a numeric value. */
 const NUMERALS =
   '㐅㒃㠪㭍一七万三九二五亖亿什仟仨伍佰億兆兩八六十千卄卅卌叁参參叄四壱壹幺廾廿弌弍弎弐拾捌柒漆玖百肆萬貮貳贰阡陆陌陸零' +
   '\\uf96b\\uf973\\uf978\\uf9b2\\uf9d1\\uf9d3\\uf9fd\\u{20001}\\u{20064}\\u{200e2}\\u{20121}\\u{2092a}\\u{20983}\\u{2098c}\\u{2099c}' +
@@ -38,7 +38,7 @@ const NUMERALS =
 
 const whole = (set: string): RegExp => new RegExp(`^[${set}]+$`, 'u');
 
-/** Tests of all characters of a text, false where it is empty. */
+/** Patterns of str.isalnum and so on; they do not match an empty text. */
 export const classes: Readonly<Record<string, RegExp>> = {
   isalnum: whole('\\p{L}\\p{N}'),
   isalpha: whole('\\p{L}'),
@@ -49,14 +49,14 @@ export const classes: Readonly<Record<string, RegExp>> = {
   isidentifier: /^[\p{XID_Start}_]\p{XID_Continue}*$/u,
 };
 
-/** What Python's repr spells as an escape. */
+/** Characters that Python's repr escapes. */
 export const notPrintable = /(?! )[\p{C}\p{Z}]/gu;
 
 const CASED = /[\p{Lowercase}\p{Uppercase}\p{Lt}]/u;
 export const isUpper = (text: string): boolean => /\p{Uppercase}/u.test(text) && !/[\p{Lowercase}\p{Lt}]/u.test(text);
 export const isLower = (text: string): boolean => /\p{Lowercase}/u.test(text) && !/[\p{Uppercase}\p{Lt}]/u.test(text);
 
-/** Each word begins with an upper or title case letter, the others are in lower case. */
+/** str.istitle: every word begins with an upper or title case letter and goes on in lower case. */
 export function isTitle(text: string): boolean {
   let [cased, any] = [false, false];
   for (const character of text) {
@@ -81,15 +81,15 @@ function titleCase(character: string): string {
   return upper[0]! + upper.slice(1).toLowerCase();
 }
 
-/** In lower case; a sigma behind a letter, with none to follow, has a form of its own. */
+/** Lower case of a character; a sigma after a letter and not before one becomes ς. */
 const lowerAt = (value: string, character: string, index: number, behindLetter: boolean): string =>
   character === 'Σ' && behindLetter ? `α${value.slice(index, index + 9)}`.toLowerCase()[1]! : character.toLowerCase();
 
-/** As str.title: what follows a character without case begins a word. */
+/** str.title: a word begins after each character without case. */
 export const title = (text: Text): Text => {
   let cased = false;
   return text.replaced(/[\s\S]/gu, (character, index) => {
-    // The same text may be gone through twice.
+    // `replaced` may call this twice for the whole text: index 0 resets the state.
     const begins = index === 0 || !cased;
     cased = CASED.test(character);
     return begins ? titleCase(character) : lowerAt(text.value, character, index, true);
@@ -109,7 +109,7 @@ export const swapcase = (text: Text): Text =>
       : character.toUpperCase(),
   );
 
-/** Case folding of Unicode. */
+/** str.casefold. */
 export const casefold = (text: Text): Text =>
   text.replaced(/[\s\S]/gu, (character) => {
     if (/[\u13a0-\u13f5]/.test(character) || character === 'ı') return character;

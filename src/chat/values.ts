@@ -1,9 +1,9 @@
-/** The values of a template: plain data of our own types. No object of JavaScript can be reached from a template. */
+/** The values of templates: plain data in our own types, so that a template cannot reach any JavaScript object. */
 import { JsonNumber } from './json.ts';
 import { Text } from './text.ts';
 import { Fault, spend, spendCharacters, spendItems } from './work.ts';
 
-/** Nothing, and what is missing. */
+/** Jinja's undefined value; `what` names the missing variable or attribute. */
 export class Undefined {
   readonly what: string;
 
@@ -12,7 +12,7 @@ export class Undefined {
   }
 }
 
-/** A number that Python would call a float: `1.0` is not `1`. */
+/** A Python float. Kept apart from integers, because `1.0` is not written as `1`. */
 export class Float {
   readonly value: number;
 
@@ -31,7 +31,7 @@ export class List {
 
 export class Tuple {
   readonly items: readonly Value[];
-  /** Names of its items, for one that is a group of `groupby`. */
+  /** Names of the items, for the groups of `groupby`. */
   readonly names: readonly string[];
 
   constructor(items: readonly Value[], names: readonly string[] = []) {
@@ -40,7 +40,7 @@ export class Tuple {
   }
 }
 
-/** A mapping in order. Keys are any values that cannot change, and remember where they come from. */
+/** An ordered mapping. Keys are immutable values and keep their origin. */
 export class Dict {
   readonly entries = new Map<unknown, readonly [key: Value, value: Value]>();
 
@@ -54,7 +54,7 @@ export class Dict {
     return this.entries.get(hashOf(key))?.[1];
   }
 
-  /** The value of a text as key. */
+  /** The value of a key that is a text. */
   named(name: string): Value | undefined {
     return this.entries.get(hashOfText(name))?.[1];
   }
@@ -63,16 +63,16 @@ export class Dict {
     return this.entries.has(hashOf(key));
   }
 
-  /** A key that is there already stays as it is. */
+  /** Sets a value. If an equal key exists, that key object is kept. */
   set(key: Value, value: Value): void {
     const hash = hashOf(key);
     this.entries.set(hash, [this.entries.get(hash)?.[0] ?? key, value]);
   }
 }
 
-/** Values that are neither data nor numbers: functions, loops, generators ... */
+/** Values that are not plain data: functions, loops, generators ... */
 export abstract class Thing {
-  /** As Python names its type. */
+  /** Python's name of the type. */
   abstract readonly type: string;
 
   attribute(_name: string): Value | undefined {
@@ -108,7 +108,7 @@ export class Func extends Thing {
   }
 }
 
-/** What `namespace()` makes: entries that a template may set. */
+/** The result of `namespace()`: a template may set its entries. */
 export class Namespace extends Thing {
   readonly type = 'Namespace';
   readonly dict = new Dict();
@@ -118,7 +118,7 @@ export class Namespace extends Thing {
   }
 }
 
-/** Values that are made as they are asked for, once. */
+/** A lazy sequence that can be read once. */
 export class Generator extends Thing {
   readonly type: string = 'generator';
   readonly #values: Iterator<Value>;
@@ -174,7 +174,7 @@ export class Range extends Thing {
   }
 }
 
-/** What `keys()`, `values()` and `items()` of a dict give. */
+/** The result of `keys()`, `values()` and `items()` of a dict. */
 export class View extends Thing {
   readonly type: 'dict_keys' | 'dict_values' | 'dict_items';
   readonly dict: Dict;
@@ -204,16 +204,16 @@ export interface CallArguments {
   readonly named: ReadonlyMap<string, Value>;
 }
 
-/** An integer is a bigint only beyond 2^53 - 1: see `integer`. */
+/** Integers are bigints only beyond 2^53 - 1, see `integer`. */
 export type Value = Undefined | null | boolean | number | bigint | Float | Text | List | Tuple | Dict | Thing;
 
-/** The value, or another one where there is none; None is a value. */
+/** `value`, or `other` if it is undefined. null is Python's None, a value. */
 export const valueOr = (value: Value | undefined, other: Value): Value => (value === undefined ? other : value);
 
 const MOST_NESTING = 100;
 const MOST_BITS = 100_000;
 
-/** A number where it is exact. @throws Fault for one of very many digits */
+/** An integer as a number if that is exact, else as a bigint. @throws Fault beyond MOST_BITS */
 export function integer(value: bigint): number | bigint {
   if (value >= -9007199254740991n && value <= 9007199254740991n) return Number(value);
   const bits = value.toString(16).length * 4;
@@ -222,7 +222,7 @@ export function integer(value: bigint): number | bigint {
   return value;
 }
 
-/** Data as a template sees it. Texts are those of people. @throws Fault for what is no plain data */
+/** Converts JavaScript data to template values; texts become user text. @throws Fault for anything but plain data */
 export function fromData(data: unknown, depth = 0): Value {
   if (depth > MOST_NESTING) throw new Fault(`expected data of at most ${MOST_NESTING} levels`);
   if (data === null || typeof data === 'boolean') return data;
@@ -245,7 +245,7 @@ export function fromData(data: unknown, depth = 0): Value {
 
 const hashOfText = (text: string): string => (text.startsWith('\udc00') ? `\udc00s${text}` : text);
 
-/** What stands for a key in a dict: equal values have the same. @throws Fault for values that may change */
+/** The hash of a key: equal values have equal hashes. @throws Fault for mutable values */
 function hashOf(key: Value): unknown {
   if (key instanceof Text) return hashOfText(key.value);
   if (typeof key === 'number' || typeof key === 'bigint' || key === null) return key;
@@ -266,7 +266,7 @@ function hashOf(key: Value): unknown {
 const identities = new WeakMap<object, number>();
 let count = 0;
 
-/** A text that tells the hashes of different kinds apart. */
+/** A hash as a string, with a prefix that keeps hashes of different kinds apart. */
 function hashKind(hash: unknown): string {
   if (typeof hash !== 'object' && typeof hash !== 'function') return `${typeof hash === 'string' ? 's' : 'n'}${hash}`;
   if (hash === null) return 'None';
@@ -285,7 +285,7 @@ export function isTrue(value: Value): boolean {
   return value.size ? value.size() > 0 : true;
 }
 
-/** As Python names its type. */
+/** Python's name of a value's type. */
 export function typeName(value: Value): string {
   if (value === null) return 'NoneType';
   if (value instanceof Undefined) return 'Undefined';
@@ -301,24 +301,24 @@ export function typeName(value: Value): string {
 export const isInteger = (value: Value | undefined): value is number | bigint =>
   typeof value === 'number' || typeof value === 'bigint';
 
-/** The number of a number, and of True and False; undefined for anything else. */
+/** The value of a number or boolean as a JavaScript number; undefined for others. */
 export function numberOf(value: Value): number | undefined {
   if (typeof value === 'number') return value;
   if (typeof value === 'boolean' || typeof value === 'bigint') return Number(value);
   return value instanceof Float ? value.value : undefined;
 }
 
-/** The number as JavaScript compares it exactly. */
+/** Like `numberOf`, but exact for bigints, for comparisons. */
 export function exactOf(value: Value): number | bigint | undefined {
   return typeof value === 'bigint' ? value : numberOf(value);
 }
 
-/** An Undefined cannot be used so. */
+/** The error for the use of an undefined value. */
 export const missing = ({ what }: Undefined): Fault => new Fault(what.includes(' ') ? what : `${what} is undefined`);
 
 export function equals(a: Value, b: Value): boolean {
   const [x, y] = [exactOf(a), exactOf(b)];
-  // Numbers and bigints of the same size are equal to ==, and to Python.
+  // == compares numbers and bigints by value, as Python does.
   // biome-ignore lint/suspicious/noDoubleEquals: see above
   if (x !== undefined || y !== undefined) return x == y && x !== undefined && y !== undefined;
   if (a instanceof Text && b instanceof Text) {
@@ -352,7 +352,7 @@ export function equals(a: Value, b: Value): boolean {
   return a === b || (a instanceof Undefined && b instanceof Undefined);
 }
 
-/** Whether a is less than b. @throws Fault where they have no order */
+/** Whether a is less than b. @throws Fault for types without an order */
 export function less(a: Value, b: Value): boolean {
   const [x, y] = [exactOf(a), exactOf(b)];
   if (x !== undefined && y !== undefined) return x < y;
@@ -368,7 +368,7 @@ export function less(a: Value, b: Value): boolean {
     return a.items.length < b.items.length;
   }
   for (const value of [a, b]) if (value instanceof Undefined) throw missing(value);
-  throw new Fault(`${typeName(a)} and ${typeName(b)} have no order`);
+  throw new Fault(`${typeName(a)} and ${typeName(b)} cannot be ordered`);
 }
 
 function compareCodePoints(a: string, b: string): number {
@@ -376,7 +376,7 @@ function compareCodePoints(a: string, b: string): number {
   let at = 0;
   while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
   if (at === shorter) return a.length - b.length;
-  // Code points of two units may differ in the second only.
+  // Two surrogate pairs may differ only in the second code unit: compare from the first.
   const inside = (text: string): boolean => at > 0 && text.codePointAt(at - 1)! > 0xffff;
   if (inside(a) || inside(b)) at--;
   return a.codePointAt(at)! - b.codePointAt(at)!;
@@ -400,7 +400,7 @@ export function contains(container: Value, item: Value): boolean {
   }
 }
 
-/** The items of a value one by one. @throws Fault where it has none */
+/** Iterates over a value. @throws Fault if it is not iterable */
 export function iterate(value: Value): Iterator<Value> {
   if (value instanceof List || value instanceof Tuple) return value.items[Symbol.iterator]();
   if (value instanceof Dict) return keysOf(value);
@@ -414,7 +414,7 @@ function* keysOf(dict: Dict): Iterator<Value> {
   for (const [key] of dict.entries.values()) yield key;
 }
 
-/** All items of a value. @throws Fault where it has none */
+/** All items of a value. @throws Fault if it is not iterable */
 export function listOf(value: Value): readonly Value[] {
   if (value instanceof List || value instanceof Tuple) return value.items;
   const items: Value[] = [];
@@ -426,7 +426,7 @@ export function listOf(value: Value): readonly Value[] {
   }
 }
 
-/** As Python's len. @throws Fault */
+/** Python's len(). @throws Fault */
 export function lengthOf(value: Value): number {
   if (value instanceof Text) {
     return value.characters;

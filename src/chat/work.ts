@@ -1,16 +1,16 @@
-/** What a template may spend: steps, characters, memory. A rendering is synchronous, so that one budget at a time counts. */
+/** Limits of a rendering: steps, characters, memory. Rendering is synchronous, so there is one budget at a time. */
 
-/** A fault while rendering; the interpreter knows where. */
+/** An error while rendering. The interpreter adds line and column. */
 export class Fault extends Error {}
 
 export interface Limits {
-  /** Statements, expressions and items looked at. */
+  /** Statements, expressions and items processed. */
   readonly steps: number;
-  /** Characters of any text made on the way, and of the result. */
+  /** Characters of the result, and of any intermediate text. */
   readonly characters: number;
 }
 
-/** Parts of a list or a number that a template makes may take so many bytes, roughly. */
+/** Most items of a list that a template makes. */
 const LARGEST_ITEMS = 2_000_000;
 const CHARACTERS_PER_STEP = 16;
 const ITEMS_PER_STEP = 1;
@@ -18,7 +18,7 @@ const ITEMS_PER_STEP = 1;
 let limits: Limits = { steps: Number.POSITIVE_INFINITY, characters: Number.POSITIVE_INFINITY };
 let spent = 0;
 
-/** Does work within limits of its own. */
+/** Runs `work` with its own limits. */
 export function within<T>(own: Limits, work: () => T): T {
   const before = { limits, spent };
   limits = own;
@@ -30,19 +30,19 @@ export function within<T>(own: Limits, work: () => T): T {
   }
 }
 
-/** Takes work into account. @throws Fault beyond the limit */
+/** Accounts for steps. @throws Fault beyond the limit */
 export function spend(steps: number): void {
   spent += steps;
-  if (spent > limits.steps) throw new Fault(`expected at most ${limits.steps} steps: an endless template?`);
+  if (spent > limits.steps) throw new Fault(`expected at most ${limits.steps} steps: does the template ever end?`);
 }
 
-/** Accounts for looking at items. @throws Fault */
+/** Accounts for processing items. @throws Fault */
 export function spendItems(items: number): void {
   if (items > LARGEST_ITEMS) throw new Fault(`expected values of at most ${LARGEST_ITEMS} parts`);
   spend(items / ITEMS_PER_STEP);
 }
 
-/** Accounts for looking at, or making, a text. @throws Fault */
+/** Accounts for reading or making a text. @throws Fault */
 export function spendCharacters(characters: number): void {
   checkLength(characters);
   spend(characters / CHARACTERS_PER_STEP);

@@ -1,4 +1,4 @@
-/** Texts and values broken into lines, as Python's textwrap and pprint do. */
+/** Python's textwrap and pprint. */
 import { textIn } from './builtin.ts';
 import { integerOf } from './numbers.ts';
 import { represent } from './represent.ts';
@@ -12,7 +12,7 @@ const S = '\\t\\n\\x0b\\x0c\\r ';
 const W = '[\\p{L}\\p{N}_]';
 const LETTER = '(?:(?![\\p{Nd}_])[\\p{L}\\p{N}_])';
 const PUNCTUATION = `[\\p{L}\\p{N}_!"'&.,?]`;
-/** textwrap's pieces of a line: spaces, dashes, and words that break behind hyphens. */
+/** The chunks of textwrap: white space, dashes, and words that may be broken after hyphens. */
 const withHyphens = new RegExp(
   `[${S}]+|(?<=${PUNCTUATION})-{2,}(?=${W})|[^${S}](?:(?![${S}])[^])*?(?:-(?:(?<=${LETTER}{2}-)|(?<=${LETTER}-${LETTER}-))(?=${LETTER}-?${LETTER})|(?=[${S}]|$)|(?<=${PUNCTUATION})(?=-{2,}${W}))`,
   'gu',
@@ -25,7 +25,7 @@ function chunksOf(line: Text, hyphens: boolean): Text[] {
   const add = (start: number, end: number): void => {
     if (end > start) chunks.push(line.slice(start, end));
   };
-  // Words that are very long are not looked through for hyphens.
+  // Hyphens in very long words are ignored: the pattern takes too long there.
   for (const { index, 0: word } of line.value.matchAll(new RegExp(`[${S}]+|[^${S}]+`, 'g'))) {
     spend(8 + word.length * 2);
     const [, space] = /^([\t\n\v\f\r ])?/.exec(word)!;
@@ -104,7 +104,7 @@ export function wrap(operand: Value, [width, long, wrapper, hyphens]: readonly (
 
 const WIDTH = 80;
 
-/** As Python's pprint.pformat. @throws Fault */
+/** Python's pprint.pformat. @throws Fault */
 export function pretty(value: Value): Text {
   const pieces: Text[] = [];
   format(value, 0, 0, pieces, 0);
@@ -116,7 +116,7 @@ export function pretty(value: Value): Text {
 const sortedPairs = (dict: Dict): (readonly [Value, Value])[] =>
   [...dict.entries.values()].sort(([a], [b]) => order(a, b));
 
-/** Keys without an order are put in that of their types, as pprint does. */
+/** Compares keys; keys that cannot be ordered are compared by type, as in pprint. */
 function order(a: Value, b: Value): number {
   try {
     return less(a, b) ? -1 : less(b, a) ? 1 : 0;
@@ -126,7 +126,7 @@ function order(a: Value, b: Value): number {
   }
 }
 
-/** The value with all dicts in order. */
+/** The value with the keys of all dicts sorted. */
 function ordered(value: Value): Value {
   spend(1);
   if (value instanceof Dict) return Dict.of(sortedPairs(value).map(([key, item]) => [key, ordered(item)] as const));
@@ -161,7 +161,7 @@ function format(value: Value, indent: number, allowance: number, pieces: Text[],
   else pieces.push(plain);
 }
 
-/** A long text as several literals. */
+/** Writes a long text as several literals. */
 function formatText(text: Text, indentWithin: number, allowanceWithin: number, pieces: Text[], level: number): void {
   const [indent, allowance] = level === 1 ? [indentWithin + 1, allowanceWithin + 1] : [indentWithin, allowanceWithin];
   const chunks: Text[] = [];

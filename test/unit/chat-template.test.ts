@@ -225,7 +225,7 @@ test('a template speaks for itself, and mistakes have a place', () => {
     message: 'chat template, line 2, column 10: no filter named "frobnicate"',
   });
   fails('{% if x %}\n{{ 1 +* 2 }}{% endif %}', { line: 2, column: 7 });
-  fails('{% endfor %}', /the tag "endfor" is not known here/);
+  fails('{% endfor %}', /the tag "endfor" is not expected here/);
   fails('{% include "x" %}', /include %} needs another template/);
   fails('{% if x %}', /expected {% elif %} or {% else %} or {% endif %}/);
   fails('{{ "abc }}', /expected the end of the string/);
