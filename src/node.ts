@@ -1,13 +1,11 @@
 /** Lanewise for Node. */
 import './disposal.ts';
-import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { q8Layout } from './backend/wasm/choosing/choice.ts';
 import { chooseKernels } from './backend/wasm/choosing/probe.ts';
 import { measureRoofs, type Roofs } from './backend/wasm/measuring/roof.ts';
-import type { WasmHost } from './backend/wasm/threads/host.ts';
-import { cachedNotes, nodeHost } from './backend/wasm/threads/host-node.ts';
+import { nodeHost } from './backend/wasm/threads/host-node.ts';
 import { ChatTemplate } from './chat/template.ts';
 import {
   type ConvertedTensor,
@@ -29,15 +27,14 @@ import { ModelError, OptionError } from './errors.ts';
 import {
   type GgufTensorToWrite,
   nodeFolder,
-  openError,
   type TensorToWrite,
   writeAtomically,
   writeGguf,
   writeSafeTensors,
 } from './formats/adapters/node.ts';
 import { readText } from './formats/json.ts';
+import { locatePath, statusOf } from './hosting/locate-node.ts';
 import type { DownloadOptions } from './hub/download.ts';
-import { modelAt } from './hub/model.ts';
 import type { RangedModel } from './hub/ranges.ts';
 import { filesAt } from './hub/remote.ts';
 import type { ModelDescription } from './models/index.ts';
@@ -203,37 +200,10 @@ export async function look(given: string, options: LookOptions = {}): Promise<Ra
   return typeof found === 'string' ? { ...(await locate(found)), remote: false } : { ...found, remote: true };
 }
 
-/** Undefined where nothing is there. @throws FormatError NotPermitted under Node's permission model */
-function statusOf(file: string): Promise<Stats | undefined> {
-  return stat(file).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ERR_ACCESS_DENIED') throw openError(file, error);
-    return undefined;
-  });
-}
-
-/** Remembers what was measured on this machine. */
-const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() });
-
 /**
  * The files of a model: of a path, or of an id of the hub, fetched where the cache does not have it.
  * @throws OptionError; ModelError, HubError where there is no such folder or file
  */
 export async function locate(given: string, signal?: AbortSignal): Promise<ModelSource> {
-  if (typeof given !== 'string') throw new OptionError('path', 'the path of a model', given);
-  const path = await modelAt(given === embeddedModel ? findEmbedded(import.meta.url) : given, { signal });
-  const full = resolve(path);
-  const status = await statusOf(full);
-  if (!status)
-    throw new ModelError(
-      'NoModel',
-      `${path}: expected a model folder, a .safetensors or .gguf file, or an id of the hub (organisation/name), found nothing there`,
-    );
-  if (status.isDirectory()) return { folder: nodeFolder(full), host: rememberingHost() };
-  if (!/\.(safetensors|gguf)$/.test(full)) {
-    throw new ModelError(
-      'NoModel',
-      `${path}: expected a folder, a .gguf file, or a .safetensors file beside its config.json`,
-    );
-  }
-  return { folder: nodeFolder(dirname(full)), file: basename(full), host: rememberingHost() };
+  return locatePath(given === embeddedModel ? findEmbedded(import.meta.url) : given, signal);
 }

@@ -186,6 +186,7 @@ export const rules: Rules = {
     'convert/convert-node.ts',
     'engine/embedded-node.ts',
     'convert/convert-worker-node.ts',
+    'hosting/locate-node.ts',
     'hosting/thread-node.ts',
     'hosting/worker-node.ts',
     'node.ts',

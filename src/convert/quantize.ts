@@ -4,7 +4,8 @@ import { readModules } from '../embedding/modules.ts';
 import { ggufPoolings } from '../embedding/pooling.ts';
 import { addedEnds, endEntries, endTokens, readEnds } from '../engine/end-tokens.ts';
 import { comparesHead, findGguf, readFactors } from '../engine/open.ts';
-import { composeVocabularyFiles, readSidecarTexts, tokenizerBeside } from '../engine/tokenizer.ts';
+import { tokenizerBeside } from '../engine/tokenizer.ts';
+import { composeVocabulary, readSidecarTexts, readVocabularyFiles } from '../engine/tokenizer-source.ts';
 import { ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { type CheckpointTensor, openCheckpoint, readJson, readText } from '../formats/checkpoint.ts';
@@ -298,7 +299,8 @@ async function writableTokenizer(
 ): Promise<{ json: string; words: Tokenizer; settings: string } | undefined> {
   const sidecars = await readSidecarTexts(folder);
   const given = await readText(folder, 'tokenizer.json');
-  const composed = given === undefined ? await composeVocabularyFiles(folder) : undefined;
+  const files = given === undefined ? await readVocabularyFiles(folder) : undefined;
+  const composed = files && composeVocabulary(files);
   if (given === undefined && composed === undefined) return undefined;
   const words = composed
     ? loadComposed(composed)

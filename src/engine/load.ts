@@ -19,7 +19,8 @@ import { endTokens, readEnds } from './end-tokens.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { DEFAULT_CONTEXT, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
-import { lastOrdinary, tokenizerBeside, withinVocabulary } from './tokenizer.ts';
+import { lastOrdinary, withinVocabulary } from './tokenizer.ts';
+import { makeTokenizer, readTokenizerSource } from './tokenizer-source.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
 const MAX_ROWS = 128;
@@ -154,7 +155,8 @@ async function openOnce<M>(
     try {
       // This thread reads it while the others load, which they begin with once it has started them.
       await nextTurn();
-      const whole = await tokenizerBeside(folder, files, onWarning);
+      const source = await readTokenizerSource(folder, files);
+      const whole = source && makeTokenizer(source, onWarning);
       const { vocab } = description.config;
       const beyond = whole && lastOrdinary(whole);
       if (beyond !== undefined && beyond >= vocab)

@@ -1,27 +1,20 @@
 /** Finds the tokenizer of a model: in a GGUF file's metadata, or in the files beside the weights. */
 import { ModelError, TokenizerError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { readJson, readText } from '../formats/checkpoint.ts';
+import { readText } from '../formats/checkpoint.ts';
 import { firstPart } from '../formats/gguf.ts';
 import { readGgufHeader } from '../formats/gguf-header.ts';
-import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
-import { loadTokenizer } from '../tokenizer/load.ts';
-import { loadSentencePiece } from '../tokenizer/sentencepiece.ts';
-import { readSidecars, type SidecarTexts } from '../tokenizer/sidecars.ts';
-import { loadTekken } from '../tokenizer/tekken.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import {
-  type ComposedTokenizer,
-  composeMerges,
-  composeWordPieces,
-  loadComposed,
-} from '../tokenizer/vocabulary-files.ts';
 import { findGguf, type OpenModel } from './open.ts';
-
-/** Longest .model file that is read: the largest known ones have 10 MB. */
-const MOST_MODEL_BYTES = 256 * 2 ** 20;
-/** Llama and Gemma call it the first way, then T5, XLM-R, DeBERTa. */
-const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'spm.model'];
+import {
+  makeTokenizer,
+  readSentencePiece,
+  readTekken,
+  readTokenizerJson,
+  readTokenizerSource,
+  readVocabularyFiles,
+  type TokenizerSource,
+} from './tokenizer-source.ts';
 
 /**
  * The tokenizer that lies beside weights, or in the metadata of a GGUF file. Undefined where there is none: such models take
@@ -30,58 +23,12 @@ const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bp
  */
 export async function tokenizerBeside(
   folder: FileFolder,
-  { metadata, files }: Pick<OpenModel, 'metadata' | 'files'> = { files: [] },
-  onWarning?: (message: string) => void,
+  files?: Pick<OpenModel, 'metadata' | 'files'>,
 ): Promise<Tokenizer | undefined> {
-  if (metadata) {
-    const values = new Map([...metadata].map(([key, { value }]) => [key, value]));
-    return tokenizerFromGguf(values, `${folder.name}/${files[0]}`, onWarning);
-  }
-  const { name } = folder;
-  const tokenizerJson = await readText(folder, 'tokenizer.json');
-  if (tokenizerJson !== undefined)
-    return loadTokenizer({ tokenizerJson, sidecars: await readSidecarTexts(folder), name });
-  for (const file of sentencePieceNames) {
-    const tokenizer = await readSentencePiece(folder, file);
-    if (tokenizer) return tokenizer;
-  }
-  const tekken = await readText(folder, 'tekken.json');
-  if (tekken !== undefined) return loadTekken(tekken, `${name}/tekken.json`);
-  const composed = await composeVocabularyFiles(folder);
-  return composed && loadComposed(composed);
+  return made(await readTokenizerSource(folder, files));
 }
 
-/** vocab.json with merges.txt, or vocab.txt. @throws TokenizerError, FormatError */
-export async function composeVocabularyFiles(folder: FileFolder): Promise<ComposedTokenizer | undefined> {
-  const { name } = folder;
-  const vocabJson = await readText(folder, 'vocab.json');
-  const mergesTxt = await readText(folder, 'merges.txt');
-  const vocabTxt = vocabJson === undefined ? await readText(folder, 'vocab.txt') : undefined;
-  if (vocabTxt !== undefined) return composeWordPieces({ vocabTxt, sidecars: await readSidecarTexts(folder), name });
-  if (vocabJson === undefined && mergesTxt === undefined) return undefined;
-  if (vocabJson === undefined) throw missing(`${name}/vocab.json`, 'merges.txt');
-  if (mergesTxt === undefined) throw missing(`${name}/merges.txt`, 'vocab.json');
-  return composeMerges({ vocabJson, mergesTxt, sidecars: await readSidecarTexts(folder), name });
-}
-
-const missing = (file: string, beside: string): TokenizerError =>
-  new TokenizerError(file, `expected this file beside ${beside}, found none; download it too`);
-
-export async function readSidecarTexts(folder: FileFolder): Promise<SidecarTexts> {
-  return {
-    tokenizerConfig: await readText(folder, 'tokenizer_config.json'),
-    specialTokensMap: await readText(folder, 'special_tokens_map.json'),
-    addedTokens: await readText(folder, 'added_tokens.json'),
-    modelType: await modelTypeOf(folder),
-  };
-}
-
-/** `model_type` of config.json; whether the rest of that file is right is asked where the model is loaded. */
-async function modelTypeOf(folder: FileFolder): Promise<string | undefined> {
-  const config = await readJson(folder, 'config.json').catch(() => undefined);
-  const type = (config as { model_type?: unknown } | null | undefined)?.model_type;
-  return typeof type === 'string' ? type : undefined;
-}
+const made = (source: TokenizerSource | undefined): Tokenizer | undefined => source && makeTokenizer(source);
 
 /**
  * The largest id that ordinary text may need. Control tokens beyond a model's own, as that for images in the smallest Gemma 3,
@@ -142,41 +89,19 @@ export async function openTokenizer(folder: FileFolder, file?: string): Promise<
 }
 
 async function openNamed(folder: FileFolder, file: string | undefined): Promise<Tokenizer | undefined> {
-  const { name } = folder;
-  if (file === 'tekken.json' || file === 'vocab.json' || file === 'vocab.txt' || file === 'merges.txt') {
-    const text = await readText(folder, file);
-    if (text === undefined) return undefined;
-    if (file === 'tekken.json') return loadTekken(text, `${name}/${file}`);
-    const composed = await composeVocabularyFiles(folder);
-    return composed && loadComposed(composed);
+  if (file === 'tekken.json') return made(await readTekken(folder));
+  if (file === 'vocab.json' || file === 'vocab.txt' || file === 'merges.txt') {
+    if ((await readText(folder, file)) === undefined) return undefined;
+    return made(await readVocabularyFiles(folder));
   }
-  if (file?.endsWith('.json')) {
-    const tokenizerJson = await readText(folder, file);
-    if (tokenizerJson === undefined) return undefined;
-    return loadTokenizer({ tokenizerJson, sidecars: await readSidecarTexts(folder), name, file });
-  }
-  if (file?.endsWith('.model')) return readSentencePiece(folder, file);
+  if (file?.endsWith('.json')) return made(await readTokenizerJson(folder, file));
+  if (file?.endsWith('.model')) return made(await readSentencePiece(folder, file));
   const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
   if (gguf === undefined) return tokenizerBeside(folder);
   const source = await folder.open(gguf);
   if (!source) return undefined;
   try {
     return await tokenizerBeside(folder, { ...(await readGgufHeader(source)), files: [gguf] });
-  } finally {
-    await source.close();
-  }
-}
-
-async function readSentencePiece(folder: FileFolder, file: string): Promise<Tokenizer | undefined> {
-  const source = await folder.open(file);
-  if (!source) return undefined;
-  try {
-    if (source.byteLength > MOST_MODEL_BYTES) {
-      const what = `expected at most ${MOST_MODEL_BYTES} bytes, found ${source.byteLength}`;
-      throw new ModelError('InvalidTokenizer', `${source.name}: ${what}`);
-    }
-    const bytes = await source.read(0, source.byteLength);
-    return loadSentencePiece(bytes, source.name, readSidecars(await readSidecarTexts(folder), folder.name));
   } finally {
     await source.close();
   }
