@@ -47,7 +47,7 @@ test('a saved run comes back as it was', async (t) => {
 });
 
 const broken: [what: string, text: string, code: string, message: RegExp][] = [
-  ['no JSON', '{"format": "lanewise-bench"', 'InvalidBench', /expected a file of lanewise bench --save, found no JSON/],
+  ['no JSON', '{"format": "lanewise-bench"', 'InvalidBench', /expected a file that lanewise bench has saved, found no JSON/],
   ['other JSON', '[1, 2]', 'InvalidBench', /found other JSON/],
   ['null', 'null', 'InvalidBench', /found other JSON/],
   ['another version', '{"format": "lanewise-bench", "version": 2}', 'UnknownVersion', /expected version 1, found 2/],
@@ -156,7 +156,7 @@ test('--against a folder runs the Lanewise that is there', async (t) => {
   const other = await temporaryFolder(t);
   const none = await lanewise(['bench', ...short, '--against', other]);
   assert.equal(none.code, 1);
-  assert.match(none.err, /error: --against must be a file of --save, or a folder of Lanewise/);
+  assert.match(none.err, /error: --against must be a file of saved times, or a folder of Lanewise/);
 });
 
 test('what the options cannot be is said in one line', async (t) => {
