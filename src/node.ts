@@ -1,21 +1,13 @@
 /** Lanewise for Node. */
 import './disposal.ts';
 import { stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { q8Layout } from './backend/wasm/choosing/choice.ts';
 import { chooseKernels } from './backend/wasm/choosing/probe.ts';
 import { measureRoofs, type Roofs } from './backend/wasm/measuring/roof.ts';
 import { nodeHost } from './backend/wasm/threads/host-node.ts';
 import { ChatTemplate } from './chat/template.ts';
-import {
-  type ConvertedTensor,
-  convertedBytes,
-  convertTensor,
-  inlineConverter,
-  type WritableType,
-} from './convert/convert.ts';
-import { ThreadedConverter } from './convert/convert-node.ts';
-import { planQuantization } from './convert/quantize.ts';
+import { checkOutput, type QuantizeOptions, type QuantizeReport, writeQuantized } from './convert/quantize-node.ts';
 import { type ChatFormat, openChatFormat } from './engine/chat.ts';
 import { embeddedFolder, findEmbedded } from './engine/embedded-node.ts';
 import type { Encoder } from './engine/encoder.ts';
@@ -24,14 +16,7 @@ import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
 import { ModelError, OptionError } from './errors.ts';
-import {
-  type GgufTensorToWrite,
-  nodeFolder,
-  type TensorToWrite,
-  writeAtomically,
-  writeGguf,
-  writeSafeTensors,
-} from './formats/adapters/node.ts';
+import { nodeFolder } from './formats/adapters/node.ts';
 import { readText } from './formats/json.ts';
 import { locatePath, statusOf } from './hosting/locate-node.ts';
 import type { DownloadOptions } from './hub/download.ts';
@@ -41,6 +26,7 @@ import type { ModelDescription } from './models/index.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { ConvertedTensor, WritableType } from './convert/convert.ts';
+export type { QuantizeOptions, QuantizeReport } from './convert/quantize-node.ts';
 export {
   removeUnfinished,
   watchUnfinished,
@@ -85,65 +71,14 @@ export async function describeModel(path: string = embeddedModel, quantize?: str
   return describe(await locate(path), quantize);
 }
 
-export interface QuantizeOptions {
-  /** Type of the matrices; SafeTensors files can have f32, f16 and bf16. */
-  to: WritableType;
-  /** Storage policy of the linear layers; what it leaves alone becomes `to`. */
-  policy?: string;
-  /** Measure what each tensor loses: see `error()` of the tensors. Default false. */
-  metrics?: boolean;
-  /** Overwrite a file. Default false. */
-  force?: boolean;
-  /** Bytes written so far, and of all. */
-  onProgress?: (done: number, total: number) => void;
-  signal?: AbortSignal;
-}
-
-export interface QuantizeReport {
-  readonly tensors: readonly ConvertedTensor[];
-  /** What the new file does not hold. */
-  readonly warnings: readonly string[];
-}
-
-/** Smaller files are written before threads would have started. */
-const WORTH_THREADS = 32e6;
-
 /**
  * Writes a model as one .gguf or .safetensors file. The file appears under its name when it is whole and on disk. Beside a
  * .safetensors file, config.json and the files of the tokenizer are written where there are none.
  * @throws FormatError, ModelError, OptionError
  */
 export async function quantizeModel(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport> {
-  const { to, policy, metrics = false, force = false, onProgress, signal } = options;
-  const [, format] = (/\.(gguf|safetensors)$/.exec(output) ?? []) as [string?, ('gguf' | 'safetensors')?];
-  if (format === undefined) throw new OptionError('output', 'a name that ends in .gguf or .safetensors', output);
-  if (format === 'safetensors' && to !== 'f32' && to !== 'f16' && to !== 'bf16')
-    throw new OptionError('to', 'f32, f16 or bf16 for a .safetensors file', to);
-  if (!force && (await stat(output).catch(() => undefined)))
-    throw new OptionError('output', 'a new file (or force it)', output);
-  const { folder, file } = await locate(input, signal);
-  const model = await planQuantization(folder, file, { to, policy, format });
-  const threads = new ThreadedConverter();
-  try {
-    let done = 0;
-    const total = model.recipes.reduce((sum, recipe) => sum + convertedBytes(recipe), 0);
-    const onBytes = (count: number): void => onProgress?.((done += count), total);
-    const converter = total > WORTH_THREADS ? threads : inlineConverter;
-    const tensors = model.recipes.map((recipe) => convertTensor(recipe, { converter, metrics, onBytes, signal }));
-    if (format === 'gguf') await writeGguf(output, tensors as GgufTensorToWrite[], model.metadata);
-    else {
-      await writeSafeTensors(output, tensors as TensorToWrite[], { format: 'pt' });
-      for (const [name, text] of model.beside) {
-        const companion = join(dirname(output), name);
-        if (await stat(companion).catch(() => undefined)) continue;
-        await writeAtomically(companion, async (handle) => handle.writeFile(text));
-      }
-    }
-    return { tensors, warnings: [...model.warnings, ...threads.warnings] };
-  } finally {
-    await threads.close();
-    await model.close();
-  }
+  await checkOutput(output, options);
+  return writeQuantized(await locate(input, options.signal), output, options);
 }
 
 /** This machine's ceilings, measured now: memory reads and tiles. @param options `revectorize` as for `load` */

@@ -184,6 +184,7 @@ export const rules: Rules = {
     'backend/wasm/threads/start-node.ts',
     'backend/wasm/threads/worker-node.ts',
     'convert/convert-node.ts',
+    'convert/quantize-node.ts',
     'engine/embedded-node.ts',
     'convert/convert-worker-node.ts',
     'hosting/locate-node.ts',

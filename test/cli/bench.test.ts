@@ -47,7 +47,12 @@ test('a saved run comes back as it was', async (t) => {
 });
 
 const broken: [what: string, text: string, code: string, message: RegExp][] = [
-  ['no JSON', '{"format": "lanewise-bench"', 'InvalidBench', /expected a file that lanewise bench has saved, found no JSON/],
+  [
+    'no JSON',
+    '{"format": "lanewise-bench"',
+    'InvalidBench',
+    /expected a file that lanewise bench has saved, found no JSON/,
+  ],
   ['other JSON', '[1, 2]', 'InvalidBench', /found other JSON/],
   ['null', 'null', 'InvalidBench', /found other JSON/],
   ['another version', '{"format": "lanewise-bench", "version": 2}', 'UnknownVersion', /expected version 1, found 2/],

@@ -1,0 +1,83 @@
+/** Writes a model in another storage type as a file. */
+import { stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { OptionError } from '../errors.ts';
+import {
+  type GgufTensorToWrite,
+  type TensorToWrite,
+  writeAtomically,
+  writeGguf,
+  writeSafeTensors,
+} from '../formats/adapters/node.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { type ConvertedTensor, convertedBytes, convertTensor, inlineConverter, type WritableType } from './convert.ts';
+import { ThreadedConverter } from './convert-node.ts';
+import { planQuantization } from './quantize.ts';
+
+export interface QuantizeOptions {
+  /** Type of the matrices; SafeTensors files can have f32, f16 and bf16. */
+  to: WritableType;
+  /** Storage policy of the linear layers; what it leaves alone becomes `to`. */
+  policy?: string;
+  /** Measure what each tensor loses: see `error()` of the tensors. Default false. */
+  metrics?: boolean;
+  /** Overwrite a file. Default false. */
+  force?: boolean;
+  /** Bytes written so far, and of all. */
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+export interface QuantizeReport {
+  readonly tensors: readonly ConvertedTensor[];
+  /** What the new file does not hold. */
+  readonly warnings: readonly string[];
+}
+
+/** Smaller files are written before threads would have started. */
+const WORTH_THREADS = 32e6;
+
+const formatOf = (output: string): 'gguf' | 'safetensors' | undefined =>
+  /\.(gguf|safetensors)$/.exec(output)?.[1] as 'gguf' | 'safetensors' | undefined;
+
+/** Before a model is fetched. @throws OptionError */
+export async function checkOutput(output: string, { to, force = false }: QuantizeOptions): Promise<void> {
+  const format = formatOf(output);
+  if (format === undefined) throw new OptionError('output', 'a name that ends in .gguf or .safetensors', output);
+  if (format === 'safetensors' && to !== 'f32' && to !== 'f16' && to !== 'bf16')
+    throw new OptionError('to', 'f32, f16 or bf16 for a .safetensors file', to);
+  if (!force && (await stat(output).catch(() => undefined)))
+    throw new OptionError('output', 'a new file (or force it)', output);
+}
+
+/** @throws FormatError, ModelError */
+export async function writeQuantized(
+  { folder, file }: { readonly folder: FileFolder; readonly file?: string },
+  output: string,
+  options: QuantizeOptions,
+): Promise<QuantizeReport> {
+  const { to, policy, metrics = false, onProgress, signal } = options;
+  const format = formatOf(output)!;
+  const model = await planQuantization(folder, file, { to, policy, format });
+  const threads = new ThreadedConverter();
+  try {
+    let done = 0;
+    const total = model.recipes.reduce((sum, recipe) => sum + convertedBytes(recipe), 0);
+    const onBytes = (count: number): void => onProgress?.((done += count), total);
+    const converter = total > WORTH_THREADS ? threads : inlineConverter;
+    const tensors = model.recipes.map((recipe) => convertTensor(recipe, { converter, metrics, onBytes, signal }));
+    if (format === 'gguf') await writeGguf(output, tensors as GgufTensorToWrite[], model.metadata);
+    else {
+      await writeSafeTensors(output, tensors as TensorToWrite[], { format: 'pt' });
+      for (const [name, text] of model.beside) {
+        const companion = join(dirname(output), name);
+        if (await stat(companion).catch(() => undefined)) continue;
+        await writeAtomically(companion, async (handle) => handle.writeFile(text));
+      }
+    }
+    return { tensors, warnings: [...model.warnings, ...threads.warnings] };
+  } finally {
+    await threads.close();
+    await model.close();
+  }
+}
