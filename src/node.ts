@@ -1,6 +1,5 @@
 /** Lanewise for Node. */
 import './disposal.ts';
-import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { q8Layout } from './backend/wasm/choosing/choice.ts';
 import { chooseKernels } from './backend/wasm/choosing/probe.ts';
@@ -15,7 +14,7 @@ import { describe, loadEncoderModel, loadModel, type ModelSource } from './engin
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
-import { ModelError, OptionError } from './errors.ts';
+import { ModelError } from './errors.ts';
 import { nodeFolder } from './formats/adapters/node.ts';
 import { readText } from './formats/json.ts';
 import { locatePath, statusOf } from './hosting/locate-node.ts';
