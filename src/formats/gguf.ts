@@ -70,7 +70,11 @@ export function firstPart(name: string): string {
   return name.replace(PART, '$1-00001-of-$3.gguf');
 }
 
-/** Names of all parts of the model that file `name` belongs to. @param place for messages @throws FormatError InvalidSplit */
+/**
+ * Names of all parts of the model that file `name` belongs to.
+ * @param place for messages
+ * @throws FormatError InvalidSplit
+ */
 export function partNames(name: string, place = ''): string[] {
   const [, stem, , total] = PART.exec(name) ?? [];
   if (stem === undefined || total === undefined) return [name];

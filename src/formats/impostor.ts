@@ -1,4 +1,7 @@
-/** Recognizes files that are not the model's file: pointers of version control, HTML pages and error messages of servers. */
+/**
+ * Recognizes files that are not the model's file: pointers of version control, HTML pages and error messages of
+ * servers.
+ */
 import { FormatError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
 

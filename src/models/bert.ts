@@ -1,6 +1,6 @@
 /**
- * BERT (Devlin et al. 2019): token types, learned positions, and norms behind each block. What it computes stands here for
- * NomicBERT too, which has rope, a gated ffn and fewer biases.
+ * BERT (Devlin et al. 2019): token types, learned positions, and norms after each block. The forward also serves
+ * NomicBERT, which has rope, a gated ffn and fewer biases.
  */
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
@@ -12,7 +12,7 @@ import type { Manifest } from './weights.ts';
 export interface BertConfig extends Sizes {
   readonly epsilon: number;
   readonly activation: Activation;
-  /** Token types: a text, or which one of a pair. */
+  /** Number of token types, which tell the texts of a pair apart. */
   readonly types: number;
   /** Undefined: learned positions. */
   readonly rope?: RopeTable;
@@ -49,7 +49,7 @@ function read(json: Config): BertConfig {
   };
 }
 
-/** What stands in front of the names in this file; tensors of the heads that come after are left aside. */
+/** The prefix of tensor names in this file. Ignores the tensors of task heads. */
 export function bertPrefix(m: Manifest): string {
   m.ignore(/^(bert\.)?(pooler|cls|classifier|qa_outputs)\.|(^|\.)embeddings\.position_ids$/);
   return m.has('bert.embeddings.word_embeddings.weight') ? 'bert.' : '';
@@ -59,7 +59,7 @@ function weights(m: Manifest, c: BertConfig): BertWeights {
   const prefix = bertPrefix(m);
   const table = (name: string, role: 'embedding' | 'position', tensor: string, rows: number): Weight =>
     m.matrix(name, role, `${prefix}embeddings.${tensor}_embeddings.weight`, [rows, c.dim]);
-  /** The first published files have the names of TensorFlow. */
+  /** The first published files have TensorFlow's names: gamma and beta. */
   const norm = (name: string, tensor: string): Norm =>
     m.has(`${tensor}.gamma`)
       ? {
@@ -91,7 +91,7 @@ function weights(m: Manifest, c: BertConfig): BertWeights {
   };
 }
 
-/** x [T, dim] changes on the way; what comes out is another buffer. */
+/** x [T, dim] is overwritten; the result [T, dim] is in another buffer. */
 function block(p: PlanBuilder, c: BertConfig, l: BertLayer, x: Rows, cache: CacheId, rope: RopeId | undefined): Rows {
   const h = p.scope('attention', () => {
     const placed = (rows: Rows): Rows => (rope === undefined ? rows : p.rotate(rows, c.heads, rope));
@@ -110,7 +110,7 @@ function block(p: PlanBuilder, c: BertConfig, l: BertLayer, x: Rows, cache: Cach
 /** The last hidden state. [T, dim] Taps hidden.0 .. hidden.L. */
 export function forward(p: PlanBuilder, c: BertConfig, w: BertWeights): Rows {
   const rope = c.rope && p.rope(c.rope);
-  // Nothing is kept from layer to layer: one cache serves all.
+  // All layers share one cache: keys and values are needed only within their layer.
   const cache = p.cache({ kvHeads: c.kvHeads, headDim: c.headDim });
   let x = p.scope('embedding', () => {
     const rows = p.embedTokens(w.embedding);

@@ -1,15 +1,15 @@
-/** Reads config.json: every value is unknown until it has been asked for by type and range. */
+/** Reads config.json. Each getter checks type and range, and throws an error that names the key. */
 import { ModelError } from '../errors.ts';
 import type { Activation } from '../plan/step.ts';
 
-/** Sizes that no model reaches; beyond them a config is hostile or broken. */
+/** Largest size accepted: no model comes near it. */
 const MOST = 2 ** 24;
 
 export class Config {
   readonly #values: Record<string, unknown>;
   readonly #path: string;
 
-  /** @throws ModelError when `json` is not an object */
+  /** @throws ModelError if `json` is not an object */
   constructor(json: unknown, path = 'config.json') {
     if (typeof json !== 'object' || json === null || Array.isArray(json)) {
       throw new ModelError('InvalidConfig', `${path}: expected an object, found ${describe(json)}`);
@@ -18,17 +18,17 @@ export class Config {
     this.#path = path;
   }
 
-  /** Where the settings are, for messages. */
+  /** File and key of the object, named in errors. */
   get path(): string {
     return this.#path;
   }
 
-  /** Whether the key is there and not null. */
+  /** Whether the key is present and not null. */
   has(key: string): boolean {
     return Object.hasOwn(this.#values, key) && this.#values[key] !== null;
   }
 
-  /** Whether the key is there, null or not: some defaults stand for absent keys only. */
+  /** Whether the key is present, even if null: some defaults apply to absent keys only. */
   names(key: string): boolean {
     return Object.hasOwn(this.#values, key);
   }
@@ -64,13 +64,13 @@ export class Config {
     return value as number;
   }
 
-  /** What `size` or `positive` say of the key; undefined where it is null, `fallback` where it is absent. */
+  /** The key read by `size` or `positive`; undefined if it is null, `fallback` if it is absent. */
   optional(key: string, kind: 'size' | 'positive', fallback?: number): number | undefined {
     if (!this.names(key)) return fallback;
     return this.has(key) ? this[kind](key) : undefined;
   }
 
-  /** A list of so many numbers above 0. */
+  /** A list of `count` numbers above 0. */
   positives(key: string, count: number): number[] {
     const value = this.#values[key];
     if (!(Array.isArray(value) && value.length === count && value.every(isPositive)))
@@ -78,7 +78,7 @@ export class Config {
     return value as number[];
   }
 
-  /** A list of so many flags: true and false, or 1 and 0. */
+  /** A list of `count` flags: true and false, or 1 and 0. */
   flags(key: string, count: number): boolean[] {
     const value = this.#values[key];
     if (!(Array.isArray(value) && value.length === count && value.every((item) => [true, false, 1, 0].includes(item))))
@@ -86,7 +86,7 @@ export class Config {
     return (value as unknown[]).map(Boolean);
   }
 
-  /** A list of integers of at least 0; empty where it is absent. */
+  /** A list of integers of at least 0; empty if the key is absent. */
   counts(key: string): number[] {
     if (!this.has(key)) return [];
     const value = this.#values[key];
@@ -109,7 +109,7 @@ export class Config {
     return value as string;
   }
 
-  /** One of the keys of `choices`; the value of that key. */
+  /** The value in `choices` of the text under `key`. */
   choice<T>(key: string, choices: Readonly<Record<string, T>>, fallback?: string): T {
     const value = this.text(key, fallback);
     if (!Object.hasOwn(choices, value)) this.fail(key, `one of ${Object.keys(choices).join(', ')}`);
@@ -142,11 +142,11 @@ const isPositive = (value: unknown): boolean =>
   typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY;
 
 function describe(value: unknown): string {
-  // JSON has no words for NaN and Infinity.
+  // JSON cannot express NaN and Infinity.
   return (typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))).slice(0, 80);
 }
 
-/** By the names of transformers' activations.py. */
+/** Activations by their names in activations.py of transformers. */
 const activations: Readonly<Record<string, Activation>> = {
   silu: 'silu',
   swish: 'silu',
@@ -161,13 +161,13 @@ export const readActivation = (config: Config, key: string, fallback: string): A
   config.choice(key, activations, fallback);
 
 export interface HeadDefaults {
-  /** Where num_key_value_heads is absent; null means as many as heads. */
+  /** Used if num_key_value_heads is absent; null means as many as heads. */
   readonly kvHeads?: number;
-  /** Where head_dim is absent; null means hidden_size / heads. */
+  /** Used if head_dim is absent; null means hidden_size / heads. */
   readonly headDim?: number;
 }
 
-/** Attention sizes, checked against each other. */
+/** Reads the attention sizes and checks them against each other. */
 export function headSizes(
   config: Config,
   dim: number,
@@ -201,7 +201,7 @@ export interface SizeDefaults extends HeadDefaults {
   readonly tied: boolean;
 }
 
-/** The sizes of a decoder by the names that most configs use; what absent keys stand for differs from model to model. */
+/** Reads the sizes of a decoder by the usual names. The defaults of absent keys differ between models. */
 export function readSizes(config: Config, defaults: SizeDefaults): Sizes {
   const dim = config.size('hidden_size');
   return {
@@ -215,7 +215,7 @@ export function readSizes(config: Config, defaults: SizeDefaults): Sizes {
   };
 }
 
-/** Per layer whether it sees only a window: from `layer_types`, else as `slides` says. */
+/** Whether each layer has a sliding window: from `layer_types`, else from `slides`. */
 export function readSliding(config: Config, layers: number, slides: (layer: number) => boolean): boolean[] {
   const types = config.texts('layer_types');
   if (types === undefined) return Array.from({ length: layers }, (_, i) => slides(i));

@@ -1,4 +1,4 @@
-/** What decoders have in common: tables at both ends, layers in between. */
+/** Parts that all decoders share: token embedding, loop over layers, output head. */
 import type { Linear, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { Sizes } from './architecture.ts';
 import type { Manifest } from './weights.ts';
@@ -8,14 +8,14 @@ export interface Tables {
   readonly output: Linear;
 }
 
-/** The token embedding and the output head: one tensor where they are tied, whatever else the file has. */
+/** The token embedding and the output head. If they are tied, only the embedding's tensor is read. */
 export function tables(
   m: Manifest,
   c: Sizes,
   { embedding = 'model.embed_tokens', output = 'lm_head', bias = false } = {},
 ): Tables {
   const shape = [c.vocab, c.dim] as const;
-  // What older files hold of rope.
+  // Older files store rope's frequencies.
   m.ignore(/\.rotary_emb\.inv_freq$/);
   if (!c.tied) {
     return {
@@ -30,7 +30,7 @@ export function tables(
     : tied;
 }
 
-/** Runs x [T, dim] through the layers; `block` adds to it. Taps hidden.0 .. hidden.L. */
+/** Adds the steps of all layers; `block` updates x [T, dim] in place. Taps hidden.0 .. hidden.L. */
 export function eachLayer<L>(
   p: PlanBuilder,
   x: Rows,
@@ -44,7 +44,7 @@ export function eachLayer<L>(
   }
 }
 
-/** Logits of the wanted rows of x. [W, vocab] Taps final. */
+/** Logits [W, vocab] of the wanted rows of x. Taps final. */
 export function logitsOf(p: PlanBuilder, x: Rows, norm: (x: Rows) => Rows, output: Linear): Rows {
   const last = p.scope('norm', () => norm(p.wantedRows(x))); // [W, dim]
   p.tap('final', last);

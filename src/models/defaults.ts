@@ -1,4 +1,4 @@
-/** What transformers takes for keys that the config of a text part leaves out (configuration_*.py, version 5.23). */
+/** Defaults of transformers for absent keys in the config of a text part (configuration_*.py, version 5.23). */
 import type { Settings } from './gguf-family.ts';
 
 const llama: Settings = {
@@ -91,7 +91,7 @@ const gemma4: Settings = {
   sliding_window: 512,
 };
 
-/** By `model_type`, also by those that stand for another one (see text-part.ts). */
+/** By `model_type`, including types that are equal to another one (see text-part.ts). */
 const defaults: Readonly<Record<string, Settings>> = {
   llama,
   mistral,
@@ -223,5 +223,5 @@ const defaults: Readonly<Record<string, Settings>> = {
   },
 };
 
-/** Empty for types that are not in the table. */
+/** The defaults of a type; empty if the table has none. */
 export const defaultSettings = (type: string): Settings => (Object.hasOwn(defaults, type) ? defaults[type]! : {});

@@ -1,6 +1,6 @@
 /**
- * Falcon (arXiv:2311.16867), three generations in one config: RW (alibi, one block after the other), 7B (one key/value head,
- * parallel blocks behind one norm) and the new decoder architecture of 40B and 11B (grouped heads, two norms or one).
+ * Falcon (arXiv:2311.16867), three generations in one config: RW (alibi, sequential blocks), 7B (one key/value head,
+ * parallel blocks after one norm) and the new decoder architecture of 40B and 11B (grouped heads, two norms or one).
  */
 
 import { pow } from '../numbers.ts';
@@ -23,8 +23,8 @@ interface FalconConfig extends LayerNormConfig {
 }
 
 /**
- * Slopes of alibi (Press et al. 2021, arXiv:2108.12409) as Falcon has them: a geometric series for a power of two of heads,
- * and every other term of the next finer one for the heads beyond. Powers of an f32.
+ * Slopes of alibi (Press et al. 2021, arXiv:2108.12409) as in Falcon: a geometric series for the largest power of two
+ * of heads, and every other term of the next finer series for the remaining heads. Powers of an f32.
  */
 export function alibiSlopes(heads: number): number[] {
   const whole = 2 ** (31 - Math.clz32(heads));
@@ -77,7 +77,7 @@ function weights(m: Manifest, c: FalconConfig): LayerNormWeights {
         inputs: c.dim,
         bias: c.bias,
         rows: { q: c.dim, k: kv, v: kv },
-        // The heads of q that share a key/value head, that one of k, that one of v.
+        // Per key/value head: its query heads, its key head, its value head.
         parts: c.kvHeads,
       }),
       o: m.linear(`${ours}.attention.o`, 'attention', `${file}.self_attention.dense`, [c.dim, c.dim], c.bias),

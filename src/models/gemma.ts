@@ -10,7 +10,7 @@ export const gemma: typeof llama = {
     const activation = readActivation(json, 'hidden_act', 'gelu_pytorch_tanh');
     return {
       ...config,
-      // The first configs say gelu and mean its tanh form.
+      // In the first configs gelu means the tanh approximation.
       activation: activation === 'gelu' ? 'gelu_tanh' : activation,
       biases: { ...config.biases, ffn: false },
       normPlus: 1,

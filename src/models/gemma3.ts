@@ -1,7 +1,7 @@
 /**
- * Gemma 3, text (arXiv:2503.19786): scaled embedding, (1 + w) norms before and after each block, norms over the heads of q
- * and k, windows with local rope in most layers and full attention with global rope in the others, gated tanh gelu.
- * Gemma 2 (arXiv:2408.00118): one rope and caps on scores and logits instead of the norms over heads.
+ * Gemma 3, text (arXiv:2503.19786): scaled embedding, (1 + w) norms before and after each block, norms over the heads
+ * of q and k, windows with local rope in most layers and full attention with global rope in the others, gated tanh
+ * gelu. Gemma 2 (arXiv:2408.00118): one rope, and soft caps on scores and logits instead of the norms over heads.
  */
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
@@ -15,14 +15,14 @@ import type { Manifest } from './weights.ts';
 interface Gemma3Config extends Sizes {
   readonly epsilon: number;
   readonly activation: Activation;
-  /** Per layer: whether it sees only the window. */
+  /** Whether each layer has a sliding window. */
   readonly sliding: readonly boolean[];
-  /** Keys that a token sees there, itself included; undefined: all. */
+  /** Keys that a token attends to in a sliding layer, itself included; undefined: all. */
   readonly window: number | undefined;
   readonly globalRope: RopeTable;
-  /** Undefined: as global. */
+  /** Rope of sliding layers. Default: globalRope. */
   readonly localRope?: RopeTable;
-  /** Norms over each head of q and k. */
+  /** Whether each head of q and k is normalized. */
   readonly headNorms: boolean;
   readonly scoreCap: number | undefined;
   readonly logitCap: number | undefined;
@@ -51,7 +51,7 @@ interface Weights extends Tables {
   readonly norm: Norm;
 }
 
-/** What both read alike. */
+/** Reads the settings that Gemma 2 and 3 share. */
 function readCommon(json: Config, contextLength: number) {
   if (json.flag('use_bidirectional_attention', false)) json.fail('use_bidirectional_attention', 'false');
   return {
@@ -88,7 +88,7 @@ function readGemma3(json: Config): Gemma3Config {
       ? readRope(json, 'rope.local', common.headDim, { part: 'sliding_attention' })
       : ropeTable('rope.local', common.headDim, json.positive('rope_local_base_freq', 10_000), { type: 'default' }),
     headNorms: true,
-    // The key attn_logit_softcapping is inherited; transformers computes nothing with it.
+    // attn_logit_softcapping may be present, but transformers does not use it.
     scoreCap: undefined,
     logitCap: json.optional('final_logit_softcapping', 'positive'),
   };

@@ -1,4 +1,4 @@
-/** Gemma 4's experts, beside the dense ffn of each layer: both read the same rows through norms of their own. */
+/** Gemma 4's experts, parallel to the dense ffn of each layer: both read the same rows, each through its own norm. */
 import type { Experts, Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { Activation } from '../plan/step.ts';
 import type { Config } from './config.ts';
@@ -6,12 +6,12 @@ import type { Manifest } from './weights.ts';
 
 export interface ExpertSizes {
   readonly count: number;
-  /** How many of them a row goes to. */
+  /** Experts per row. */
   readonly top: number;
   readonly ffn: number;
 }
 
-/** What they take from the model. */
+/** The model's settings that are used here. */
 interface Layers {
   readonly dim: number;
   readonly epsilon: number;
@@ -19,13 +19,13 @@ interface Layers {
 }
 
 export interface LayerExperts {
-  /** Of what the router reads. */
+  /** Norm of the router's input. */
   readonly routerNorm: Norm;
   readonly router: Linear;
   readonly norm: Norm;
   readonly all: Experts;
   readonly postNorm: Norm;
-  /** Of what the dense ffn gives. */
+  /** Norm of the dense ffn's output. */
   readonly densePostNorm: Norm;
 }
 
@@ -38,7 +38,7 @@ export function readExperts(json: Config): ExpertSizes {
 export function expertWeights(m: Manifest, c: Layers, sizes: ExpertSizes, i: number): LayerExperts {
   const [file, ours] = [`model.layers.${i}`, `layers.${i}.experts`];
   const { count, top, ffn } = sizes;
-  // Some GGUF files have gates and ups in tensors of their own.
+  // Some GGUF files have gate and up in separate tensors.
   const apart = m.has(`${file}.experts.gate_proj`);
   const norm = (name: string, tensor: string): Norm => m.norm(`${ours}.${name}`, `${file}.${tensor}`, c.dim);
   const linear = (
@@ -79,7 +79,7 @@ export function expertWeights(m: Manifest, c: Layers, sizes: ExpertSizes, i: num
   };
 }
 
-/** What the dense ffn and the experts make of x, each normalised. [T, dim] */
+/** Sum of the outputs of the dense ffn and of the experts, each normalized. [T, dim] */
 export function withExperts(p: PlanBuilder, c: Layers, l: LayerExperts, x: Rows, dense: Rows): Rows {
   const both = p.rmsNorm(dense, l.densePostNorm, c.epsilon);
   const routed = p.rmsNorm(x, l.routerNorm, c.epsilon);

@@ -1,8 +1,8 @@
 /**
- * Gemma 4, text (Google 2026): norms before and after each block, over the heads of q and k and, without weight, of v; no
- * score scale; wide heads and proportional rope in the layers with full attention; upper layers without k and v, which
- * attend to what the last layer of their kind below has cached; an input per layer, from the token and from the embedding;
- * experts beside the dense ffn, with norms of their own.
+ * Gemma 4, text (Google 2026): norms before and after each block, norms over the heads of q, k and (without weight) v;
+ * no scale of scores; wide heads and proportional rope in the layers with full attention; upper layers without k and v,
+ * which use the cache of the last lower layer of their kind; an input per layer, made of the token and the embedding;
+ * experts parallel to the dense ffn.
  */
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
@@ -14,31 +14,31 @@ import { type ExpertSizes, expertWeights, type LayerExperts, readExperts, withEx
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 
-/** Sliding or full attention. */
+/** The attention of a kind of layers: sliding or full. */
 interface Kind {
   readonly headDim: number;
   readonly kvHeads: number;
   readonly window: number | undefined;
   readonly rope: RopeTable;
-  /** v is what k is before its norm. */
+  /** Whether v is k before its norm. */
   readonly keysAreValues: boolean;
 }
 
 interface Gemma4Config extends Sizes {
   readonly epsilon: number;
   readonly activation: Activation;
-  /** Of each layer. */
+  /** Kind of each layer. */
   readonly kinds: readonly Kind[];
-  /** Layers from this one on have no k and v. */
+  /** First of the layers without k and v. */
   readonly firstShared: number;
-  /** How much wider their ffn is. */
+  /** Factor by which the ffn of these layers is wider. */
   readonly sharedFfn: number;
-  /** Values of a layer's own input; 0: there is none. */
+  /** Width of the input per layer; 0: none. */
   readonly inputDim: number;
   readonly inputVocab: number;
   readonly attentionBias: boolean;
   readonly logitCap: number | undefined;
-  /** Beside the ffn of every layer. */
+  /** Experts parallel to the ffn of every layer. */
   readonly experts?: ExpertSizes;
 }
 
@@ -46,7 +46,7 @@ interface Layer {
   readonly attentionNorm: Norm;
   readonly q: Linear;
   readonly qNorm: Norm;
-  /** Undefined where the layer shares a cache. */
+  /** k and v; undefined if the layer uses another layer's cache. */
   readonly own?: { readonly k: Linear; readonly kNorm: Norm; readonly v?: Linear };
   readonly o: Linear;
   readonly postAttentionNorm: Norm;
@@ -101,7 +101,7 @@ function read(json: Config): Gemma4Config {
   const sliding = readSliding(json, layers, (i) => (i + 1) % 6 !== 0).map((is, i) => is && i < layers - 1);
   const firstShared = layers - json.count('num_kv_shared_layers', 0);
   if (sliding.slice(firstShared).some((is) => !sliding.slice(0, Math.max(firstShared, 0)).includes(is)))
-    json.fail('num_kv_shared_layers', 'few enough that a layer of each kind is below');
+    json.fail('num_kv_shared_layers', 'few enough that a layer of each kind remains below');
   return {
     ...sizes,
     epsilon: json.positive('rms_norm_eps', 1e-6),
@@ -178,13 +178,13 @@ function weights(m: Manifest, c: Gemma4Config): Weights {
   };
 }
 
-/** What the layers share while they are laid out. */
+/** Shared by the layers while their steps are added. */
 interface State {
   readonly x: Rows;
-  /** Inputs of all layers side by side. [T, layers * inputDim] */
+  /** Inputs of all layers. [T, layers * inputDim] */
   readonly inputs: Rows | undefined;
   readonly ropes: ReadonlyMap<Kind, RopeId>;
-  /** The last cache of each kind so far. */
+  /** Cache of the last layer of each kind so far. */
   readonly caches: Map<Kind, CacheId>;
 }
 
@@ -233,7 +233,7 @@ function forward(p: PlanBuilder, c: Gemma4Config, w: Weights): Rows {
   return logits;
 }
 
-/** (norm(x P / sqrt(dim)) + token row) / sqrt(2): the factor in front of the norm only shows in its epsilon. */
+/** (norm(x P / sqrt(dim)) + token row) / sqrt(2). The factor 1 / sqrt(dim) is moved into the epsilon of the norm. */
 function layerInputs(p: PlanBuilder, c: Gemma4Config, w: NonNullable<Weights['inputs']>, x: Rows): Rows {
   const inputs = p.rmsNorm(p.matmul(x, w.projection), w.norm, c.epsilon * c.dim, c.layers); // [T, layers * inputDim]
   p.addTokens(inputs, w.embedding, Math.fround(Math.sqrt(c.inputDim)));

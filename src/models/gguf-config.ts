@@ -1,8 +1,8 @@
-/** Reads the metadata of a GGUF file: every value is asked for by type and range, and errors name the key. */
+/** Reads the metadata of a GGUF file. Each getter checks type and range, and throws an error that names the key. */
 import { ModelError } from '../errors.ts';
 import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
 
-/** Sizes that no model reaches; beyond them a file is hostile or broken. */
+/** Largest size accepted: no model comes near it. */
 const MOST = 2 ** 24;
 
 export class GgufConfig {
@@ -11,7 +11,7 @@ export class GgufConfig {
   readonly #metadata: GgufMetadata;
   readonly #file: string;
 
-  /** @throws ModelError where no architecture is named */
+  /** @throws ModelError if no architecture is named */
   constructor(metadata: GgufMetadata, file: string) {
     this.#metadata = metadata;
     this.#file = file;
@@ -19,7 +19,7 @@ export class GgufConfig {
     this.architecture = this.text('general.architecture');
   }
 
-  /** Keys of the architecture are given without its name: `block_count` means `llama.block_count`. */
+  /** Adds the name of the architecture to its keys: `block_count` becomes `llama.block_count`. */
   #key(key: string): string {
     return /^(general|tokenizer)\./.test(key) ? key : `${this.architecture}.${key}`;
   }
@@ -40,7 +40,7 @@ export class GgufConfig {
     );
   }
 
-  /** An integer of at least 1. A list with one value for all layers counts as that value. */
+  /** An integer of at least 1. A list of equal values, one per layer, is accepted too. */
   size(key: string, fallback?: number): number {
     const found = this.#find(key);
     if (found === undefined && fallback !== undefined) return fallback;
@@ -51,7 +51,7 @@ export class GgufConfig {
     return value!;
   }
 
-  /** An integer of at least 1 for each layer; one value stands for all. */
+  /** An integer of at least 1 per layer; a single value applies to all layers. */
   sizes(key: string, layers: number): number[] {
     const found = this.#find(key);
     const values = found && integersOf(found);
@@ -61,7 +61,7 @@ export class GgufConfig {
     return values!.length === layers ? values! : Array.from({ length: layers }, () => values![0]!);
   }
 
-  /** True or false for each layer. */
+  /** A flag per layer. */
   flags(key: string, layers: number): boolean[] {
     const found = this.#find(key);
     if (!(found?.type === 'array' && found.of === 'bool' && found.value.length === layers))
@@ -93,7 +93,7 @@ export class GgufConfig {
     return found!.value as string;
   }
 
-  /** An integer of 0 or more, such as a token id; undefined where there is none. */
+  /** An integer of at least 0, such as a token id; undefined if the key is absent. */
   count(key: string): number | undefined {
     const found = this.#find(key);
     if (found === undefined) return undefined;

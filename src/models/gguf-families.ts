@@ -1,6 +1,6 @@
 /**
- * What llama.cpp calls an architecture, in both directions: which metadata keys are which settings of config.json, which
- * tensors have which names, and where the file's values stand in another order.
+ * The architectures of GGUF: metadata keys and their settings in config.json, tensor names and row orders. Used for
+ * reading and for writing GGUF.
  */
 import {
   biases,
@@ -178,7 +178,7 @@ const families: Readonly<Record<string, Family>> = {
   },
 };
 
-/** Llama files with experts are Mixtral, with a window Mistral; Falcon has one norm per block or two. */
+/** Architectures of several families: llama with experts is Mixtral, with a window Mistral; Falcon has 1 or 2 norms. */
 const variants: readonly {
   readonly of: string;
   readonly when: (file: GgufFacts) => boolean;
@@ -210,14 +210,14 @@ const variants: readonly {
 
 export const ggufArchitectures: readonly string[] = Object.keys(families);
 
-/** The family that a file belongs to, undefined where the architecture is unknown. */
+/** The family of a file; undefined if the architecture is unknown. */
 export function familyOf(file: GgufFacts): Family | undefined {
   const { architecture } = file.metadata;
   if (!Object.hasOwn(families, architecture)) return undefined;
   return variants.find(({ of, when }) => of === architecture && when(file))?.family ?? families[architecture];
 }
 
-/** Families that a model may be written as, with their architecture. */
+/** Families, with their architectures, that a model may be written as. */
 export function familiesOf(modelType: string): readonly { readonly architecture: string; readonly family: Family }[] {
   const all = [
     ...variants.map(({ of, family }) => ({ architecture: of, family })),

@@ -1,22 +1,22 @@
-/** What a family of GGUF files says, and the ways in which its rows and settings differ from Hugging Face's. */
+/** Describes families of GGUF files: settings, names, and how rows and settings differ from Hugging Face's. */
 import type { GgufValue } from '../formats/gguf-types.ts';
 import type { RowOrder } from '../formats/views.ts';
 import type { Sizes } from './architecture.ts';
 import type { GgufConfig } from './gguf-config.ts';
 import type { TensorNames } from './gguf-names.ts';
 
-/** Settings in the words of config.json. */
+/** Settings by their keys in config.json. */
 export type Settings = Record<string, unknown>;
 
 export interface Field {
-  /** Without the architecture's name. */
+  /** Metadata key without the architecture's name. */
   readonly key: string;
   readonly kind: 'size' | 'positive' | 'flag';
   readonly setting: string;
-  /** Taken where the file has no such key; `optional` fields are then left out. */
+  /** Value if the file has no such key. Without it the setting is left out if `optional`, else the file is refused. */
   readonly fallback?: number | boolean;
   readonly optional?: true;
-  /** Optional fields that say by 0 that there is none. */
+  /** Whether 0 means absent, for optional fields. */
   readonly zeroIsNone?: true;
 }
 
@@ -25,29 +25,29 @@ export interface Family {
   readonly modelType: string;
   readonly names: TensorNames;
   readonly fields: readonly Field[];
-  /** Settings that all such files have and no key says. */
+  /** Settings of all files of the family, for which there are no keys. */
   readonly constants: Settings;
-  /** Every token sees all others: files say so. */
+  /** Whether attention is not causal, which the files state. */
   readonly encoder?: true;
-  /** Settings that follow from the tensors and several keys. */
+  /** Settings derived from tensors or from several keys. */
   readonly derived?: (file: GgufFacts, settings: Settings) => Settings;
-  /** Heads and ffn differ from layer to layer: `derived` reads them. */
+  /** Whether heads and ffn differ between layers; `derived` then reads them. */
   readonly layerwise?: true;
-  /** What a file says besides `fields`, and instead of what all files say. */
+  /** Metadata to write besides `fields`; overrides the metadata that all families write. */
   readonly metadata?: (settings: Settings, sizes: Sizes) => readonly (readonly [key: string, value: GgufValue])[];
-  /** Values of `rope_freqs.weight`, for models that always have it. */
+  /** Values of `rope_freqs.weight`, for families that always have this tensor. */
   readonly ropeFactors?: (settings: Settings) => Float32Array;
-  /** What `attention.scale` must say where readers would take another scale of scores. */
+  /** Value of `attention.scale`, if readers would assume another scale of scores. */
   readonly scale?: (settings: Settings) => number | undefined;
-  /** The file's norm weights hold 1 + w. */
+  /** Whether the norm weights of the file are 1 + w. */
   readonly onePlusNorms?: true;
-  /** Matrices that Hugging Face has as [in, out]. */
+  /** Names of matrices that are [in, out] in Hugging Face. */
   readonly transposed?: RegExp;
-  /** How the rows of a tensor, by its GGUF name, stand in the file. */
+  /** The row order of a tensor, by its GGUF name, in the file. */
   readonly rows?: (name: string, heads: HeadCounts) => RowOrder | undefined;
 }
 
-/** A GGUF file's metadata and names of tensors. */
+/** Metadata and tensor names of a GGUF file. */
 export interface GgufFacts {
   readonly metadata: GgufConfig;
   has(tensor: string): boolean;
@@ -89,7 +89,7 @@ export const experts = [
   field('expert_count', 'size', 'num_local_experts'),
   field('expert_used_count', 'size', 'num_experts_per_tok'),
 ];
-/** One layer norm behind each half of a block. */
+/** Settings of encoders with a layer norm after each half of a block. */
 export const encoder = [
   ...sizes.filter(({ optional }) => !optional),
   layerNorm('layer_norm_eps'),
@@ -97,13 +97,18 @@ export const encoder = [
 ];
 export const silu = { hidden_act: 'silu' };
 
-/** llama.cpp turns neighbours, Hugging Face the two halves of a head: pair i is rows 2i and 2i + 1 in the file. */
+/**
+ * Rope rotates adjacent values in llama.cpp, values of the two halves of a head in Hugging Face: pair i is rows 2i and
+ * 2i + 1 in the file.
+ */
 export const interleaved: Family['rows'] = (name, { headDim }) =>
   /\.attn_[qk]\.(weight|bias)$/.test(name)
     ? { run: 1, order: Array.from({ length: headDim }, (_, i) => (i < headDim / 2 ? 2 * i : 2 * i - headDim + 1)) }
     : undefined;
 
-/** Fused q, k, v in the file; per group of heads that share a key in Hugging Face: its queries, its key, its value. */
+/**
+ * Fused q, k, v: all q, all k, all v in the file; in Hugging Face per key/value head its queries, its key, its value.
+ */
 export const grouped: Family['rows'] = (name, { heads, kvHeads, headDim }) => {
   if (!/\.attn_qkv\.(weight|bias)$/.test(name)) return undefined;
   const queries = heads / kvHeads;
@@ -114,7 +119,7 @@ export const grouped: Family['rows'] = (name, { heads, kvHeads, headDim }) => {
   return { run: headDim, order };
 };
 
-/** Part of a head that rotates, where it is not all of it. */
+/** The fraction of a head that is rotated, if not all of it. */
 export const partialRotary =
   (setting: string): NonNullable<Family['derived']> =>
   ({ metadata }, settings) => {

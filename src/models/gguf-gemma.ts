@@ -1,9 +1,9 @@
-/** Gemma's GGUF files. */
+/** GGUF families of Gemma. */
 import { decoder, type Family, field, type Settings, window } from './gguf-family.ts';
 import { gemma4Family } from './gguf-gemma4.ts';
 import { gemma2Names, llamaNames } from './gguf-names.ts';
 
-/** Heads of 27B models are scaled as if they were as wide as the model, unless the file has a scale. */
+/** The scale of queries. Without attention.scale, 27B models use dim / heads in place of the head width. */
 const queryScale =
   (layersOf27B: number): NonNullable<Family['derived']> =>
   ({ metadata }, settings) => ({
@@ -17,7 +17,7 @@ const usualQueryScale = (layersOf27B: number, settings: Settings): number => {
   return num_hidden_layers === layersOf27B ? Number(hidden_size) / Number(num_attention_heads) : Number(head_dim);
 };
 
-/** The scale of scores, where it is not the one that readers take; with the same arguments as `queryScale`. */
+/** The scale of scores, if it is not the one that readers assume. Same arguments as `queryScale`. */
 const unusualQueryScale =
   (layersOf27B: number): NonNullable<Family['scale']> =>
   (settings) => {

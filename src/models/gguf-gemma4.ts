@@ -1,14 +1,14 @@
-/** Gemma 4's GGUF files, which say by layer how wide heads and ffn are, and have the proportional rope as factors. */
+/** GGUF family of Gemma 4, with widths of heads and ffn per layer and the proportional rope as frequency factors. */
 import type { GgufValue } from '../formats/gguf-types.ts';
 import type { Sizes } from './architecture.ts';
 import { type Family, field, type GgufFacts, optional, rms, type Settings, sizes } from './gguf-family.ts';
 import { gemma2Names, type TensorNames } from './gguf-names.ts';
 
-/** Divides the frequency of a pair that is not rotated. */
+/** Divisor of the frequency of pairs that are not rotated. */
 const UNROTATED = 1e30;
 const byLayer = ['intermediate_size', 'num_key_value_heads', 'head_dim'];
 
-/** Inputs by layer, and experts beside the ffn; some names have no `.weight` here or there. */
+/** Names of Gemma 4's own tensors. Some have no `.weight` in one of the formats. */
 const gemma4Names: TensorNames = {
   ...gemma2Names,
   per_layer_token_embd: 'model.embed_tokens_per_layer',
@@ -71,7 +71,7 @@ function derived({ metadata, has, shapeOf }: GgufFacts, settings: Settings): Set
   };
 }
 
-/** Pairs that are rotated have the factor 1. */
+/** The rotated fraction of a head: rotated pairs have the factor 1. */
 function rotatedPart(scaling: unknown, headDim: number): number {
   const factors = (scaling as { short_factor?: readonly number[] } | null)?.short_factor;
   return factors ? (2 * factors.filter((factor) => factor === 1).length) / headDim : 1;
@@ -119,7 +119,7 @@ function metadataOf(settings: Settings, { layers, headDim, kvHeads, ffn }: Sizes
   ];
 }
 
-/** Of the layers with full attention, one for each pair of a head. */
+/** Frequency factors of the layers with full attention, one per pair of a head. */
 function ropeFactors(settings: Settings): Float32Array {
   const { full_attention: full } = (settings.rope_parameters ?? {}) as Record<string, Settings | undefined>;
   const headDim = Number(settings.global_head_dim ?? 512);

@@ -1,4 +1,4 @@
-/** Ministral 3's GGUF files, which say more of yarn than others do, and how queries grow. */
+/** GGUF family of Ministral 3, with further keys for yarn and for the scale of queries by position. */
 import { decoder, type Family, interleaved, type Settings, silu, window } from './gguf-family.ts';
 import { llamaNames } from './gguf-names.ts';
 
@@ -19,7 +19,7 @@ export const mistral3Family: Family = {
     if (rope_scaling === null) return {};
     const scaling: Settings = { ...(rope_scaling as Settings) };
     for (const [setting, key] of Object.entries(keys)) if (metadata.has(key)) scaling[setting] = metadata.positive(key);
-    // Files are made of models that have one value for both.
+    // GGUF has one key for mscale and mscale_all_dim; the published models have equal values.
     return { rope_scaling: { ...scaling, mscale: scaling.mscale_all_dim ?? null } };
   },
   metadata(settings) {

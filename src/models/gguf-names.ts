@@ -1,6 +1,7 @@
 /**
- * Tensor names of GGUF and of Hugging Face, both without `.weight` and `.bias`, or both whole. N stands for the layer's number; E for an
- * expert's or head's: GGUF has all experts of a layer in one tensor [experts, out, in].
+ * Tensor names of GGUF and of Hugging Face, either both without `.weight` and `.bias`, or both complete. N stands for
+ * the number of the layer, E for the number of an expert or head: GGUF has all experts of a layer in one tensor
+ * [experts, out, in].
  */
 
 export type TensorNames = Readonly<Record<string, string>>;
@@ -33,7 +34,7 @@ const preNorms: TensorNames = {
 
 export const llamaNames: TensorNames = { ...head, ...preNorms, ...attention, ...gated };
 
-/** Norms of q and k are vectors per head. */
+/** StableLM, which has a norm vector for each head of q and k. */
 export const stablelmNames: TensorNames = {
   ...llamaNames,
   'blk.N.attn_q_norm': 'model.layers.N.self_attn.q_layernorm.norms.E',
@@ -67,7 +68,7 @@ export const phi3Names: TensorNames = {
   'blk.N.ffn_down': 'model.layers.N.mlp.down_proj',
 };
 
-/** Norms before and after each half of a block. */
+/** Gemma 2, which has norms before and after each half of a block. */
 export const gemma2Names: TensorNames = {
   ...head,
   ...attention,
@@ -142,9 +143,9 @@ const falcon: TensorNames = {
   'blk.N.ffn_down': 'transformer.h.N.mlp.dense_4h_to_h',
 };
 
-/** One norm per block. */
+/** Falcon with one norm per block. */
 export const falconNames: TensorNames = { ...falcon, 'blk.N.attn_norm': 'transformer.h.N.input_layernorm' };
-/** One for attention and one for the rest. */
+/** Falcon with a norm for attention and another for the ffn. */
 export const falcon40Names: TensorNames = {
   ...falcon,
   'blk.N.attn_norm': 'transformer.h.N.ln_mlp',
@@ -185,8 +186,8 @@ interface Place {
 }
 
 /**
- * The Hugging Face name of `blk.3.attn_q.weight`, in which E is left to fill for tensors of all experts. Files of 2023 have
- * a tensor for each expert: `blk.3.ffn_up.5.weight`.
+ * The Hugging Face name of a GGUF name such as `blk.3.attn_q.weight`. In names of tensors with all experts, E remains
+ * to be replaced. Older files have a tensor for each expert: `blk.3.ffn_up.5.weight`.
  */
 export function huggingFaceName(names: TensorNames, gguf: string): string | undefined {
   const layer = /^blk\.(\d+)\./.exec(gguf)?.[1];
@@ -208,7 +209,7 @@ const fill = (pattern: string, { layer, expert }: Place): string =>
     .replace('.N.', layer === undefined ? '.N.' : `.${layer}.`)
     .replace('.E.', expert === undefined ? '.E.' : `.${expert}.`);
 
-/** The GGUF name of a Hugging Face name, and which expert of that tensor it is. */
+/** The GGUF name of a Hugging Face name, and the index of the expert within that tensor. */
 export function ggufName(names: TensorNames, name: string): { name: string; expert?: number } | undefined {
   const [, stem, suffix] = /^(.*)\.(weight|bias)$/s.exec(name) ?? [];
   for (const [gguf, pattern] of patternsOf(names)) {

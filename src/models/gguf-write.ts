@@ -1,4 +1,4 @@
-/** From a model in Hugging Face's words to the metadata and tensors of a GGUF file that says the same. */
+/** Converts a model with Hugging Face's settings and names to the metadata and tensors of an equivalent GGUF file. */
 import { ModelError } from '../errors.ts';
 import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
 import type { RowOrder } from '../formats/views.ts';
@@ -15,42 +15,42 @@ import { planDifference } from './plan-difference.ts';
 import { parsePolicy } from './policy.ts';
 import type { TensorShape } from './weights.ts';
 
-/** A tensor to be written, made of tensors that there are. */
+/** A tensor of the GGUF file, and how it is made from the model's tensors. */
 export interface GgufOutput {
-  /** In the file. */
+  /** Name in the GGUF file. */
   readonly name: string;
-  /** In the file, outermost first. */
+  /** Shape in the GGUF file, outermost dimension first. */
   readonly shape: readonly number[];
-  /** Tensors whose rows follow each other: one, or all experts of a layer. */
+  /** Tensors whose rows are concatenated: one, or all experts of a layer. */
   readonly sources: readonly string[];
-  /** How the rows of each source stand in the file. */
+  /** Order of the rows of each source in the file. */
   readonly rows?: RowOrder;
-  /** The sources are [in, out]. */
+  /** Whether the sources are [in, out]. */
   readonly transposed: boolean;
   /** Added to every value. */
   readonly plus: number;
-  /** Values that are no tensor's, instead of sources. */
+  /** Values to write instead of sources. */
   readonly values?: Float32Array;
 }
 
 export interface GgufModelToWrite {
-  /** Without vocabulary and file type. */
+  /** Metadata without vocabulary and file type. */
   readonly metadata: GgufMetadata;
   readonly tensors: readonly GgufOutput[];
-  /** What llama.cpp makes of the file otherwise. */
+  /** What llama.cpp computes differently with this file. */
   readonly warnings: readonly string[];
 }
 
 export interface HubModel {
   readonly config: Settings;
   readonly tensors: ReadonlyMap<string, TensorShape>;
-  /** As `buildModel` takes it. */
+  /** See ModelOptions.headDiffers. */
   readonly headDiffers?: boolean;
 }
 
 /**
- * @throws ModelError for models that GGUF or these tables have no words for: what the file would say is read back and
- * must give the same plan
+ * Converts a model, then reads the result back and compares the plans.
+ * @throws ModelError for models that GGUF or these tables cannot express
  */
 export function ggufFromHub(hub: HubModel): GgufModelToWrite {
   const { nameOf, notices, ...model } = flatModel(hub.config, hub.tensors, hub.headDiffers);
@@ -66,7 +66,7 @@ export function ggufFromHub(hub: HubModel): GgufModelToWrite {
   for (const { architecture, family } of candidates) {
     const unnamed = [...needed].find((name) => nameInFile(family, name) === undefined);
     if (unnamed !== undefined) {
-      problems.push(`${architecture}: there is no name for ${unnamed.split(STACKED)[0]}`);
+      problems.push(`${architecture}: GGUF has no name for ${unnamed.split(STACKED)[0]}`);
       continue;
     }
     const written = write(architecture, family, description, { ...model, needed });
@@ -77,10 +77,10 @@ export function ggufFromHub(hub: HubModel): GgufModelToWrite {
     }
     problems.push(`${architecture}: ${difference}`);
   }
-  throw new ModelError('NotWritable', `${description.modelType}: GGUF cannot say what this model is:`, problems);
+  throw new ModelError('NotWritable', `${description.modelType}: the model cannot be written as GGUF:`, problems);
 }
 
-/** Architectures whose windows llama.cpp knows. */
+/** Architectures whose sliding windows llama.cpp supports. */
 const windowed = /^gemma[234]$/;
 
 function warningsOf(
@@ -94,13 +94,13 @@ function warningsOf(
   const windowless = !windowed.test(architecture) && window < config.contextLength;
   return [
     ...(windowless
-      ? [`llama.cpp has no windows for ${architecture}: beyond ${window} tokens it will compute something else`]
+      ? [`llama.cpp has no sliding window for ${architecture}: its results will differ beyond ${window} tokens`]
       : []),
-    ...(scaled ? [`llama.cpp does not read attention.scale of ${architecture}: it will compute something else`] : []),
+    ...(scaled ? [`llama.cpp does not read attention.scale of ${architecture}: its results will differ`] : []),
   ];
 }
 
-/** Files of BERT have a prefix that others leave out. */
+/** The GGUF name of a tensor, also for BERT files whose names begin with `bert.`. */
 const nameInFile = (family: Family, name: string): { name: string; expert?: number } | undefined =>
   ggufName(family.names, name) ?? ggufName(family.names, name.replace(/^bert\./, ''));
 
@@ -193,7 +193,7 @@ function settingsAsMetadata(
   return metadata;
 }
 
-/** Where config.json may have a setting: outside, or with the rope. */
+/** A setting of config.json, at the top level or among the rope settings. */
 function settingOf(config: Settings, setting: string): unknown {
   const local = (config.rope_parameters as Settings | undefined)?.sliding_attention as Settings | undefined;
   if (setting === 'rope_local_base_freq' && local) return local.rope_theta;
@@ -206,7 +206,7 @@ function ropeSettings(config: Settings): Settings {
   return (all.full_attention as Settings | undefined) ?? all;
 }
 
-/** Scalings that GGUF has as factors per pair. */
+/** Tensors of frequency factors, for the rope scalings that GGUF stores as factors per pair. */
 function ropeOutputs({ ropes }: Plan, config: Settings): GgufOutput[] {
   const { rope_type, type = rope_type, ...settings } = ropeSettings(config);
   const [rope] = ropes;
@@ -232,7 +232,7 @@ const factorsOutput = (name: string, values: Float32Array): GgufOutput => ({
   values,
 });
 
-/** What a reader would understand otherwise, undefined where nothing is. */
+/** The first difference between the model and the GGUF file as it would be read; undefined if there is none. */
 function differenceOf({ plan, config }: ModelDescription, { metadata, tensors }: GgufModelToWrite): string | undefined {
   const shapes = new Map(tensors.map(({ name, shape }) => [name, { dtype: 'F32', shape }]));
   const ropeFactors = new Map(tensors.flatMap(({ name, values }) => (values ? [[name, values]] : [])));

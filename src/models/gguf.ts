@@ -1,4 +1,4 @@
-/** From a GGUF file to what config.json and SafeTensors would say of the same model. */
+/** Converts a GGUF file's metadata and tensor list to Hugging Face's settings, names and row orders. */
 import { ModelError } from '../errors.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
 import type { TensorView } from '../formats/views.ts';
@@ -9,30 +9,30 @@ import { fillExpert, ggufName, huggingFaceName } from './gguf-names.ts';
 import type { ModelOrigin, TensorShape } from './weights.ts';
 
 export interface GgufTensors {
-  /** For messages. */
+  /** Named in errors. */
   readonly name: string;
   readonly metadata: GgufMetadata;
   readonly tensors: ReadonlyMap<string, TensorShape>;
   /** Values of the tensors that `ropeTensors` names. */
   readonly ropeFactors: ReadonlyMap<string, Float32Array>;
-  /** Other model files of the folder, for messages. */
+  /** Other model files of the folder, named in errors. */
   readonly beside?: readonly string[];
 }
 
 export interface GgufModel {
   readonly config: Settings;
-  /** By their names in Hugging Face; names that no table knows stay as they are. */
+  /** By Hugging Face's names; unknown names are left unchanged. */
   readonly tensors: ReadonlyMap<string, TensorShape & { readonly view: TensorView }>;
   readonly origin: ModelOrigin;
 }
 
-/** Most experts or heads of a layer; a file may claim any number of empty ones. */
+/** Most experts or heads of a layer: a file may claim any number of empty ones. */
 const MOST_EXPERTS = 4096;
 
-/** Tensors that are settings: factors on rope frequencies. */
+/** Tensors that hold settings: factors of rope frequencies. */
 export const ropeTensors = ['rope_freqs.weight', 'rope_factors_long.weight', 'rope_factors_short.weight'] as const;
 
-/** @throws ModelError for an unknown architecture, and for metadata that describe no model, naming the key */
+/** @throws ModelError for an unknown architecture, and for invalid metadata, naming the key */
 export function ggufModel(file: GgufTensors): GgufModel {
   const metadata = new GgufConfig(file.metadata, file.name);
   checkIsModel(metadata, file);
@@ -53,17 +53,17 @@ export function ggufModel(file: GgufTensors): GgufModel {
   return { config, tensors: viewTensors(family, metadata, file), origin };
 }
 
-/** What files that are no model are, by `general.type`. */
+/** Descriptions, by `general.type`, of files that are not a model. */
 const otherFiles: Readonly<Record<string, string>> = {
   mmproj: 'the part of a model that reads images or sound (mmproj)',
   adapter: 'an adapter (LoRA) to a model',
   imatrix: 'an importance matrix (imatrix)',
 };
 
-/** Names that a message lists. */
+/** Most names in a message. */
 const MOST_BESIDE = 5;
 
-/** @throws ModelError NotTheModel for a file that belongs to a model and is none */
+/** @throws ModelError NotTheModel for a file that belongs to a model but is not one */
 function checkIsModel(metadata: GgufConfig, { name, beside = [] }: GgufTensors): void {
   const type = metadata.architecture === 'clip' ? 'mmproj' : metadata.text('general.type', 'model');
   if (!Object.hasOwn(otherFiles, type)) return;
@@ -72,7 +72,7 @@ function checkIsModel(metadata: GgufConfig, { name, beside = [] }: GgufTensors):
   throw new ModelError('NotTheModel', `${name}: ${what}`);
 }
 
-/** What no forward could do with, told in the file's own words. */
+/** Checks sizes here, so that errors name the keys of the GGUF file. */
 function checkSizes(metadata: GgufConfig, { layerwise }: Family, tensors: number): void {
   if (metadata.size('block_count') > tensors) metadata.fail('block_count', `at most ${tensors}, the number of tensors`);
   const heads = metadata.size('attention.head_count');
@@ -95,7 +95,7 @@ function readSettings(family: Family, facts: GgufFacts, file: GgufTensors): Sett
     if (kind === 'flag') settings[setting] = metadata.flag(key, fallback === true);
     else settings[setting] = metadata[kind](key, fallback as number | undefined);
   }
-  // A matrix that is not there is reported with all others, by the manifest.
+  // A missing matrix is reported later, by the manifest.
   settings.vocab_size = file.tensors.get('token_embd.weight')?.shape[0] ?? 1;
   settings.tie_word_embeddings = !facts.has('output.weight');
   settings.bos_token_id = metadata.count('tokenizer.ggml.bos_token_id') ?? null;
@@ -174,7 +174,7 @@ interface Part {
   readonly firstRow: number;
 }
 
-/** Some files have q, k and v in one tensor where the model has three. */
+/** Splits a tensor with q, k and v, for models that have three tensors. */
 function layersOf(name: string, shape: readonly number[], { names }: Family, counts: HeadCounts): readonly Part[] {
   const { heads, kvHeads, headDim } = counts;
   const isFused = /\.attn_qkv\./.test(name) && !Object.hasOwn(names, 'blk.N.attn_qkv');

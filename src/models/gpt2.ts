@@ -1,6 +1,6 @@
 /**
- * GPT-2 (Radford et al. 2019): learned positions, layer norms in front, fused q/k/v stored [in, out], tanh gelu, tied
- * head.
+ * GPT-2 (Radford et al. 2019): learned positions, layer norms before each block, fused q/k/v stored [in, out], tanh
+ * gelu, tied head.
  */
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { Activation } from '../plan/step.ts';

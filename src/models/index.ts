@@ -1,4 +1,4 @@
-/** The architectures, and the way from config.json and tensor shapes to a plan. */
+/** The registry of architectures, and building a plan from config.json and tensor shapes. */
 
 import { PlanBuilder } from '../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../plan/step.ts';
@@ -64,7 +64,7 @@ const architectures = {
 } as const;
 
 export const modelTypes: readonly string[] = Object.keys(architectures);
-/** Those that embed texts. */
+/** Types of encoders. */
 export const encoderTypes: readonly string[] = modelTypes.filter(
   (type) =>
     (architectures[type as keyof typeof architectures] as Pick<Architecture<never, never>, 'kind'>).kind === 'encoder',
@@ -74,30 +74,30 @@ export interface ModelDescription {
   readonly modelType: string;
   readonly kind: ModelKind;
   readonly config: Sizes;
-  /** Trained values; a tied matrix counts once. */
+  /** Number of trained values; a tied matrix counts once. */
   readonly parameters: number;
   readonly eosTokenIds: readonly number[];
   readonly bosTokenId: number | undefined;
-  /** What was decided or left aside that the files do not say: one line each. */
+  /** Decisions that the files do not state, and tensors left unused: one line each. */
   readonly notices: readonly string[];
   readonly plan: Plan;
 }
 
 export interface BuildModelOptions {
   readonly policy: StoragePolicy;
-  /** Keep hidden states for inspection: taps hidden.0 .. hidden.L and final. */
+  /** Whether to keep hidden states for inspection: taps hidden.0 .. hidden.L and final. */
   readonly taps?: boolean;
-  /** How keys and values are stored. Default f32. */
+  /** Storage of keys and values. Default f32. */
   readonly kvCache?: KvStorage;
-  /** For messages, where it is not config.json: what says the settings, and its name of a tensor. */
+  /** The file that has the settings and its tensor names, for messages. Default: config.json. */
   readonly origin?: ModelOrigin;
-  /** The file has an output head whose values are not those of the embedding (see tensorsToCompare). */
+  /** Whether the file's output head differs from the embedding although the config ties them (see tensorsToCompare). */
   readonly headDiffers?: boolean;
 }
 
 /**
- * @throws ModelError for an unknown model_type, a bad config, and all tensors that do not fit, named at once; of a model
- * with more parts than the text part, the others are left aside with a notice
+ * Builds the plan of a model. Of a model with further parts (images, sound), only the text part is used, with a notice.
+ * @throws ModelError for an unknown model_type, an invalid config, or tensors that do not fit, all named in one error
  */
 export function buildModel(
   config: unknown,
@@ -141,18 +141,18 @@ function countParameters(planned: readonly PlannedWeight[]): number {
   }, 0);
 }
 
-/** What config.json says, and the tensors by the names that the architecture asks for. */
+/** Reads config.json and renames tensors to the architecture's names. */
 function readModel(
   config: unknown,
   tensors: ReadonlyMap<string, TensorShape>,
   { origin, headDiffers }: Pick<BuildModelOptions, 'origin' | 'headDiffers'>,
 ) {
   const file = origin?.file ?? 'config.json';
-  // Refuses what is no object.
+  // Throws if it is not an object.
   new Config(config, file);
   const part = textPart(config as Settings, modelTypes, file);
   const json = new Config(part.settings, part.place);
-  if (json.has('quantization_config')) json.fail('quantization_config', 'absent: take the weights before quantization');
+  if (json.has('quantization_config')) json.fail('quantization_config', 'absent: use the weights before quantization');
   const architecture = architectures[part.modelType as keyof typeof architectures] as Architecture<Sizes, unknown>;
   const read = architecture.read(json);
   const named =
@@ -163,7 +163,7 @@ function readModel(
   return { part, json, architecture, sizes: { ...read, tied }, named, notices: notice ? [notice] : [] };
 }
 
-/** A model with nothing around its text part: settings filled, tensors by the architecture's names, nothing left over. */
+/** The text part alone: settings with defaults filled in, tensors by the architecture's names, no unused tensors. */
 export function flatModel(
   config: unknown,
   tensors: ReadonlyMap<string, TensorShape>,
@@ -171,7 +171,7 @@ export function flatModel(
 ): {
   readonly config: Settings;
   readonly tensors: ReadonlyMap<string, TensorShape>;
-  /** The name in `tensors` as it was given. */
+  /** The original name of a tensor. */
   nameOf(tensor: string): string;
   readonly notices: readonly string[];
 } {
@@ -189,7 +189,9 @@ export function flatModel(
   };
 }
 
-/** The embedding and the output head that config.json calls the same: whether they are, their bytes say. */
+/**
+ * The tensors of embedding and output head, if config.json ties them although both exist: their bytes must be compared.
+ */
 export function tensorsToCompare(
   config: unknown,
   tensors: ReadonlyMap<string, TensorShape>,
@@ -206,7 +208,7 @@ function tiesHead(
   headDiffers = false,
 ): { tied: boolean; notice?: string } {
   const said = settings.tie_word_embeddings ?? undefined;
-  // Neither config says it: the file does.
+  // Neither config has the setting: a file without a head is tied.
   if (wrapper !== undefined && said === undefined && hasHead === false) return { tied: true };
   if (!tied || !ends || !headDiffers) return { tied };
   const notice = `tie_word_embeddings is true, but ${ends.head} differs from ${ends.embedding}: the file's head is used`;

@@ -1,6 +1,6 @@
 /**
- * Decoders with layer norms in front and a plain or gated ffn: GPT-NeoX, StableLM, StarCoder 2, Phi, Falcon. Each of these
- * files says what its config and its tensors are; what is computed stands here.
+ * The forward of decoders with layer norms before each block and a plain or gated ffn: GPT-NeoX, StableLM, StarCoder 2,
+ * Phi, Falcon. Their files have the configs and tensor names.
  */
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
@@ -11,12 +11,12 @@ import { eachLayer, logitsOf, type Tables } from './decoder.ts';
 export interface LayerNormConfig extends Sizes {
   readonly epsilon: number;
   readonly activation: Activation;
-  /** Attention and ffn both read what the layer was given, instead of one after the other. */
+  /** Whether attention and ffn both read the input of the layer, instead of one after the other. */
   readonly parallel: boolean;
-  /** Positions: rope, or alibi with these slopes. */
+  /** Positions: rope, or alibi with one slope per head. */
   readonly rope?: RopeTable;
   readonly alibi?: readonly number[];
-  /** Keys that a token sees, itself included; undefined: all. */
+  /** Keys that a token attends to, itself included; undefined: all. */
   readonly window?: number;
 }
 
@@ -25,11 +25,11 @@ export interface LayerNormLayer {
   readonly q: Linear;
   readonly k: Linear;
   readonly v: Linear;
-  /** Over each head. */
+  /** Norms over each head of q and k. */
   readonly qNorm?: Norm;
   readonly kNorm?: Norm;
   readonly o: Linear;
-  /** Undefined: the ffn reads the attention's normalised rows. */
+  /** Default: the ffn reads the rows normalized for the attention. */
   readonly ffnNorm?: Norm;
   readonly gate?: Linear;
   readonly up: Linear;

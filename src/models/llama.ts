@@ -1,8 +1,8 @@
 /**
- * Llama (Touvron et al. 2023) and what differs from it by settings only: grouped heads, rope with scaling, rms norms in
- * front, gated silu. Settings of others: windows (Mistral, Qwen), norms over the heads of q and k (Qwen 3), layers without
- * rope (SmolLM 3), multipliers (Granite), (1 + w) norms and a scaled embedding (Gemma), fused tensors (Phi-3), experts
- * (Mixtral, Qwen 3 MoE).
+ * Llama (Touvron et al. 2023) and models that differ from it by settings only: grouped heads, rope with scaling, rms
+ * norms before each block, gated silu. Other settings: windows (Mistral, Qwen), norms over the heads of q and k (Qwen
+ * 3), layers without rope (SmolLM 3), multipliers (Granite), (1 + w) norms and a scaled embedding (Gemma), fused
+ * tensors (Phi-3), experts (Mixtral, Qwen 3 MoE).
  */
 import type { Experts, Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
@@ -17,38 +17,38 @@ export interface LlamaConfig extends Sizes {
   readonly epsilon: number;
   readonly activation: Activation;
   readonly rope: RopeTable;
-  /** Of queries, where they have another one than keys. */
+  /** Rope of queries, if it differs from that of keys. */
   readonly queryRope?: RopeTable;
   /** Which linear layers have biases. */
   readonly biases: { readonly qkv: boolean; readonly o: boolean; readonly ffn: boolean };
-  /** Keys that a token sees in layer i, itself included; undefined: all. */
+  /** Keys that a token attends to in layer i, itself included; undefined: all. */
   readonly window: (layer: number) => number | undefined;
   /** Whether layer i has rope. */
   readonly rotates: (layer: number) => boolean;
-  /** Norms over each head of q and k. */
+  /** Whether each head of q and k is normalized. */
   readonly headNorms: boolean;
-  /** Added to the weights of norms. */
+  /** Added to the weights of norms (Gemma: 1). */
   readonly normPlus: number;
   readonly attentionScale: number;
   readonly embeddingScale: number;
-  /** On what a block adds to the residual. */
+  /** Factor of what a block adds to the residual. */
   readonly residualScale: number;
   readonly logitScale: number;
-  /** The file has q, k and v in one tensor, gate and up in another. */
+  /** Whether the file has q, k and v in one tensor, gate and up in another. */
   readonly fused: boolean;
-  /** The experts of layer i; undefined: one feed-forward part for all rows. */
+  /** The experts of layer i; undefined: a dense ffn. */
   readonly experts: (layer: number) => ExpertSettings | undefined;
 }
 
-/** A mixture of experts in place of a feed-forward part. */
+/** A mixture of experts in place of a dense ffn. */
 export interface ExpertSettings {
   readonly count: number;
-  /** How many of them a row goes to. */
+  /** Experts per row. */
   readonly top: number;
-  /** Whether their shares add up to 1. */
+  /** Whether the weights of a row's experts are scaled to sum 1. */
   readonly normalize: boolean;
   readonly ffn: number;
-  /** Name of the part in the file, and of an expert's matrices below `PART.experts.N`. */
+  /** Name of the mixture in the file, and names of an expert's matrices below `PART.experts.N`. */
   readonly part: string;
   readonly names: { readonly gate: string; readonly up: string; readonly down: string };
 }
@@ -76,7 +76,7 @@ interface Weights extends Tables {
   readonly norm: Norm;
 }
 
-/** What absent keys stand for; it differs from model to model. */
+/** Defaults of absent keys, which differ between models. */
 export interface LlamaDefaults extends Partial<SizeDefaults> {
   readonly epsilon?: number;
   readonly rope?: RopeDefaults;
@@ -117,7 +117,7 @@ function expertWeights(m: Manifest, c: LlamaConfig, i: number, e: ExpertSettings
     };
   };
   const stacked = (n: number): Ffn => {
-    // Qwen 3 VL has [in, out], others [out, in].
+    // [in, out] in Qwen 3 VL, [out, in] in others.
     const transposed = m.shapeOf(`${file}.experts.gate_up_proj`)?.[1] === c.dim;
     const linear = (of: keyof Ffn, tensor: string, shape: readonly [number, number], first: number, rows: number) => {
       const options = { transposed, slice: { first, of: rows }, stack: { count: e.count, index: n } };

@@ -1,25 +1,25 @@
-/** Where a matrix lies in its tensor. */
+/** How a matrix is taken from a tensor. */
 import type { WeightSource } from '../plan/step.ts';
 
 export interface MatrixOptions {
-  /** The file has [in, out]. */
+  /** Whether the file has [in, out]. */
   readonly transposed?: boolean;
   readonly slice?: Slice;
-  /** The tensor has so many matrices one behind the other [stack, out, in], of which this is one. */
+  /** Index of the matrix in a tensor of `count` matrices [stack, out, in]. */
   readonly stack?: { readonly count: number; readonly index: number };
 }
 
-/** The weight is rows `first` and on of a tensor with `of` rows: neighbours, or runs (see WeightSource). */
+/** Rows of a tensor with `of` rows: consecutive from `first` on, or in runs (see WeightSource). */
 export interface Slice extends Pick<WeightSource, 'first' | 'runs'> {
   readonly of: number;
 }
 
-/** A tensor that holds several linear layers. */
+/** A tensor with several linear layers. */
 export interface Fused<Name extends string> extends Pick<MatrixOptions, 'transposed'> {
   readonly inputs: number;
   readonly bias: boolean;
-  /** Rows of each layer, in the tensor's order. */
+  /** Number of rows of each layer, in the order of the tensor. */
   readonly rows: Readonly<Record<Name, number>>;
-  /** The tensor has so many parts (heads), each with its share of every layer's rows; default 1. */
+  /** Number of parts (heads) of the tensor; each has an equal share of every layer's rows. Default 1. */
   readonly parts?: number;
 }

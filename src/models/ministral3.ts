@@ -1,4 +1,4 @@
-/** Ministral 3 (Mistral 2025): Mistral with yarn, whose queries grow with the logarithm of their position. */
+/** Ministral 3 (Mistral 2025): Mistral with yarn, and queries scaled by the logarithm of their position. */
 import { llama, readLlama } from './llama.ts';
 
 export const ministral3: typeof llama = {

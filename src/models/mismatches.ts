@@ -1,25 +1,25 @@
-/** What of a file's tensors does not fit the config, gathered so that it is told at once. */
+/** Collects tensors that do not fit the config, to report them in one error. */
 import { ModelError } from '../errors.ts';
 
-/** Enough to tell: a config may claim any number of layers and experts. */
+/** Most mismatches reported: a config may claim any number of layers and experts. */
 const MOST = 100;
 
 export class Mismatches {
   readonly #texts = new Set<string>();
   readonly #file: string;
 
-  /** @param file what the tensors should fit */
+  /** @param file the config that the tensors should fit */
   constructor(file: string) {
     this.#file = file;
   }
 
-  /** Notes one. @throws ModelError where they are enough */
+  /** Adds a mismatch. @throws ModelError if the most are reached */
   add(text: string): void {
     this.#texts.add(text);
     if (this.#texts.size === MOST) this.check();
   }
 
-  /** @throws ModelError naming all that were noted */
+  /** @throws ModelError that lists all mismatches, if there are any */
   check(): void {
     const { size } = this.#texts;
     if (size === 0) return;

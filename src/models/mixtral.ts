@@ -1,4 +1,4 @@
-/** Mixtral (arXiv:2401.04088): Mistral with experts in place of the feed-forward part; a row goes to two of eight. */
+/** Mixtral (arXiv:2401.04088): Mistral with eight experts in place of the ffn, two per row. */
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 

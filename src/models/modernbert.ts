@@ -1,6 +1,6 @@
 /**
- * ModernBERT (Warner et al. 2024): norms in front, rope, a gated ffn. Every third layer sees all of the text, the others a
- * window to both sides, with a rope base of its own.
+ * ModernBERT (Warner et al. 2024): norms before each block, rope, a gated ffn. Every third layer attends to the whole
+ * text, the others to a window on both sides, with another rope base.
  */
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
@@ -16,14 +16,14 @@ interface ModernBertConfig extends Sizes {
   readonly activation: Activation;
   readonly biases: { readonly norm: boolean; readonly attention: boolean; readonly ffn: boolean };
   readonly ropes: { readonly local: RopeTable; readonly global: RopeTable };
-  /** Keys that a token of a local layer sees, itself included. */
+  /** Keys that a token attends to in a local layer, itself included. */
   readonly window: number;
   /** Whether layer i is local. */
   readonly local: readonly boolean[];
 }
 
 interface Layer {
-  /** The first layer has none: the embedding's has just been. */
+  /** None in the first layer, which follows the norm of the embedding. */
   readonly attentionNorm?: Norm;
   readonly q: Linear;
   readonly k: Linear;
@@ -60,7 +60,7 @@ function read(json: Config): ModernBertConfig {
       local: rope('local', 10_000, 'sliding_attention'),
       global: rope('global', 160_000, 'full_attention'),
     },
-    // local_attention / 2 keys to each side.
+    // local_attention / 2 keys on each side.
     window: 2 * Math.floor(json.size('local_attention', 128) / 2) + 1,
     local: readSliding(json, sizes.layers, (i) => i % every !== 0),
   };
@@ -98,7 +98,7 @@ function weights(m: Manifest, c: ModernBertConfig): Weights {
   };
 }
 
-/** What the layers of one kind share. */
+/** Shared by the layers of one kind. */
 interface Kind {
   readonly rope: RopeId;
   readonly cache: CacheId;
@@ -119,7 +119,7 @@ function block(p: PlanBuilder, c: ModernBertConfig, l: Layer, x: Rows, { rope, c
 
 /** The last hidden state. [T, dim] */
 function forward(p: PlanBuilder, c: ModernBertConfig, w: Weights): Rows {
-  // Nothing is kept from layer to layer: one cache serves all layers of a kind.
+  // All layers of a kind share one cache: keys and values are needed only within their layer.
   const kind = (rope: RopeTable, window?: number): Kind => ({
     rope: p.rope(rope),
     cache: p.cache({ kvHeads: c.kvHeads, headDim: c.headDim, window }),

@@ -7,7 +7,7 @@ import { type Config, readActivation } from './config.ts';
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 
-/** What later models of the name have, and this one does not. */
+/** Settings of later models with this model_type, which are not supported. */
 const unsupported = [
   'prenorm',
   'parallel_block',
@@ -20,7 +20,7 @@ const unsupported = [
 
 const gates: Readonly<Record<string, Activation>> = { swiglu: 'silu', geglu: 'gelu' };
 
-/** In the words of transformers, or of the hub's files, which are those of GPT-2. */
+/** Settings have the names of transformers, or those of GPT-2 in the hub's files. */
 function read(json: Config): BertConfig {
   for (const key of unsupported) if (json.flag(key, false)) json.fail(key, 'false or absent');
   if (json.has('num_experts')) json.fail('num_experts', 'absent: mixtures of experts of this type are not supported');
@@ -37,7 +37,7 @@ function read(json: Config): BertConfig {
     headDim,
     ffn: json.size(key('intermediate_size', 'n_inner')),
     vocab: json.size('vocab_size'),
-    // Beyond what it was trained for it would need other frequencies.
+    // Longer texts than the model was trained on would need scaled rope frequencies.
     contextLength: Math.min(positions, json.size('max_trained_positions', positions)),
     tied: true,
     epsilon: json.positive(key('layer_norm_eps', 'layer_norm_epsilon'), 1e-12),

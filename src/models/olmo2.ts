@@ -1,6 +1,6 @@
 /**
- * OLMo 2 (arXiv:2501.00656): rms norms behind each block instead of in front, and over the whole of q and k; rope,
- * gated silu.
+ * OLMo 2 (arXiv:2501.00656): rms norms after each block instead of before, and over all of q and all of k; rope, gated
+ * silu.
  */
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeId } from '../plan/step.ts';

@@ -1,4 +1,4 @@
-/** Phi (arXiv:2309.05463): one layer norm in front of attention and ffn side by side, rope over half of each head, biases. */
+/** Phi (arXiv:2309.05463): one layer norm before parallel attention and ffn, rope over half of each head, biases. */
 import type { Linear, Norm } from '../plan/builder.ts';
 import { type Config, readActivation, readSizes } from './config.ts';
 import { tables } from './decoder.ts';

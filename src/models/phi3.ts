@@ -1,6 +1,6 @@
 /**
- * Phi-3 (arXiv:2404.14219): Llama with q, k and v in one tensor, gate and up in another, and LongRoPE: sequences longer than
- * original_max_position_embeddings have other frequencies, from their first token on.
+ * Phi-3 (arXiv:2404.14219): Llama with q, k and v in one tensor, gate and up in another, and LongRoPE: all positions of
+ * a sequence longer than original_max_position_embeddings have other rope frequencies.
  */
 import { llama, readLlama } from './llama.ts';
 

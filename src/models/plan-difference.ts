@@ -1,11 +1,11 @@
-/** Whether two plans compute the same, whatever their weights are stored as. */
+/** Compares what two plans compute, regardless of how weights are stored. */
 import type { Plan } from '../plan/step.ts';
 
-/** The first place where `b` computes something else than `a`, undefined where there is none. */
+/** The first difference between two plans; undefined if they compute the same. */
 export const planDifference = (a: Plan, b: Plan, contextLength: number): string | undefined =>
   firstDifference('plan', comparable(a, contextLength), comparable(b, contextLength));
 
-/** All that a plan computes; how the weights are stored in a file is no part of it, nor windows that nothing leaves. */
+/** The parts of a plan that determine its results. Windows of at least the context length are dropped. */
 const comparable = ({ steps, caches, ropes, buffers, weights }: Plan, contextLength: number): unknown => ({
   steps,
   caches: caches.map((cache) => ({ ...cache, window: limited(cache.window, contextLength) })),
@@ -17,7 +17,7 @@ const comparable = ({ steps, caches, ropes, buffers, weights }: Plan, contextLen
 const limited = (window: number | undefined, contextLength: number): number | undefined =>
   window !== undefined && window < contextLength ? window : undefined;
 
-/** Metadata are f32. */
+/** Relative tolerance: numbers in GGUF metadata are f32. */
 const CLOSE = 2e-6;
 
 function firstDifference(path: string, a: unknown, b: unknown): string | undefined {

@@ -1,18 +1,18 @@
 /**
  * Storage policies: which weights are quantized, and why.
  *
- *   none                          every weight as the file stores it
+ *   none                          no weight is converted
  *   q8_0, q4_0                    all linear layers
- *   q4_k, q5_k, q6_k              the same, with scales searched for: seconds to minutes of loading, in one thread
- *   f16, bf16, f32                the same, as floats
- *   q8_0:min-dim=1024             a linear layer is left as it is where max(in, out) < 1024
+ *   q4_k, q5_k, q6_k              all linear layers; scales are searched for, in one thread: seconds to minutes of loading
+ *   f16, bf16, f32                all linear layers, as floats
+ *   q8_0:min-dim=1024             linear layers with max(in, out) >= 1024
  *   q8_0,ffn=q4_0,output=none     overrides by role: attention, ffn, output, embedding
  */
 import { OptionError } from '../errors.ts';
 import type { WeightRole } from '../plan/step.ts';
 import { isBlockStorage, type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
 
-/** What `generate` uses unless told otherwise. */
+/** Default for SafeTensors. */
 export const defaultPolicy = 'q8_0:min-dim=1024';
 
 type Target = 'none' | Storage;
@@ -22,19 +22,19 @@ const overridable = ['attention', 'ffn', 'output', 'embedding'] as const;
 export interface StoragePolicy {
   readonly text: string;
   readonly base: Target;
-  /** Layers with max(in, out) below stay as they are; 0: none does. */
+  /** Layers with max(in, out) below this are not converted; 0: all are. */
   readonly minDim: number;
   readonly overrides: ReadonlyMap<WeightRole, Target>;
 }
 
-/** A storage type as people spell it: `Q8_0`, `FP16`. */
+/** Normalizes the spelling of a storage type: `Q8_0`, `FP16`. */
 export const typeName = (text: string): string =>
   text
     .trim()
     .toLowerCase()
     .replace(/^fp(16|32)$/, 'f$1');
 
-/** What to say of the mixtures of llama.cpp, such as q4_k_m; '' for other names. */
+/** A hint for the names of llama.cpp's mixtures, such as q4_k_m; '' for other names. */
 export function mixtureHint(text: string): string {
   const [, type] = /\b(q[2-6]_k)_(?:s|m|l|xl)\b/i.exec(text) ?? [];
   const near = type?.toLowerCase();
@@ -66,7 +66,7 @@ export function parsePolicy(text: string): StoragePolicy {
   return { text, base, minDim: Number(match[2] ?? 0), overrides };
 }
 
-/** Bytes of a table that fits into one 32-bit memory beside what else is there. */
+/** Largest table, in bytes, that fits into a 32-bit memory together with the rest. */
 const MOST_TABLE = 3.5 * 2 ** 30;
 
 export interface Decision {
@@ -74,7 +74,7 @@ export interface Decision {
   readonly reason: string;
 }
 
-/** How to store a matrix [out, in] that the file has as `stored`. Fused tensors are judged as the layers they hold. */
+/** The storage of a matrix [out, in] that the file has as `stored`. Fused tensors are decided layer by layer. */
 export function decide(
   policy: StoragePolicy,
   role: WeightRole,
@@ -82,7 +82,7 @@ export function decide(
   stored: Storage,
 ): Decision {
   const override = policy.overrides.get(role);
-  if (role === 'router') return { storage: stored, reason: 'chooses experts: as exact as the file has it' };
+  if (role === 'router') return { storage: stored, reason: 'chooses experts: as exact as the file' };
   if (override === undefined && (role === 'embedding' || role === 'position')) {
     const isLarge =
       policy.base !== 'none' &&
@@ -90,7 +90,7 @@ export function decide(
       inputs % storageLayout.q8_0.block === 0 &&
       storageBytes(stored, inputs) * out > MOST_TABLE;
     return isLarge
-      ? { storage: 'q8_0', reason: 'a table larger than one memory as it is' }
+      ? { storage: 'q8_0', reason: 'a table that is too large for one memory' }
       : { storage: stored, reason: 'a table, not a linear layer' };
   }
   const target = override ?? policy.base;

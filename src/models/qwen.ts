@@ -1,6 +1,6 @@
 /**
- * Qwen 2 (arXiv:2407.10671): Llama with biases on q, k and v, and a window in the upper layers. Qwen 3 (arXiv:2505.09388):
- * norms over the heads of q and k instead of biases.
+ * Qwen 2 (arXiv:2407.10671): Llama with biases of q, k and v, and a window in the upper layers. Qwen 3
+ * (arXiv:2505.09388): norms over the heads of q and k instead of biases.
  */
 import { type Config, readSliding } from './config.ts';
 import { type LlamaConfig, type LlamaDefaults, llama, readLlama } from './llama.ts';

@@ -1,25 +1,25 @@
-/** The rope settings of config.json. */
+/** Reads the rope settings of config.json. */
 import { type RopeScaling, type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Config } from './config.ts';
 
 export interface RopeDefaults {
-  /** The base, where no key says it. */
+  /** Default base. */
   readonly base?: number;
-  /** Its key outside of rope_parameters. */
+  /** Key of the base outside rope_parameters. Default rope_theta. */
   readonly baseKey?: string;
-  /** Part of a head that is rotated, where no key says it. */
+  /** Default fraction of a head that is rotated. */
   readonly rotated?: number;
-  /** Its key outside of rope_parameters. */
+  /** Key of this fraction outside rope_parameters. Default partial_rotary_factor. */
   readonly rotatedKey?: string;
-  /** original_max_position_embeddings, where this key outside of rope_parameters comes first (Phi-3) and is absent. */
+  /** Default of original_max_position_embeddings, for models that read it outside rope_parameters first (Phi-3). */
   readonly original?: number;
-  /** The entry of rope_parameters: for models with a rope per kind of layers. */
+  /** Entry of rope_parameters, for models with a rope per kind of layers. */
   readonly part?: string;
 }
 
 /**
- * Either style: rope_theta and rope_scaling, or rope_parameters with both. What these lack is looked for beside them, as
- * transformers (modeling_rope_utils.py) does.
+ * Reads both styles: rope_theta with rope_scaling, and rope_parameters with both. Missing keys are looked up at the top
+ * level of the config, as transformers does (modeling_rope_utils.py).
  */
 export function readRope(config: Config, name: string, headDim: number, defaults: RopeDefaults = {}): RopeTable {
   const { base = 10_000, baseKey = 'rope_theta', rotated = 1, rotatedKey = 'partial_rotary_factor', part } = defaults;
@@ -31,13 +31,13 @@ export function readRope(config: Config, name: string, headDim: number, defaults
   const proportion = among('partial_rotary_factor', rotatedKey, rotated);
   if (proportion > 1) (own?.has('partial_rotary_factor') ? own : config).fail(rotatedKey, 'at most 1');
   const scaling = own ? readScaling(own, config, headDim * proportion, defaults) : ({ type: 'default' } as const);
-  // A proportional rope spreads its exponents over the whole head.
+  // The exponents of a proportional rope are spread over the whole head.
   const dims = scaling.type === 'proportional' ? headDim : Math.floor(headDim * proportion);
   if (proportion === 1 && headDim % 2) config.fail('head_dim', 'even');
   return ropeTable(name, dims, theta, scaling);
 }
 
-/** @param rotated values of a head that are rotated, not yet rounded */
+/** @param rotated number of values of a head that are rotated, not yet rounded */
 function readScaling(scaling: Config, config: Config, rotated: number, defaults: RopeDefaults): RopeScaling {
   const key = scaling.has('rope_type') ? 'rope_type' : 'type';
   const type = scaling.text(key, 'default');
@@ -51,7 +51,7 @@ function readScaling(scaling: Config, config: Config, rotated: number, defaults:
   const optional = (name: string): number | undefined => scaling.optional(name, 'positive');
   switch (type) {
     case 'default':
-    // Tokens of a text have one position in all sections.
+    // For text the positions of all sections are equal.
     case 'mrope':
       return { type: 'default' };
     case 'linear':

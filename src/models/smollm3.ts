@@ -1,4 +1,7 @@
-/** SmolLM 3 (Hugging Face 2025): Llama where every few layers have no rope; those may have a window. */
+/**
+ * SmolLM 3 (Hugging Face 2025): Llama in which every fourth layer (by default) has no rope; such layers may have a
+ * window.
+ */
 import { readSliding } from './config.ts';
 import { llama, readLlama } from './llama.ts';
 

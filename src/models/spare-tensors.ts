@@ -1,14 +1,14 @@
-/** Tensors that a text model has no use for: towers, projectors, layers that predict more than one token. */
+/** Tensors that the text part does not use: image towers, projectors, layers that predict further tokens. */
 import type { Config } from './config.ts';
 import { OUTSIDE } from './tensor-names.ts';
 import type { TextPart } from './text-part.ts';
 
-/** Groups that a notice names. */
+/** Most groups named in a notice. */
 const MOST_GROUPS = 4;
 
 /**
- * Whether a tensor may be left over. Beside a text part everything may that shares no group (`model.GROUP.`) with the
- * tensors it uses: a tensor more in its own layers means another model.
+ * A predicate for tensors that may be left unused. If the model has further parts, these are the tensors that share no
+ * group (`model.GROUP.`) with a used tensor: an unknown tensor within the used layers means another architecture.
  */
 export function spareTensors(
   { wrapper }: TextPart,
@@ -33,7 +33,7 @@ export function spareTensors(
 /** `layers` of `model.layers.0.mlp.up_proj.weight`. */
 const groupOf = (tensor: string): string => tensor.split('.')[1] ?? '';
 
-/** One line about all tensors that are left over, if any are. */
+/** A notice about the unused tensors, if there are any. */
 export function leftAside({ place, wrapper, modelType }: TextPart, spared: readonly string[]): string[] {
   if (spared.length === 0) return [];
   const counts = new Map<string, number>();
@@ -45,6 +45,6 @@ export function leftAside({ place, wrapper, modelType }: TextPart, spared: reado
   const groups = [...counts].map(([group, count]) => `${group} (${count})`);
   const more = groups.length > MOST_GROUPS ? ` and ${groups.length - MOST_GROUPS} more` : '';
   const tensors = spared.length === 1 ? '1 tensor is' : `${spared.length} tensors are`;
-  const what = wrapper === undefined ? 'without use for text' : `the text part, ${modelType}, is loaded`;
+  const what = wrapper === undefined ? 'not needed for text' : `the text part, ${modelType}, is loaded`;
   return [`${place}: ${what}; ${tensors} left aside: ${groups.slice(0, MOST_GROUPS).join(', ')}${more}`];
 }

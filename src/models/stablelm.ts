@@ -1,4 +1,7 @@
-/** StableLM (Stability AI 2024): layer norms, rope over a quarter of each head, gated silu; residuals in turns or parallel. */
+/**
+ * StableLM (Stability AI 2024): layer norms, rope over a quarter of each head, gated silu; sequential or parallel
+ * blocks.
+ */
 import type { Linear, Norm } from '../plan/builder.ts';
 import { type Config, readActivation, readSizes } from './config.ts';
 import { tables } from './decoder.ts';
@@ -14,7 +17,7 @@ import type { Manifest } from './weights.ts';
 
 interface StableLmConfig extends LayerNormConfig {
   readonly qkvBias: boolean;
-  /** Norms over the heads of q and k, each head with a tensor of its own. */
+  /** Whether heads of q and k are normalized, each head with its own tensor. */
   readonly headNorms: boolean;
 }
 

@@ -1,34 +1,34 @@
 /**
- * The names of a file's tensors as an architecture asks for them. Files differ in what stands in front: nothing, `model.`,
- * `language_model.model.`, `model.language_model.` and so on; the token embedding tells.
+ * Renames a file's tensors to the names of its architecture. Files have different prefixes (none, `model.`,
+ * `language_model.model.`, `model.language_model.` ...); the name of the token embedding shows which.
  */
 import type { TensorShape } from './weights.ts';
 
-/** How an architecture calls its tensors, without `.weight`. */
+/** Names of an architecture's tensors, without `.weight`. */
 export interface TensorRoot {
-  /** In front of all names but the output head's. */
+  /** Prefix of all names except the output head's. */
   readonly root: string;
-  /** Behind the root. */
+  /** Name of the token embedding, after the root. */
   readonly embedding: string;
   readonly head: string;
 }
 
 export const usualRoot: TensorRoot = { root: 'model', embedding: 'embed_tokens', head: 'lm_head' };
 
-/** In front of tensors that are not below the root. */
+/** Prefix given to tensors outside the root. */
 export const OUTSIDE = '/';
 
-/** A file may claim any number of embeddings. */
+/** Most prefixes tried: a file may have any number of embeddings. */
 const MOST_PREFIXES = 16;
 
 export interface NamedTensors {
-  /** By the architecture's names; `file` has those that the file calls otherwise. */
+  /** Tensors by the architecture's names. */
   readonly tensors: ReadonlyMap<string, TensorShape>;
   /** The file's name of a tensor. */
   nameOf(tensor: string): string;
-  /** The file's names of the embedding and of the output head, where it has both. */
+  /** The file's names of the embedding and of the output head, if it has both. */
   readonly ends?: { readonly embedding: string; readonly head: string };
-  /** Whether the file has an output head; undefined where not even the embedding was found. */
+  /** Whether the file has an output head; undefined if the embedding was not found. */
   readonly hasHead?: boolean;
 }
 
@@ -37,7 +37,9 @@ export const unchangedNames = (tensors: ReadonlyMap<string, TensorShape>): Named
   nameOf: (tensor) => tensor,
 });
 
-/** @param shape of the embedding: another tensor of that name is taken only where none has it */
+/**
+ * @param shape shape of the embedding: a tensor of that name with another shape is used only if there is no better one
+ */
 export function nameTensors(
   tensors: ReadonlyMap<string, TensorShape>,
   { root, embedding, head }: TensorRoot,
@@ -67,7 +69,7 @@ export function nameTensors(
   return { tensors: named, nameOf, ends, hasHead: ends !== undefined };
 }
 
-/** What stands in front of the embedding; of several, the one with most layers behind it. */
+/** The prefix of the embedding; of several candidates the one with the most layers below it. */
 function findPrefix(
   tensors: ReadonlyMap<string, TensorShape>,
   embedding: string,
@@ -92,7 +94,7 @@ function findPrefix(
     .prefix;
 }
 
-/** `a.b.`, `a.`, and nothing. */
+/** The prefix and all shorter ones: `a.b.`, `a.`, ``. */
 function prefixesAbove(prefix: string): string[] {
   const parts = prefix.split('.').slice(0, -1);
   return [...parts.keys(), parts.length].reverse().map((count) =>

@@ -1,25 +1,27 @@
 /**
- * The part of config.json that describes a decoder. Models that also take images or sound keep it in an object of its own
- * (`text_config` and the like), whose `model_type` is that of a family or a name that stands for one.
+ * Finds the part of config.json that describes the decoder. Models that also take images or sound have it in a nested
+ * object (`text_config` or similar), whose `model_type` is a known type or an alias of one.
  */
 import { ModelError } from '../errors.ts';
 import { defaultSettings } from './defaults.ts';
 import type { Settings } from './gguf-family.ts';
 
 export interface TextPart {
-  /** One of the known types. */
+  /** A known type. */
   readonly modelType: string;
-  /** Absent keys have the defaults of transformers where the part lies inside of another config. */
+  /** Settings; if the part is nested, absent keys have the defaults of transformers. */
   readonly settings: Settings;
-  /** Where the settings are, for messages. */
+  /** File and keys of the part, for messages. */
   readonly place: string;
-  /** `model_type` of the whole, where the model has more parts than the text part. */
+  /** `model_type` of the whole model, if it has further parts. */
   readonly wrapper?: string;
-  /** Tokens that stand for images and sound, and the token whose embedding they have in a text. */
+  /** Placeholder tokens of images and sound -> token whose embedding is used for them in text. */
   readonly readAs?: ReadonlyMap<number, number>;
 }
 
-/** Names of types that compute, for text alone, what a known type computes. With M-RoPE all positions of a text are equal. */
+/**
+ * Aliases: types that compute the same as a known type for text. (In M-RoPE, all positions of a text token are equal.)
+ */
 export const sameAs: Readonly<Record<string, string>> = {
   qwen2_vl: 'qwen2',
   qwen2_5_vl: 'qwen2',
@@ -33,7 +35,7 @@ export const sameAs: Readonly<Record<string, string>> = {
   llava_qwen: 'qwen2',
 };
 
-/** What transformers takes for a text part without `model_type`, by the type of the whole. */
+/** Default `model_type` of a text part in transformers (key) -> types of whole models. */
 export const partTypes: Readonly<Record<string, readonly string[]>> = {
   llama: [
     ...['llava', 'llava_next', 'llava_next_video', 'video_llava', 'vipllava', 'idefics3', 'smolvlm', 'janus'],
@@ -50,7 +52,7 @@ export const partTypes: Readonly<Record<string, readonly string[]>> = {
   gemma3_text: ['shieldgemma2'],
 };
 
-/** Keys of parts, those that are certain first. */
+/** Keys of nested parts, the most specific first. */
 const partKeys = ['text', 'llm', 'language', 'language_model', 'lm', 'thinker', 'vlm', 'decoder'].map(
   (key) => `${key}_config`,
 );
@@ -62,7 +64,7 @@ const MOST_DEPTH = 4;
 const isObject = (value: unknown): value is Settings =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** The type itself, the type without `_text`, or what either stands for. */
+/** The known type that a type names: itself, without `_text`, or by alias. */
 function knownType(type: unknown, known: readonly string[]): string | undefined {
   if (typeof type !== 'string') return undefined;
   for (const name of [type, plainType(type), `${type}_text`]) {
@@ -74,7 +76,7 @@ function knownType(type: unknown, known: readonly string[]): string | undefined 
 
 const plainType = (type: string): string => type.replace(/_text(_model|_config)?$/, '');
 
-/** `Qwen2ForCausalLM`, where no type is given. */
+/** The type from a class name such as `Qwen2ForCausalLM`, for configs without `model_type`. */
 function typeOfClass({ architectures }: Settings, known: readonly string[]): string | undefined {
   const [name] = Array.isArray(architectures) ? architectures : [];
   if (typeof name !== 'string') return undefined;
@@ -89,7 +91,7 @@ function typeOfPart(part: Settings, whole: unknown, known: readonly string[]): s
   return knownType(fixed, known) ?? typeOfClass(part, known) ?? knownType(whole, known);
 }
 
-/** Keys of the objects that may be the text part, the likeliest first. */
+/** Keys of nested objects that may be the text part, the most likely first. */
 function partsOf(settings: Settings, known: readonly string[]): string[] {
   const keys = Object.keys(settings).filter((key) => isObject(settings[key]));
   const named = partKeys.filter((key) => keys.includes(key));
@@ -99,7 +101,7 @@ function partsOf(settings: Settings, known: readonly string[]): string[] {
   return [...named, ...typed];
 }
 
-/** Whether the config speaks of images or sound. */
+/** Whether the config has settings for images or sound. */
 const hasOtherParts = (settings: Settings): boolean =>
   Object.entries(settings).some(
     ([key, value]) =>
@@ -108,7 +110,7 @@ const hasOtherParts = (settings: Settings): boolean =>
   );
 
 /**
- * @param known types of decoders and encoders
+ * @param known types of supported decoders and encoders
  * @throws ModelError UnknownModelType, naming the type of the text part
  */
 export function textPart(config: Settings, known: readonly string[], file: string): TextPart {
@@ -125,7 +127,7 @@ export function textPart(config: Settings, known: readonly string[], file: strin
   throw unknownType(config, known, file);
 }
 
-/** @param outer the configs that the part lies in, the innermost last */
+/** @param outer the enclosing configs, the innermost last */
 function findPart(outer: readonly Settings[], known: readonly string[], place: string): TextPart | undefined {
   const around = outer.at(-1)!;
   for (const key of partsOf(around, known)) {
@@ -144,14 +146,14 @@ function findPart(outer: readonly Settings[], known: readonly string[], place: s
   return undefined;
 }
 
-/** Absent keys as the type that is written says, then as the one that it stands for. */
+/** Adds defaults for absent keys: those of the written type, then those of the type that it is an alias of. */
 export const withDefaults = (settings: Settings, written: unknown, type: string): Settings => ({
   ...defaultSettings(type),
   ...defaultSettings(plainType(String(written))),
   ...settings,
 });
 
-/** What may stand in any of the configs around the text part. */
+/** Settings that may be in any of the enclosing configs. */
 function sharedSettings(configs: readonly Settings[]): Settings {
   const shared: Settings = {};
   const all = (key: string): unknown[] =>
@@ -167,7 +169,7 @@ function sharedSettings(configs: readonly Settings[]): Settings {
   return shared;
 }
 
-/** Gemma 4 reads the embedding of padding for them. */
+/** In Gemma 4, placeholder tokens have the embedding of the padding token. */
 function placeholders(wrapper: string, around: Settings, part: Settings): TextPart['readAs'] {
   if (!/^gemma4(_unified)?$/.test(wrapper)) return undefined;
   const padding = Number(part.pad_token_id ?? 0);

@@ -1,6 +1,6 @@
 /**
- * The weights manifest: an architecture asks for each weight by our name and the file's, and all that is missing, left
- * over or misshapen comes out as one error.
+ * The weights manifest: an architecture requests each weight by its name in the plan and in the file. Missing, unused
+ * and wrongly shaped tensors are reported in one error.
  */
 import type { Linear, Norm, Weight } from '../plan/builder.ts';
 import type { PlannedWeight, WeightRole, WeightSource } from '../plan/step.ts';
@@ -13,11 +13,11 @@ import { type Decision, decide, type StoragePolicy } from './policy.ts';
 export type { ModelOrigin, TensorShape } from './file-tensors.ts';
 
 export interface ManifestOptions {
-  /** What the tensors should fit, and the name of a tensor there: for messages. */
+  /** The file and its tensor names, for messages. */
   readonly origin?: ModelOrigin;
-  /** The name by which the bytes of a tensor are asked for. Default: the one that the architecture uses. */
+  /** Maps the architecture's tensor names to those in WeightSource. Default: unchanged. */
   readonly sourceOf?: (tensor: string) => string;
-  /** Tensors that may be left over. */
+  /** Whether a tensor may be left unused. */
   readonly spare?: (tensor: string, used: ReadonlySet<string>) => boolean;
 }
 
@@ -37,7 +37,7 @@ export class Manifest {
     this.#problems = new Mismatches(options.origin?.file ?? 'config.json');
   }
 
-  /** After `finish`: tensors that are left over and may be, by their names in the file. */
+  /** After `finish`: names in the file of the tensors left unused. */
   get spared(): readonly string[] {
     return this.#spared;
   }
@@ -50,7 +50,7 @@ export class Manifest {
     return this.#tensors.get(tensor)?.shape;
   }
 
-  /** A matrix [out, in] stored as the policy says. */
+  /** A matrix [out, in], stored according to the policy. */
   matrix(
     name: string,
     role: WeightRole,
@@ -64,7 +64,7 @@ export class Manifest {
     const own = transposed ? [shape[1], rows] : [rows, shape[1]];
     const dtype = this.#find(tensor, stack ? [stack.count, ...own] : own);
     const linear = role === 'attention' || role === 'ffn' || role === 'output';
-    // Rows follow each other from matrix to matrix; columns do not: a matrix [in, out] is read as a tensor of its own.
+    // In a stack [stack, out, in] a matrix is a range of rows. A transposed one is read as a tensor of its own.
     const before = stack && !transposed ? stack.index * rows : 0;
     const place = stack && transposed ? stackedTensor(tensor, stack.index) : tensor;
     const source = { tensor: place, transposed, first: (slice?.first ?? 0) + before, runs: slice?.runs, plus: 0 };
@@ -86,7 +86,7 @@ export class Manifest {
     return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
   }
 
-  /** A vector that lies in several tensors, as many values in each. */
+  /** A vector concatenated from several tensors of equal length. */
   joined(name: string, role: WeightRole, tensors: readonly string[], length: number): Weight {
     const [first, ...following] = tensors as [string, ...string[]];
     for (const tensor of tensors) this.#find(tensor, [length / tensors.length]);
@@ -96,7 +96,7 @@ export class Manifest {
     return this.#add(name, role, [length], source, { storage: 'f32', reason: 'vectors stay in f32' }, false);
   }
 
-  /** A linear layer `tensor.weight` with `tensor.bias` where there is one. */
+  /** A linear layer `tensor.weight`, with `tensor.bias` if requested. */
   linear(
     name: string,
     role: WeightRole,
@@ -111,7 +111,7 @@ export class Manifest {
       : { weight };
   }
 
-  /** The linear layers `name.KEY` that the tensor holds, counted and judged one by one. */
+  /** The linear layers `name.KEY` of a fused tensor; the policy decides each by itself. */
   fused<Name extends string>(
     name: string,
     role: WeightRole,
@@ -136,8 +136,8 @@ export class Manifest {
   }
 
   /**
-   * The token embedding and an output head that is the same tensor: stored once, as the policy stores the head, unless the
-   * policy asks for another storage of the embedding.
+   * The token embedding and the output head, which are the same tensor. It is stored once, as the policy stores the
+   * head, unless the policy names another storage for the embedding.
    */
   tied(tensor: string, shape: readonly [number, number]): { embedding: Weight; output: Linear } {
     const dtype = this.#find(tensor, shape);
@@ -160,12 +160,12 @@ export class Manifest {
     return { embedding, output: { weight: output } };
   }
 
-  /** Tensors that files of this architecture may hold and no forward needs. */
+  /** Allows tensors that files may have and no forward needs. */
   ignore(pattern: RegExp): void {
     for (const name of this.#tensors.keys()) if (pattern.test(name)) this.#used.add(name);
   }
 
-  /** @throws ModelError naming every missing, misshapen and unknown tensor, or the first hundred */
+  /** @throws ModelError that names every missing, wrongly shaped and unknown tensor, up to 100 */
   finish(): readonly PlannedWeight[] {
     for (const [name, { shape }] of this.#tensors) {
       if (this.#used.has(name)) continue;
@@ -194,7 +194,7 @@ export class Manifest {
     return { ...source, tensor: place, ...(following && { following: following.map(sourceOf) }) };
   }
 
-  /** How the file stores the tensor; a problem is noted and answered with f32. */
+  /** Storage of a tensor. If it does not fit, adds a problem and returns f32. */
   #find(tensor: string, expected: readonly number[]): Stored {
     this.#used.add(tensor);
     const found = this.#tensors.get(tensor);
@@ -206,7 +206,7 @@ export class Manifest {
     if (!found) return problem('missing');
     if (found.shape.length !== expected.length || found.shape.some((n, i) => n !== expected[i]))
       return problem(`found [${found.shape.join(', ')}]`);
-    return storedAs(found.dtype) ?? problem(`found dtype ${found.dtype}, which is none of weights`);
+    return storedAs(found.dtype) ?? problem(`found dtype ${found.dtype}, which cannot hold weights`);
   }
 
   #add(

@@ -6,8 +6,8 @@
  *   lanewise.layer      debug  layers of each forward
  *   lanewise.kernel     trace  steps of each forward, with shape and rate
  *
- * The library only writes to these categories. Its entry sends them to LogTape (logtape.ts), the thread of a hosted engine to
- * its caller.
+ * The library only writes to these categories. Its entry sends them to LogTape (logtape.ts), the thread of a hosted
+ * engine to its caller.
  */
 import { isLayer, phasesOf, type ScopedStep, type ScopeTime, type StepMilliseconds } from './scopes.ts';
 import { formatBandwidth, formatMilliseconds } from './units.ts';

@@ -3,7 +3,10 @@
 const cell = new Float32Array(1);
 const bits = new Uint32Array(cell.buffer);
 
-/** The 16 bits of the f16 nearest to `value` (first rounded to f32), ties to even. NaN becomes the quiet NaN of its sign. */
+/**
+ * The 16 bits of the f16 nearest to `value` (first rounded to f32), ties to even. NaN becomes the quiet NaN of its
+ * sign.
+ */
 export function toF16(value: number): number {
   cell[0] = value;
   const sign = (bits[0]! >>> 16) & 0x8000;

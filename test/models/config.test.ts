@@ -55,7 +55,7 @@ test('every missing, extra and misshapen tensor is named in one error', () => {
       assert.ok(error instanceof ModelError);
       assert.deepEqual([...error.problems].sort(), [
         'model.layers.3.mlp.up_proj.weight: expected [5632, 2048], found [5632, 2047]',
-        'model.layers.4.mlp.up_proj.weight: expected [5632, 2048], found dtype I8, which is none of weights',
+        'model.layers.4.mlp.up_proj.weight: expected [5632, 2048], found dtype I8, which cannot hold weights',
         'model.norm.weight: expected [2048], missing',
         'surprise: not expected, found [1]',
       ]);

@@ -124,7 +124,7 @@ const refusals: readonly [string, Json, RegExp][] = [
   ['gemma', { use_bidirectional_attention: true }, /use_bidirectional_attention must be false/],
   ['gemma2', { final_logit_softcapping: -1 }, /final_logit_softcapping must be a number above 0, found -1/],
   ['gemma4', { enable_moe_block: true }, /num_experts must be an integer/],
-  ['gemma4', { num_kv_shared_layers: 4 }, /num_kv_shared_layers must be few enough/],
+  ['gemma4', { num_kv_shared_layers: 4 }, /num_kv_shared_layers must be few enough that a layer of each kind remains/],
   ['falcon-40b', { parallel_attn: false }, /parallel_attn must be true where new_decoder_architecture is/],
   ['falcon-40b', { num_kv_heads: 4 }, /num_kv_heads must be a divisor of num_attention_heads 6, found 4/],
   ['granite', { quantization_config: { quant_method: 'gptq' } }, /quantization_config must be absent.*gptq/],
