@@ -81,7 +81,7 @@ async function measure(model: Model, kvCache: string): Promise<Row[]> {
       ratio: slowdown / explained,
     };
   });
-  for (const { sequence } of runs) sequence.release();
+  for (const { sequence } of runs) sequence.dispose();
   return rows;
 }
 

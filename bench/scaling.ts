@@ -37,7 +37,7 @@ async function prefill(model: Model): Promise<number> {
   for (let at = 0; at < PROMPT; at += model.maxRows)
     await model.step([{ sequence, tokens: ids.slice(at, at + model.maxRows), wanted: false }]);
   const ms = performance.now() - start;
-  sequence.release();
+  sequence.dispose();
   return ms;
 }
 

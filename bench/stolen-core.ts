@@ -53,7 +53,7 @@ async function decode(model: Model, milliseconds: number): Promise<number[]> {
     await model.step([{ sequence, tokens: [samples.length % 1000], wanted: true }]);
     samples.push(performance.now() - start);
   }
-  sequence.release();
+  sequence.dispose();
   return samples;
 }
 

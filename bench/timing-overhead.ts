@@ -22,13 +22,13 @@ for (let step = 0; step < Number(steps); step += TURN) {
   if ((step / TURN) % 2) turns.reverse();
   for (const [name, enter] of turns) {
     enter();
-    model.timing = name === 'timing';
+    const options = { timing: name === 'timing' };
     const sequence = model.sequence();
     await model.step([{ sequence, tokens: [1, 2, 3, 4], wanted: true }]);
     const start = performance.now();
-    for (let n = 0; n < TURN; n++) await model.step([{ sequence, tokens: [5 + (n % 50)], wanted: true }]);
+    for (let n = 0; n < TURN; n++) await model.step([{ sequence, tokens: [5 + (n % 50)], wanted: true }], options);
     samples.get(name)!.push((performance.now() - start) / TURN);
-    sequence.release();
+    sequence.dispose();
   }
 }
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;

@@ -122,6 +122,7 @@ export type EngineErrorCode =
   | 'CallbackFailed'
   | 'ContextLengthExceeded'
   | 'Disposed'
+  | 'Internal'
   | 'InvalidBatch'
   | 'InvalidOption'
   | 'NoCandidate'

@@ -22,21 +22,13 @@ export type {
 } from './chat/messages.ts';
 export { ChatTemplate, type Rendered, type RenderOptions } from './chat/template.ts';
 export type { Pooling } from './embedding/pooling.ts';
-export type { ChatFormat, ChatPrompt, TokenTexts } from './engine/chat.ts';
+export type { BatchEvent, BatchPrompt, BatchResult } from './engine/batch.ts';
 export type { Conversation } from './engine/conversation.ts';
 export type { Embedding, EmbedInput, EmbedOptions, Encoder } from './engine/encoder.ts';
-export type {
-  BatchEvent,
-  BatchPrompt,
-  BatchResult,
-  FinishReason,
-  GenerateEvent,
-  GenerateResult,
-  StepTiming,
-  Usage,
-} from './engine/generate.ts';
+export type { NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine/engine.ts';
+export type { Generation } from './engine/generation.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
-export type { Model, Prompt, SequenceRows, StepLogits } from './engine/model.ts';
+export type { Model } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
 export type {
   BackendErrorCode,
@@ -57,7 +49,7 @@ export {
   TemplateError,
   TokenizerError,
 } from './errors.ts';
-export type { Sequence } from './evaluate/sequence.ts';
+export type { ForwardReport, ForwardTiming } from './evaluate/evaluator.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export type { ModelKind, Sizes } from './models/architecture.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
@@ -66,11 +58,15 @@ export { printPlan } from './plan/print.ts';
 export type { Plan } from './plan/step.ts';
 export { configureLogging } from './profile/logtape.ts';
 export type { Phases } from './profile/scopes.ts';
+export type { ChatFormat, ChatPrompt, TokenTexts } from './prompts/chat.ts';
+export type { Prompt } from './prompts/prompt.ts';
 export type { KvStorage } from './quant/kv-cache.ts';
 export type { Constraint, LogitsProcessor } from './sampling/constraint.ts';
 export type { TokenChoice } from './sampling/sampler.ts';
 export type { SamplingOptions } from './sampling/sampling-options.ts';
+export type { FinishReason, GenerateEvent, GenerateResult, StepTiming, Usage } from './schedule/events.ts';
 export type { GenerateOptions } from './schedule/generation-options.ts';
+export type { SchedulerStats } from './schedule/scheduler.ts';
 export { tokenizerFromGguf } from './tokenizer/gguf.ts';
 export { loadTokenizer, type TokenizerFiles } from './tokenizer/load.ts';
 export { loadSentencePiece } from './tokenizer/sentencepiece.ts';

@@ -7,7 +7,7 @@ import { measureRoofs, type Roofs } from './backend/wasm/measuring/roof.ts';
 import { nodeHost } from './backend/wasm/threads/host-node.ts';
 import { ChatTemplate } from './chat/template.ts';
 import { checkOutput, type QuantizeOptions, type QuantizeReport, writeQuantized } from './convert/quantize-node.ts';
-import { type ChatFormat, openChatFormat } from './engine/chat.ts';
+import { openChatFormat } from './engine/chat-files.ts';
 import { embeddedFolder, findEmbedded } from './engine/embedded-node.ts';
 import type { Encoder } from './engine/encoder.ts';
 import { describe, loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
@@ -22,6 +22,7 @@ import type { DownloadOptions } from './hub/download.ts';
 import type { RangedModel } from './hub/ranges.ts';
 import { filesAt } from './hub/remote.ts';
 import type { ModelDescription } from './models/index.ts';
+import type { ChatFormat } from './prompts/chat.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { ConvertedTensor, WritableType } from './convert/convert.ts';

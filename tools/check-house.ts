@@ -121,9 +121,10 @@ export const rules: Rules = {
       what: 'Runs forwards over sequences: plan, backend and cache.',
       imports: ['plan', 'backend', 'profile', 'models (types)'],
     },
+    prompts: { what: 'Turns prompts into token ids.', imports: ['tokenizer', 'chat'] },
     schedule: {
       what: 'Puts requests into shared forwards.',
-      imports: ['sampling', 'evaluate', 'tokenizer', 'chat', 'profile', 'engine'],
+      imports: ['backend', 'prompts', 'sampling', 'evaluate', 'tokenizer', 'profile'],
     },
     convert: {
       what: 'Writes a model in another storage type.',
@@ -155,6 +156,7 @@ export const rules: Rules = {
         'backend/wasm',
         'backend/wasm/threads (types)',
         'sampling',
+        'prompts',
         'evaluate',
         'schedule',
         'embedding',
@@ -162,7 +164,17 @@ export const rules: Rules = {
     },
     hosting: {
       what: 'Runs an engine in a thread of its own.',
-      imports: ['engine', 'backend/wasm/threads', 'hub', 'formats', 'chat', 'tokenizer', 'profile', 'schedule'],
+      imports: [
+        'engine',
+        'prompts',
+        'backend/wasm/threads',
+        'hub',
+        'formats',
+        'chat',
+        'tokenizer',
+        'profile',
+        'schedule',
+      ],
     },
     hub: { what: 'Gets models from the Hugging Face hub, into its cache.', imports: ['formats'] },
     measure: {
@@ -171,11 +183,11 @@ export const rules: Rules = {
     },
     cli: {
       what: 'The command line.',
-      imports: ['surface', 'engine', 'schedule', 'embedding', 'hub', 'measure', 'profile'],
+      imports: ['surface', 'engine', 'prompts', 'schedule', 'embedding', 'hub', 'measure', 'profile'],
       packages: ['commander'],
     },
   },
-  entangled: [['engine', 'schedule']],
+  entangled: [],
   shared: ['errors.ts', 'error-codes.ts', 'event-loop.ts', 'numbers.ts'],
   platform: [
     'formats/adapters/node.ts',

@@ -158,13 +158,17 @@ const backend: Rows<BackendErrorCode> = {
 
 const engine: Rows<EngineErrorCode> = {
   BenchFailed: ['a benchmark in a process of its own failed', 'see the message'],
-  Busy: ['a conversation is answering already', 'wait for the end of that turn'],
+  Busy: [
+    'too many requests wait, or a conversation is answering already',
+    'try again later, or wait for the end of that turn',
+  ],
   CallbackFailed: ['a constraint or logits processor threw an error, which is the `cause`', 'mend that function'],
   ContextLengthExceeded: [
     'the prompt is longer than the context',
     'shorten it, raise `contextLength`, or `contextShift`',
   ],
   Disposed: ['the model or the conversation has been disposed', 'load it again'],
+  Internal: ['a step failed by a fault of the engine; `cause` has it', 'report it'],
   InvalidBatch: ['rows of a forward that the backend cannot take', 'report it'],
   InvalidOption: ['an option is outside its range; `option` names it', 'see the message'],
   NoCandidate: ['no token is left to choose from', 'forbid fewer tokens in `logitBias` or the constraint'],

@@ -1,8 +1,6 @@
 /** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the tasks. */
 
-import type { StepLogits } from '../../src/engine/model.ts';
-import type { Sequence } from '../../src/evaluate/sequence.ts';
-import { load } from '../../src/node.ts';
+import { load, type SequenceHandle, type StepLogits } from '../../src/node.ts';
 import { Sampler } from '../../src/sampling/sampler.ts';
 import { validateSampling } from '../../src/sampling/sampling-options.ts';
 import { BATCH_PROMPT, type Introduction, type LanewiseOptions, ROOM, type Task, type Way } from './side.ts';
@@ -20,11 +18,11 @@ const model = await load(path, { threads, contextLength, ...(kvCache === undefin
 const prompt = Array.from({ length: promptTokens }, (_, i) => 300 + ((i * 37) % 5000));
 
 /** Those that are decoded now, and the token that each goes on with. */
-let sequences: Sequence[] = [];
+let sequences: SequenceHandle[] = [];
 let next: number[] = [];
 
 function begin(count: number): void {
-  for (const sequence of sequences) sequence.release();
+  for (const sequence of sequences) sequence.dispose();
   sequences = Array.from({ length: count }, () => model.sequence());
   next = sequences.map(() => 301);
 }
@@ -35,7 +33,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
-async function evaluate(sequence: Sequence, tokens: readonly number[]): Promise<void> {
+async function evaluate(sequence: SequenceHandle, tokens: readonly number[]): Promise<void> {
   for (let at = 0; at < tokens.length; at += model.maxRows)
     await model.step([{ sequence, tokens: tokens.slice(at, at + model.maxRows), wanted: false }]);
 }

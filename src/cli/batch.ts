@@ -1,7 +1,8 @@
 /** `lanewise generate --batch-file`: results on stdout in the order of the lines, each as soon as those before it are done. */
-import type { GenerateResult } from '../engine/generate.ts';
+
 import type { Model } from '../engine/model.ts';
 import { LanewiseError } from '../node.ts';
+import type { GenerateResult } from '../schedule/events.ts';
 import type { GenerateOptions } from '../schedule/generation-options.ts';
 import type { GivenPrompt } from './prompts.ts';
 import { inFlags, print, reportError, say } from './terminal.ts';

@@ -1,11 +1,11 @@
 /** `lanewise chat`: a conversation at the terminal. Answers go to stdout, everything else to stderr. */
 import { createInterface, type Interface } from 'node:readline';
-import { type ChatPrompt, templateOf } from '../engine/chat.ts';
 import type { Conversation } from '../engine/conversation.ts';
-import type { GenerateResult } from '../engine/generate.ts';
 import type { Model } from '../engine/model.ts';
 import { DEFAULT_CONTEXT } from '../engine/options.ts';
 import { LanewiseError, load, type Message, parseJson, writeAtomically } from '../node.ts';
+import { type ChatPrompt, templateOf } from '../prompts/chat.ts';
+import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { readText, unwritable } from './files.ts';
 import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';

@@ -9,9 +9,9 @@ const prompt = 'Once upon a time';
 export async function demoCommand(): Promise<number> {
   const loading = reportingLoad({});
   await using model = await load(undefined, loading.options).finally(loading.end);
-  model.timing = true;
   await print(prompt);
-  for await (const event of model.generate(prompt, { temperature: 0.7, topK: 40, seed: 20, maxTokens: 300 })) {
+  const options = { temperature: 0.7, topK: 40, seed: 20, maxTokens: 300, timing: true };
+  for await (const event of model.generate(prompt, options)) {
     if (event.type === 'token' || event.type === 'text') await print(event.text);
     if (event.type !== 'done') continue;
     await print('\n');

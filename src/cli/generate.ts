@@ -1,8 +1,10 @@
 /** `lanewise generate`: text on stdout, everything else on stderr. */
-import type { GenerateResult } from '../engine/generate.ts';
-import type { Model, Prompt } from '../engine/model.ts';
+
+import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { load } from '../node.ts';
+import type { Prompt } from '../prompts/prompt.ts';
+import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { refuseBatch, runBatch } from './batch.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
@@ -103,8 +105,7 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
     loading.end();
   }
   await using held = model;
-  held.timing = flags.timings ?? false;
-  const generation: GenerateOptions = { ...options, signal: interrupt.signal };
+  const generation: GenerateOptions = { ...options, timing: flags.timings ?? false, signal: interrupt.signal };
   if (flags.timings)
     for (const line of [modelLine(held.description), storageLine(held.description), loadLine(held)]) say(line);
   if (batch) {
@@ -191,6 +192,7 @@ function jsonOf(model: Model, result: GenerateResult): object {
     usage: {
       prompt_tokens: result.usage.promptTokens,
       completion_tokens: result.usage.completionTokens,
+      cached_tokens: result.usage.cachedTokens,
       dropped_messages: result.usage.droppedMessages,
       draft_tokens: result.usage.draftTokens,
       accepted_draft_tokens: result.usage.acceptedDraftTokens,

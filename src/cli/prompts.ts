@@ -1,7 +1,7 @@
 /** Where the prompts of a command come from: options, files, standard input. */
 import { stat } from 'node:fs/promises';
-import type { Prompt } from '../engine/model.ts';
 import { ChatTemplate, LanewiseError, type Message, parseJson } from '../node.ts';
+import type { Prompt } from '../prompts/prompt.ts';
 import type { GenerateOptions } from '../schedule/generation-options.ts';
 import { readText } from './files.ts';
 import { readRequest } from './requests.ts';

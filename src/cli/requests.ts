@@ -1,7 +1,7 @@
 /** Requests written as JSON: a prompt or messages, and options of their own. */
 
-import type { Prompt } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
+import type { Prompt } from '../prompts/prompt.ts';
 import { type GenerateOptions, optionNames, renamedOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { flagName, UsageError } from './terminal.ts';
 

@@ -1,7 +1,8 @@
 /** `lanewise template render`: chat templates without a model's weights. */
-import { templateOf } from '../engine/chat.ts';
+
 import { LanewiseError } from '../errors.ts';
 import { type ChatFormat, type Message, openChatTemplate, parseJson, type Tool } from '../node.ts';
+import { templateOf } from '../prompts/chat.ts';
 import { openLines } from './files.ts';
 import { modelName } from './models.ts';
 import { inFlags, print, UsageError } from './terminal.ts';

@@ -1,57 +1,67 @@
-/** A conversation that keeps what has been computed: each turn reads only the tokens that are new. */
+/** A conversation, one turn at a time. What its turns have computed is found in the cache by the next one. */
 import { LanewiseError } from '../errors.ts';
-import type { GenerateOptions } from '../schedule/generation-options.ts';
-import type { KeptState } from '../schedule/run.ts';
-import { type GenerateEvent, generate } from './generate.ts';
-import type { Model, Prompt } from './model.ts';
+import { checkPrompt } from '../prompts/limits.ts';
+import type { Prompt } from '../prompts/prompt.ts';
+import type { GenerateEvent } from '../schedule/events.ts';
+import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
+import type { Ticket } from '../schedule/scheduler.ts';
+import type { Engine } from './engine.ts';
+import { Generation } from './generation.ts';
 
 export class Conversation implements Disposable {
-  readonly #model: Model;
-  #state: KeptState | undefined;
-  /** That of the turn that is being answered. */
-  #answering: KeptState | undefined;
+  readonly #engine: Engine;
+  /** Of the turn that is being answered. */
+  #answering: Ticket | undefined;
+  #length = 0;
+  /** Messages that the last turn left out. */
+  #dropped = 0;
 
-  constructor(model: Model) {
-    this.#model = model;
+  constructor(engine: Engine) {
+    this.#engine = engine;
   }
 
-  /** Tokens whose keys and values are kept. */
+  /** Tokens of the last turn: prompt and answer. */
   get length(): number {
-    return this.#state?.sequence.length ?? 0;
+    return this.#length;
   }
 
   /**
-   * As `Model.generate`, with the same bits, but what the prompt shares with the tokens before it is not computed again
-   * (`usage.cachedTokens`). One turn at a time: it ends with its last event, or when its loop is left.
-   * With `contextShift` the turns that one answer leaves out stay left out.
-   * @throws OptionError; LanewiseError Busy; Disposed when the conversation is disposed meanwhile
+   * As `Model.generate`. One turn at a time: it ends with its last event, or when its loop is left. With `contextShift` the turns
+   * that one answer leaves out stay left out.
+   * @throws OptionError; the generation: LanewiseError Busy; Disposed when the conversation is disposed meanwhile
    */
-  generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<GenerateEvent, void, undefined> {
-    this.#state ??= { sequence: this.#model.sequence(), dropped: 0 };
-    return this.#turn(this.#state, generate(this.#model, prompt, options, this.#state));
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    const settings = validateGenerate(options, { vocab: this.#engine.info.description.config.vocab, single: true });
+    checkPrompt(prompt);
+    return new Generation((listener) => {
+      if (this.#answering)
+        throw new LanewiseError(
+          'Busy',
+          'this conversation is answering: wait for the end of that turn, or begin another one',
+        );
+      let ticket: Ticket | undefined;
+      const hear = (event: GenerateEvent): void => {
+        if (event.type === 'done' && (ticket === undefined || this.#answering === ticket)) {
+          this.#answering = undefined;
+          const { promptTokens, completionTokens, droppedMessages = 0 } = event.usage;
+          this.#length = promptTokens + completionTokens;
+          this.#dropped = droppedMessages;
+        }
+        listener(event);
+      };
+      ticket = this.#engine.submit({ prompt, settings, dropped: this.#dropped }, hear);
+      this.#answering = ticket;
+      return ticket;
+    }, settings);
   }
 
-  async *#turn(
-    state: KeptState,
-    events: AsyncGenerator<GenerateEvent, void, undefined>,
-  ): AsyncGenerator<GenerateEvent, void, undefined> {
-    if (this.#answering === state)
-      throw new LanewiseError(
-        'Busy',
-        'this conversation is answering: wait for the end of that turn, or begin another one',
-      );
-    this.#answering = state;
-    try {
-      yield* events;
-    } finally {
-      if (this.#answering === state) this.#answering = undefined;
-    }
-  }
-
-  /** Gives the memory back, and ends a turn that is being answered; what comes next is computed from the start. */
+  /** Ends a turn that is being answered; the conversation begins anew with the next one. */
   dispose(): void {
-    this.#state?.sequence.release();
-    this.#state = undefined;
+    const ticket = this.#answering;
+    this.#answering = undefined;
+    this.#length = 0;
+    this.#dropped = 0;
+    ticket?.cancel(new LanewiseError('Disposed', 'the conversation has been disposed'));
   }
 
   [Symbol.dispose](): void {

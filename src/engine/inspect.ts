@@ -7,12 +7,13 @@ import { type Dtype, tensorBytes } from '../formats/safetensors.ts';
 import { buildModel, type ModelDescription } from '../models/index.ts';
 import { defaultPolicy, parsePolicy } from '../models/policy.ts';
 import type { TensorShape } from '../models/weights.ts';
+import type { ChatFormat } from '../prompts/chat.ts';
 import { dequantizeBF16 } from '../quant/bf16.ts';
 import { dequantizeF16 } from '../quant/f16.ts';
 import { weightType } from '../quant/ggml.ts';
 import type { KvStorage } from '../quant/kv-cache.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { type ChatFormat, readChatFormat } from './chat.ts';
+import { readChatFormat } from './chat-files.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 

@@ -7,15 +7,18 @@ import { defaultModules, type EmbeddingModules, readModules } from '../embedding
 import { ggufPooling } from '../embedding/pooling.ts';
 import { noSettings, readSentenceSettings, type SentenceSettings } from '../embedding/sentence-settings.ts';
 import { FormatError, type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
+import { Evaluator } from '../evaluate/evaluator.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import type { ModelKind } from '../models/architecture.ts';
 import { buildModel, encoderTypes, type ModelDescription } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
+import { PromptEncoder } from '../prompts/prompt.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { readChatFormat } from './chat.ts';
+import { readChatFormat } from './chat-files.ts';
 import { Encoder, SHARED_ROWS } from './encoder.ts';
 import { endTokens, readEnds } from './end-tokens.ts';
+import { LocalEngine } from './local-engine.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { DEFAULT_CONTEXT, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
@@ -38,7 +41,7 @@ export interface ModelSource {
 /** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
 export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   return openAs('decoder', source, options, async ({ files, ...loaded }, settings) => {
-    const { description, tokenizer } = loaded;
+    const { name, description, backend, tokenizer, tokenizerError, contextLength, quantize, close } = loaded;
     const chat = await readChatFormat(source.folder, files, tokenizer);
     if (chat.format instanceof TemplateError) settings.onWarning?.(`${chat.format.message}; chats will not work`);
     const ends = files.metadata ? {} : await readEnds(source.folder);
@@ -49,7 +52,19 @@ export function loadModel(source: ModelSource, options: LoadOptions = {}): Promi
       tokenizer,
       vocab: description.config.vocab,
     });
-    return new Model({ ...loaded, chat, eosTokenIds });
+    const { vocab, contextLength: longestContext } = description.config;
+    const prompts = new PromptEncoder({
+      name,
+      tokenizer,
+      tokenizerError,
+      chat,
+      vocab,
+      contextLength,
+      longestContext,
+    });
+    const evaluator = new Evaluator({ name, description, backend });
+    const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds) };
+    return new Model(new LocalEngine({ info, evaluator, prompts, scheduling: settings, close }));
   });
 }
 

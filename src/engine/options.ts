@@ -31,6 +31,10 @@ export interface LoadOptions {
    */
   cacheTokens?: number;
   cacheMemory?: number;
+  /** Requests that may wait while others run; more are refused with the error Busy. Default 512. */
+  maxQueue?: number;
+  /** Milliseconds that a forward should take at most while a text is being generated: long prompts are read in parts. Default 100. */
+  stepBudgetMs?: number;
   /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
   backend?: 'wasm' | 'reference';
   /** Keep hidden states of each forward, for inspection. Default false. */
@@ -47,6 +51,8 @@ export interface LoadSettings extends LoadOptions {
   readonly hidden: boolean;
   readonly kvCache: KvStorage;
   readonly revectorize: boolean;
+  readonly maxQueue: number;
+  readonly stepBudgetMs: number;
 }
 
 const known: Record<keyof LoadOptions, true> = {
@@ -57,6 +63,8 @@ const known: Record<keyof LoadOptions, true> = {
   kvCache: true,
   cacheTokens: true,
   cacheMemory: true,
+  maxQueue: true,
+  stepBudgetMs: true,
   backend: true,
   hidden: true,
   onProgress: true,
@@ -81,6 +89,8 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     hidden = false,
     kvCache = 'f32',
     revectorize = true,
+    maxQueue = 512,
+    stepBudgetMs = 100,
   } = options;
   if (quantize !== undefined) {
     if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
@@ -99,5 +109,8 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
   if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);
   if (typeof revectorize !== 'boolean') throw new OptionError('revectorize', 'true or false', revectorize);
-  return { ...options, backend, hidden, kvCache, revectorize };
+  if (!(Number.isInteger(maxQueue) && maxQueue >= 0)) throw new OptionError('maxQueue', 'an integer >= 0', maxQueue);
+  if (!(typeof stepBudgetMs === 'number' && stepBudgetMs > 0))
+    throw new OptionError('stepBudgetMs', 'a number of milliseconds > 0', stepBudgetMs);
+  return { ...options, backend, hidden, kvCache, revectorize, maxQueue, stepBudgetMs };
 }

@@ -1,6 +1,7 @@
 /** Errors that cross threads: class, code, fields and stack are the same on the other side. */
-import { ContextLengthError } from '../engine/limits.ts';
+
 import * as own from '../errors.ts';
+import { ContextLengthError } from '../prompts/limits.ts';
 
 export type ErrorData =
   | {

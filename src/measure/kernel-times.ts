@@ -1,6 +1,6 @@
 /** Where the time of a prompt and of a decode step goes, kernel by kernel. */
 import type { Model } from '../engine/model.ts';
-import type { ModelDescription } from '../node.ts';
+import type { ForwardReport, ModelDescription } from '../node.ts';
 import type { TurnRoofs } from './saved.ts';
 import { median } from './statistics.ts';
 import { stepOperations, storageOf, tileOf, type Work } from './turn.ts';
@@ -31,28 +31,23 @@ export async function measureKernels(model: Model, { prompt, decode, repeat }: W
   const { vocab } = model.description.config;
   const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
   const [prefills, decodes]: [Samples, Samples] = [new Map(), new Map()];
-  model.timing = 'steps';
-  try {
-    for (let turn = 0; turn < repeat; turn++) {
-      const sequence = model.sequence();
-      const sums = new Map<string, number>();
-      try {
-        for (let at = 0; at < prompt; at += model.maxRows) {
-          const tokens = ids.slice(at, at + model.maxRows);
-          await model.step([{ sequence, tokens, wanted: at + tokens.length === prompt }]);
-          addSteps(sums, model);
-        }
-        append(prefills, sums);
-        for (let i = 0; i < decode; i++) {
-          await model.step([{ sequence, tokens: [ids[i % prompt]!], wanted: true }]);
-          append(decodes, addSteps(new Map(), model));
-        }
-      } finally {
-        sequence.release();
-      }
+  for (let turn = 0; turn < repeat; turn++) {
+    using sequence = model.sequence();
+    const step = async (sums: Map<string, number>, tokens: readonly number[], wanted: boolean): Promise<void> => {
+      const onReport = ({ steps }: ForwardReport): void => addSteps(sums, model, steps ?? []);
+      await model.step([{ sequence, tokens, wanted }], { timing: 'steps', onReport });
+    };
+    const sums = new Map<string, number>();
+    for (let at = 0; at < prompt; at += model.maxRows) {
+      const tokens = ids.slice(at, at + model.maxRows);
+      await step(sums, tokens, at + tokens.length === prompt);
     }
-  } finally {
-    model.timing = false;
+    append(prefills, sums);
+    for (let i = 0; i < decode; i++) {
+      const own = new Map<string, number>();
+      await step(own, [ids[i % prompt]!], true);
+      append(decodes, own);
+    }
   }
   return [
     ...timesOf(model, 'prefill', prefills, (step) => stepOperations(model.description, step, prompt)),
@@ -65,12 +60,11 @@ type Step = ModelDescription['plan']['steps'][number];
 const kernelOf = (model: Model, step: Step): string =>
   step.op === 'matmul' ? `matmul ${storageOf(model.description, step)}` : step.op;
 
-function addSteps(sums: Map<string, number>, model: Model): Map<string, number> {
-  for (const { step, ms } of model.lastSteps) {
+function addSteps(sums: Map<string, number>, model: Model, steps: NonNullable<ForwardReport['steps']>): void {
+  for (const { step, ms } of steps) {
     const kernel = kernelOf(model, model.description.plan.steps[step]!);
     sums.set(kernel, (sums.get(kernel) ?? 0) + ms);
   }
-  return sums;
 }
 
 function append(samples: Samples, sums: ReadonlyMap<string, number>): void {

@@ -1,6 +1,6 @@
 /** One turn of a benchmark: a prompt, then single tokens. */
 import type { Model } from '../engine/model.ts';
-import type { ModelDescription } from '../node.ts';
+import type { ForwardReport, ModelDescription } from '../node.ts';
 
 export interface Work {
   /** Tokens. */
@@ -21,27 +21,22 @@ export interface Turn {
 export async function runTurn(model: Model, { prompt, decode }: Work, timed: boolean): Promise<Turn> {
   const { vocab } = model.description.config;
   const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
-  const sequence = model.sequence();
+  using sequence = model.sequence();
   const [decodeMs, projectionMs]: [number[], number[]] = [[], []];
-  try {
-    const start = performance.now();
-    for (let at = 0; at < prompt; at += model.maxRows) {
-      const tokens = ids.slice(at, at + model.maxRows);
-      await model.step([{ sequence, tokens, wanted: at + tokens.length === prompt }]);
-    }
-    const prefillMs = performance.now() - start;
-    for (let i = 0; i < decode; i++) {
-      model.timing = timed && i % 4 === 3;
-      const before = performance.now();
-      await model.step([{ sequence, tokens: [ids[i % prompt]!], wanted: true }]);
-      if (model.timing) projectionMs.push(model.lastPhases!.projection);
-      else decodeMs.push(performance.now() - before);
-    }
-    return { prefillMs, decodeMs, projectionMs };
-  } finally {
-    model.timing = false;
-    sequence.release();
+  const start = performance.now();
+  for (let at = 0; at < prompt; at += model.maxRows) {
+    const tokens = ids.slice(at, at + model.maxRows);
+    await model.step([{ sequence, tokens, wanted: at + tokens.length === prompt }]);
   }
+  const prefillMs = performance.now() - start;
+  for (let i = 0; i < decode; i++) {
+    const timing = timed && i % 4 === 3;
+    const onReport = ({ phases }: ForwardReport): void => void (phases && projectionMs.push(phases.projection));
+    const before = performance.now();
+    await model.step([{ sequence, tokens: [ids[i % prompt]!], wanted: true }], timing ? { timing, onReport } : {});
+    if (!timing) decodeMs.push(performance.now() - before);
+  }
+  return { prefillMs, decodeMs, projectionMs };
 }
 
 type Step = ModelDescription['plan']['steps'][number];

@@ -15,8 +15,13 @@ export interface GenerateOptions extends SamplingOptions {
    * many as the context holds.
    */
   maxTokens?: number;
-  /** Milliseconds after which the text so far is the result (finish reason `timeout`); of a batch, for each prompt from its start. */
+  /** Milliseconds after which the text so far is the result (finish reason `timeout`), from its start: waiting does not count. */
   timeoutMs?: number;
+  /**
+   * Time, as of `Date.now()`, at which the text so far is the result (finish reason `timeout`), also where the request still
+   * waits.
+   */
+  deadline?: number;
   /** Whether a timeout throws an error behind its `done` event. Default false. */
   throwOnTimeout?: boolean;
   /** Strings that end the text and are not part of it; control tokens that the text does not show are found too. */
@@ -35,6 +40,17 @@ export interface GenerateOptions extends SamplingOptions {
    * the same to the bit; texts that repeat parts of their prompt come faster.
    */
   speculate?: number;
+  /**
+   * Answers to one prompt, in batches: they share its keys and values. The first has the seed of the request, the others seeds that
+   * follow from it. Default 1.
+   */
+  n?: number;
+  /** Requests with lower numbers are served first and may make others pause. An integer; default 0. */
+  priority?: number;
+  /** Whose request it is: prompts are read in turns of such keys. Default ''. */
+  fairnessKey?: string;
+  /** Whether the forwards are timed by phase (`timings.steps`). Default false. */
+  timing?: boolean;
   /** Ends the generation when aborted: a `done` event with finish reason `aborted` has the text so far. */
   signal?: AbortSignal;
   /** Whether an abort throws the signal's reason behind the `done` event. Default true. */
@@ -45,6 +61,8 @@ export interface GenerateSettings extends SamplingSettings {
   readonly maxTokens: number;
   /** Infinity: none. */
   readonly timeoutMs: number;
+  /** Infinity: none. */
+  readonly deadline: number;
   readonly stop: readonly string[];
   readonly stopTokenIds: ReadonlySet<number>;
   readonly ignoreEos: boolean;
@@ -52,6 +70,10 @@ export interface GenerateSettings extends SamplingSettings {
   readonly throwOnAbort: boolean;
   readonly throwOnTimeout: boolean;
   readonly speculate: number;
+  readonly n: number;
+  readonly priority: number;
+  readonly fairnessKey: string;
+  readonly timing: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -59,12 +81,17 @@ export interface GenerateSettings extends SamplingSettings {
 const KNOWN: Record<keyof GenerateOptions, true> = {
   maxTokens: true,
   timeoutMs: true,
+  deadline: true,
   throwOnTimeout: true,
   stop: true,
   stopTokenIds: true,
   ignoreEos: true,
   contextShift: true,
   speculate: true,
+  n: true,
+  priority: true,
+  fairnessKey: true,
+  timing: true,
   signal: true,
   throwOnAbort: true,
   temperature: true,
@@ -89,12 +116,15 @@ export const renamedOptions: ReadonlyMap<string, { readonly option: keyof Genera
 
 const DEFAULT_MAX_TOKENS = 256;
 const MAX_SPECULATE = 32;
+const MAX_SAMPLES = 128;
+const MAX_PRIORITY = 2 ** 31 - 1;
+const MAX_KEY_LENGTH = 256;
 const MAX_STOP_TOKENS = 1024;
 
-/** @throws OptionError naming the option and what it accepts */
+/** @param rules `single`: for one answer @throws OptionError naming the option and what it accepts */
 export function validateGenerate(
   options: GenerateOptions = {},
-  rules: OptionRules<GenerateOptions> = {},
+  { single = false, ...rules }: OptionRules<GenerateOptions> & { single?: boolean } = {},
 ): GenerateSettings {
   if (typeof options !== 'object' || options === null) throw new OptionError('options', 'an object', options);
   const read = optionReader(options, rules);
@@ -123,6 +153,26 @@ export function validateGenerate(
       read.given('timeoutMs') && !read.unlimited('timeoutMs')
         ? read.number('timeoutMs', 0, (x) => x > 0 && x < Infinity, 'a number of milliseconds > 0 (-1: none)')
         : Number.POSITIVE_INFINITY,
+    deadline: read.given('deadline')
+      ? read.number(
+          'deadline',
+          0,
+          (x) => x > 0 && x <= Number.MAX_SAFE_INTEGER,
+          'a time in milliseconds, as Date.now()',
+        )
+      : Number.POSITIVE_INFINITY,
+    n: single
+      ? read.number('n', 1, (x) => x === 1, '1 (generateBatch gives several answers)')
+      : read.integer('n', 1, 1, MAX_SAMPLES, `an integer from 1 to ${MAX_SAMPLES}`),
+    priority: read.integer(
+      'priority',
+      0,
+      -MAX_PRIORITY,
+      MAX_PRIORITY,
+      `an integer from -${MAX_PRIORITY} to ${MAX_PRIORITY}`,
+    ),
+    fairnessKey: readKey(read.value('fairnessKey'), read.name('fairnessKey')),
+    timing: flag('timing', false),
     stop: readStops(read.value('stop'), read.name('stop')),
     stopTokenIds: readIds(read.value('stopTokenIds'), read.name('stopTokenIds'), rules.vocab),
     ignoreEos: flag('ignoreEos', false),
@@ -132,6 +182,12 @@ export function validateGenerate(
     speculate: read.integer('speculate', 0, 0, MAX_SPECULATE, `an integer from 0 to ${MAX_SPECULATE}`),
     signal,
   };
+}
+
+function readKey(given: unknown, name: string): string {
+  if (given === undefined || given === null) return '';
+  if (typeof given === 'string' && given.length <= MAX_KEY_LENGTH) return given;
+  throw new OptionError(name, `a string of at most ${MAX_KEY_LENGTH} characters`, given);
 }
 
 function readStops(given: unknown, name: string): readonly string[] {

@@ -1,22 +1,31 @@
 /** One request on its way through forwards: its tokens, its text, and what ends it. */
-
-import { encodeShifted } from '../engine/context-shift.ts';
-import type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from '../engine/generate.ts';
-import { checkLength } from '../engine/limits.ts';
-import type { Model, Prompt, StepLogits } from '../engine/model.ts';
 import { OptionError } from '../errors.ts';
+import type { Evaluator } from '../evaluate/evaluator.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
 import { logDecodeStep } from '../profile/log.ts';
-import { Sampler } from '../sampling/sampler.ts';
+import type { Phases } from '../profile/scopes.ts';
+import { encodeShifted } from '../prompts/context-shift.ts';
+import { checkLength } from '../prompts/limits.ts';
+import type { Prompt, PromptEncoder } from '../prompts/prompt.ts';
+import { type Sample, Sampler } from '../sampling/sampler.ts';
+import type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './events.ts';
 import type { GenerateSettings } from './generation-options.ts';
 import { PromptLookup } from './lookup.ts';
 import { ShownText } from './shown-text.ts';
 
-/** State that a conversation keeps between turns. */
-export interface KeptState {
-  readonly sequence: Sequence;
-  /** Messages that the last turn left out. */
-  dropped: number;
+/** What one sequence is to answer. */
+export interface Request {
+  readonly prompt: Prompt;
+  readonly settings: GenerateSettings;
+  /** With `contextShift`: messages that the turn before left out. */
+  readonly dropped?: number;
+}
+
+/** What requests of one model share. */
+export interface RunContext {
+  readonly evaluator: Evaluator;
+  readonly prompts: PromptEncoder;
+  readonly eosTokenIds: ReadonlySet<number>;
 }
 
 /** The answer of a chat begins a text of its own. */
@@ -27,48 +36,51 @@ export class Run {
   readonly settings: GenerateSettings;
   readonly promptIds: readonly number[];
   readonly tokenIds: number[] = [];
-  readonly steps: StepTiming[] = [];
+  readonly sampler: Sampler;
   sequence: Sequence;
   finishReason: FinishReason | undefined;
   text = '';
   /** Milliseconds of its forwards since the last token. */
   spent = 0;
+  /** Of the last forward, where timed. */
+  phases: Phases | undefined;
+  readonly #context: RunContext;
   /** Prompt and text so far. */
   readonly #history: number[];
-  readonly #model: Model;
-  readonly #kept: KeptState | undefined;
-  readonly #sampler: Sampler;
+  readonly #steps: StepTiming[] = [];
   readonly #shown: ShownText;
   readonly #lookup: PromptLookup;
-  readonly #deadline: number;
+  /** On the clock of `performance.now()`. */
+  readonly #timeout: number;
   readonly #dropped: number | undefined;
-  /** Tokens of the prompt that were computed before. */
-  #cached: number | undefined;
+  /** Tokens of the prompt that the cache had, and positions that have been computed or found so far, pauses or not. */
+  #cached = 0;
+  #reached = 0;
   #stoppedBy: number | string | undefined;
 
   /** @throws OptionError, TemplateError, TokenizerError, ContextLengthError */
-  constructor(model: Model, prompt: Prompt, settings: GenerateSettings, kept?: KeptState) {
-    this.#model = model;
+  constructor(context: RunContext, { prompt, settings, dropped }: Request) {
+    const { prompts, evaluator } = context;
+    const { contextLength, longestContext, tokenizer } = prompts.files;
+    this.#context = context;
     this.settings = settings;
-    this.#kept = kept;
-    const { ids, dropped } = settings.contextShift
-      ? encodeShifted(model, prompt, settings.maxTokens, kept?.dropped)
-      : { ids: model.encode(prompt), dropped: undefined };
-    this.promptIds = ids;
-    this.#dropped = dropped;
-    if (kept) kept.dropped = dropped ?? 0;
-    if (ids.length === 0)
+    const shifted = settings.contextShift
+      ? encodeShifted(prompts, prompt, settings.maxTokens, dropped)
+      : { ids: prompts.encode(prompt), dropped: undefined };
+    this.promptIds = shifted.ids;
+    this.#dropped = shifted.dropped;
+    if (this.promptIds.length === 0)
       throw new OptionError('prompt', 'at least one token', typeof prompt === 'string' ? prompt : []);
-    checkLength(ids.length, model.contextLength, model.description.config.contextLength);
-    this.#history = [...ids];
-    this.#sampler = new Sampler(settings, ids);
-    this.#shown = new ShownText(model.tokenizer, continuesText(prompt) ? ids : [], {
+    checkLength(this.promptIds.length, contextLength, longestContext);
+    this.#history = [...this.promptIds];
+    this.sampler = new Sampler(settings, this.promptIds);
+    this.#shown = new ShownText(tokenizer, continuesText(prompt) ? this.promptIds : [], {
       stop: settings.stop,
       hideSpecial: !settings.ignoreEos,
     });
     this.#lookup = new PromptLookup(settings.speculate);
-    this.#deadline = performance.now() + settings.timeoutMs;
-    this.sequence = kept?.sequence ?? model.sequence(ids.length);
+    this.#timeout = performance.now() + settings.timeoutMs;
+    this.sequence = evaluator.cache.sequence({ expected: this.promptIds.length });
     if (settings.maxTokens === 0) this.finishReason = 'length';
   }
 
@@ -77,17 +89,23 @@ export class Run {
     return this.tokenIds.length === 0;
   }
 
-  /** Takes over what the cache has of the tokens that are to be computed. @throws LanewiseError Disposed */
-  async reuse(): Promise<void> {
-    if (this.missing === 1 && !this.sequence.crosses(1)) return;
-    const before = this.#cached === undefined ? 0 : this.sequence.length;
-    const found = (await this.sequence.reuse(this.#history)) - before;
-    if (this.reading) this.#cached = (this.#cached ?? 0) + found;
+  /** Tokens of prompt and text. */
+  get total(): number {
+    return this.#history.length;
   }
 
   /** Tokens of prompt and text that a forward has to compute yet. */
   get missing(): number {
     return this.#history.length - this.sequence.length;
+  }
+
+  /** Takes from the cache what it has of the tokens to be computed. */
+  async reuse(): Promise<void> {
+    this.#reached = Math.max(this.#reached, this.sequence.length);
+    const length = await this.sequence.reuse(this.#history);
+    if (length <= this.#reached) return;
+    if (this.reading) this.#cached += length - this.#reached;
+    this.#reached = length;
   }
 
   /** The tokens of the next forward, at most `most`. */
@@ -101,45 +119,25 @@ export class Run {
     const left = Math.min(
       most + 1,
       this.settings.maxTokens - this.tokenIds.length,
-      this.#model.contextLength - this.#history.length,
-      this.#model.steadyRows(this.sequence),
+      this.#context.prompts.files.contextLength - this.#history.length,
+      this.#context.evaluator.steadyRows(this.sequence),
     );
     return this.#lookup.propose(this.#history, left - 1);
   }
 
-  /**
-   * Takes the tokens that the rows' logits choose, as long as the next row's token was guessed rightly; the others' places
-   * in the cache are given back. @throws LanewiseError NumericError, NoCandidate
-   */
-  *takeAll(rows: readonly StepLogits[], draft: readonly number[]): Generator<GenerateEvent, void, undefined> {
-    const before = this.sequence.length;
-    let taken = 0;
-    for (const [i, row] of rows.entries()) {
-      const event = this.#take(row);
-      taken = i + 1;
-      if (event) yield event;
-      if (this.finishReason !== undefined || event?.id !== draft[i]) break;
-    }
-    this.#lookup.judge(draft.length, taken - 1);
-    if (taken < rows.length) this.sequence.truncate(before - (rows.length - taken));
-  }
-
-  /** The token that the logits choose; undefined when an end token ended the text. */
-  #take({ logits, summary }: StepLogits): Extract<GenerateEvent, { type: 'token' }> | undefined {
-    const start = performance.now();
-    const { id, logprob, top } = this.#sampler.sample(logits, summary);
-    const ms = this.spent;
+  /** Takes the token that a row's logits chose; undefined when an end token ended the text. */
+  take({ id, logprob, top }: Sample, sampleMs: number): Extract<GenerateEvent, { type: 'token' }> | undefined {
     const prefill = this.reading;
-    if (!prefill) logDecodeStep(this.tokenIds.length, ms, performance.now() - start);
-    if (ms > 0) this.steps.push({ prefill, ms, phases: this.#model.lastPhases });
+    if (!prefill) logDecodeStep(this.tokenIds.length, this.spent, sampleMs);
+    if (this.spent > 0) this.#steps.push({ prefill, ms: this.spent, phases: this.phases });
     this.spent = 0;
     const { ignoreEos, stopTokenIds, maxTokens } = this.settings;
-    if (stopTokenIds.has(id) || (!ignoreEos && this.#model.eosTokenIds.has(id))) {
+    if (stopTokenIds.has(id) || (!ignoreEos && this.#context.eosTokenIds.has(id))) {
       this.finishReason = 'stop';
       this.#stoppedBy = id;
       return undefined;
     }
-    this.#sampler.accept(id);
+    this.sampler.accept(id);
     this.tokenIds.push(id);
     this.#history.push(id);
     const piece = this.#shown.push(id);
@@ -148,29 +146,27 @@ export class Run {
       this.finishReason = 'stop';
       this.#stoppedBy = piece.stop;
     } else if (this.tokenIds.length >= maxTokens) this.finishReason = 'length';
-    else if (this.#history.length >= this.#model.contextLength) this.finishReason = 'contextLength';
+    else if (this.#history.length >= this.#context.prompts.files.contextLength) this.finishReason = 'contextLength';
     return { type: 'token', id, text: piece.text, logprob, top };
   }
 
-  checkAbort(): void {
-    if (this.settings.signal?.aborted) this.finishReason ??= 'aborted';
+  /** After a forward of 1 + `drafted` rows: gives back the places of guesses that were wrong. @param taken rows that counted */
+  settle(taken: number, drafted: number): void {
+    if (drafted === 0) return;
+    this.#lookup.judge(drafted, taken - 1);
+    const wrong = 1 + drafted - taken;
+    if (wrong > 0) this.sequence.truncate(this.sequence.length - wrong);
   }
 
-  /** Ends it where it was aborted or its time is up. */
-  checkLimits(): void {
-    this.checkAbort();
-    if (performance.now() >= this.#deadline) this.finishReason ??= 'timeout';
+  /** Ends it where its time is up. */
+  checkTime(): void {
+    if (performance.now() >= this.#timeout || Date.now() >= this.settings.deadline) this.finishReason ??= 'timeout';
   }
 
   /** Gives its pages back, to be computed again later. */
-  suspend(): void {
+  pause(): void {
     this.sequence.release();
-    this.sequence = this.#model.sequence(this.#history.length);
-  }
-
-  /** Frees what it holds; a conversation keeps its sequence. */
-  release(): void {
-    if (!this.#kept) this.sequence.release();
+    this.sequence = this.#context.evaluator.cache.sequence({ expected: this.#history.length });
   }
 
   /** Text that was held back and became no stop string. */
@@ -182,7 +178,7 @@ export class Run {
 
   result(): GenerateResult {
     const ms = (prefill: boolean): number =>
-      this.steps.reduce((sum, step) => sum + (step.prefill === prefill ? step.ms : 0), 0);
+      this.#steps.reduce((sum, step) => sum + (step.prefill === prefill ? step.ms : 0), 0);
     return {
       finishReason: this.finishReason ?? 'length',
       ...(this.#stoppedBy !== undefined && { stoppedBy: this.#stoppedBy }),
@@ -192,7 +188,7 @@ export class Run {
       usage: {
         promptTokens: this.promptIds.length,
         completionTokens: this.tokenIds.length,
-        cachedTokens: this.#cached ?? 0,
+        cachedTokens: this.#cached,
         ...(this.#dropped !== undefined && { droppedMessages: this.#dropped }),
         ...(this.settings.speculate > 0 && {
           draftTokens: this.#lookup.proposed,
@@ -200,7 +196,7 @@ export class Run {
         }),
       },
       seed: this.settings.seed,
-      timings: { prefillMs: ms(true), decodeMs: ms(false), steps: this.steps },
+      timings: { prefillMs: ms(true), decodeMs: ms(false), steps: this.#steps },
     };
   }
 }

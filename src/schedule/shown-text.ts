@@ -1,6 +1,6 @@
 /** The text of a generation as its tokens come: decoded, cut before stop strings. */
 
-import { continueText } from '../engine/continuation.ts';
+import { continueText } from '../prompts/continuation.ts';
 import type { IncrementalDecoder, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { StopMatcher } from './stop.ts';
 

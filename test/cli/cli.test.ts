@@ -53,7 +53,11 @@ test('--json tells everything, --timings shows the step table on stderr', async 
   const result = JSON.parse(out);
   assert.equal(result.text, story);
   assert.equal(result.finish_reason, 'length');
-  assert.deepEqual(result.usage, { prompt_tokens: result.prompt_token_ids.length, completion_tokens: 8 });
+  assert.deepEqual(result.usage, {
+    prompt_tokens: result.prompt_token_ids.length,
+    completion_tokens: 8,
+    cached_tokens: 0,
+  });
   assert.equal(result.token_ids.length, 8);
   assert.deepEqual(result.plan, { quantize: 'q8_0:min-dim=1024', linear_layers: 37, quantized: 13 });
   assert.equal(result.model.type, 'gpt2');

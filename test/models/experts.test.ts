@@ -16,7 +16,7 @@ for (const name of ['mixtral', 'qwen3-moe']) {
           const sequence = model.sequence();
           const [last] = await model.step([{ sequence, tokens, wanted: true }]);
           alone.push(last!.logits.slice());
-          sequence.release();
+          sequence.dispose();
         }
         const parts = prompts.map((tokens) => ({ sequence: model.sequence(), tokens, wanted: true }));
         const together = await model.step(parts);

@@ -62,8 +62,8 @@ test('the logits after the limit do not depend on how the sequence came there', 
         }
         return logits;
       } finally {
-        sequence.release();
-        other.release();
+        sequence.dispose();
+        other.dispose();
       }
     };
     const fresh = await last([40], 40);

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { PAGE } from '../../src/backend/backend.ts';
+import { PAGE, type Results } from '../../src/backend/backend.ts';
+import { Evaluator } from '../../src/evaluate/evaluator.ts';
 import {
   type BatchPrompt,
   type GenerateOptions,
@@ -115,21 +116,18 @@ test('what is wrong with one prompt is its result, and the others go on', async 
 test('logits without a candidate, or not finite, end one text', async (t) => {
   await using model = await load(llama, { threads: 1 });
   const { vocab } = model.description.config;
-  const step = model.step.bind(model);
+  const { forward } = Evaluator.prototype;
   let forwards = 0;
-  t.mock.method(model, 'step', async (...args: Parameters<Model['step']>) => {
-    const rows = await step(...args);
-    if (++forwards === 3) {
-      rows[0] = {
-        logits: new Float32Array(vocab).fill(Number.NaN),
-        summary: { ...rows[0]!.summary, largest: Number.NaN },
-      };
-      rows[1] = {
-        logits: new Float32Array(vocab).fill(-Infinity),
-        summary: { ...rows[1]!.summary, largest: Number.NEGATIVE_INFINITY },
-      };
-    }
-    return rows;
+  t.mock.method(Evaluator.prototype, 'forward', async function (this: Evaluator, ...args: Parameters<typeof forward>) {
+    const evaluation = await forward.apply(this, args);
+    if (++forwards !== 3) return evaluation;
+    const broken = [Number.NaN, Number.NEGATIVE_INFINITY];
+    const results: Results = {
+      ...evaluation.results,
+      output: (i) => (i < 2 ? new Float32Array(vocab).fill(broken[i]!) : evaluation.results.output(i)),
+      summary: (i) => ({ ...evaluation.results.summary(i), ...(i < 2 && { largest: broken[i]! }) }),
+    };
+    return { ...evaluation, results };
   });
   const prompts = [1, 2, 3].map((seed) => ({ tokenIds: ids(5, seed) }));
   const results = await model.generateBatch(prompts, greedy);
@@ -147,12 +145,15 @@ test('the cache holds those that run at once, however many prompts there are', a
   await using model = await load(llama, { threads: 1, contextLength: PAGE, cacheTokens: 64 * PAGE });
   assert.equal(model.maxSequences, 64);
   const prompts = Array.from({ length: 10 * model.maxSequences }, (_, i) => ({ tokenIds: ids(3, i) }));
-  for (const count of [model.maxSequences, prompts.length]) {
-    const results = await model.generateBatch(prompts.slice(0, count), { ...greedy, maxTokens: 1 });
-    assert.ok(results.every(({ tokenIds }) => tokenIds.length === 1));
-    const { cache } = model.stats();
-    assert.deepEqual([cache.capacity, cache.used, cache.cached + cache.free], [64, 0, 64]);
+  let most = 0;
+  let ended = 0;
+  for await (const event of model.generateStream(prompts, { ...greedy, maxTokens: 1 })) {
+    most = Math.max(most, model.stats().pages.used);
+    if (event.type === 'done') ended += event.tokenIds.length;
   }
+  assert.equal(ended, prompts.length);
+  assert.ok(most > 0 && most <= model.maxSequences, `${most} pages`);
+  assert.equal(model.stats().pages.used, 0);
 });
 
 test('where memory is refused, prompts wait for others, to the same bits; one that needs it all fails alone', async (t) => {
@@ -174,11 +175,11 @@ test('where memory is refused, prompts wait for others, to the same bits; one th
     }
   }, OutOfMemoryError);
   // Room for five pages: each text needs two.
-  for (const other of others.slice(0, 5)) other.release();
+  for (const other of others.slice(0, 5)) other.dispose();
   const results = await model.generateBatch(prompts, { ...options, seed: 1 });
   assert.ok(refusal.mock.callCount() > 0);
   assert.deepEqual(results.map(essence), expected);
-  for (const other of others.slice(5)) other.release();
+  for (const other of others.slice(5)) other.dispose();
   for (let i = 0; i < others.length - 1; i++) await model.sequence().reserve(1);
   const [one] = await model.generateBatch([prompts[0]!], options);
   assert.equal(one!.error?.code, 'OutOfMemory');

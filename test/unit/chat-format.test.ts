@@ -3,11 +3,12 @@ import { readFile } from 'node:fs/promises';
 import test from 'node:test';
 import type { Message, Tool } from '../../src/chat/messages.ts';
 import { ChatTemplate } from '../../src/chat/template.ts';
-import { type ChatFormat, openChatFormat, readChatFormat, renderChat, templateOf } from '../../src/engine/chat.ts';
+import { openChatFormat, readChatFormat } from '../../src/engine/chat-files.ts';
 import { LanewiseError } from '../../src/errors.ts';
 import { memoryFolder } from '../../src/formats/bytes.ts';
 import type { GgufMetadata } from '../../src/formats/gguf-types.ts';
 import { loadTokenizer, type Tokenizer } from '../../src/index.ts';
+import { type ChatFormat, renderChat, templateOf } from '../../src/prompts/chat.ts';
 
 const messages: Message[] = [{ role: 'user', content: 'hi' }];
 const tools: Tool[] = [{ type: 'function', function: { name: 'f' } }];

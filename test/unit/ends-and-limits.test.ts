@@ -167,7 +167,7 @@ test('rows that a forward cannot take are refused by name, and the model goes on
   for (const parts of wrong) await assert.rejects(model.step(parts), OptionError);
   assert.equal((await model.step([one])).length, 1);
   await sequence.reserve(64 * 10);
-  sequence.release();
+  sequence.dispose();
 });
 
 const template =

@@ -4,9 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
-import type { GenerateResult } from '../../src/engine/generate.ts';
 import { Inspection } from '../../src/engine/inspect.ts';
-import type { Model, Prompt } from '../../src/engine/model.ts';
+import type { Model } from '../../src/engine/model.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import {
   embeddedModel,
@@ -18,6 +17,8 @@ import {
   openChatTemplate,
   openTokenizer,
 } from '../../src/node.ts';
+import type { Prompt } from '../../src/prompts/prompt.ts';
+import type { GenerateResult } from '../../src/schedule/events.ts';
 import type { GenerateOptions } from '../../src/schedule/generation-options.ts';
 
 interface Expected {
@@ -87,8 +88,7 @@ test('generation: limits, stops, seeds, batches', async () => {
     assert.equal(plain.finishReason, 'length');
     assert.equal(plain.tokenIds.length, 30);
     assert.equal(plain.streamed, plain.text);
-    const promptTokens = plain.promptTokenIds.length;
-    assert.deepEqual(plain.usage, { promptTokens, completionTokens: 30, cachedTokens: 0 });
+    assert.deepEqual(plain.usage, { promptTokens: plain.promptTokenIds.length, completionTokens: 30, cachedTokens: 0 });
 
     const word = plain.text.slice(20, 27);
     const stopped = await generate(model, prompt, { ...greedy, maxTokens: 30, stop: word });

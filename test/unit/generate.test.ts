@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
-import type { GenerateEvent } from '../../src/engine/generate.ts';
 import { load, type Model, type Prompt } from '../../src/node.ts';
+import type { GenerateEvent } from '../../src/schedule/events.ts';
 
 const llama = fileURLToPath(new URL('../golden/models/llama-gqa-f16', import.meta.url));
 const greedy = { temperature: 0, maxTokens: 12, ignoreEos: true } as const;
@@ -52,8 +52,9 @@ test('timings of a batch count every chunk of a prompt', async (t) => {
   t.mock.method(performance, 'now', () => ++ticks);
   const alone = (await events(model, { tokenIds }, { maxTokens: 2 })).at(-1);
   assert.ok(alone?.type === 'done');
-  // The cache has nothing of a prompt that begins with another token.
-  const [batch] = await model.generateBatch([{ tokenIds: [60, ...tokenIds.slice(1)] }], { ...greedy, maxTokens: 2 });
+  // None of which the cache has.
+  const others = tokenIds.map((id) => id + 50);
+  const [batch] = await model.generateBatch([{ tokenIds: others }], { ...greedy, maxTokens: 2 });
   assert.equal(batch!.timings.prefillMs, alone.timings.prefillMs);
   assert.equal(batch!.timings.steps.length, 2);
 });

@@ -1,43 +1,15 @@
-/** How a model wants to be talked to: its chat templates and the tokens that they name. */
-import { checkTextOnly, type Message } from '../chat/messages.ts';
-import { ChatTemplate, type RenderOptions } from '../chat/template.ts';
-import { LanewiseError, OptionError, TemplateError } from '../errors.ts';
+/** Reads what a model's files say of chats: its templates and the tokens that they name. */
+import { ChatTemplate } from '../chat/template.ts';
+import { LanewiseError, TemplateError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { firstPart } from '../formats/gguf.ts';
 import { readGgufHeader } from '../formats/gguf-header.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { readJson, readText } from '../formats/json.ts';
-import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { ChatFiles, ChatFormat, TokenTexts } from '../prompts/chat.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { findGguf } from './open.ts';
 import { tokenizerBeside } from './tokenizer.ts';
-
-/** Texts of the tokens that templates name. */
-export interface TokenTexts {
-  readonly bosToken: string | undefined;
-  readonly eosToken: string | undefined;
-  /** Others, by the names of their variables: `unk_token`, `pad_token`, ... */
-  readonly specialTokens?: Readonly<Record<string, string>>;
-}
-
-export interface ChatFormat extends TokenTexts {
-  readonly template: ChatTemplate;
-  /** All templates by name (`default`, `tool_use`, ...), where the model has any besides `default`. */
-  readonly named?: ReadonlyMap<string, ChatTemplate>;
-}
-
-/** What a model's files say about chats. */
-export interface ChatFiles {
-  readonly tokens: TokenTexts;
-  /** Or why there is none: other prompts work all the same. */
-  readonly format: ChatFormat | LanewiseError;
-}
-
-/** A conversation as a prompt. */
-export interface ChatPrompt extends Pick<RenderOptions, 'tools' | 'continueFinalMessage' | 'now' | 'variables'> {
-  readonly messages: readonly Message[];
-  /** Instead of the model's own; or the name of one of its own. */
-  readonly template?: ChatTemplate | string | undefined;
-}
 
 /** Where a model's files are. */
 interface ChatSource {
@@ -183,45 +155,4 @@ function tokenTexts(textOf: (name: (typeof tokenNames)[number]) => string | unde
 function tokenText(token: unknown): string | undefined {
   const text = typeof token === 'string' ? token : asObject(token).content;
   return typeof text === 'string' ? text : undefined;
-}
-
-/** @param named the one asked for, or `tool_use` where there are tools @throws OptionError */
-export function templateOf(format: ChatFormat, named: string | undefined, tools: ChatPrompt['tools']): ChatTemplate {
-  if (named !== undefined) {
-    const found = format.named?.get(named) ?? (named === 'default' ? format.template : undefined);
-    if (found) return found;
-    const names = [...(format.named?.keys() ?? ['default'])].join(', ');
-    throw new OptionError('chatTemplate', `one of the model's chat templates (${names})`, named);
-  }
-  return (tools?.length ? format.named?.get('tool_use') : undefined) ?? format.template;
-}
-
-/**
- * Text of a conversation for a model that reads text only. An answer at the end is gone on with.
- * @throws TemplateError, OptionError
- */
-export function renderChat(tokens: TokenTexts, template: ChatTemplate, prompt: ChatPrompt): readonly TextPart[] {
-  const { messages, tools, now, variables } = prompt;
-  checkTextOnly(messages);
-  const continueFinalMessage = prompt.continueFinalMessage ?? isUnfinished(messages.at(-1));
-  const { bosToken, eosToken, specialTokens } = tokens;
-  return template.render(messages, {
-    tools,
-    continueFinalMessage,
-    addGenerationPrompt: !continueFinalMessage,
-    bosToken,
-    eosToken,
-    specialTokens,
-    now,
-    variables,
-  }).parts;
-}
-
-/** An answer with text, which calls no tools. */
-function isUnfinished(last: Message | undefined): boolean {
-  if (last?.role !== 'assistant') return false;
-  const { content, tool_calls: calls } = last;
-  return (
-    (typeof content === 'string' || (Array.isArray(content) && content.length > 0)) && !(calls as unknown[])?.length
-  );
 }

@@ -2,7 +2,7 @@
 import { OptionError } from '../errors.ts';
 import type { ChatPrompt } from './chat.ts';
 import { ContextLengthError } from './limits.ts';
-import type { Model, Prompt } from './model.ts';
+import type { Prompt, PromptEncoder } from './prompt.ts';
 
 /**
  * Ids of a conversation without its oldest turns, as far as they must go to leave room for an answer. System messages in
@@ -12,14 +12,14 @@ import type { Model, Prompt } from './model.ts';
  * @throws OptionError for prompts without messages; ContextLengthError is left to the caller's check
  */
 export function encodeShifted(
-  model: Model,
+  prompts: PromptEncoder,
   prompt: Prompt,
   maxTokens: number,
   before = 0,
 ): { ids: number[]; dropped: number } {
   if (typeof prompt !== 'object' || prompt === null || !('messages' in prompt))
     throw new OptionError('contextShift', 'false for a prompt without messages, which has no turns to leave out', true);
-  const { contextLength } = model;
+  const { contextLength } = prompts.files;
   const room = contextLength - Math.min(maxTokens, contextLength >> 2);
   const { messages } = prompt;
   const head = messages.findIndex(({ role }) => role !== 'system' && role !== 'developer');
@@ -29,7 +29,7 @@ export function encodeShifted(
   const encode = (dropped: number): number[] | undefined => {
     const kept = [...messages.slice(0, Math.max(head, 0)), ...messages.slice(head + dropped)];
     try {
-      return model.encode({ ...prompt, messages: dropped === 0 ? messages : kept } satisfies ChatPrompt);
+      return prompts.encode({ ...prompt, messages: dropped === 0 ? messages : kept } satisfies ChatPrompt);
     } catch (error) {
       if (error instanceof ContextLengthError && dropped !== cuts.at(-1)) return undefined;
       throw error;

@@ -1,0 +1,184 @@
+/** Many prompts of one caller in shared forwards. */
+import { LanewiseError, OptionError } from '../errors.ts';
+import { checkPrompt } from '../prompts/limits.ts';
+import type { Prompt } from '../prompts/prompt.ts';
+import { seedOfSample } from '../sampling/random.ts';
+import { emptyResult, type GenerateEvent, type GenerateResult } from '../schedule/events.ts';
+import { type GenerateOptions, type GenerateSettings, validateGenerate } from '../schedule/generation-options.ts';
+import type { Ticket } from '../schedule/scheduler.ts';
+import { onAbort } from './abort.ts';
+import type { Engine } from './engine.ts';
+import { EventQueue } from './event-queue.ts';
+import { endError } from './generation.ts';
+
+export type BatchResult = GenerateResult;
+
+/** A prompt of a batch, with options of its own. */
+export type BatchPrompt = Prompt | { readonly prompt: Prompt; readonly options?: GenerateOptions };
+
+/** `index` counts the prompts of the batch from 0, `sample` the answers to one prompt. */
+export type BatchEvent = GenerateEvent & { readonly index: number; readonly sample: number };
+
+/** One answer that is wanted. */
+interface Item {
+  readonly index: number;
+  readonly sample: number;
+  readonly prompt: Prompt;
+  /** Checked, or what is wrong with the options. */
+  readonly settings: GenerateSettings | LanewiseError;
+  /** Other answers to the prompt, which begin when this one has read it and so find it in the cache. */
+  readonly followers: Item[];
+}
+
+/**
+ * Events of many prompts, as they come. An error of one is in its `done` event, and the others go on. Without a seed one is
+ * drawn for every prompt; a given seed is that of every prompt.
+ * @throws OptionError for the options that are common to all, and for values that are no prompts
+ */
+export function generateStream(
+  engine: Engine,
+  prompts: readonly BatchPrompt[],
+  options: GenerateOptions,
+): AsyncGenerator<BatchEvent, void, undefined> {
+  if (!Array.isArray(prompts) || prompts.length === 0)
+    throw new OptionError('prompts', 'an array of at least one prompt', prompts);
+  const { vocab } = engine.info.description.config;
+  const common = validateGenerate(options, { vocab });
+  const items = prompts.map((prompt, index) => itemOf(prompt, options, index, vocab));
+  return stream(engine, items, common);
+}
+
+function itemOf(given: BatchPrompt, common: GenerateOptions, index: number, vocab: number): Item {
+  const own = typeof given === 'object' && given !== null && 'prompt' in given ? given : { prompt: given };
+  const { prompt, options = {} } = own as { prompt: Prompt; options?: GenerateOptions };
+  try {
+    checkPrompt(prompt);
+    if (typeof options !== 'object' || options === null) throw new OptionError('options', 'an object', options);
+  } catch (error) {
+    if (error instanceof LanewiseError) error.message = `prompts[${index}]: ${error.message}`;
+    throw error;
+  }
+  try {
+    const settings = validateGenerate({ ...common, ...options }, { vocab });
+    const followers = Array.from({ length: settings.n - 1 }, (_, i): Item => {
+      const sample = i + 1;
+      return {
+        index,
+        sample,
+        prompt,
+        settings: { ...settings, seed: seedOfSample(settings.seed, sample) },
+        followers: [],
+      };
+    });
+    return { index, sample: 0, prompt, settings, followers };
+  } catch (error) {
+    if (error instanceof LanewiseError) return { index, sample: 0, prompt, settings: error, followers: [] };
+    throw error;
+  }
+}
+
+async function* stream(
+  engine: Engine,
+  items: readonly Item[],
+  common: GenerateSettings,
+): AsyncGenerator<BatchEvent, void, undefined> {
+  if (common.throwOnAbort) common.signal?.throwIfAborted();
+  // Enough that forwards are full; the rest does not stand in the line of others.
+  const most = 2 * engine.info.maxWanted;
+  const events = new EventQueue<BatchEvent>();
+  const tickets = new Set<Ticket>();
+  const waiting = [...items].reverse();
+  let left = items.reduce((sum, { followers }) => sum + 1 + followers.length, 0);
+  let open = 0;
+  let closed = false;
+  const end = (item: Item, result: GenerateResult): void => {
+    const { index, sample } = item;
+    events.push({ index, sample, type: 'done', ...result });
+    if (--left === 0) events.end();
+  };
+  const begin = (item: Item): void => {
+    const { index, sample, prompt, settings } = item;
+    const follow = (): void => void waiting.push(...item.followers.splice(0).reverse());
+    if (settings instanceof LanewiseError) {
+      end(item, emptyResult('error', 0, settings));
+      return;
+    }
+    if (settings.signal?.aborted) {
+      follow();
+      end(item, emptyResult('aborted', settings.seed));
+      return;
+    }
+    let quiet = (): void => {};
+    let ended = false;
+    const listener = (event: GenerateEvent): void => {
+      if (event.type === 'token' || event.type === 'done') follow();
+      if (event.type !== 'done') {
+        events.push({ index, sample, ...event });
+        return;
+      }
+      ended = true;
+      quiet();
+      if (ticket) tickets.delete(ticket);
+      open--;
+      const { type: _, ...result } = event;
+      end(item, result);
+      refill();
+    };
+    let ticket: Ticket | undefined;
+    open++;
+    try {
+      ticket = engine.submit({ prompt, settings }, listener);
+      if (ended) return;
+      tickets.add(ticket);
+      quiet = onAbort(settings.signal, () => ticket!.cancel());
+    } catch (error) {
+      open--;
+      follow();
+      if (!(error instanceof LanewiseError)) throw error;
+      end(item, emptyResult('error', settings.seed, error));
+    }
+  };
+  let filling = false;
+  const refill = (): void => {
+    if (filling) return;
+    filling = true;
+    while (!closed && open < most && waiting.length > 0) begin(waiting.pop()!);
+    filling = false;
+  };
+  let aborted = false;
+  let late = false;
+  try {
+    refill();
+    for (let next = await events.next(); !next.done; next = await events.next()) {
+      const event = next.value;
+      yield event;
+      if (event.type === 'token') refill();
+      if (event.type !== 'done') continue;
+      aborted ||= event.finishReason === 'aborted' && common.signal?.aborted === true;
+      late ||= event.finishReason === 'timeout';
+    }
+  } finally {
+    closed = true;
+    for (const ticket of tickets) ticket.cancel();
+  }
+  for (const finishReason of [...(aborted ? ['aborted' as const] : []), ...(late ? ['timeout' as const] : [])]) {
+    const error = endError({ finishReason }, common);
+    if (error !== undefined) throw error;
+  }
+}
+
+/** Results in the order of the prompts, of each prompt its samples one after the other. @throws as `generateStream` */
+export async function generateBatch(
+  engine: Engine,
+  prompts: readonly BatchPrompt[],
+  options: GenerateOptions,
+): Promise<BatchResult[]> {
+  const results: BatchResult[][] = [];
+  for await (const event of generateStream(engine, prompts, options)) {
+    if (event.type !== 'done') continue;
+    const { type: _, index, sample, ...result } = event;
+    results[index] ??= [];
+    results[index][sample] = result;
+  }
+  return results.flat();
+}

@@ -1,0 +1,148 @@
+/** An engine in the calling thread: an evaluator and the scheduler of its requests. */
+import { LanewiseError, OptionError } from '../errors.ts';
+import type { Evaluator } from '../evaluate/evaluator.ts';
+import type { Sequence } from '../evaluate/sequence.ts';
+import { checkLength } from '../prompts/limits.ts';
+import type { PromptEncoder } from '../prompts/prompt.ts';
+import type { GenerateEvent } from '../schedule/events.ts';
+import type { Request } from '../schedule/run.ts';
+import { Scheduler, type SchedulerOptions, type SchedulerStats, type Ticket } from '../schedule/scheduler.ts';
+import type { Engine, EngineInfo, NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
+
+export interface LocalEngineParts {
+  readonly info: Pick<EngineInfo, 'quantize' | 'eosTokenIds' | 'contextLength'>;
+  readonly evaluator: Evaluator;
+  readonly prompts: PromptEncoder;
+  readonly scheduling: SchedulerOptions;
+  /** Closes the model's files. */
+  readonly close: () => Promise<void>;
+}
+
+class LocalSequence implements SequenceHandle {
+  readonly sequence: Sequence;
+  /** Logits of the last rows that wanted them; the next step of this sequence overwrites them. */
+  logits = new Float32Array(0);
+
+  constructor(sequence: Sequence) {
+    this.sequence = sequence;
+  }
+
+  get length(): number {
+    return this.sequence.length;
+  }
+
+  reserve(positions: number): Promise<void> {
+    return this.sequence.reserve(positions);
+  }
+
+  truncate(length: number): void {
+    this.sequence.truncate(length);
+  }
+
+  dispose(): void {
+    this.sequence.release();
+    this.logits = new Float32Array(0);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+export class LocalEngine implements Engine {
+  readonly info: EngineInfo;
+  readonly prompts: PromptEncoder;
+  readonly #evaluator: Evaluator;
+  readonly #scheduler: Scheduler;
+  readonly #close: () => Promise<void>;
+  #disposed: Promise<void> | undefined;
+
+  constructor({ info, evaluator, prompts, scheduling, close }: LocalEngineParts) {
+    const { name, description, backend, maxRows, maxWanted } = evaluator;
+    const { loadTimes, threads, vectorBits } = backend;
+    this.info = { ...info, name, description, loadTimes, threads, vectorBits, maxRows, maxWanted };
+    this.prompts = prompts;
+    this.#evaluator = evaluator;
+    this.#scheduler = new Scheduler({ evaluator, prompts, eosTokenIds: info.eosTokenIds }, scheduling);
+    this.#close = close;
+  }
+
+  submit(request: Request, listener: (event: GenerateEvent) => void): Ticket {
+    return this.#scheduler.submit(request, listener);
+  }
+
+  sequence(expected: number): LocalSequence {
+    return new LocalSequence(this.#evaluator.cache.sequence({ expected }));
+  }
+
+  async step(parts: readonly StepRows[], { timing, onReport }: StepOptions): Promise<StepLogits[]> {
+    if (!Array.isArray(parts)) throw new OptionError('parts', 'an array of at least one part', parts);
+    return this.#evaluator.exclusive(async () => {
+      const rows = parts.map((part) => ({ ...part, sequence: (part.sequence as LocalSequence).sequence }));
+      const { results, report } = await this.#evaluator.forward(rows, timing);
+      onReport?.(report);
+      let row = 0;
+      return parts.flatMap(({ sequence, tokens, wanted }) => {
+        const handle = sequence as LocalSequence;
+        const count = wanted === 'all' ? tokens.length : wanted ? 1 : 0;
+        const { vocab } = this.#evaluator;
+        if (handle.logits.length < count * vocab) handle.logits = new Float32Array(count * vocab);
+        return Array.from({ length: count }, (_, i) => {
+          const logits = handle.logits.subarray(i * vocab, (i + 1) * vocab);
+          logits.set(results.output(row));
+          return { logits, summary: results.summary(row++) };
+        });
+      });
+    });
+  }
+
+  async forward(tokenIds: readonly number[]): Promise<NamedRows> {
+    const ids = this.prompts.encode({ tokenIds });
+    const { contextLength, longestContext } = this.prompts.files;
+    checkLength(ids.length, contextLength, longestContext);
+    const { plan, config } = this.info.description;
+    const taps = plan.steps.flatMap((step) =>
+      step.op === 'tap' && step.name.startsWith('hidden.') ? [step.name] : [],
+    );
+    const out: NamedRows = new Map(
+      [...taps.map((name) => [name, config.dim] as const), ['logits', config.vocab] as const].map(([name, width]) => [
+        name,
+        { shape: [ids.length, width], values: new Float32Array(ids.length * width) },
+      ]),
+    );
+    const sequence = this.sequence(ids.length);
+    try {
+      const chunk = Math.min(this.info.maxRows, this.info.maxWanted);
+      for (let start = 0; start < ids.length; start += chunk) {
+        const tokens = ids.slice(start, start + chunk);
+        await this.#evaluator.exclusive(async () => {
+          const part = { sequence: sequence.sequence, tokens, wanted: 'all' as const };
+          const { results } = await this.#evaluator.forward([part]);
+          for (const [i] of tokens.entries())
+            out.get('logits')!.values.set(results.output(i), (start + i) * config.vocab);
+          for (const name of taps) out.get(name)!.values.set(results.tap(name), start * config.dim);
+        });
+      }
+    } finally {
+      sequence.dispose();
+    }
+    return out;
+  }
+
+  memory(): ReturnType<Engine['memory']> {
+    return this.#evaluator.backend.memory();
+  }
+
+  stats(): SchedulerStats {
+    return this.#scheduler.stats();
+  }
+
+  dispose(): Promise<void> {
+    this.#disposed ??= (async () => {
+      this.#scheduler.dispose(new LanewiseError('Disposed', `${this.info.name} has been disposed`));
+      await this.#evaluator.dispose();
+      await this.#close();
+    })();
+    return this.#disposed;
+  }
+}

@@ -1,0 +1,103 @@
+/** Prompts become token ids. */
+import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
+import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type ChatFiles, type ChatFormat, type ChatPrompt, renderChat, templateOf } from './chat.ts';
+import { ContextLengthError, checkPrompt } from './limits.ts';
+
+/**
+ * Text, the ids of its tokens, or a conversation that the model's chat template puts into words. In text, what spells a
+ * control token (`<|im_end|>`) is text, unless `parseSpecial` is given with it.
+ */
+export type Prompt = string | TextPart | { readonly tokenIds: readonly number[] } | ChatPrompt;
+
+export interface PromptFiles {
+  /** Name of the model, for messages. */
+  readonly name: string;
+  readonly tokenizer: Tokenizer | undefined;
+  /** Why there is none, where the model has a bad one. */
+  readonly tokenizerError?: TokenizerError | undefined;
+  /** The model's chat templates, or why there are none. */
+  readonly chat: ChatFiles;
+  readonly vocab: number;
+  /** Positions that a sequence may have, and the most that the model was made for. */
+  readonly contextLength: number;
+  readonly longestContext: number;
+}
+
+/** Characters that are tokenized in an instant, whatever the context. */
+const QUICK_TEXT = 2 ** 20;
+
+/** Encodes prompts for one model. */
+export class PromptEncoder {
+  readonly files: PromptFiles;
+  /** Characters of the longest token. */
+  #longestToken: number | undefined;
+
+  constructor(files: PromptFiles) {
+    this.files = files;
+  }
+
+  /** The model's chat template. @throws LanewiseError NoChatTemplate, TemplateError */
+  get chatFormat(): ChatFormat {
+    const { format } = this.files.chat;
+    if (format instanceof LanewiseError) throw format;
+    return format;
+  }
+
+  /**
+   * Token ids of a prompt. A text that could not fit the context even with the longest tokens is refused unread.
+   * @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate, ContextLengthExceeded
+   */
+  encode(prompt: Prompt): number[] {
+    checkPrompt(prompt);
+    if (typeof prompt !== 'string' && 'tokenIds' in prompt) return this.#checked(prompt.tokenIds);
+    const tokenizer = this.#tokenizer();
+    if (typeof prompt === 'string') {
+      this.#checkText(prompt.length);
+      return tokenizer.encode(prompt);
+    }
+    if ('text' in prompt) {
+      this.#checkText(prompt.text.length);
+      return tokenizer.encodeParts([prompt]);
+    }
+    const { template, tools } = prompt;
+    const chosen = typeof template === 'object' ? template : templateOf(this.chatFormat, template, tools);
+    const parts = renderChat(this.files.chat.tokens, chosen, prompt);
+    this.#checkText(parts.reduce((sum, { text }) => sum + text.length, 0));
+    return tokenizer.encodeParts(parts, { addSpecial: false });
+  }
+
+  #tokenizer(): Tokenizer {
+    const { name, tokenizer, tokenizerError } = this.files;
+    if (tokenizerError) throw tokenizerError;
+    if (!tokenizer) throw new LanewiseError('NoTokenizer', `${name} has no tokenizer: give token ids`);
+    return tokenizer;
+  }
+
+  #checked(ids: readonly number[]): number[] {
+    for (const id of ids) {
+      if (!(Number.isInteger(id) && id >= 0 && id < this.files.vocab))
+        throw new OptionError('tokenIds', `made of integers from 0 to ${this.files.vocab - 1}`, id);
+    }
+    return [...ids];
+  }
+
+  #checkText(characters: number): void {
+    if (characters <= QUICK_TEXT) return;
+    const { contextLength, longestContext } = this.files;
+    this.#longestToken ??= longestToken(this.files.tokenizer!);
+    if (characters <= contextLength * this.#longestToken) return;
+    throw new ContextLengthError(
+      `${characters} characters, the context holds ${contextLength} tokens of at most ${this.#longestToken}`,
+      contextLength,
+      longestContext,
+    );
+  }
+}
+
+/** Characters of its longest token as it is spelled, which is never shorter than the text that it stands for. */
+function longestToken(tokenizer: Tokenizer): number {
+  let longest = 1;
+  for (let id = 0; id < tokenizer.vocabSize; id++) longest = Math.max(longest, tokenizer.token(id)?.length ?? 0);
+  return longest;
+}

@@ -1,0 +1,78 @@
+/** A request in the scheduler: from the line to its last event. */
+import type { LanewiseError } from '../errors.ts';
+import { emptyResult, type GenerateEvent } from './events.ts';
+import type { Request, Run } from './run.ts';
+import type { PromptReader } from './shares.ts';
+import type { WaitingRequest } from './waiting.ts';
+
+export type Listener = (event: GenerateEvent) => void;
+
+export class Job implements WaitingRequest, PromptReader {
+  readonly request: Request;
+  readonly arrival: number;
+  readonly priority: number;
+  readonly fairnessKey: string;
+  passed = 0;
+  waited = 0;
+  /** Once it has been admitted; a paused one keeps it. */
+  run: Run | undefined;
+  ended = false;
+  cancelled: LanewiseError | 'aborted' | undefined;
+  readonly #listener: Listener;
+
+  constructor(request: Request, arrival: number, listener: Listener) {
+    this.request = request;
+    this.arrival = arrival;
+    this.priority = request.settings.priority;
+    this.fairnessKey = request.settings.fairnessKey;
+    this.#listener = listener;
+  }
+
+  get missing(): number {
+    return this.run!.missing;
+  }
+
+  get total(): number {
+    return this.run!.total;
+  }
+
+  /** Whether it reads its prompt, or, having been paused, prompt and text so far. */
+  get reads(): boolean {
+    return this.run!.reading || this.run!.missing > 1;
+  }
+
+  /** Whether `other` should rather pause than this one. */
+  outranks(other: Job): boolean {
+    return this.priority === other.priority ? this.arrival < other.arrival : this.priority < other.priority;
+  }
+
+  /** A listener that throws harms nobody else. */
+  tell(event: GenerateEvent): void {
+    try {
+      this.#listener(event);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  /** Tells its result, once. */
+  end(error?: LanewiseError): void {
+    if (this.ended) return;
+    this.ended = true;
+    const { run } = this;
+    const { seed, deadline } = this.request.settings;
+    if (!run) {
+      const late = this.cancelled === undefined && Date.now() >= deadline;
+      const reason = error ? 'error' : late ? 'timeout' : 'aborted';
+      this.tell({ type: 'done', ...emptyResult(reason, seed, error) });
+      return;
+    }
+    if (error) run.sequence.discard();
+    else run.sequence.release();
+    const rest = run.flush();
+    if (rest) this.tell({ type: 'text', text: rest });
+    this.tell({ type: 'done', ...run.result(), ...(error && { finishReason: 'error', error }) });
+  }
+}

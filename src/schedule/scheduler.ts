@@ -1,0 +1,372 @@
+/**
+ * All requests of one model in shared forwards. One step: {admit, compose rows, forward, sample, emit, retire}. A forward has a row
+ * of every request that decodes, and as many rows of prompts as its time budget allows. What one request meets (an error, a
+ * cancellation, a full cache) is its own: the bits of the others do not depend on it.
+ */
+import { PAGE } from '../backend/backend.ts';
+import { LanewiseError, OutOfMemoryError } from '../errors.ts';
+import type { CacheStats } from '../evaluate/block-pool.ts';
+import type { Evaluation } from '../evaluate/evaluator.ts';
+import { nextTurn } from '../event-loop.ts';
+import { logPrefill } from '../profile/log.ts';
+import { sampleRows } from '../sampling/sample-rows.ts';
+import { StepCost } from './cost.ts';
+import { Job, type Listener } from './job.ts';
+import { type Request, Run, type RunContext } from './run.ts';
+import { PromptShares } from './shares.ts';
+import { type StepNumbers, StepRecord } from './step-record.ts';
+import { WaitingLine } from './waiting.ts';
+
+export interface SchedulerOptions {
+  /** Requests that may wait; more are refused with `Busy`. */
+  readonly maxQueue: number;
+  /** Milliseconds that a forward should take at most while anybody decodes. */
+  readonly stepBudgetMs: number;
+}
+
+export interface Ticket {
+  /** Ends the request within one step: what it has so far is its result (finish reason `aborted`, or the error given). */
+  cancel(reason?: LanewiseError): void;
+}
+
+export interface SchedulerStats {
+  /** Requests in line, paused ones among them, and those that take part in forwards. */
+  readonly waiting: number;
+  readonly paused: number;
+  readonly running: number;
+  /** Requests that have ended since the model was loaded. */
+  readonly ended: number;
+  readonly pages: CacheStats;
+  readonly steps: StepNumbers;
+}
+
+/** Prompt rows of a forward beside others that decode, however little time there is: prompts must end some day. */
+const LEAST_ROWS = 8;
+/** And while nothing is known of how long forwards take. */
+const FIRST_ROWS = 32;
+
+/** Rows of one request in a forward. */
+interface Part {
+  readonly job: Job;
+  readonly run: Run;
+  readonly tokens: readonly number[];
+  readonly draft: readonly number[];
+  readonly wanted: boolean | 'all';
+}
+
+export class Scheduler {
+  readonly #context: RunContext;
+  readonly #options: SchedulerOptions;
+  readonly #line = new WaitingLine<Job>();
+  readonly #running = new Set<Job>();
+  readonly #shares = new PromptShares();
+  readonly #cost = new StepCost();
+  readonly #record = new StepRecord();
+  #arrivals = 0;
+  #ended = 0;
+  #turning = false;
+  #disposed: LanewiseError | undefined;
+
+  constructor(context: RunContext, options: SchedulerOptions) {
+    this.#context = context;
+    this.#options = options;
+  }
+
+  /**
+   * Puts a request in line. Its events come to `listener`, the last of them `done`, whatever happens; errors are in it.
+   * @throws LanewiseError Busy where too many wait, Disposed
+   */
+  submit(request: Request, listener: Listener): Ticket {
+    if (this.#disposed) throw this.#disposed;
+    const { maxQueue } = this.#options;
+    if (this.#line.size + this.#running.size >= maxQueue + this.#mostRunning)
+      throw new LanewiseError('Busy', `${maxQueue} requests wait already: try again later, or raise maxQueue`);
+    const job = new Job(request, this.#arrivals++, listener);
+    this.#line.add(job);
+    void this.#turn();
+    return { cancel: (reason) => this.#cancel(job, reason) };
+  }
+
+  get #mostRunning(): number {
+    const { maxRows, maxWanted } = this.#context.evaluator;
+    return Math.min(maxRows, maxWanted);
+  }
+
+  stats(): SchedulerStats {
+    const paused = [...this.#line].filter(({ run }) => run).length;
+    return {
+      waiting: this.#line.size,
+      paused,
+      running: this.#running.size,
+      ended: this.#ended,
+      pages: this.#context.evaluator.cache.stats(),
+      steps: this.#record.numbers(),
+    };
+  }
+
+  /** Ends all requests with the error, and takes no more. */
+  dispose(error: LanewiseError): void {
+    this.#disposed ??= error;
+    for (const job of [...this.#line, ...this.#running]) this.#cancel(job, error);
+  }
+
+  #cancel(job: Job, reason?: LanewiseError): void {
+    job.cancelled ??= reason ?? 'aborted';
+    // One that takes part in forwards ends between two of them.
+    if (this.#line.delete(job)) this.#retire(job);
+    else void this.#turn();
+  }
+
+  /** Steps until nobody waits or runs. The first one in a later turn, so that requests of one turn share it. */
+  async #turn(): Promise<void> {
+    if (this.#turning) return;
+    this.#turning = true;
+    try {
+      await nextTurn();
+      while (this.#line.size + this.#running.size > 0) {
+        await this.#context.evaluator.exclusive(() => this.#step());
+        await nextTurn();
+      }
+    } catch (cause) {
+      const error = asError(cause);
+      for (const job of [...this.#line, ...this.#running]) {
+        this.#line.delete(job);
+        this.#retire(job, error);
+      }
+    } finally {
+      this.#turning = false;
+    }
+    if (this.#line.size > 0) void this.#turn();
+  }
+
+  async #step(): Promise<void> {
+    this.#sweep();
+    await this.#admit();
+    const parts = await this.#compose();
+    if (parts.length > 0) await this.#forward(parts);
+    this.#sweep();
+  }
+
+  /** Retires what has ended, was cancelled or is late. */
+  #sweep(): void {
+    const now = Date.now();
+    for (const job of this.#line) {
+      if (now < job.request.settings.deadline) continue;
+      this.#line.delete(job);
+      if (job.run) job.run.finishReason ??= 'timeout';
+      this.#retire(job);
+    }
+    for (const job of this.#running) {
+      const run = job.run!;
+      if (job.cancelled) run.finishReason ??= 'aborted';
+      else run.checkTime();
+      if (run.finishReason !== undefined || job.cancelled instanceof LanewiseError) this.#retire(job);
+    }
+  }
+
+  #retire(job: Job, error?: LanewiseError): void {
+    this.#running.delete(job);
+    if (!job.ended) this.#ended++;
+    const { cancelled } = job;
+    const own = cancelled instanceof LanewiseError && (job.run?.finishReason ?? 'aborted') === 'aborted';
+    if (job.run && cancelled) job.run.finishReason ??= 'aborted';
+    job.end(error ?? (own ? cancelled : undefined));
+  }
+
+  /** Lets requests in as long as forwards and the cache have room for them. */
+  async #admit(): Promise<void> {
+    const most = this.#mostRunning;
+    for (let job = this.#line.next(); job; job = this.#line.next()) {
+      const weaker = this.#weakest(job);
+      if (this.#running.size >= most && !weaker) return;
+      if (!this.#begin(job)) continue;
+      // A pause is for one that could not run otherwise.
+      while (this.#running.size > 0 && !(await this.#fits(job))) {
+        const other = this.#weakest(job);
+        if (!other) return;
+        this.#pause(other);
+      }
+      if (this.#running.size >= most) this.#pause(this.#weakest(job)!);
+      this.#line.admit(job);
+      this.#running.add(job);
+      if (job.run!.finishReason !== undefined) this.#retire(job);
+    }
+  }
+
+  /** Encodes its prompt. @returns whether there is anything to be computed */
+  #begin(job: Job): boolean {
+    if (job.run) return true;
+    try {
+      job.run = new Run(this.#context, job.request);
+      const { capacity, pageBytes } = this.#context.evaluator.backend.cache;
+      const pages = pagesFor(job.run.promptIds.length);
+      if (pages > capacity) {
+        throw new OutOfMemoryError('the key/value cache', pages * pageBytes, capacity * pageBytes);
+      }
+      return true;
+    } catch (error) {
+      this.#line.delete(job);
+      this.#retire(job, asError(error));
+      return false;
+    }
+  }
+
+  /** Whether the cache has room for all of a request's tokens so far, and one more, beside what the others use. */
+  async #fits({ run }: Job): Promise<boolean> {
+    const { cache } = this.#context.evaluator;
+    await run!.reuse();
+    const { used, capacity } = cache.stats();
+    if (pagesFor(run!.total + 1) - pagesFor(run!.sequence.length) <= capacity - used) return true;
+    run!.pause();
+    return false;
+  }
+
+  /** The running request that pauses first, if it has a lower rank than `job` by its priority. */
+  #weakest(job: Job): Job | undefined {
+    let weakest: Job | undefined;
+    for (const other of this.#running) {
+      if (other.priority > job.priority && (!weakest || weakest.outranks(other))) weakest = other;
+    }
+    return weakest;
+  }
+
+  #pause(job: Job): void {
+    this.#running.delete(job);
+    job.run!.pause();
+    this.#line.add(job);
+  }
+
+  /**
+   * Rows of the next forward: one of each request that decodes, what the budget leaves for prompts, and drafts. Where the cache is
+   * full, the request of lowest rank pauses; one that is alone then fails.
+   */
+  async #compose(): Promise<Part[]> {
+    const jobs = [...this.#running].sort((a, b) => (a.outranks(b) ? -1 : 1));
+    for (const { run } of jobs) if (run!.missing > 1) await run!.reuse();
+    const rows = this.#divide(jobs);
+    const { evaluator } = this.#context;
+    let room = evaluator.maxRows - [...rows.values()].reduce((sum, count) => sum + count, 0);
+    let wanted = evaluator.maxWanted - rows.size;
+    const parts: Part[] = [];
+    for (const [job, count] of rows) {
+      if (!this.#running.has(job)) continue;
+      const run = job.run!;
+      const tokens = run.next(count);
+      const draft = run.draft(Math.min(room, wanted));
+      if (!(await this.#reserve(job, run.sequence.length + tokens.length + draft.length))) continue;
+      room -= draft.length;
+      wanted -= draft.length;
+      parts.push({ job, run, tokens, draft, wanted: draft.length > 0 ? 'all' : run.missing === tokens.length });
+    }
+    // Those composed first may have had to pause for a later one of higher rank.
+    return parts.filter(({ job }) => this.#running.has(job));
+  }
+
+  #divide(jobs: readonly Job[]): Map<Job, number> {
+    const { maxRows } = this.#context.evaluator;
+    const decoding = jobs.filter((job) => !job.reads);
+    const reading = jobs.filter((job) => job.reads);
+    const rows = new Map<Job, number>(decoding.map((job) => [job, 1]));
+    if (reading.length === 0) return rows;
+    const room = maxRows - decoding.length;
+    const affordable = this.#cost.rowsWithin(this.#options.stepBudgetMs) ?? FIRST_ROWS;
+    const budget = decoding.length === 0 ? room : Math.floor(affordable) - decoding.length;
+    for (const [job, count] of this.#shares.divide(reading, Math.min(room, Math.max(LEAST_ROWS, budget))))
+      rows.set(job, count);
+    return rows;
+  }
+
+  /** Pages for a request; others of lower rank pause for it, or it pauses itself. @returns whether it has them */
+  async #reserve(job: Job, positions: number): Promise<boolean> {
+    for (;;) {
+      try {
+        await job.run!.sequence.reserve(positions);
+        return true;
+      } catch (error) {
+        if (!(error instanceof OutOfMemoryError) || this.#running.size === 1) {
+          this.#retire(job, asError(error));
+          return false;
+        }
+        const last = [...this.#running].reduce((a, b) => (a.outranks(b) ? b : a));
+        this.#pause(last);
+        if (last === job) return false;
+      }
+    }
+  }
+
+  async #forward(parts: readonly Part[]): Promise<void> {
+    const timing = parts.some(({ run }) => run.settings.timing);
+    let evaluation: Evaluation;
+    try {
+      evaluation = await this.#context.evaluator.forward(
+        parts.map(({ run: { sequence }, tokens, draft, wanted }) => ({
+          sequence,
+          tokens: [...tokens, ...draft],
+          wanted,
+        })),
+        timing,
+      );
+    } catch (error) {
+      // What the cache holds of these rows is unknown now.
+      for (const { job } of parts) this.#retire(job, asError(error));
+      return;
+    }
+    const { ms, rows, phases } = evaluation.report;
+    this.#cost.record(rows, ms);
+    this.#record.add(evaluation.report, parts.length);
+    for (const { run } of parts) {
+      run.spent += ms;
+      run.phases = run.settings.timing ? phases : undefined;
+    }
+    await this.#sample(evaluation, parts);
+  }
+
+  /** The tokens that the logits choose; of drafts, as long as they were right. */
+  async #sample({ results }: Evaluation, parts: readonly Part[]): Promise<void> {
+    let row = 0;
+    let open: { readonly part: Part; readonly first: number; taken: number }[] = [];
+    for (const part of parts) {
+      const { job, run, draft, wanted } = part;
+      const first = row;
+      row += wanted ? 1 + draft.length : 0;
+      // A cancellation is heard before tokens are taken.
+      if (job.cancelled) continue;
+      const total = run.promptIds.length;
+      if (run.reading) job.tell({ type: 'prefill', done: Math.min(run.sequence.length, total), total });
+      if (wanted && run.reading) logPrefill(total, run.spent);
+      if (wanted) open.push({ part, first, taken: 0 });
+    }
+    while (open.length > 0) {
+      const start = performance.now();
+      const samples = await sampleRows(
+        results,
+        open.map(({ part, first, taken }) => ({ row: first + taken, sampler: part.run.sampler })),
+      );
+      const ms = (performance.now() - start) / open.length;
+      const going: typeof open = [];
+      for (const [n, sample] of samples.entries()) {
+        const row = open[n]!;
+        const { job, run, draft } = row.part;
+        if (sample instanceof LanewiseError) {
+          this.#retire(job, sample);
+          continue;
+        }
+        const event = run.take(sample, ms);
+        const more = event && run.finishReason === undefined && event.id === draft[row.taken];
+        row.taken++;
+        if (more) going.push(row);
+        else run.settle(row.taken, draft.length);
+        if (event) job.tell(event);
+      }
+      open = going;
+    }
+  }
+}
+
+/** Pages of the cache for so many tokens. */
+const pagesFor = (tokens: number): number => Math.ceil(tokens / PAGE);
+
+const asError = (error: unknown): LanewiseError =>
+  error instanceof LanewiseError
+    ? error
+    : new LanewiseError('Internal', `a step failed: ${(error as Error)?.message ?? error}`, { cause: error });
