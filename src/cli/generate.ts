@@ -12,6 +12,7 @@ import { createProgress } from './progress.ts';
 import { type PromptFlags, readPrompts } from './prompts.ts';
 import { renderStepTable } from './step-table.ts';
 import {
+  bytesOf,
   flagName,
   inFlags,
   type MachineFlags,
@@ -56,6 +57,8 @@ export interface LoadFlags extends MachineFlags {
   quantize?: string;
   backend?: string;
   kvCache?: string;
+  cacheTokens?: string;
+  cacheMemory?: string;
 }
 
 /** Options that are numbers, by their names in the library. */
@@ -135,6 +138,8 @@ export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions 
     contextLength: numberOf('--context-length', flags.contextLength),
     backend: flags.backend as 'wasm' | undefined,
     kvCache: flags.kvCache as 'f32' | undefined,
+    cacheTokens: numberOf('--cache-tokens', flags.cacheTokens),
+    cacheMemory: bytesOf('--cache-memory', flags.cacheMemory),
     signal,
   };
 }

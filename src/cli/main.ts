@@ -282,6 +282,11 @@ function withGeneration(command: Command): Command {
     .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
     .option('--quantize <policy>', policyHelp)
     .option(...kvCache)
+    .option(
+      '--cache-tokens <n>',
+      'tokens whose keys and values are kept, of all texts together (default: see --cache-memory)',
+    )
+    .option('--cache-memory <bytes>', 'the same in bytes: 800MB, 2GiB (default: at most a quarter of the memory)')
     .option('--backend <name>', 'wasm or reference');
 }
 

@@ -37,6 +37,25 @@ export function numberOf(option: string, text: string | undefined): number | und
   return value;
 }
 
+const byteUnits = new Map([
+  ['', 1],
+  ...['k', 'm', 'g', 't'].flatMap((letter, i) => [
+    [letter, 1000 ** (i + 1)] as const,
+    [`${letter}b`, 1000 ** (i + 1)] as const,
+    [`${letter}ib`, 1024 ** (i + 1)] as const,
+  ]),
+]);
+
+/** Bytes: `800000000`, `800MB`, `1.5GiB`. @throws OptionError */
+export function bytesOf(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, count, unit] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
+  const factor = byteUnits.get(unit?.toLowerCase() ?? '?');
+  if (count === undefined || factor === undefined)
+    throw new OptionError(option, 'a number of bytes such as 800000000, 800MB or 1.5GiB', text);
+  return Math.floor(Number(count) * factor);
+}
+
 /** What of the machine a model may use: the options of every command that loads one. */
 export interface MachineFlags {
   threads?: string;

@@ -2,7 +2,7 @@
 import { PAGE } from '../backend/backend.ts';
 import { LanewiseError, OutOfMemoryError } from '../errors.ts';
 import type { BlockPool } from './block-pool.ts';
-import { Block, longestMatch, type Root } from './blocks.ts';
+import { Block, longestMatch, type Match, type Root } from './blocks.ts';
 
 export interface SequenceOptions {
   /** Tokens that it will have at least, as far as is known: models with LongRoPE rotate its first keys by it. Default 0. */
@@ -19,6 +19,8 @@ export class Sequence {
   #ropeSet: number;
   readonly #blocks: Block[] = [];
   #length = 0;
+  /** The first block that this sequence computed itself and gave to the index. */
+  #firstOwn = Number.POSITIVE_INFINITY;
   #released = false;
   /** Pages of the blocks, with room for more. */
   #table = new Int32Array(16);
@@ -58,16 +60,20 @@ export class Sequence {
    * Takes over what the cache has of `ids`, the tokens of the sequence so far and those to come. What the sequence has
    * beyond a common beginning is cut off; under other rope frequencies it begins anew.
    * @param most tokens; the last one is computed in any case: its logits choose the next one
+   * @param beside a running sequence whose last block, which is not full and so not shared, may be copied
    * @returns the new length. @throws LanewiseError Disposed
    */
-  async reuse(ids: readonly number[], most = ids.length - 1): Promise<number> {
+  async reuse(ids: readonly number[], most = ids.length - 1, beside?: Sequence): Promise<number> {
     this.#alive();
     const before = this.#begin(ids, most);
     while (this.#length < most) {
       const full = Math.floor(this.#length / PAGE);
       const parent = this.#parentOf(full);
       if (parent === undefined) break;
-      const match = longestMatch(this.pool.childrenOf(parent), ids, full * PAGE, most);
+      const match = best(
+        longestMatch(this.pool.childrenOf(parent), ids, full * PAGE, most),
+        beside && this.#lastOf(beside, full, ids, most),
+      );
       if (!match || full * PAGE + match.shared <= this.#length) break;
       if (match.shared < PAGE) {
         await this.#copyInto(full, match.block, match.shared);
@@ -119,7 +125,10 @@ export class Sequence {
       this.#length++;
       if (!block.full) continue;
       const parent = this.#rootOr(index);
-      if (parent) this.#put(index, this.pool.publish(parent, block));
+      if (!parent) continue;
+      const shown = this.pool.publish(parent, block);
+      if (shown === block) this.#firstOwn = Math.min(this.#firstOwn, index);
+      this.#put(index, shown);
     }
   }
 
@@ -129,6 +138,7 @@ export class Sequence {
     if (length >= this.#length) return;
     this.#length = length;
     while (this.#blocks.length > Math.ceil(length / PAGE)) this.pool.drop(this.#blocks.pop()!);
+    if (this.#firstOwn >= Math.floor(length / PAGE)) this.#firstOwn = Number.POSITIVE_INFINITY;
     this.#own(Math.floor(length / PAGE));
   }
 
@@ -142,10 +152,10 @@ export class Sequence {
     this.#clear();
   }
 
-  /** As `release`, and the cache forgets what the sequence had: numbers in it are not finite. */
+  /** As `release`, and the cache forgets what this sequence computed: numbers in it may not be finite. */
   discard(): void {
     this.#released = true;
-    const [first] = this.#blocks;
+    const first = this.#blocks[this.#firstOwn];
     if (first) this.pool.discard(first);
     this.#clear();
   }
@@ -177,6 +187,7 @@ export class Sequence {
   #clear(): void {
     while (this.#blocks.length > 0) this.pool.drop(this.#blocks.pop()!);
     this.#length = 0;
+    this.#firstOwn = Number.POSITIVE_INFINITY;
   }
 
   get #namespace(): string {
@@ -193,6 +204,14 @@ export class Sequence {
   #rootOr(index: number): Block | Root | undefined {
     const parent = this.#parentOf(index);
     return typeof parent === 'string' ? this.pool.root(parent) : parent;
+  }
+
+  /** Block `index` of another sequence that is the same up to there. */
+  #lastOf(other: Sequence, index: number, ids: readonly number[], most: number): Match | undefined {
+    const block = other.#blocks[index];
+    const same =
+      index === 0 ? other.#namespace === this.#namespace : other.#blocks[index - 1] === this.#blocks[index - 1];
+    return same && block && !block.full ? longestMatch([block], ids, index * PAGE, most) : undefined;
   }
 
   /** Whether the sequence may write to its block `index`; what it does not have of it is forgotten then. */
@@ -239,6 +258,9 @@ export class Sequence {
     this.#table[index] = block.page;
   }
 }
+
+const best = (a: Match | undefined, b: Match | undefined): Match | undefined =>
+  (b?.shared ?? 0) > (a?.shared ?? 0) ? b : a;
 
 /** A block that its maker uses. */
 function newBlock(page: number, tokens?: number[]): Block {

@@ -356,6 +356,11 @@ test('what a sequence had is forgotten where its numbers are not finite; others 
   const { cache, fill } = cacheOf(20);
   const first = await fill(ids(200));
   const second = await fill(ids(150));
+  const third = await fill([...ids(128), ...ids(100, 8)]);
+  third.discard();
+  const fourth = cache.sequence();
+  assert.equal(await fourth.reuse(ids(200)), 192, 'what it computed itself, not what it found');
+  fourth.release();
   first.discard();
   assert.equal(second.length, 150);
   assert.equal(await cache.sequence().reuse(ids(200)), 0);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { splitPlan } from '../../src/backend/wasm/lowering/parts.ts';
+import { splitPlan, splitWithCache } from '../../src/backend/wasm/lowering/parts.ts';
 import { OutOfMemoryError } from '../../src/errors.ts';
 import { PlanBuilder, type Weight } from '../../src/plan/builder.ts';
 import { buffersOf, weightsOf } from '../../src/plan/memory.ts';
@@ -116,5 +116,34 @@ test('a weight that no memory can hold is refused by name', () => {
   assert.throws(
     () => splitPlan(layeredPlan(1, false), sizes(90)),
     (error) => error instanceof OutOfMemoryError && error.message.startsWith('embedding needs'),
+  );
+});
+
+test('a cut for a larger cache holds what was asked for, and more only where that needs no further memory', () => {
+  const setting = fc.record({
+    layers: fc.integer({ min: 1, max: 6 }),
+    capacity: fc.integer({ min: 130, max: 2000 }),
+    least: fc.integer({ min: 1, max: 30 }),
+    more: fc.integer({ min: 0, max: 300 }),
+  });
+  fc.assert(
+    fc.property(setting, ({ layers, capacity, least, more }) => {
+      const plan = layeredPlan(layers, true);
+      const most = least + more;
+      const sizesOf = (pages: number) => ({ capacity, weightBytes: () => 100, cacheBytes: () => pages });
+      const cut = () => splitWithCache(plan, { capacity, weightBytes: () => 100, pageBytes: () => 1 }, { least, most });
+      if (100 + least > capacity) {
+        assert.throws(cut, OutOfMemoryError);
+        return;
+      }
+      const { parts, segments, pages } = cut();
+      assert.ok(pages >= least && pages <= most);
+      assert.deepEqual({ parts, segments }, splitPlan(plan, sizesOf(pages)));
+      assert.equal(parts.length, splitPlan(plan, sizesOf(least)).parts.length);
+      for (const { weights, caches } of parts) assert.ok(weights.size * 100 + caches.size * pages <= capacity);
+      const larger = Math.ceil((pages + 1) * 1.07);
+      if (larger <= most && 100 + larger <= capacity)
+        assert.ok(splitPlan(plan, sizesOf(larger)).parts.length > parts.length, `${pages} pages, ${larger} fit too`);
+    }),
   );
 });
