@@ -3,7 +3,10 @@ import { OptionError } from '../errors.ts';
 import type { Plan, PlannedWeight } from '../plan/step.ts';
 import type { BlockStorage, FloatStorage } from '../quant/storage.ts';
 
-/** Rows of one forward. Rows of one sequence are neighbours with rising positions, each one above what its cache holds. */
+/**
+ * Rows of one forward. Rows of one sequence are neighbours, each position one above the one before. A page that is written
+ * belongs to one sequence; pages that are only read may be in the tables of several.
+ */
 export interface Batch {
   /** Token id of each row. [T] */
   readonly tokens: Int32Array;
@@ -13,7 +16,7 @@ export interface Batch {
   readonly positions: Int32Array;
   /** Index into `pages` of each row's sequence. [T] */
   readonly sequences: Int32Array;
-  /** Page table of each sequence: page p holds positions p * PAGE .. p * PAGE + PAGE - 1. */
+  /** Page table of each sequence, at most one per row of a forward: entry p is the page that holds positions p * PAGE .. p * PAGE + PAGE - 1. */
   readonly pages: readonly Int32Array[];
   /** Rows whose logits are wanted, ascending. [W] */
   readonly wanted: Int32Array;

@@ -141,6 +141,7 @@ export class LocalEngine implements Engine {
     this.#disposed ??= (async () => {
       this.#scheduler.dispose(new LanewiseError('Disposed', `${this.info.name} has been disposed`));
       await this.#evaluator.dispose();
+      this.prompts.dispose();
       await this.#close();
     })();
     return this.#disposed;

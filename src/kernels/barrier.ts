@@ -19,11 +19,13 @@ import {
   atomicNotify,
   atomicStore,
   atomicWait,
+  call,
   constant,
   doWhile,
   drop,
   equal,
   type Func,
+  type ImportedFunc,
   lessUnsigned,
   type Module,
   not,
@@ -50,12 +52,15 @@ export const timings = { off: 0, scopes: 1, steps: 2 } as const;
 
 /** Seconds after which a thread that does not come is taken for dead; no step takes as long. */
 export const PATIENCE = 60;
-/** One look at the clock. A process that was stopped meanwhile loses one of them, not all. */
-const LOOK_NANOSECONDS = 1e9;
+/** Longest sleep of a waiting thread. A process that was stopped meanwhile loses one of these, not all its patience. */
+const SLEEP_NANOSECONDS = 0.25e9;
 const TIMED_OUT = 2;
 
-/** meet(threads, spins) -> i32: waits for the other threads; not 0 when one of them has failed or is gone. */
-export function barrier(module: Module, controlAddress: number, patience = PATIENCE): Func {
+/**
+ * meet(threads, spins) -> i32: waits for the other threads; not 0 when one of them has failed or is gone.
+ * @param look called after each sleep: the caller poisons the barrier where it knows that a thread is gone
+ */
+export function barrier(module: Module, controlAddress: number, look: ImportedFunc, patience = PATIENCE): Func {
   const f = module.func('meet', ['i32', 'i32'], 'i32');
   const [threads, spins] = [f.param('i32', 0), f.param('i32', 1)];
   const [round, n] = [f.local('i32'), f.local('i32')];
@@ -81,9 +86,12 @@ export function barrier(module: Module, controlAddress: number, patience = PATIE
           when(unchanged, [
             doWhile(
               and(unchanged, not(atomicLoad(at(control.poison)))),
-              when(equal(atomicWait(at(control.round), round.get, LOOK_NANOSECONDS), constant(TIMED_OUT)), [
+              when(equal(atomicWait(at(control.round), round.get, SLEEP_NANOSECONDS), constant(TIMED_OUT)), [
                 n.set(add(n.get, constant(1))),
-                when(equal(n.get, constant(patience)), [atomicStore(at(control.poison), constant(1))]),
+                call(look),
+                when(equal(n.get, constant(Math.ceil((patience * 1e9) / SLEEP_NANOSECONDS))), [
+                  atomicStore(at(control.poison), constant(1)),
+                ]),
               ]),
             ),
           ]),

@@ -52,13 +52,13 @@ export const flags = {
 
 /**
  * walk(tape, steps, thread, threads, spins) -> i32: 0, or not 0 when a thread failed. At least one step. Kernels come from
- * the imported table `env.table`, `env.mark()` from the caller; the control block and `patience` are described in
- * barrier.ts.
+ * the imported table `env.table`, `env.mark()` and `env.look()` from the caller; the control block, `look` and `patience`
+ * are described in barrier.ts.
  */
 export function walker(module: Module, controlAddress: number, patience?: number): Func {
   module.importTable();
   const mark = module.importFunc('mark', []);
-  const meet = barrier(module, controlAddress, patience);
+  const meet = barrier(module, controlAddress, module.importFunc('look', []), patience);
   const f = module.func('walk', ['i32', 'i32', 'i32', 'i32', 'i32'], 'i32');
   const [tape, steps, thread] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
   const [threads, spins] = [f.param('i32', 3), f.param('i32', 4)];

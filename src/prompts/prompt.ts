@@ -29,12 +29,23 @@ const QUICK_TEXT = 2 ** 20;
 
 /** Encodes prompts for one model. */
 export class PromptEncoder {
-  readonly files: PromptFiles;
+  #files: PromptFiles;
   /** Characters of the longest token. */
   #longestToken: number | undefined;
+  #disposed = false;
 
   constructor(files: PromptFiles) {
-    this.files = files;
+    this.#files = files;
+  }
+
+  get files(): PromptFiles {
+    return this.#files;
+  }
+
+  /** Lets the tokenizer go: it is the largest thing that a disposed model would keep. */
+  dispose(): void {
+    this.#files = { ...this.#files, tokenizer: undefined };
+    this.#disposed = true;
   }
 
   /** The model's chat template. @throws LanewiseError NoChatTemplate, TemplateError */
@@ -69,6 +80,7 @@ export class PromptEncoder {
 
   #tokenizer(): Tokenizer {
     const { name, tokenizer, tokenizerError } = this.files;
+    if (this.#disposed) throw new LanewiseError('Disposed', `${name} has been disposed`);
     if (tokenizerError) throw tokenizerError;
     if (!tokenizer) throw new LanewiseError('NoTokenizer', `${name} has no tokenizer: give token ids`);
     return tokenizer;

@@ -22,7 +22,7 @@ export function instantiate(
 ): Walk {
   const table = new WebAssembly.Table({ element: 'anyfunc', initial: kernels.length });
   const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, 0);
-  const { exports } = new WebAssembly.Instance(module, { env: { memory, scratch, table, mark } });
+  const { exports } = new WebAssembly.Instance(module, { env: { memory, scratch, table, mark, look: () => {} } });
   for (const [index, name] of kernels.entries()) table.set(index, exports[name]);
   return exports.walk as Walk;
 }

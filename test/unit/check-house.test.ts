@@ -139,17 +139,14 @@ for (const [name, changes, problem] of broken) {
   test(`refuses ${name}`, () => assert.deepEqual(problemsWith(changes), [problem]));
 }
 
-test('refuses rooms that import each other, unless they are listed as entangled', () => {
+test('refuses rooms that import each other', () => {
   const rooms = {
     ...rules.rooms,
     formats: { what: 'Opens files.', imports: ['engine (types)'] },
     engine: { what: 'Loads models.', imports: ['formats'], packages: ['some-package'] },
   };
-  const entangled = [['formats', 'engine']] as const;
   const files = { 'src/formats/a.ts': "import type { load } from '../engine/load.ts';\n" };
   assert.deepEqual(problemsWith(files, { rooms }), ['rooms in a circle: formats -> engine -> formats']);
-  assert.deepEqual(problemsWith(files, { rooms, entangled }), []);
-  assert.deepEqual(problemsWith({}, { entangled }), ['formats and engine are listed as entangled, but are not']);
 });
 
 test('prints what happens in each room', () => {

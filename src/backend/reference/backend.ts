@@ -16,6 +16,7 @@ import {
   type StepTime,
   type TensorData,
 } from '../backend.ts';
+import { checkBatch } from '../check-batch.ts';
 import { drawFrom } from '../draw.ts';
 import { checkFinite, notFinite } from '../finite.ts';
 import { combineSummary } from '../summary.ts';
@@ -86,7 +87,8 @@ class ReferenceBackend implements Backend {
   readonly loadTimes: LoadTimes;
   readonly cache: CachePages;
   readonly #plan: Plan;
-  readonly #weights: readonly HeldWeight[];
+  /** Undefined once disposed. */
+  #weights: readonly HeldWeight[] | undefined;
   readonly #caches: readonly KvPages[];
   #buffers: Float32Array[] = [];
 
@@ -107,13 +109,16 @@ class ReferenceBackend implements Backend {
   memory(): { weights: number; activations: number; cache: number } {
     const sum = (sizes: readonly number[]): number => sizes.reduce((a, b) => a + b, 0);
     return {
-      weights: sum([...new Set(this.#weights)].map(({ values }) => values.byteLength)),
+      weights: sum([...new Set(this.#weights ?? [])].map(({ values }) => values.byteLength)),
       activations: sum(this.#buffers.map((buffer) => buffer.byteLength)),
       cache: sum(this.#caches.map(({ bytes }) => bytes)),
     };
   }
 
   async forward(batch: Batch): Promise<Results> {
+    if (!this.#weights) throw new LanewiseError('Disposed', 'the backend has been disposed');
+    const { maxRows, maxWanted, cache } = this;
+    checkBatch(batch, { plan: this.#plan, maxRows, maxWanted, pageCount: cache.count });
     const rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     this.#buffers = this.#plan.buffers.map((buffer) => new Float32Array(buffer.width * rows[buffer.rows]));
     const state: State = {
@@ -152,6 +157,8 @@ class ReferenceBackend implements Backend {
 
   async dispose(): Promise<void> {
     this.#buffers = [];
+    this.#weights = undefined;
+    for (const cache of this.#caches) cache.clear();
   }
 }
 

@@ -29,6 +29,10 @@ export class KvPages {
     while (this.#pages.length < pages) this.#pages.push(Array.from({ length: PAGE }, entry));
   }
 
+  clear(): void {
+    this.#pages.length = 0;
+  }
+
   /** The entry of `position` in a sequence with this page table. */
   at(table: Int32Array, position: number): KvEntry {
     return this.#pages[table[Math.floor(position / PAGE)]!]![position % PAGE]!;

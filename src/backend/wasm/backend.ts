@@ -1,37 +1,32 @@
-/** The fast backend: a plan compiled to kernels and tapes, walked by all threads. */
+/** The fast backend: a plan compiled to kernels and tapes, run by all threads. */
 
-import { LanewiseError, OutOfMemoryError } from '../../errors.ts';
+import { LanewiseError } from '../../errors.ts';
 import { control, timings } from '../../kernels/barrier.ts';
-import { activationStride } from '../../kernels/layout.ts';
-import { rowBytes, weightsOf } from '../../plan/memory.ts';
-import { type RopeTable, ropeRow } from '../../plan/rope.ts';
+import { rowBytes } from '../../plan/memory.ts';
 import { type BufferId, type Plan, tableTokens } from '../../plan/step.ts';
 import {
   type Backend,
-  type BackendOptions,
   type Batch,
-  type CachePages,
-  cachePages,
   joinTensors,
   type LoadTimes,
-  PAGE,
   type Results,
   type StepTime,
   sequenceLengths,
   type Timing,
 } from '../backend.ts';
+import { checkBatch } from '../check-batch.ts';
 import { drawFrom } from '../draw.ts';
 import { combineSummary } from '../summary.ts';
-import { type Choice, formatKey, productFamily } from './choosing/choice.ts';
-import { type LoadTarget, planLoad } from './loading/load-plan.ts';
+import { WasmCachePages } from './cache-pages.ts';
+import type { Choice } from './choosing/choice.ts';
 import { Load, type PartMemory } from './loading/load-run.ts';
-import { KernelSet } from './lowering/kernel-set.ts';
-import { lower } from './lowering/lower.ts';
-import { type MemoryMap, mapMemory } from './lowering/memory-map.ts';
-import { type PlanPart, type Segment, splitWithCache } from './lowering/parts.ts';
-import { align, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from './memory/memory.ts';
+import { type LowerPlanOptions, lowerPlan } from './lower-plan.ts';
+import type { MemoryMap } from './lowering/memory-map.ts';
+import type { Segment } from './lowering/parts.ts';
+import { Memory, memoryLimits, SCRATCH_BYTES } from './memory/memory.ts';
 import { controlAddress } from './memory/shared-words.ts';
-import { cachePageBytes, heldBytes } from './memory/sizes.ts';
+import { heldBytes } from './memory/sizes.ts';
+import { RopeRows } from './rope-rows.ts';
 import { Governor } from './threads/governor.ts';
 import type { WasmHost } from './threads/host.ts';
 import { Pool } from './threads/pool.ts';
@@ -39,20 +34,13 @@ import { Pool } from './threads/pool.ts';
 /** Up to this many rows every thread computes norms and the like itself. */
 const REPLICATE_ROWS = 3;
 
-export interface BuildOptions extends BackendOptions {
+export interface BuildOptions extends LowerPlanOptions {
   readonly host: WasmHost;
-  readonly threads: number;
-  readonly choice: Choice;
   /** Told of threads that did not start. */
   readonly onWarning?: (text: string) => void;
-  /** Bytes of weights and cache per memory; default: what 32-bit addresses reach, less the rest. */
-  readonly memoryBytes?: number;
   /** All threads for every forward, also where fewer are faster: for tests. */
   readonly allThreads?: boolean;
 }
-
-/** Of a memory's 4 GiB, what rows, scratch and staging may take. */
-const ASIDE_BYTES = 512 * 1024 * 1024;
 
 /** Records of one segment, as they lie in the tape of its part. */
 interface SegmentTape extends Segment {
@@ -66,41 +54,21 @@ interface SegmentTape extends Segment {
 export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   const options = { ...given, tensor: joinTensors(given) };
   const { plan, host, threads, choice, onProgress, onWarning } = options;
-  const kernels = new KernelSet();
-  const pageBytes = plan.caches.reduce((sum, spec) => sum + cachePageBytes(spec), 0);
-  const wanted = cachePages(options.cache, pageBytes);
-  const { parts, segments, pages } = splitWithCache(
-    plan,
-    {
-      capacity: options.memoryBytes ?? MEMORY_LIMIT - ASIDE_BYTES,
-      weightBytes: (id) => align(heldBytes(plan.weights[id]!)),
-      pageBytes: (id) => cachePageBytes(plan.caches[id]!),
-    },
-    wanted,
-  );
-  const targets = parts.map((part, index): LoadTarget => {
-    const map = mapMemory({ ...options, part, quantizedBytes: quantizedBytes(options, part) });
-    return { index, part, map };
-  });
-  const capacity = targets.reduce((least, { map }) => Math.min(least, roomFor(map)), pages);
-  if (capacity < wanted.least)
-    throw new OutOfMemoryError('the key/value cache', wanted.least * pageBytes, capacity * pageBytes);
-  const tapes = segments.map(({ part, from, to }) =>
-    lower({ plan: { ...plan, steps: plan.steps.slice(from, to) }, map: targets[part]!.map, choice, kernels }),
-  );
-  const steps = targets.flatMap((target) => planLoad(options, target, choice, kernels));
-  const compiled = kernels.compile(host, choice.wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared: threads > 1 });
+  const { targets, segments, tapes, loadSteps, kernels, capacity } = lowerPlan(options);
+  const shared = threads > 1;
+  const compiled = kernels.compile(host, choice.wide, memoryLimits(shared));
   const partMemories = targets.map(
-    (target): PartMemory => ({ ...target, memory: new Memory(target.map.cache, threads > 1) }),
+    (target): PartMemory => ({ ...target, memory: new Memory(target.map.cache, shared) }),
   );
   const marks: number[] = [];
-  const load = new Load(steps, partMemories, threads, host.read);
+  const load = new Load(loadSteps, partMemories, threads, host.read);
   const memories = partMemories.map(({ memory }) => memory.wasm);
+  const scratch = partMemories.map(({ map }) => map.scratch);
   const start = performance.now();
   const pool = await Pool.start(
     host,
     { ...compiled, memories, threads, cores: host.cores },
-    (thread, memory) => partMemories[memory]!.map.scratch + thread * SCRATCH_BYTES,
+    (thread, memory) => scratch[memory]! + thread * SCRATCH_BYTES,
     () => marks.push(performance.now()),
     load.list,
     onWarning,
@@ -126,23 +94,6 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   }
 }
 
-/** Room for quantized rows per activation format: those of the widest product that uses it. */
-function quantizedBytes({ plan, choice, maxRows, maxWanted }: BuildOptions, { steps }: PlanPart): Map<string, number> {
-  const most = new Map<string, number>();
-  for (const step of steps) {
-    if (step.op !== 'matmul' && step.op !== 'experts') continue;
-    const rows = plan.buffers[step.x]!.rows === 'wanted' ? maxWanted : maxRows;
-    for (const id of weightsOf(step)) {
-      const { shape, shares } = plan.weights[id]!;
-      const { activation } = productFamily(plan.weights[shares ?? id]!.storage, choice);
-      if (!activation || shape.length === 1) continue;
-      const bytes = rows * activationStride(activation, shape[1]!);
-      most.set(formatKey(activation), Math.max(bytes, most.get(formatKey(activation)) ?? 0));
-    }
-  }
-  return most;
-}
-
 interface BackendParts {
   readonly options: BuildOptions;
   readonly partMemories: readonly PartMemory[];
@@ -154,9 +105,10 @@ interface BackendParts {
   readonly capacity: number;
 }
 
-/** Pages that 32-bit addresses reach. */
-const roomFor = ({ cache, pageStride }: MemoryMap): number =>
-  pageStride === 0 ? Number.POSITIVE_INFINITY : Math.floor((MEMORY_LIMIT - cache) / pageStride);
+/** What a disposed backend lets go. */
+interface Held extends Pick<BackendParts, 'partMemories' | 'pool' | 'segmentTapes' | 'marks'> {
+  readonly ropeRows: readonly RopeRows[];
+}
 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
@@ -170,11 +122,7 @@ export class WasmBackend implements Backend {
   readonly #plan: Plan;
   readonly #allThreads: boolean;
   readonly #governor: Governor;
-  readonly #partMemories: readonly PartMemory[];
-  readonly #pool: Pool;
-  readonly #tapes: readonly SegmentTape[];
-  readonly #marks: number[];
-  readonly #ropeRows: RopeRows[];
+  #held: Held | undefined;
   #rows = { all: 0, wanted: 0 };
 
   constructor({ options, partMemories, pool, segmentTapes, marks, loadTimes, capacity }: BackendParts) {
@@ -187,11 +135,8 @@ export class WasmBackend implements Backend {
     this.#plan = options.plan;
     this.#allThreads = options.allThreads ?? false;
     this.#governor = new Governor(pool.threads, options.host.cores, undefined, options.host.coresCounted);
-    this.#partMemories = partMemories;
-    this.#pool = pool;
-    this.#tapes = segmentTapes;
-    this.#marks = marks;
-    this.#ropeRows = options.plan.ropes.map((table) => new RopeRows(table));
+    const ropeRows = options.plan.ropes.map((table) => new RopeRows(table));
+    this.#held = { partMemories, pool, segmentTapes, marks, ropeRows };
     for (const { map, memory } of partMemories) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
@@ -199,9 +144,10 @@ export class WasmBackend implements Backend {
   }
 
   memory(): { weights: number; activations: number; cache: number } {
+    if (!this.#held) return { weights: 0, activations: 0, cache: 0 };
+    const { partMemories } = this.#held;
     const weights = this.#plan.weights.reduce((sum, w) => sum + (w.shares === undefined ? heldBytes(w) : 0), 0);
-    const sum = (bytes: (map: MemoryMap) => number): number =>
-      this.#partMemories.reduce((s, { map }) => s + bytes(map), 0);
+    const sum = (bytes: (map: MemoryMap) => number): number => partMemories.reduce((s, { map }) => s + bytes(map), 0);
     return {
       weights,
       activations: sum(({ cache }) => cache) - weights,
@@ -210,19 +156,29 @@ export class WasmBackend implements Backend {
   }
 
   async forward(batch: Batch): Promise<Results> {
-    this.#checkBatch(batch);
+    const { pool, partMemories, segmentTapes, marks } = this.#alive();
+    const { maxRows, maxWanted, cache } = this;
+    checkBatch(batch, {
+      plan: this.#plan,
+      maxRows,
+      maxWanted,
+      pageCount: cache.count,
+      maxTableEntries: cache.tableEntries,
+    });
     const { timing = 'off' } = batch;
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
-    for (const part of this.#partMemories) this.#writeBatch(batch, part);
+    // Replaces lost threads before any of their memory changes.
+    await pool.ready();
+    for (const part of partMemories) this.#writeBatch(batch, part);
     const times: StepTime[] = [];
     const threads = this.#allThreads ? this.threads : this.#governor.choose(batch.tokens.length);
     const begin = performance.now();
-    for (const { part, tape, records, marked, copies } of this.#tapes) {
+    for (const { part, tape, records, marked, copies } of segmentTapes) {
       for (const { buffer, part: from } of copies) this.#copyRows(buffer, from, part);
       const start = performance.now();
-      this.#marks.length = 0;
-      await this.#pool.run(part, tape, records, threads);
-      if (timing !== 'off') addTimes(times, start, this.#marks, marked[timing]);
+      marks.length = 0;
+      await pool.run(part, tape, records, threads);
+      if (timing !== 'off') addTimes(times, start, marks, marked[timing]);
     }
     this.#governor.record(batch.tokens.length, threads, performance.now() - begin);
     return {
@@ -235,9 +191,15 @@ export class WasmBackend implements Backend {
     };
   }
 
+  #alive(): Held {
+    if (!this.#held) throw new LanewiseError('Disposed', 'the backend has been disposed');
+    return this.#held;
+  }
+
   /** Row i of a buffer that the plan's last segment wrote. */
   #resultRow(buffer: BufferId, i: number): Float32Array {
-    const { map, memory } = this.#partMemories[this.#tapes.at(-1)!.part]!;
+    const { partMemories, segmentTapes } = this.#alive();
+    const { map, memory } = partMemories[segmentTapes.at(-1)!.part]!;
     const { width } = this.#plan.buffers[buffer]!;
     return memory.f32(map.buffers[buffer]! + i * rowBytes(width), width);
   }
@@ -247,51 +209,23 @@ export class WasmBackend implements Backend {
     const step = this.#plan.steps[index];
     if (step?.op !== 'tap') throw new LanewiseError('UnknownTap', `the plan keeps no copy named ${name}`);
     const { width } = this.#plan.buffers[step.out]!;
-    const rows = this.#rowViews(step.out, this.#tapes.find(({ to }) => index < to)!.part);
+    const rows = this.#rowViews(step.out, this.#alive().segmentTapes.find(({ to }) => index < to)!.part);
     const out = new Float32Array(rows.length * width);
     for (const [row, values] of rows.entries()) out.set(values, row * width);
     return out;
   }
 
+  /** Ends the threads and lets all memories go, also where this object stays referenced. */
   async dispose(): Promise<void> {
-    await this.#pool.stop();
-  }
-
-  #checkBatch({ tokens, types, positions, sequences, pages, wanted }: Batch): void {
-    const fail = (what: string): never => {
-      throw new LanewiseError('InvalidBatch', what);
-    };
-    if (tokens.length === 0 || tokens.length > this.maxRows)
-      fail(`a forward takes 1 to ${this.maxRows} rows, got ${tokens.length}`);
-    if (wanted.length > this.maxWanted) fail(`at most ${this.maxWanted} rows of logits, got ${wanted.length}`);
-    const { tableEntries } = this.cache;
-    if (pages.reduce((sum, table) => sum + table.length, 0) > tableEntries)
-      fail(`more than ${tableEntries} page table entries`);
-    const rowsOf = (index: 'token' | 'position' | 'type'): number =>
-      this.#plan.steps.reduce(
-        (least, s) =>
-          s.op === 'embed' && s.index === index ? Math.min(least, this.#plan.weights[s.table]!.shape[0]!) : least,
-        Number.POSITIVE_INFINITY,
-      );
-    const [vocab, context, kinds] = [rowsOf('token'), rowsOf('position'), rowsOf('type')];
-    for (let row = 0; row < tokens.length; row++) {
-      if (!(tokens[row]! >= 0 && tokens[row]! < vocab))
-        fail(`token id ${tokens[row]} of row ${row}: ids are 0 to ${vocab - 1}`);
-      if (!(positions[row]! >= 0 && positions[row]! < context))
-        fail(`position ${positions[row]} of row ${row} is beyond ${context}`);
-      if (types && !(types[row]! >= 0 && types[row]! < kinds))
-        fail(`token type ${types[row]} of row ${row}: types are 0 to ${kinds - 1}`);
-      if (pages[sequences[row]!]?.[Math.floor(positions[row]! / PAGE)] === undefined)
-        fail(`row ${row} has no cache page`);
-    }
-    if (pages.some((table) => table.some((page) => page < 0 || page >= this.cache.count)))
-      fail(`a cache page beyond the ${this.cache.count} there are`);
-    if (wanted.some((row) => row < 0 || row >= tokens.length)) fail('a wanted row that is not in the batch');
+    const held = this.#held;
+    this.#held = undefined;
+    this.cache.dispose();
+    await held?.pool.stop();
   }
 
   /** The rows that this forward has of a buffer, in one part's memory. */
   #rowViews(buffer: BufferId, part: number): Float32Array[] {
-    const { map, memory } = this.#partMemories[part]!;
+    const { map, memory } = this.#alive().partMemories[part]!;
     const { width, rows } = this.#plan.buffers[buffer]!;
     const start = map.buffers[buffer]!;
     return Array.from({ length: this.#rows[rows] }, (_, row) => memory.f32(start + row * rowBytes(width), width));
@@ -323,73 +257,12 @@ export class WasmBackend implements Backend {
       entry += table.length * 4;
     }
     const lengths = sequenceLengths(batch);
-    for (const [index, rows] of this.#ropeRows.entries()) {
+    for (const [index, rows] of this.#alive().ropeRows.entries()) {
       const { rotary } = this.#plan.ropes[index]!;
       const target = memory.f32(map.ropes[index]!, count * rotary);
       for (let row = 0; row < count; row++)
         target.set(rows.at(positions[row]!, lengths[sequences[row]!]!), row * rotary);
     }
-  }
-}
-
-/** The cache pages of all memories: page p is at one number in each. */
-class WasmCachePages implements CachePages {
-  readonly pageBytes: number;
-  readonly capacity: number;
-  readonly tableEntries: number;
-  count = 0;
-  readonly #partMemories: readonly PartMemory[];
-
-  constructor(partMemories: readonly PartMemory[], capacity: number) {
-    this.#partMemories = partMemories;
-    this.capacity = capacity;
-    this.tableEntries = Math.min(...partMemories.map(({ map }) => map.tableCount));
-    this.pageBytes = partMemories.reduce((sum, { map }) => sum + map.pageStride, 0);
-    this.#ensure(1);
-  }
-
-  async ensure(count: number): Promise<void> {
-    this.#ensure(count);
-  }
-
-  #ensure(count: number): void {
-    if (count <= this.count) return;
-    for (const { map, memory } of this.#partMemories) {
-      const end = map.cache + count * map.pageStride;
-      if (end > MEMORY_LIMIT)
-        throw new OutOfMemoryError('the key/value cache', end - map.cache, MEMORY_LIMIT - map.cache);
-      memory.reserve('the key/value cache', end);
-    }
-    this.count = count;
-  }
-
-  async copy(from: number, to: number): Promise<void> {
-    for (const [n, source] of this.#views(from).entries()) this.#views(to)[n]!.set(source);
-  }
-
-  async read(page: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(this.pageBytes);
-    let at = 0;
-    for (const view of this.#views(page)) {
-      bytes.set(view, at);
-      at += view.length;
-    }
-    return bytes;
-  }
-
-  async write(page: number, bytes: Uint8Array): Promise<void> {
-    let at = 0;
-    for (const view of this.#views(page)) {
-      view.set(bytes.subarray(at, at + view.length));
-      at += view.length;
-    }
-  }
-
-  /** The bytes of a page in each memory. */
-  #views(page: number): Uint8Array[] {
-    return this.#partMemories.map(({ map: { cache, pageStride }, memory }) =>
-      memory.bytes(cache + page * pageStride, pageStride),
-    );
   }
 }
 
@@ -402,27 +275,5 @@ function addTimes(times: StepTime[], start: number, marks: readonly number[], st
     const last = times.at(-1);
     if (last?.step === step) times[times.length - 1] = { step, ms: last.ms + ms };
     else times.push({ step, ms });
-  }
-}
-
-/** Cos and sin per position, computed once; positions of long sequences have others. */
-class RopeRows {
-  readonly #table: RopeTable;
-  readonly #rows: { readonly short: Float32Array[]; readonly long: Float32Array[] } = { short: [], long: [] };
-
-  constructor(table: RopeTable) {
-    this.#table = table;
-  }
-
-  /** @param length tokens of the whole sequence */
-  at(position: number, length: number): Float32Array {
-    const { rotary, long } = this.#table;
-    const rows = this.#rows[long && length > long.above ? 'long' : 'short'];
-    const known = rows[position];
-    if (known) return known;
-    const row = new Float32Array(rotary);
-    ropeRow(this.#table, position, length, row);
-    rows[position] = row;
-    return row;
   }
 }

@@ -2,7 +2,7 @@
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { flags } from '../../../kernels/walker.ts';
 import type { KernelSet } from '../lowering/kernel-set.ts';
-import { Allocator, MEMORY_LIMIT, Memory, SCRATCH_BYTES, WASM_PAGE } from '../memory/memory.ts';
+import { Allocator, Memory, memoryLimits, SCRATCH_BYTES, WASM_PAGE } from '../memory/memory.ts';
 import type { WasmHost } from '../threads/host.ts';
 import { Pool } from '../threads/pool.ts';
 
@@ -37,7 +37,7 @@ export class KernelRunner {
     const shared = host.threads.possible;
     const dataAt = TAPE + RECORD_BYTES + threads * SCRATCH_BYTES;
     const memory = other?.memory ?? new Memory(dataAt + bytes + WASM_PAGE, shared);
-    const compiled = kernels.compile(host, wide, { maximum: MEMORY_LIMIT / WASM_PAGE, shared });
+    const compiled = kernels.compile(host, wide, memoryLimits(shared));
     const scratchOf = (thread: number): number => TAPE + RECORD_BYTES + thread * SCRATCH_BYTES;
     const pool = await Pool.start(
       host,

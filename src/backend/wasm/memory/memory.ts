@@ -6,6 +6,12 @@ export const WASM_PAGE = 65536;
 export const MEMORY_LIMIT = 65536 * WASM_PAGE;
 export const ALIGN = 64;
 
+/** What modules import: a memory that may grow as far as addresses reach. */
+export const memoryLimits = (shared: boolean): { maximum: number; shared: boolean } => ({
+  maximum: MEMORY_LIMIT / WASM_PAGE,
+  shared,
+});
+
 export const align = (bytes: number, to = ALIGN): number => Math.ceil(bytes / to) * to;
 
 /** Hands out addresses one after the other. */

@@ -60,7 +60,7 @@ function spawn(setup: ThreadSetup): Thread {
   worker.postMessage(setup);
   return {
     ready,
-    // Browsers do not tell when a worker ends; the barrier's patience does.
+    // Browsers do not tell when a worker ends: a walk that waits for it fails when the barrier's patience is over.
     ended: new Promise(() => {}),
     async terminate() {
       worker.terminate();

@@ -9,6 +9,7 @@ import { BackendError, memoryRefused } from '../../../errors.ts';
 import type { Built } from './built.ts';
 import * as build from './built.ts';
 import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
+import { watchLife } from './life-node.ts';
 import { read } from './read-node.ts';
 import { besideModule, startThread } from './start-node.ts';
 import type { ThreadSetup } from './thread-setup.ts';
@@ -201,15 +202,22 @@ function startFailure(thread: number, error: unknown): BackendError {
 }
 
 function spawn(setup: ThreadSetup): Thread {
-  let worker: Worker;
   try {
-    worker = waiting.pop() ?? startWorker();
+    return threadOf(waiting.pop() ?? startWorker(), setup);
   } catch (error) {
     const none = Promise.resolve();
     return { ready: Promise.reject(startFailure(setup.thread, error)), ended: none, terminate: () => none };
   }
+}
+
+/** @param worker runs worker-node.ts, and has not been told its setup yet */
+export function threadOf(worker: Worker, setup: ThreadSetup): Thread {
+  let isLost = (): boolean => false;
   const ready = new Promise<void>((resolve, reject) => {
-    worker.once('message', () => resolve());
+    worker.once('message', (descriptor: number | undefined) => {
+      isLost = watchLife(descriptor);
+      resolve();
+    });
     worker.once('error', (error: Error) => reject(startFailure(setup.thread, error)));
     worker.once('exit', () =>
       reject(new BackendError('ThreadFailed', `thread ${setup.thread} ended before it was ready`)),
@@ -222,6 +230,7 @@ function spawn(setup: ThreadSetup): Thread {
   return {
     ready: started,
     ended: new Promise((resolve) => worker.once('exit', () => resolve())),
+    isLost: () => isLost(),
     async terminate() {
       await worker.terminate();
     },

@@ -14,6 +14,8 @@ export interface Thread {
   readonly ready: Promise<void>;
   /** Resolves when the thread is no more, for whatever reason. */
   readonly ended: Promise<void>;
+  /** Whether it is no more, told without waiting for an event. Undefined where that cannot be told. */
+  readonly isLost?: () => boolean;
   terminate(): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
-/** The threads of one backend: started once, woken once per walk, rebuilt after a failure. */
-import { BackendError } from '../../../errors.ts';
-import { control } from '../../../kernels/barrier.ts';
+/** The threads of one backend: started once, woken once per tape, replaced after a failure. */
+import { BackendError, LanewiseError } from '../../../errors.ts';
+import { control, poison } from '../../../kernels/barrier.ts';
 import { CLAIMS_AT, RECORD_BYTES } from '../../../kernels/record.ts';
 import { FIRST_REGION } from '../memory/memory.ts';
 import { controlAddress, sharedWords, viewSharedWords } from '../memory/shared-words.ts';
@@ -15,15 +15,27 @@ type SharedSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
 /** Byte address of a thread's scratch area in a memory. */
 export type ScratchOf = (thread: number, memory: number) => number;
 
+/** What a stopped pool lets go. */
+interface Held {
+  readonly setup: SharedSetup;
+  readonly scratchOf: ScratchOf;
+  readonly walk: WalkTape;
+}
+
+/**
+ * - `ready`: all threads wait for the next tape
+ * - `lost`: one has ended by itself since; the others wait
+ * - `failed`: a tape failed; all threads have been ended
+ */
+type State = 'ready' | 'lost' | 'failed';
+
 export class Pool {
   readonly #host: WasmHost;
   readonly #onWarning: ((text: string) => void) | undefined;
-  readonly #setup: SharedSetup;
-  readonly #scratchOf: ScratchOf;
-  readonly #walk: WalkTape;
+  #held: Held | undefined;
   #workers: Thread[] = [];
   #threads: number;
-  #broken = false;
+  #state: State = 'ready';
 
   private constructor(
     host: WasmHost,
@@ -33,11 +45,10 @@ export class Pool {
     onWarning?: (text: string) => void,
   ) {
     this.#host = host;
-    this.#setup = setup;
-    this.#scratchOf = scratchOf;
     this.#onWarning = onWarning;
     this.#threads = setup.threads;
-    this.#walk = instantiate(this.#setupOf(0), mark);
+    const walk = instantiate(setupOf(setup, scratchOf, 0), mark, () => this.#lookForLost());
+    this.#held = { setup, scratchOf, walk };
   }
 
   /**
@@ -57,72 +68,88 @@ export class Pool {
     return pool;
   }
 
-  /** How many walk, the caller among them. */
+  /** How many run a tape, the caller among them. */
   get threads(): number {
     return this.#threads;
   }
 
   get memories(): readonly WebAssembly.Memory[] {
-    return this.#setup.memories;
+    return this.#alive().setup.memories;
   }
 
-  /** What the calling thread loads with. It walks alone then, whatever the others do. */
+  /** What the calling thread loads with, alone: the other threads load for themselves. */
   get loader(): Omit<Loader, 'read'> {
-    const walk: WalkTape = (...tape) => {
+    const { setup, scratchOf, walk } = this.#alive();
+    const walkAlone: WalkTape = (...tape) => {
       try {
-        return this.#walk(...tape);
+        return walk(...tape);
       } catch (error) {
         throw new BackendError('KernelFailed', `a kernel failed in thread 0: ${(error as Error).message}`);
       }
     };
-    return { setup: this.#setupOf(0), walk };
+    return { setup: setupOf(setup, scratchOf, 0), walk: walkAlone };
   }
 
   /** Waits until no other thread loads any more. @returns the slabs that threads had and left undone */
   async loaded(): Promise<number[]> {
-    const words = viewSharedWords(this.#setup);
-    while (!this.#broken && Atomics.load(words, sharedWords.loaded >> 2) < this.#workers.length)
+    const { setup } = this.#alive();
+    const words = viewSharedWords(setup);
+    while (this.#state === 'ready' && Atomics.load(words, sharedWords.loaded >> 2) < this.#workers.length)
       await new Promise((resolve) => setTimeout(resolve, 1));
-    if (this.#broken) await Promise.all(this.#workers.map((thread) => thread.terminate()));
-    const held = Array.from({ length: this.#setup.threads }, (_, n) => Atomics.load(words, heldWord(n)) - 1);
+    if (this.#state !== 'ready') await this.#end();
+    const held = Array.from({ length: setup.threads }, (_, n) => Atomics.load(words, heldWord(n)) - 1);
     return held.filter((slab) => slab >= 0);
   }
 
+  /** Replaces threads that are gone. Whoever changes what threads read, before they run, awaits this first. */
+  async ready(): Promise<void> {
+    if (this.#state === 'ready') return;
+    await this.#end();
+    this.#clear();
+    await this.#spawn();
+    this.#state = 'ready';
+  }
+
   /**
-   * The first `threads` threads walk `steps` records from address `tape` of a memory. Blocks; rejects with the failing
-   * thread's message.
+   * The first `wanted` threads run `steps` records from address `tape` of a memory. Blocks. Rejects with the failing thread's
+   * message, once no thread runs any more.
    */
   async run(memory: number, tape: number, steps: number, wanted = this.threads): Promise<void> {
-    if (this.#broken) await this.#rebuild();
+    if (this.#state !== 'ready') await this.ready();
+    const { setup, scratchOf, walk } = this.#alive();
     const threads = Math.min(wanted, this.threads);
-    const words = viewSharedWords(this.#setup);
+    const words = viewSharedWords(setup);
     words[sharedWords.memory >> 2] = memory;
     words[sharedWords.tape >> 2] = tape;
     words[sharedWords.steps >> 2] = steps;
     if (threads > 1) this.#wake(words, commands.walk, threads);
-    let poisoned = 0;
+    let failed = false;
     try {
-      poisoned = this.#walk(memory, tape, steps, threads);
+      failed = walk(memory, tape, steps, threads) !== 0;
     } catch (error) {
-      reportFailure(this.#setupOf(0), error);
-      poisoned = 1;
+      reportFailure(setupOf(setup, scratchOf, 0), error);
+      failed = true;
     }
-    if (poisoned === 0) return;
-    this.#broken = true;
-    throw new BackendError('KernelFailed', failureText(this.#setup));
+    if (!failed) return;
+    this.#state = 'failed';
+    const lost = this.#workers.findIndex(isLost);
+    const reason = lost < 0 ? failureText(setup) : `thread ${lost + 1} ended in the middle of its work`;
+    // A thread that is late for this tape must not read the next batch.
+    await this.#end();
+    throw new BackendError('KernelFailed', reason);
   }
 
+  /** Ends the threads and lets memories and modules go. */
   async stop(): Promise<void> {
-    const workers = this.#workers;
-    this.#workers = [];
-    if (workers.length === 0) return;
-    this.#wake(viewSharedWords(this.#setup), commands.exit, this.#setup.threads);
-    await Promise.all(workers.map((thread) => thread.terminate()));
+    const held = this.#held;
+    this.#held = undefined;
+    if (held && this.#workers.length > 0) this.#wake(viewSharedWords(held.setup), commands.exit, held.setup.threads);
+    await this.#end();
   }
 
-  #setupOf(thread: number): ThreadSetup {
-    const scratch = this.#setup.memories.map((_, memory) => this.#scratchOf(thread, memory));
-    return { ...this.#setup, thread, scratch };
+  #alive(): Held {
+    if (!this.#held) throw new LanewiseError('Disposed', 'the threads have been stopped');
+    return this.#held;
   }
 
   #wake(words: Int32Array, command: number, threads: number): void {
@@ -133,50 +160,60 @@ export class Pool {
   }
 
   async #spawn(load?: LoadList): Promise<void> {
-    const workers = Array.from({ length: this.#setup.threads - 1 }, (_, n) =>
-      this.#host.spawn({ ...this.#setupOf(n + 1), load }),
+    const { setup, scratchOf } = this.#alive();
+    const workers = Array.from({ length: setup.threads - 1 }, (_, n) =>
+      this.#host.spawn({ ...setupOf(setup, scratchOf, n + 1), load }),
     );
     const results = await Promise.allSettled(workers.map((thread) => thread.ready));
     this.#workers = workers.filter((_, n) => results[n]!.status === 'fulfilled');
-    for (const thread of this.#workers) void thread.ended.then(() => this.#lost(thread));
+    for (const thread of this.#workers) void thread.ended.then(() => this.#ended(thread));
     const failed = results.find((result) => result.status === 'rejected');
-    // Threads of a walk are numbered without gaps; any after the first that failed has no part in walks.
+    // Threads of a tape are numbered without gaps: those after the first that failed only load.
     this.#threads = 1 + (failed ? results.indexOf(failed) : workers.length);
     await Promise.all(workers.filter((thread) => !this.#workers.includes(thread)).map((thread) => thread.terminate()));
     if (!failed) return;
     const cause = (failed.reason as Error).message;
     this.#onWarning?.(
-      `${this.#threads === 1 ? 'one thread' : `${this.#threads} threads`} instead of ${this.#setup.threads}: ${cause}`,
+      `${this.#threads === 1 ? 'one thread' : `${this.#threads} threads`} instead of ${setup.threads}: ${cause}`,
     );
   }
 
-  /** A thread that ended by itself, for instance at a limit of its own heap. */
-  #lost(thread: Thread): void {
-    if (this.#workers.includes(thread)) this.#broken = true;
-  }
-
-  /** In the records of the last walk: whoever failed in it has left its own. */
-  #clearClaims(): void {
-    const words = viewSharedWords(this.#setup);
-    const [memory, tape, steps] = [sharedWords.memory, sharedWords.tape, sharedWords.steps].map(
-      (at) => words[at >> 2]!,
-    ) as [number, number, number];
-    const records = new Int32Array(this.#setup.memories[memory]!.buffer, tape >>> 0, (steps * RECORD_BYTES) / 4);
-    for (let step = 0; step < steps; step++) records[(step * RECORD_BYTES + CLAIMS_AT) / 4] = 0;
-  }
-
-  /** New threads over the same memories; sharedWords, barrier words and poison start from zero, settings of a forward stay. */
-  async #rebuild(): Promise<void> {
+  async #end(): Promise<void> {
     const workers = this.#workers;
     this.#workers = [];
     await Promise.all(workers.map((thread) => thread.terminate()));
-    this.#clearClaims();
-    for (const { buffer } of this.#setup.memories) {
+  }
+
+  /** A thread that ended by itself, for instance at a limit of its own heap. */
+  #ended(thread: Thread): void {
+    if (this.#workers.includes(thread) && this.#state === 'ready') this.#state = 'lost';
+  }
+
+  /** Called while the calling thread waits at a barrier, where no event of another thread reaches it. */
+  #lookForLost(): void {
+    if (!this.#workers.some(isLost)) return;
+    for (const memory of this.memories) poison(memory, controlAddress);
+  }
+
+  /** Shared words, barrier words and poison start from zero, as do the claims of the last tape. Settings of a forward stay. */
+  #clear(): void {
+    const { setup } = this.#alive();
+    const words = viewSharedWords(setup);
+    const [memory, tape, steps] = [sharedWords.memory, sharedWords.tape, sharedWords.steps].map(
+      (at) => words[at >> 2]!,
+    ) as [number, number, number];
+    const records = new Int32Array(setup.memories[memory]!.buffer, tape >>> 0, (steps * RECORD_BYTES) / 4);
+    for (let step = 0; step < steps; step++) records[(step * RECORD_BYTES + CLAIMS_AT) / 4] = 0;
+    for (const { buffer } of setup.memories) {
       const head = new Uint8Array(buffer, 0, FIRST_REGION);
       head.fill(0, 0, controlAddress);
       head.fill(0, controlAddress + control.poison);
     }
-    await this.#spawn();
-    this.#broken = false;
   }
+}
+
+const isLost = (thread: Thread): boolean => thread.isLost?.() ?? false;
+
+function setupOf(setup: SharedSetup, scratchOf: ScratchOf, thread: number): ThreadSetup {
+  return { ...setup, thread, scratch: setup.memories.map((_, memory) => scratchOf(thread, memory)) };
 }

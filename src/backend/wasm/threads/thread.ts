@@ -18,12 +18,15 @@ const SPINS = 100_000;
 
 type Exports = Record<string, (...args: number[]) => number>;
 
-/** Instances of all modules over each memory, for one thread. `mark` is called where the timing setting says. */
-export function instantiate(setup: ThreadSetup, mark: () => void): WalkTape {
+/**
+ * Instances of all modules over each memory, for one thread. `mark` is called where the timing setting says, `look` now and
+ * then while the thread waits at a barrier.
+ */
+export function instantiate(setup: ThreadSetup, mark: () => void, look: () => void): WalkTape {
   const walks = setup.memories.map((memory, index) => {
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: setup.kernels.length });
     const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, setup.scratch[index]! | 0);
-    const env = { memory, scratch, table, mark };
+    const env = { memory, scratch, table, mark, look };
     const exports = setup.modules.map((module) => new WebAssembly.Instance(module, { env }).exports as Exports);
     for (const [entry, { module, name }] of setup.kernels.entries()) table.set(entry, exports[module]![name]);
     return exports[setup.walker]!.walk!;
@@ -41,9 +44,11 @@ export function instantiate(setup: ThreadSetup, mark: () => void): WalkTape {
  */
 const idleSpins = 300_000;
 
+const nothing = (): void => {};
+
 /** The life of a worker thread: load, then wait for an epoch, walk the tape, again; returns at the exit command. */
 export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): void {
-  const walk = instantiate(setup, () => {});
+  const walk = instantiate(setup, nothing, nothing);
   const words = viewSharedWords(setup);
   const epochAt = sharedWords.epoch >> 2;
   let epoch = Atomics.load(words, epochAt);

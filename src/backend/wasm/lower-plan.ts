@@ -1,0 +1,89 @@
+/** Everything about a plan that is decided before memory is reserved: parts, addresses, tapes, kernels, slabs. */
+import { OutOfMemoryError } from '../../errors.ts';
+import { activationStride } from '../../kernels/layout.ts';
+import { weightsOf } from '../../plan/memory.ts';
+import { type BackendOptions, cachePages } from '../backend.ts';
+import { type Choice, formatKey, productFamily } from './choosing/choice.ts';
+import { type LoadStep, type LoadTarget, planLoad } from './loading/load-plan.ts';
+import { KernelSet } from './lowering/kernel-set.ts';
+import { lower, type Tape } from './lowering/lower.ts';
+import { type MemoryMap, mapMemory } from './lowering/memory-map.ts';
+import { type PlanPart, type Segment, splitWithCache } from './lowering/parts.ts';
+import { align, MEMORY_LIMIT } from './memory/memory.ts';
+import { cachePageBytes, heldBytes } from './memory/sizes.ts';
+
+/** Of a memory's 4 GiB, what rows, scratch and staging may take. */
+const ASIDE_BYTES = 512 * 1024 * 1024;
+
+export interface LowerPlanOptions extends BackendOptions {
+  readonly threads: number;
+  readonly choice: Choice;
+  /** Bytes of weights and cache per memory; default: what 32-bit addresses reach, less the rest. */
+  readonly memoryBytes?: number;
+}
+
+export interface LoweredPlan {
+  /** One for each memory. */
+  readonly targets: readonly LoadTarget[];
+  readonly segments: readonly Segment[];
+  /** The tape of each segment. */
+  readonly tapes: readonly Tape[];
+  readonly loadSteps: readonly LoadStep[];
+  /** All kernels that tapes and load steps name. */
+  readonly kernels: KernelSet;
+  /** Cache pages that there is room for. */
+  readonly capacity: number;
+}
+
+/** @throws OutOfMemoryError where a layer exceeds a memory, or the cache what is left */
+export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
+  const { plan, choice } = options;
+  const kernels = new KernelSet();
+  const pageBytes = plan.caches.reduce((sum, spec) => sum + cachePageBytes(spec), 0);
+  const wanted = cachePages(options.cache, pageBytes);
+  const { parts, segments, pages } = splitWithCache(
+    plan,
+    {
+      capacity: options.memoryBytes ?? MEMORY_LIMIT - ASIDE_BYTES,
+      weightBytes: (id) => align(heldBytes(plan.weights[id]!)),
+      pageBytes: (id) => cachePageBytes(plan.caches[id]!),
+    },
+    wanted,
+  );
+  const targets = parts.map((part, index): LoadTarget => {
+    const map = mapMemory({ ...options, part, quantizedBytes: quantizedBytes(options, part) });
+    return { index, part, map };
+  });
+  const capacity = targets.reduce((least, { map }) => Math.min(least, roomFor(map)), pages);
+  if (capacity < wanted.least)
+    throw new OutOfMemoryError('the key/value cache', wanted.least * pageBytes, capacity * pageBytes);
+  const tapes = segments.map(({ part, from, to }) =>
+    lower({ plan: { ...plan, steps: plan.steps.slice(from, to) }, map: targets[part]!.map, choice, kernels }),
+  );
+  const loadSteps = targets.flatMap((target) => planLoad(options, target, choice, kernels));
+  return { targets, segments, tapes, loadSteps, kernels, capacity };
+}
+
+/** Pages that 32-bit addresses reach. */
+const roomFor = ({ cache, pageStride }: MemoryMap): number =>
+  pageStride === 0 ? Number.POSITIVE_INFINITY : Math.floor((MEMORY_LIMIT - cache) / pageStride);
+
+/** Room for quantized rows per activation format: those of the widest product that uses it. */
+function quantizedBytes(
+  { plan, choice, maxRows, maxWanted }: LowerPlanOptions,
+  { steps }: PlanPart,
+): Map<string, number> {
+  const most = new Map<string, number>();
+  for (const step of steps) {
+    if (step.op !== 'matmul' && step.op !== 'experts') continue;
+    const rows = plan.buffers[step.x]!.rows === 'wanted' ? maxWanted : maxRows;
+    for (const id of weightsOf(step)) {
+      const { shape, shares } = plan.weights[id]!;
+      const { activation } = productFamily(plan.weights[shares ?? id]!.storage, choice);
+      if (!activation || shape.length === 1) continue;
+      const bytes = rows * activationStride(activation, shape[1]!);
+      most.set(formatKey(activation), Math.max(bytes, most.get(formatKey(activation)) ?? 0));
+    }
+  }
+  return most;
+}
