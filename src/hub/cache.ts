@@ -1,6 +1,6 @@
 /**
- * The cache of Python's huggingface_hub: `models--ORG--NAME/{blobs,refs,snapshots}`. A blob is named by its hash, a snapshot
- * is a folder of links to blobs, a ref is a file with the commit of a branch.
+ * The cache of Python's huggingface_hub: `models--ORG--NAME/{blobs,refs,snapshots}`. The name of a blob is its hash, a
+ * snapshot is a folder of links to blobs, a ref is a file with the commit of a branch or tag.
  */
 import { randomUUID } from 'node:crypto';
 import {
@@ -25,7 +25,7 @@ import { checkRepository, isCommit, isRepository } from './names.ts';
 
 const PREFIX = 'models--';
 
-/** The places of one repository. */
+/** Folders of one repository. */
 export interface RepositoryCache {
   readonly root: string;
   readonly blobs: string;
@@ -33,7 +33,7 @@ export interface RepositoryCache {
   ref(revision: string): string;
 }
 
-/** @throws HubError InvalidId for a name that might lead elsewhere */
+/** @throws HubError InvalidId for a name that is not a valid id */
 export function repositoryCache(cache: string, repository: string): RepositoryCache {
   const root = join(cache, PREFIX + checkRepository(repository).replace('/', '--'));
   return {
@@ -44,14 +44,14 @@ export function repositoryCache(cache: string, repository: string): RepositoryCa
   };
 }
 
-/** The commit that a revision stood for when it was last fetched. */
+/** The commit of a revision when it was last downloaded; undefined if it is not in the cache. */
 export async function cachedCommit(places: RepositoryCache, revision: string): Promise<string | undefined> {
   if (isCommit(revision)) return (await exists(places.snapshot(revision))) ? revision : undefined;
   const text = await readFile(places.ref(revision), 'utf8').catch(() => '');
   return isCommit(text.trim()) ? text.trim() : undefined;
 }
 
-/** Files of a snapshot that lead somewhere, as paths with slashes, sorted. */
+/** Paths of the files of a snapshot, with slashes, sorted; broken links are left out. */
 export async function snapshotFiles(folder: string): Promise<string[]> {
   const files: string[] = [];
   for (const file of await entriesBelow(folder).catch(() => []))
@@ -59,7 +59,7 @@ export async function snapshotFiles(folder: string): Promise<string[]> {
   return files.sort();
 }
 
-/** What is below a folder besides folders, links too, as paths with slashes. Node 20.0 lacks `recursive` of `readdir`. */
+/** Paths of files and links below a folder, with slashes. Node 20.0's `readdir` lacks `recursive`. */
 export async function entriesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true });
   const below = entries.map(async (entry) =>
@@ -72,7 +72,7 @@ export async function entriesBelow(folder: string): Promise<string[]> {
 
 export const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 
-/** Notes what a revision stands for: others see the old commit or the new one. */
+/** Writes the commit of a revision atomically. */
 export async function writeRef(places: RepositoryCache, revision: string, commit: string): Promise<void> {
   const path = places.ref(revision);
   await makeFolder(places, dirname(path));
@@ -81,24 +81,27 @@ export async function writeRef(places: RepositoryCache, revision: string, commit
   await rename(temporary, path);
 }
 
-/** Makes a folder of a repository. @throws HubError UnsafeCache where a link on the way leads elsewhere */
+/** Makes a folder of a repository. @throws HubError UnsafeCache if a link on the way leads out of the repository */
 export async function makeFolder({ root }: RepositoryCache, folder: string): Promise<void> {
   await mkdir(root, { recursive: true });
   let existing = folder;
   while (!(await exists(existing))) existing = dirname(existing);
   const inside = relative(await realpath(root), await realpath(existing));
   if (inside.split(sep)[0] === '..' || isAbsolute(inside)) {
-    throw new HubError('UnsafeCache', `${existing}: expected a folder of the cache, found a link out of it; remove it`);
+    throw new HubError(
+      'UnsafeCache',
+      `${existing}: expected a folder of the cache, found a link that leads out of it; remove it`,
+    );
   }
   await mkdir(folder, { recursive: true });
 }
 
-/** How a link is made; a seam for file systems that have none. */
+/** Makes a symbolic link. Tests replace it to act as a file system without links. */
 export type MakeLink = (target: string, path: string) => Promise<void>;
 
 /**
- * Shows a blob under a file's name: by a relative link, where there are none by a hard link, else by a copy. Whatever has
- * the name already is replaced, never written through.
+ * Gives a blob a file name in a snapshot: by a relative symbolic link, else by a hard link, else by a copy. An existing
+ * file or link of that name is replaced, never written through.
  */
 export async function linkBlob(
   places: RepositoryCache,
@@ -112,20 +115,20 @@ export async function linkBlob(
   await whileUnfinished(temporary, async () => {
     const symbolic = async (): Promise<void> => {
       await makeLink(relative(dirname(name), blob), temporary);
-      // Wine reports success and makes nothing.
+      // Wine reports success without making a link.
       await stat(temporary);
     };
-    // Windows lets ordinary users make no symbolic links, but hard ones; some file systems have neither.
+    // On Windows ordinary users can make hard links only; some file systems have no links at all.
     await symbolic()
       .catch(() => rm(temporary, { force: true }).then(() => link(blob, temporary)))
       .catch(() => copyFile(blob, temporary));
     await rename(temporary, name);
-    // A second name of the same file is not moved onto the first one (POSIX rename).
+    // POSIX rename does nothing if both names are hard links to the same file.
     await rm(temporary, { force: true });
   });
 }
 
-/** A blob that is there and whole, as far as its size tells. A link in its place is none of ours and goes. */
+/** Whether a blob exists with the right size. A symbolic link in its place is removed. */
 export async function hasBlob(places: RepositoryCache, hash: string, size: number): Promise<boolean> {
   const path = join(places.blobs, hash);
   const status = await lstat(path).catch(() => undefined);
@@ -141,11 +144,11 @@ export interface CachedModel {
     readonly refs: readonly string[];
     readonly files: readonly string[];
   }[];
-  /** Of all blobs, those of unfinished downloads too. */
+  /** Size of all blobs, unfinished downloads included. */
   readonly bytes: number;
 }
 
-/** All models of a cache, sorted. */
+/** All models of a cache, sorted by name. */
 export async function listModels(cache: string): Promise<CachedModel[]> {
   const names = await readdir(cache).catch(() => [] as string[]);
   const models = names
@@ -173,7 +176,7 @@ async function describeModel(cache: string, repository: string): Promise<CachedM
   return { repository, folder: places.root, snapshots: await Promise.all(snapshots), bytes };
 }
 
-/** Removes a model from the cache. @returns bytes that are free now @throws HubError NotCached */
+/** Removes a model from the cache. @returns bytes freed @throws HubError NotCached */
 export async function removeModel(cache: string, repository: string): Promise<number> {
   const { root } = repositoryCache(cache, repository);
   const status = await lstat(root).catch(() => undefined);

@@ -1,4 +1,4 @@
-/** Which files of a repository are its model. */
+/** Chooses the files of a repository that make up its model. */
 import { HubError } from '../errors.ts';
 import { firstPart, isModelGguf, partNames } from '../formats/gguf.ts';
 import { type HubId, isSafePath } from './names.ts';
@@ -26,7 +26,7 @@ const companions = [
   'sentence_bert_config.json',
   'config_sentence_transformers.json',
 ];
-/** Templates by name, and the modules of sentence-transformers: `1_Pooling`, `2_Dense`, `3_Normalize`. */
+/** Named chat templates, and modules of sentence-transformers (`1_Pooling`, `2_Dense`, `3_Normalize`). */
 const companionFolders = [
   /^additional_chat_templates\/[^/]+\.jinja$/,
   /^\d+_[A-Za-z]+\/(?:config\.json|model\.safetensors)$/,
@@ -42,7 +42,7 @@ export const vocabularies = [
   'tekken.json',
 ];
 
-/** Taken in this order where nobody says which: what most people want, then larger ones, then smaller ones. */
+/** Order of preference if no quantization is named: the most popular, then larger, then smaller ones. */
 const preferred = [
   ...['Q4_K_M', 'Q8_0', 'Q4_K_S', 'Q4_K', 'Q5_K_M', 'Q5_K_S', 'Q5_K', 'Q6_K', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'MXFP4'],
   ...['F16', 'BF16', 'F32', 'Q3_K_L', 'Q3_K_M', 'Q3_K_S', 'Q2_K'],
@@ -51,14 +51,14 @@ const preferred = [
 export const isCompanion = (path: string): boolean =>
   companions.includes(path) || companionFolders.some((folder) => folder.test(path));
 
-/** The models among GGUF files: first parts of split ones, no projectors of images, no importance matrices. */
+/** The models among GGUF files: first parts of split models, without image projectors and importance matrices. */
 export const ggufModels = (paths: readonly string[]): string[] => [
   ...new Set(paths.filter((path) => isModelGguf(path)).map(firstPart)),
 ];
 
 /**
  * The quantization in a file's name, in capitals: `Q4_K_M` of `model.Q4_K_M.gguf`, `model-q4_k_m-00001-of-00002.gguf` and
- * `Q4_K_M/model.gguf`; undefined where there is none.
+ * `Q4_K_M/model.gguf`; undefined if there is none.
  */
 export function quantizationOf(path: string): string | undefined {
   const stem = path.replace(/(?:-\d{5}-of-\d{5})?\.gguf$/i, '');
@@ -71,8 +71,8 @@ export function quantizationOf(path: string): string | undefined {
 const canonical = (label: string): string => label.toUpperCase().replace(/^FP(16|32)$/, 'F$1');
 
 /**
- * The GGUF model that a tag means, or without one the first of the preferred quantizations.
- * @param models paths; more than one @returns several where the choice is the reader's
+ * The GGUF models that a tag matches; without a tag those of the most preferred quantization.
+ * @param models paths @returns several if the choice is ambiguous
  */
 export function chooseGguf(models: readonly string[], tag: string | undefined): string[] {
   const wanted = tag === undefined || /^latest$/i.test(tag) ? undefined : canonical(tag.replace(/\.gguf$/i, ''));
@@ -95,21 +95,21 @@ export function chooseGguf(models: readonly string[], tag: string | undefined): 
 const escaped = (text: string): string => text.replace(/[.+*?^${}()|[\]\\]/g, '\\$&');
 
 export interface ChosenFiles {
-  /** The model's file, or '' for the folder itself. */
+  /** Path of the model's file, or '' for a model in a folder. */
   readonly file: string;
   readonly files: readonly string[];
-  /** The GGUF models among which it was chosen without being told. */
+  /** The GGUF models that could have been chosen too; empty if one was named. */
   readonly others: readonly string[];
 }
 
-/** Of all files of a repository, those that the model needs, and the name of the model among them. @throws HubError */
+/** Chooses the files that the model needs among all files of a repository. @throws HubError */
 export async function chooseFiles(
   id: HubId,
   paths: readonly string[],
   read: (path: string) => Promise<string>,
 ): Promise<ChosenFiles> {
   const { repository, tag } = id;
-  // A link to config.json or README.md means the model beside it.
+  // A link to config.json or README.md stands for the model in the same repository.
   const file = id.file !== undefined && /\.(gguf|safetensors)$/i.test(id.file) ? id.file : undefined;
   const has = (path: string): boolean => paths.includes(path);
   const take = (name: string, files: readonly string[], others: readonly string[] = []): ChosenFiles => {
@@ -152,7 +152,7 @@ export async function chooseFiles(
   );
 }
 
-/** Ids of models, short where their quantization tells them apart. */
+/** Ids of models for messages: by quantization if these differ, else by file. */
 function choicesOf(repository: string, models: readonly string[]): string {
   const labels = models.map(quantizationOf);
   return models
@@ -172,7 +172,7 @@ export function shardsOf(index: string, name: string): string[] {
   try {
     map = (JSON.parse(index) as { weight_map?: unknown } | null)?.weight_map;
   } catch {
-    // Told below.
+    // Reported below.
   }
   const shards = typeof map === 'object' && map !== null ? [...new Set<unknown>(Object.values(map))] : [];
   if (shards.length > 0 && shards.every((shard): shard is string => typeof shard === 'string' && isSafePath(shard)))

@@ -2,7 +2,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 
-/** @param name the hash that is expected @param size bytes of the file, which git's hash begins with */
+/** @param name the expected hash @param size bytes of the file, which are part of git's hash */
 export function startDigest(name: string, size: number): Hash {
   return name.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
 }

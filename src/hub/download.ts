@@ -1,4 +1,4 @@
-/** Models from the hub into the cache. */
+/** Downloads models from the hub to the cache. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HubError } from '../errors.ts';
@@ -33,15 +33,15 @@ import { fetchWhole, lengthOf } from './transfer-whole.ts';
 export interface DownloadOptions {
   /** A branch, tag or commit. Default main. */
   readonly revision?: string;
-  /** Take only what one of these globs matches. */
+  /** Download only files that match one of these globs. */
   readonly include?: readonly string[];
   readonly exclude?: readonly string[];
-  /** Bytes that have come, of those that have to; Infinity while nobody knows how many. */
+  /** Called with the bytes received and their total, which is Infinity while it is unknown. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
-  /** Default: those of the environment. */
+  /** Default: from environment variables. */
   readonly settings?: HubSettings;
-  /** How patient and how greedy to be. */
+  /** Retries, timeouts and parallelism. */
   readonly transport?: Partial<Transport>;
 }
 
@@ -49,13 +49,13 @@ export interface Transport {
   readonly attempts: number;
   readonly delayMs: number;
   readonly stallMs: number;
-  /** Bytes of one range request. */
+  /** Bytes per range request. */
   readonly partBytes: number;
-  /** Range requests, or small files, at once. */
+  /** Number of range requests, or of small files, in parallel. */
   readonly parallel: number;
   readonly disk: Disk | undefined;
   readonly makeLink: MakeLink | undefined;
-  /** Whether files are written by the rules of Windows. */
+  /** Whether file names must be valid on Windows. */
   readonly windows: boolean;
 }
 
@@ -73,28 +73,28 @@ const defaults: Transport = {
 /** A file of a repository at one commit. */
 export interface RemoteFile {
   readonly path: string;
-  /** Bytes, where the hub says so. */
+  /** Bytes, if the hub states them. */
   readonly size: number | undefined;
-  /** sha256, or git's sha1 of small files, where the hub's list says so. */
+  /** sha256, or git's sha1 for small files, if the hub's list has it. */
   readonly hash?: string | undefined;
 }
 
 export interface Download {
-  /** The snapshot's folder. */
+  /** Folder of the snapshot. */
   readonly folder: string;
   readonly commit: string;
-  /** What was asked for, as paths in the folder. */
+  /** Paths of the requested files in the folder. */
   readonly files: readonly string[];
-  /** Bytes that came over the network. */
+  /** Bytes received over the network. */
   readonly fetched: number;
-  /** Files of a whole repository whose names this system (Windows) does not have. */
+  /** Files left out because their names are not valid on this system (Windows). */
   readonly skipped: readonly string[];
 }
 
 const INFO_LIMIT = 64 * 2 ** 20;
 const MOST_FILES = 100_000;
 
-/** A file in the hub's list. */
+/** An entry of the hub's list of files. */
 interface Sibling {
   readonly rfilename?: unknown;
   readonly size?: unknown;
@@ -102,7 +102,7 @@ interface Sibling {
   readonly lfs?: { readonly sha256?: unknown } | null;
 }
 
-/** One repository at one commit, and the way to its files. */
+/** A repository at the hub: its description and downloads of its files. */
 export class Repository {
   readonly id: string;
   readonly settings: HubSettings;
@@ -112,7 +112,7 @@ export class Repository {
   readonly #onProgress: ((done: number, total: number) => void) | undefined;
   #done = 0;
   #total = 0;
-  /** Files under way of unknown size. */
+  /** Number of running downloads of unknown size. */
   #unknown = 0;
 
   constructor(id: string, settings: HubSettings, { transport, onProgress, signal }: DownloadOptions) {
@@ -124,7 +124,7 @@ export class Repository {
     this.#onProgress = onProgress;
   }
 
-  /** What a revision is now. @throws HubError */
+  /** The current commit of a revision and its files. @throws HubError */
   async describe(revision: string): Promise<{ commit: string; files: RemoteFile[] }> {
     const address = `${this.settings.endpoint}/api/models/${this.id}/revision/${encodeURIComponent(checkRevision(revision))}?blobs=true`;
     const bytes = await patiently(this.#connection, async () =>
@@ -144,14 +144,14 @@ export class Repository {
     return { commit: sha, files };
   }
 
-  /** A small file, without the cache. @throws HubError */
+  /** Reads a small file, bypassing the cache. @throws HubError */
   read(commit: string, path: string): Promise<Buffer> {
     return patiently(this.#connection, async () =>
       readBody(await request(this.#connection, this.address(commit, path)), INFO_LIMIT),
     );
   }
 
-  /** The hub's answer to a request for a file; status 404 where it has none. @throws HubError */
+  /** The hub's response to a request for a file; status 404 if there is no such file. @throws HubError */
   async ask(address: string, headers: Headers): Promise<Response> {
     try {
       const ask = () => request(this.#connection, address, { headers: Object.fromEntries(headers) });
@@ -167,7 +167,7 @@ export class Repository {
     return `${this.settings.endpoint}/${this.id}/resolve/${commit}/${name}`;
   }
 
-  /** Brings files into the snapshot: small ones side by side, large ones one after the other in parallel ranges. */
+  /** Downloads files to the snapshot: small files in parallel, then large files one by one in parallel ranges. */
   async fetch(commit: string, files: readonly RemoteFile[]): Promise<void> {
     for (const { path } of files) checkPath(this.id, path, this.#transport.windows);
     const missing: RemoteFile[] = [];
@@ -222,7 +222,7 @@ export class Repository {
     await linkBlob(places, { commit, path: file.path, hash }, makeLink);
   }
 
-  /** Hash and size of a file where they are known: of the first answer, before a redirect to where the bytes are, or of the list. */
+  /** Hash and size of a file, if known: from the headers of the hub's first response, or from its list of files. */
   async #inspect(
     commit: string,
     { path, ...listed }: RemoteFile,
@@ -233,14 +233,14 @@ export class Repository {
       await reply.cancel();
       return reply.response.headers;
     }).catch((error: unknown) => {
-      // Some mirrors know GET alone.
+      // Some mirrors support only GET.
       if (error instanceof HubError && error.code === 'HttpStatus') return new Headers();
       throw error;
     });
     const tag = (headers.get('x-linked-etag') ?? headers.get('etag') ?? '')
       .replace(/^W\//, '')
       .replace(/^"(.*)"$/, '$1');
-    // Mirrors send tags of their own and leave out lengths; the list of files has both.
+    // Mirrors may send other tags and no lengths; the list of files has both.
     const hash = isHash(tag) ? tag : listed.hash;
     if (hash === undefined && headers.get('content-type')?.includes('text/html') && !/\.html?$/i.test(path))
       throw new HubError('InvalidEtag', `${name}: expected a file, received an HTML page; check HF_ENDPOINT`);
@@ -250,12 +250,12 @@ export class Repository {
     }
     const linked = headers.get('x-linked-size') ?? '';
     if (/^\d{1,15}$/.test(linked)) return { hash, size: Number(linked) };
-    // A length of 0 may be that of the answer to HEAD.
+    // A length of 0 may be the length of the empty response to HEAD.
     return { hash, size: listed.size ?? (lengthOf(headers) || undefined) };
   }
 }
 
-/** Waits for all, then fails with the first error. */
+/** Waits for all, then throws the first error. */
 async function settleAll(work: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
 }
@@ -265,7 +265,7 @@ function parseInfo(bytes: Buffer, address: string): { sha?: unknown; siblings?: 
     const json: unknown = JSON.parse(bytes.toString('utf8'));
     if (typeof json === 'object' && json !== null) return json;
   } catch {
-    // Told below.
+    // Reported below.
   }
   const what = impostor(bytes) ?? 'something else';
   throw new HubError(
@@ -279,8 +279,8 @@ function invalid(id: string, expected: string, found: unknown): HubError {
 }
 
 /**
- * Brings the files of a model into the cache: those that `choose` names, or all that the globs leave. One commit is
- * pinned at the start. Offline, what the cache has is the answer.
+ * Downloads the files of a model to the cache: those that `choose` returns, or all that match the globs. All come from
+ * one commit, found at the start. Offline, only the cache is used.
  * @throws HubError
  */
 export async function download(
@@ -312,7 +312,7 @@ export async function download(
   const skipped = wanted.filter(isSkipped).map(({ path }) => path);
   const chosen = wanted.filter((file) => !isSkipped(file));
   if (chosen.length === 0)
-    throw new HubError('NothingToDownload', `${id}: expected files that include and exclude leave, found none`);
+    throw new HubError('NothingToDownload', `${id}: expected files that match include and exclude, found none`);
   await repository.fetch(commit, chosen);
   if (!isCommit(revision)) await writeRef(places, revision, commit);
   return { folder, commit, files: chosen.map(({ path }) => path), fetched: repository.fetched, skipped };
@@ -325,5 +325,5 @@ function isWanted(path: string, { include, exclude }: DownloadOptions): boolean 
 
 export function offline(settings: HubSettings, id: string): HubError {
   const { message } = notCached(settings.cache, id);
-  return new HubError('Offline', `${message} (HF_HUB_OFFLINE is set: nothing is fetched)`);
+  return new HubError('Offline', `${message} (HF_HUB_OFFLINE is set: nothing is downloaded)`);
 }

@@ -1,4 +1,4 @@
-/** Requests to the hub: redirects followed by hand, patience with busy servers, none with silent ones. */
+/** Requests to the hub: redirects are followed and checked here, failures retried, stalled responses given up. */
 import type { HubErrorCode } from '../error-codes.ts';
 import { HubError } from '../errors.ts';
 import { IMPOSTOR_BYTES, impostorOf } from '../formats/impostor.ts';
@@ -9,37 +9,37 @@ import type { HubSettings } from './settings.ts';
 export interface Connection {
   readonly settings: HubSettings;
   readonly signal: AbortSignal | undefined;
-  /** Tries of one request before its error counts. */
+  /** Most tries of a request. */
   readonly attempts: number;
-  /** Milliseconds before the second try; doubled for each further one. */
+  /** Milliseconds before the second try; doubled for each further try. */
   readonly delayMs: number;
-  /** A server that sends nothing for so long is given up. */
+  /** A response is given up after this many milliseconds without data. */
   readonly stallMs: number;
 }
 
 export interface Reply {
   readonly response: Response;
-  /** Address that answered. */
+  /** Final address, after redirects. */
   readonly url: URL;
-  /** Pieces of the body. @throws HubError Stalled; errors of the network */
+  /** Pieces of the body. @throws HubError Stalled; network errors */
   chunks(): AsyncGenerator<Uint8Array, void, undefined>;
-  /** Ends the exchange without reading the body. */
+  /** Closes the response without reading the body. */
   cancel(): Promise<void>;
 }
 
 export interface RequestOptions {
   readonly method?: 'GET' | 'HEAD';
   readonly headers?: Readonly<Record<string, string>>;
-  /** Ends this request besides the connection's signal. */
+  /** Aborts this request, in addition to the connection's signal. */
   readonly signal?: AbortSignal;
-  /** A redirect to another origin, or one that names the file's hash, is the answer. */
+  /** Whether to return a redirect to another origin, or one with the file's hash, instead of following it. */
   readonly stay?: boolean;
 }
 
 const MOST_HOPS = 5;
 const LONGEST_WAIT_MS = 60_000;
 
-/** A failure that another try may mend. */
+/** A failure that may not occur on another try. */
 export class Transient extends HubError {
   readonly waitMs: number | undefined;
 
@@ -49,13 +49,13 @@ export class Transient extends HubError {
   }
 }
 
-/** Where a redirect leads. @throws HubError InsecureRedirect, InvalidRedirect */
+/** Target of a redirect. @throws HubError InsecureRedirect, InvalidRedirect */
 export function nextHop(from: URL, location: string | null): URL {
   const to = location !== null && URL.canParse(location, from) ? new URL(location, from) : undefined;
   if (!to || (to.protocol !== 'https:' && to.protocol !== 'http:')) {
     throw new HubError(
       'InvalidRedirect',
-      `${from.origin}: expected an address to go on to, found ${quote(String(location))}`,
+      `${from.origin}: expected the address of a redirect, found ${quote(String(location))}`,
     );
   }
   if (from.protocol === 'https:' && to.protocol === 'http:') {
@@ -64,7 +64,7 @@ export function nextHop(from: URL, location: string | null): URL {
   return to;
 }
 
-/** One try. @throws HubError for every answer but 200, 206, 304, 416 and (with `stay`) redirects; Transient */
+/** Sends a request once. @throws HubError for statuses except 200, 206, 304, 416 and (with `stay`) redirects; Transient */
 export async function request(
   connection: Connection,
   address: string | URL,
@@ -108,10 +108,10 @@ export async function request(
   }
 }
 
-/** Controllers that end with a signal, heard by one listener of it. */
+/** Controllers to abort with a signal. One listener per signal, so that listeners do not accumulate. */
 const followers = new WeakMap<AbortSignal, Set<WeakRef<AbortController>>>();
 
-/** Keeps a controller as long as somebody has its signal. */
+/** Keeps a controller alive as long as its signal is referenced. */
 const keepers = new WeakMap<AbortSignal, AbortController>();
 
 /** `AbortSignal.any`, which Node 20.0 lacks. */
@@ -174,7 +174,7 @@ function reply(
   };
 }
 
-/** An abort keeps its own reason. */
+/** The reason of an abort, else a HubError for a failed connection. */
 function networkError(error: unknown, url: URL, signals: readonly AbortSignal[]): unknown {
   const aborted = signals.find((signal) => signal.aborted);
   if (aborted) return aborted.reason;
@@ -189,7 +189,7 @@ function networkError(error: unknown, url: URL, signals: readonly AbortSignal[])
   );
 }
 
-/** The error that an answer stands for. */
+/** The error for a response. */
 async function refusal(response: Response, url: URL, settings: HubSettings): Promise<HubError> {
   await response.body?.cancel().catch(() => undefined);
   const { status, headers } = response;
@@ -198,7 +198,7 @@ async function refusal(response: Response, url: URL, settings: HubSettings): Pro
   if (status === 429 || status >= 500) {
     const seconds = Number(headers.get('retry-after') ?? Number.NaN);
     const wait = Number.isFinite(seconds) && seconds >= 0 ? Math.min(seconds * 1000, LONGEST_WAIT_MS) : undefined;
-    const what = status === 429 ? 'too many requests' : `the server has failed (status ${status})`;
+    const what = status === 429 ? 'too many requests' : `the server failed with status ${status}`;
     return new Transient(
       status === 429 ? 'TooManyRequests' : 'ServerError',
       `${place}: ${what}; try again later`,
@@ -210,7 +210,7 @@ async function refusal(response: Response, url: URL, settings: HubSettings): Pro
   if (code === 'GatedRepo') {
     return new HubError(
       code,
-      `${place}: its owner asks for your consent; give it on the model's page, then set HF_TOKEN`,
+      `${place}: the owner requires your consent; give it on the model's page, then set HF_TOKEN`,
     );
   }
   if (status === 401 || status === 403) {
@@ -224,7 +224,7 @@ async function refusal(response: Response, url: URL, settings: HubSettings): Pro
   return new HubError('HttpStatus', `${place}: expected status 200, found ${status}`);
 }
 
-/** Tries again what may pass, with growing pauses. */
+/** Retries `work` after transient failures, with growing delays. */
 export async function patiently<T>(connection: Connection, work: (attempt: number) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -251,7 +251,7 @@ async function pause(ms: number, signal: AbortSignal | undefined): Promise<void>
   });
 }
 
-/** A whole body of at most `limit` bytes. @throws HubError TooLarge */
+/** Reads a body of at most `limit` bytes. @throws HubError TooLarge */
 export async function readBody(reply: Reply, limit: number): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   let length = 0;
@@ -264,13 +264,13 @@ export async function readBody(reply: Reply, limit: number): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-/** What bytes look like that are not the file asked for; undefined where they look like any file. */
+/** Description of bytes that are an HTML page or a message instead of a file; undefined for others. */
 export function impostor(bytes: Uint8Array): string | undefined {
   const start = Buffer.from(bytes.subarray(0, IMPOSTOR_BYTES)).toString('latin1').trimStart();
   return impostorOf(bytes)?.what ?? (/^\{\s*"error"/.test(start) ? 'an error message in JSON' : undefined);
 }
 
-/** @param host the one that sent it */
+/** @param host the host that sent the file */
 export function notTheFile(name: string, received: string, host?: string): HubError {
   const from = host === undefined ? '' : ` from ${host}`;
   const what = `expected the file${from}, received ${received}; check HF_ENDPOINT and the network`;

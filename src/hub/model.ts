@@ -1,4 +1,4 @@
-/** What of a repository a model needs to run, from the cache if it is there. */
+/** Finds models by path or id, in the cache or at the hub. */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HubError } from '../errors.ts';
@@ -10,13 +10,13 @@ import { type HubId, parseHubId, revisionOf } from './names.ts';
 import { type HubSettings, hubSettings } from './settings.ts';
 
 export interface HubModelOptions extends DownloadOptions {
-  /** A GGUF file was chosen among others by its quantization, and nobody had said which. */
+  /** Called if a GGUF file was chosen by its quantization because the id names none. */
   readonly onChoice?: (file: string, others: readonly string[]) => void;
 }
 
 /**
- * Path of a model of the hub: its folder, or its .gguf or .safetensors file. A model that is in the cache is used as it
- * is, without a look at the network; `download` fetches what is newer.
+ * Path of a model of the hub: its folder, or its .gguf or .safetensors file. A model in the cache is used without a
+ * request to the hub; `download` updates it.
  * @throws HubError
  */
 export async function hubModel(id: HubId, options: HubModelOptions = {}): Promise<string> {
@@ -39,8 +39,8 @@ export async function hubModel(id: HubId, options: HubModelOptions = {}): Promis
 }
 
 /**
- * Path of what a person names: a file or folder that is there, or else a model of the hub, fetched where the cache does
- * not have it. @throws HubError whose message says what was tried
+ * Path of a model named by a path or an id of the hub. An existing file or folder comes first; a model that the cache
+ * lacks is downloaded. @throws HubError with a message that says what was tried
  */
 export async function modelAt(given: string, options: HubModelOptions = {}): Promise<string> {
   const settings = options.settings ?? (await hubSettings());
@@ -53,7 +53,7 @@ export async function modelAt(given: string, options: HubModelOptions = {}): Pro
   }
 }
 
-/** What a person names: a path of what is here, or an id of the hub; a path of nothing where it is neither. */
+/** Tells paths from ids of the hub: an existing path or an invalid id is returned unchanged. */
 export async function nameOf(
   given: string,
   { revision, settings }: { readonly revision?: string | undefined; readonly settings: HubSettings },
@@ -62,18 +62,18 @@ export async function nameOf(
   if (revision === undefined) return given;
   throw new HubError(
     'InvalidRevision',
-    `${given}: only models at the hub have revisions, and this is a file or folder here`,
+    `${given}: only models of the hub have revisions, and this is a local file or folder`,
   );
 }
 
-/** An error of the hub, with what else was tried: a path that was mistyped looks like an id. */
+/** Adds to a HubError that no such path exists: a mistyped path looks like an id. */
 export function hubError(given: string, error: unknown): unknown {
   if (!(error instanceof HubError)) return error;
-  const what = `no file or folder here, and not to be had from the hub: ${error.message}`;
+  const what = `no such file or folder, and not available from the hub: ${error.message}`;
   return new HubError(error.code, `${given}: ${what}`);
 }
 
-/** Path of a model if the cache has all of it. */
+/** Path of a model, if the cache has all its files. */
 export async function findCached(id: HubId, options: DownloadOptions = {}): Promise<string | undefined> {
   const settings = options.settings ?? (await hubSettings());
   const places = repositoryCache(settings.cache, id.repository);
@@ -84,7 +84,7 @@ export async function findCached(id: HubId, options: DownloadOptions = {}): Prom
   return found === undefined ? undefined : join(folder, found);
 }
 
-/** The model's name in a snapshot that has all of it ('' for the folder itself); undefined where something is missing. */
+/** Path of the model in a snapshot ('' for the folder itself); undefined if a file is missing. */
 async function cachedModel(folder: string, { file, tag }: HubId, lenient: boolean): Promise<string | undefined> {
   const names = await snapshotFiles(folder);
   const has = (name: string): boolean => names.includes(name);

@@ -1,14 +1,14 @@
-/** Names that come from a server or a command line, checked before they become paths. */
+/** Parses and checks names from servers and command lines before they become paths. */
 import { HubError } from '../errors.ts';
 import { isPlainFileName } from '../formats/bytes.ts';
 
-/** A repository, and maybe one of its files. */
+/** A repository, and optionally a file, tag or revision. */
 export interface HubId {
   /** `organisation/name`, or `name` alone. */
   readonly repository: string;
   /** Path of a file in the repository. */
   readonly file: string | undefined;
-  /** Which of several models: a quantization such as Q4_K_M, or a folder. */
+  /** Chooses among several models: a quantization such as Q4_K_M, or a folder. */
   readonly tag?: string;
   /** A branch, tag or commit. */
   readonly revision?: string;
@@ -16,7 +16,7 @@ export interface HubId {
 
 const PART = String.raw`[A-Za-z0-9](?:[\w.-]{0,94}\w)?`;
 const REPOSITORY = new RegExp(`^(?:${PART}/)?${PART}$`);
-/** `refs/pr/1` is one revision, as the hub's own links have it. */
+/** `refs/pr/1` in links of the hub is a single revision. */
 const REVISION = `refs/(?:pr|convert)/[^/:@]+|[^/:@]+`;
 const ID = new RegExp(`^(${PART}/${PART}|${PART})(?:@(${REVISION}))?(?:([:/])(.+))?$`, 's');
 const LINK = new RegExp(`^(${PART}/${PART}|${PART})(?:/(tree|blob|resolve|raw)/(${REVISION})(?:/(.+))?)?/?$`, 's');
@@ -25,31 +25,31 @@ const WEIGHTS = /\.(?:gguf|safetensors)$/i;
 const FILE_NAME = /\.(?:gguf|safetensors|jinja|jsonl?|txt|bin|pt|pth|onnx|model|md)$/i;
 
 /**
- * A model of the hub as people write it; undefined for what is none:
+ * Parses the id of a model of the hub; undefined for other texts. Accepted are:
  * `ORG/NAME`, `NAME`, each with `@REVISION`, then `:FILE`, `/FILE` (.gguf or .safetensors) or `:TAG` (a quantization);
  * the same after `hf://`, `hf.co/` or `huggingface.co/`; links to a repository, a folder (`/tree/`) or a file (`/blob/`,
  * `/resolve/`, `/raw/`).
- * @param endpoint address of another hub whose links count too
+ * @param endpoint address of another hub whose links are accepted too
  */
 export function parseHubId(text: string, endpoint?: string): HubId | undefined {
   const site = endpoint !== undefined && text.startsWith(`${endpoint}/`) ? `${endpoint}/` : SITES.exec(text)?.[0];
   if (site !== undefined) return parseLink(text.slice(site.length)) ?? parseId(text.slice(site.length));
   const [scheme] = /^hf:\/\/(?:models\/)?/i.exec(text) ?? [''];
   const id = parseId(text.slice(scheme.length));
-  // A lone name that ends as files do is a file that is not there.
+  // A name without a slash that ends like a file name is a missing file, not an id.
   return scheme === '' && id && !id.repository.includes('/') && FILE_NAME.test(id.repository) ? undefined : id;
 }
 
 function parseId(text: string): HubId | undefined {
   const [, repository, revision, separator, rest] = ID.exec(text) ?? [];
   if (repository === undefined || !isRepository(repository)) return undefined;
-  // `a/b/c` is a path, and so is `b/c` where `b` alone is a model.
+  // `a/b/c` is accepted only as a .gguf or .safetensors file `c` in `a/b`; other paths are not ids.
   if (separator === '/' && (!WEIGHTS.test(rest!) || !repository.includes('/'))) return undefined;
   if (separator === undefined && /[:@]$/.test(text)) return undefined;
   return hubId(repository, revision, rest, WEIGHTS);
 }
 
-/** The path of a link to the hub, without the host. */
+/** @param text path of a link to the hub, without the host */
 function parseLink(text: string): HubId | undefined {
   const path = decoded(text.replace(/[?#].*$/s, ''));
   const [, repository, kind, revision, rest] = LINK.exec(path) ?? [];
@@ -57,7 +57,7 @@ function parseLink(text: string): HubId | undefined {
   return hubId(repository, revision, rest, kind === 'tree' ? WEIGHTS : /./);
 }
 
-/** @param files what of `rest` is a file; the rest is a tag */
+/** @param files matches `rest` if it is a file; otherwise it is a tag */
 function hubId(
   repository: string,
   revision: string | undefined,
@@ -84,10 +84,10 @@ function decoded(text: string): string {
   }
 }
 
-/** The revision of an id, and of an option beside it. @throws HubError InvalidRevision where they differ */
+/** The revision from an id or an option. @throws HubError InvalidRevision if both are given and differ */
 export function revisionOf(id: HubId, option: string | undefined): string {
   if (id.revision !== undefined && option !== undefined && id.revision !== option) {
-    const what = `expected one revision, found ${quote(id.revision)} in the id and ${quote(option)} beside it`;
+    const what = `expected one revision, found ${quote(id.revision)} in the id and ${quote(option)} as an option`;
     throw new HubError('InvalidRevision', `${id.repository}: ${what}`);
   }
   return option ?? id.revision ?? 'main';
@@ -103,7 +103,7 @@ export function checkRepository(id: string): string {
 
 const RESERVED = /^(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?$/i;
 
-/** Whether a path stays below its folder and can be written, by the rules of POSIX and of Windows. */
+/** Whether a path stays below its folder and is a valid file name on POSIX systems and Windows. */
 export function isSafePath(path: string): boolean {
   return (
     staysInside(path) &&
@@ -111,19 +111,19 @@ export function isSafePath(path: string): boolean {
   );
 }
 
-/** Whether a path stays below its folder everywhere. Windows may be unable to write it all the same. */
+/** Whether a path stays below its folder on all systems. It may still not be a valid file name on Windows. */
 export function staysInside(path: string): boolean {
   return (
     path.length <= 1024 &&
     !/^[A-Za-z]:/.test(path) &&
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for control characters
     !/[\\\u0000-\u001f]/.test(path) &&
     path.split('/').every((part) => part.length > 0 && part.length <= 255 && part !== '.' && part !== '..')
   );
 }
 
 /**
- * A path that is to be written here.
+ * Checks the path of a file that is to be written.
  * @throws HubError UnsafeFileName
  */
 export function checkPath(repository: string, path: string, windows = process.platform === 'win32'): string {
@@ -138,13 +138,13 @@ const HASH = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 export const isCommit = (text: unknown): text is string => typeof text === 'string' && COMMIT.test(text);
 export const isHash = (text: string): boolean => HASH.test(text);
 
-/** A branch or tag may have slashes. @throws HubError InvalidRevision */
+/** Checks a branch, tag or commit, which may have slashes. @throws HubError InvalidRevision */
 export function checkRevision(revision: string): string {
   if (isSafePath(revision)) return revision;
   throw new HubError('InvalidRevision', `expected a branch, tag or commit, found ${quote(revision)}`);
 }
 
-/** `*` and `?` match within a path and across its folders, as Python's fnmatch does. */
+/** Matches like Python's fnmatch: `*` and `?` match slashes too. */
 export function matchesGlob(pattern: string, path: string): boolean {
   const source = pattern
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')

@@ -1,6 +1,6 @@
 /**
- * Requests through a proxy: the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY as curl reads them. `fetch` of
- * Node 20 and 22 takes no proxy, so what needs one goes through node:http with an agent that opens tunnels.
+ * Requests through a proxy, from the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, read as curl does. `fetch`
+ * of Node 20 and 22 has no proxies, so such requests use node:http with an agent that opens tunnels.
  */
 import { Agent as HttpAgent, type IncomingMessage, type RequestOptions, request as requestHttp } from 'node:http';
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https';
@@ -13,11 +13,11 @@ import { quote } from './names.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The proxy for an address; undefined where it is reached directly. @throws HubError InvalidProxy */
+/** The proxy for an address; undefined for a direct connection. @throws HubError InvalidProxy */
 export function proxyFor(url: URL, environment: Environment = process.env): URL | undefined {
   const value = (name: string): string | undefined => environment[name.toLowerCase()] || environment[name];
   const scheme = url.protocol.slice(0, -1).toUpperCase();
-  // In a CGI program, HTTP_PROXY is a header that a client has sent.
+  // In a CGI program, HTTP_PROXY is the header `Proxy` of the client.
   const own =
     scheme === 'HTTP' && environment.REQUEST_METHOD !== undefined ? environment.http_proxy : value(`${scheme}_PROXY`);
   const text = own || value('ALL_PROXY');
@@ -29,7 +29,7 @@ export function proxyFor(url: URL, environment: Environment = process.env): URL 
   throw new HubError('InvalidProxy', `${scheme}_PROXY or ALL_PROXY: expected an http or https proxy, found ${shown}`);
 }
 
-/** Entries of NO_PROXY between commas or spaces: `*`, a host and those below it, an address, a range of them; each `:PORT`. */
+/** Whether NO_PROXY matches. Its entries: `*`, a domain with its subdomains, an address or a range, each with `:PORT`. */
 function isExcepted(url: URL, list: string): boolean {
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1').toLowerCase();
   const port = url.port || (url.protocol === 'https:' ? '443' : '80');
@@ -59,7 +59,7 @@ function inRange(host: string, network: string, bits: number): boolean {
   return list.check(host, kind);
 }
 
-/** `user:password` of the proxy's address. */
+/** The header for `user:password` in the proxy's address. */
 function authorization(proxy: URL): Record<string, string> {
   if (proxy.username === '' && proxy.password === '') return {};
   const text = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
@@ -70,7 +70,7 @@ const portOf = (url: URL): string => url.port || (url.protocol === 'https:' ? '4
 const hostOf = (url: URL): string => url.hostname.replace(/^\[(.*)\]$/, '$1');
 const requestTo = (url: URL): typeof requestHttp => (url.protocol === 'https:' ? requestHttps : requestHttp);
 
-/** Connections to servers through CONNECT tunnels of one proxy; kept open for the next request. */
+/** An agent for connections through CONNECT tunnels of a proxy, which are kept open for further requests. */
 class TunnelAgent extends HttpsAgent {
   readonly #proxy: URL;
 
@@ -108,17 +108,17 @@ class TunnelAgent extends HttpsAgent {
   }
 }
 
-/** What a proxy answers instead of a connection. */
+/** The error for a proxy that refuses to connect. */
 function refused(proxy: URL, { statusCode, statusMessage }: IncomingMessage): HubError {
   const what =
     statusCode === 407
-      ? 'it wants a user and password: HTTPS_PROXY=http://user:password@host:port'
+      ? 'it needs a user and password: HTTPS_PROXY=http://user:password@host:port'
       : 'check HTTPS_PROXY and NO_PROXY';
   const found = `${statusCode} ${statusMessage ?? ''}`.trim();
-  return new HubError('ProxyRefused', `the proxy ${proxy.host} answers ${found} instead of a connection; ${what}`);
+  return new HubError('ProxyRefused', `the proxy ${proxy.host} answered ${found} instead of connecting; ${what}`);
 }
 
-/** One per proxy. */
+/** Agents by proxy. */
 const agents = new Map<string, { tunnels: TunnelAgent; plain: HttpAgent }>();
 
 function agentsOf(proxy: URL): { tunnels: TunnelAgent; plain: HttpAgent } {
@@ -136,7 +136,7 @@ export interface PlainRequest {
   readonly signal: AbortSignal;
 }
 
-/** `fetch` without redirects, through the proxy that the environment names for this address, if any. */
+/** `fetch` without redirects, through the proxy for this address, if any. */
 export async function fetchThroughProxy(url: URL, init: PlainRequest): Promise<Response> {
   const proxy = proxyFor(url);
   if (!proxy) return fetch(url, { ...init, redirect: 'manual' });

@@ -1,4 +1,4 @@
-/** A model at the hub as a folder whose files are read by ranges and not kept. */
+/** A model at the hub as a folder whose files are read by ranges and not cached. */
 import { type FetchOptions, fetchFolder } from '../formats/adapters/fetch.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { chooseFiles } from './choice.ts';
@@ -6,12 +6,12 @@ import { type HubId, staysInside } from './names.ts';
 
 export interface RangedModel {
   readonly folder: FileFolder;
-  /** The model's file, where it is one. */
+  /** The model's file; undefined for a model in a folder. */
   readonly file?: string;
 }
 
 export interface RangedOptions extends FetchOptions {
-  /** Address of a file of the repository, or of a folder in it (ending in a slash). */
+  /** Address of a file or folder (with a slash at the end) of the repository. */
   readonly addressOf: (path: string) => string;
   readonly read: (path: string) => Promise<string>;
 }

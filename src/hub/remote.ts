@@ -1,11 +1,11 @@
-/** Models of the hub that are looked at without fetching them: headers and small files by ranges. */
+/** Opens models at the hub without downloading them: headers and small files are read by ranges. */
 import { type DownloadOptions, offline, Repository } from './download.ts';
 import { findCached, hubError, nameOf } from './model.ts';
 import { type HubId, revisionOf } from './names.ts';
 import { type RangedModel, rangedModel } from './ranges.ts';
 import { hubSettings } from './settings.ts';
 
-/** The folder of a model at the hub, at the commit that the revision stands for now. @throws HubError */
+/** The folder of a model at the hub, at the current commit of the revision. @throws HubError */
 export async function remoteModel(id: HubId, options: DownloadOptions = {}): Promise<RangedModel> {
   const settings = options.settings ?? (await hubSettings());
   const repository = new Repository(id.repository, settings, options);
@@ -23,8 +23,8 @@ export async function remoteModel(id: HubId, options: DownloadOptions = {}): Pro
 }
 
 /**
- * As `modelAt`, for what needs no weights: a model that the cache does not have is read at the hub and not kept.
- * @returns a path, or the folder at the hub @throws HubError whose message says what was tried
+ * Like `modelAt`, for uses that need no weights: a model that the cache lacks is read at the hub without caching.
+ * @returns a path, or the folder at the hub @throws HubError with a message that says what was tried
  */
 export async function filesAt(given: string, options: DownloadOptions = {}): Promise<string | RangedModel> {
   const settings = options.settings ?? (await hubSettings());

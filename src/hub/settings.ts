@@ -1,4 +1,4 @@
-/** Where the hub and its cache are: the variables of Python's huggingface_hub. */
+/** Addresses and folders of the hub and its cache, from the variables of Python's huggingface_hub. */
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -7,10 +7,10 @@ import { HubError } from '../errors.ts';
 export interface HubSettings {
   /** Folder of `models--ORG--NAME` folders. */
   readonly cache: string;
-  /** Without a slash at its end. */
+  /** Address without a trailing slash. */
   readonly endpoint: string;
   readonly token: string | undefined;
-  /** Never touch the network. */
+  /** Whether requests are forbidden. */
   readonly offline: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** Files of which a mirror does not tell size or hash: they come in one piece, and what they are is found out from them. */
+/** Downloads files whose size or hash a mirror does not state: in one request, computing the hash. */
 import { randomUUID } from 'node:crypto';
 import { lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,14 +9,14 @@ import { impostor, notTheFile, patiently, type Reply, request, Transient } from 
 import { diskFull, isDiskFull, nodeDisk, type Transfer } from './transfer.ts';
 
 export type WholeTransfer = Omit<Transfer, 'hash' | 'size' | 'partBytes' | 'parallel'> & {
-  /** Where it is known. */
+  /** Undefined if unknown. */
   readonly hash: string | undefined;
   readonly size: number | undefined;
 };
 
 /**
- * Fetches a blob whose size or hash is not known; what is known is checked. The blob's name is its hash, sha256 where none
- * is known. @throws HubError HashMismatch, SizeMismatch, DiskFull, NotTheFile and those of requests
+ * Downloads a blob of unknown size or hash; the one that is known is checked. The name of the blob is its hash, sha256 if
+ * unknown. @throws HubError HashMismatch, SizeMismatch, DiskFull, NotTheFile and those of requests
  */
 export async function fetchWhole(transfer: WholeTransfer): Promise<{ hash: string; size: number }> {
   const { name, blobs, disk = nodeDisk } = transfer;
@@ -39,7 +39,7 @@ export async function fetchWhole(transfer: WholeTransfer): Promise<{ hash: strin
   }
 }
 
-/** Bytes that came. */
+/** Writes the body to a file and returns its length. */
 async function receive(transfer: WholeTransfer, path: string): Promise<number> {
   const { connection, url, disk = nodeDisk, onBytes, size } = transfer;
   const reply = await request(connection, url);
@@ -70,14 +70,14 @@ async function receive(transfer: WholeTransfer, path: string): Promise<number> {
   return (await lstat(path)).size;
 }
 
-/** Bytes that an answer says a file has. Those of a compressed answer are none of the file's. */
+/** Length of a file from content-length; undefined for a compressed response, whose length is not the file's. */
 export function lengthOf(headers: Headers): number | undefined {
   const text = headers.get('content-length') ?? '';
   const plain = (headers.get('content-encoding') ?? 'identity') === 'identity';
   return plain && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
-/** A page or message in place of a model's file; a file that is a page itself may be one. @throws HubError NotTheFile */
+/** Refuses a page or message instead of a model's file, except for .html files. @throws HubError NotTheFile */
 function refuseOther({ name }: WholeTransfer, { url }: Reply, piece: Uint8Array): void {
   const other = /\.html?$/i.test(name) ? undefined : impostor(piece);
   if (other !== undefined) throw notTheFile(name, other, url.host);

@@ -1,6 +1,6 @@
 /**
- * One blob from the hub into the cache. Ranges come in parallel, are hashed and written in order, and the file gets its name
- * when its hash is right: a file under its final name is whole.
+ * Downloads one blob to the cache. Ranges are requested in parallel, hashed and written in order. The file gets its final
+ * name only after its hash was checked.
  */
 import type { Hash } from 'node:crypto';
 import { randomUUID } from 'node:crypto';
@@ -14,26 +14,26 @@ import { type Connection, impostor, notTheFile, patiently, type Reply, request, 
 export interface Transfer {
   readonly connection: Connection;
   readonly url: URL;
-  /** For messages. */
+  /** Named in errors. */
   readonly name: string;
   /** The blob's name: its hash. */
   readonly hash: string;
   readonly size: number;
-  /** Folder of the blobs. */
+  /** Folder of blobs. */
   readonly blobs: string;
   readonly partBytes: number;
-  /** Parts under way at once. */
+  /** Number of parallel range requests. */
   readonly parallel: number;
-  /** Bytes that have come, or (negative) come to nothing. */
+  /** Called with the number of bytes received, negative for bytes discarded. */
   readonly onBytes: (count: number) => void;
   readonly disk?: Disk;
 }
 
-/** What of the file system can run full; a seam for tests. */
+/** File system calls that fail on a full disk; replaced in tests. */
 export interface Disk {
   open(path: string, flags: string): Promise<FileHandle>;
   rename(from: string, to: string): Promise<void>;
-  /** Bytes that are free where `path` is. */
+  /** Free bytes of the disk that holds `path`. */
   free(path: string): Promise<number>;
 }
 
@@ -46,10 +46,10 @@ export const nodeDisk: Disk = {
   },
 };
 
-/** The server does not answer ranges, or not these: the whole file in one go is left. */
+/** Thrown if the server does not support these ranges: the file is then requested whole. */
 class NoRanges extends Error {}
 
-/** @throws HubError HashMismatch, SizeMismatch, DiskFull, NotTheFile and those of requests; the final name is absent then */
+/** @throws HubError HashMismatch, SizeMismatch, DiskFull, NotTheFile and those of requests; no file gets the final name */
 export async function fetchBlob(transfer: Transfer): Promise<void> {
   const { blobs, hash, size, disk = nodeDisk } = transfer;
   await mkdir(blobs, { recursive: true });
@@ -62,7 +62,7 @@ export async function fetchBlob(transfer: Transfer): Promise<void> {
     await receive(transfer, own, begun);
     await disk.rename(own, join(blobs, hash));
   } catch (error) {
-    // Another run goes on from here.
+    // The next run can resume from here.
     await rename(own, shared).catch(() => undefined);
     if (isDiskFull(error)) throw diskFull(transfer, size, await disk.free(blobs).catch(() => 0));
     throw error;
@@ -72,7 +72,7 @@ export async function fetchBlob(transfer: Transfer): Promise<void> {
 export const isDiskFull = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 
-/** @param need undefined: nobody told */
+/** @param need bytes needed, undefined if unknown */
 export function diskFull(
   { name, blobs }: Pick<Transfer, 'name' | 'blobs'>,
   need: number | undefined,
@@ -86,8 +86,8 @@ export function diskFull(
 }
 
 /**
- * Takes over what an earlier run left, under a name of our own: two runs never write one file. Files of runs that were
- * killed are told by the process in their name. @returns bytes that are there
+ * Takes over the unfinished file of an earlier run by renaming it, so that two runs never write the same file. Names have
+ * the process id, which shows whether that run still exists. @returns bytes of the file
  */
 async function claim({ blobs, hash, size }: Transfer, shared: string, own: string): Promise<number> {
   const left = (await readdir(blobs)).filter((name) => name.startsWith(`${hash}.`) && name.endsWith('.incomplete'));
@@ -127,7 +127,7 @@ async function receive(transfer: Transfer, path: string, begun: number): Promise
       if (error instanceof NoRanges) return undefined;
       throw error;
     });
-    // Bytes of an earlier run may be of anything: once from the start, then it is the server's fault.
+    // A wrong hash may come from the bytes of an earlier run: download once from the start before giving up.
     if (found === undefined || (found !== hash && begun > 0)) found = await receiveWhole(transfer, file);
     if (found !== hash) throw await quarantine(transfer, path, found);
     await file.sync();
@@ -138,7 +138,7 @@ async function receive(transfer: Transfer, path: string, begun: number): Promise
   if (written !== size) throw new HubError('SizeMismatch', `${name}: expected ${size} bytes on disk, found ${written}`);
 }
 
-/** The hash of the file, of which `begun` bytes are there. @throws NoRanges */
+/** Downloads the file from byte `begun` on. @returns its hash @throws NoRanges */
 async function receiveRanges(transfer: Transfer, file: FileHandle, path: string, begun: number): Promise<string> {
   const { hash, size, partBytes, parallel, connection } = transfer;
   const digest = startDigest(hash, size);
@@ -175,18 +175,18 @@ async function append(file: FileHandle, bytes: Uint8Array, position: number, dig
   return position + bytes.length;
 }
 
-/** The tag of the file that all parts must come from. */
+/** Checks by ETag that all parts come from the same file. */
 class Validator {
   tag: string | undefined;
 
-  /** Whether an answer is of the same file as those before. */
+  /** Whether a response is for the same file as the ones before. */
   accepts(tag: string | null): boolean {
     this.tag ??= tag ?? undefined;
     return tag === null || tag === this.tag;
   }
 }
 
-/** Bytes [start, end). What has come stays when the connection breaks: the rest is asked for again. */
+/** Downloads bytes [start, end). After a broken connection only the missing bytes are requested again. */
 async function fetchPart(
   transfer: Transfer,
   start: number,
@@ -199,7 +199,7 @@ async function fetchPart(
   await patiently(connection, async () => {
     if (done === bytes.length) return;
     const headers: Record<string, string> = { range: `bytes=${start + done}-${end - 1}` };
-    // Weak tags are not for ranges (RFC 9110, 13.1.5).
+    // Weak tags are not allowed in If-Range (RFC 9110, 13.1.5).
     if (validator.tag?.startsWith('"')) headers['if-range'] = validator.tag;
     const reply = await request(connection, url, { headers, signal });
     const { response } = reply;
@@ -229,7 +229,7 @@ function cutOff({ name, size }: Transfer, at: number): Transient {
   return new Transient('CutOff', `${name}: expected ${size} bytes, the connection ended after ${at}; try again`);
 }
 
-/** The hash of the file, fetched in one piece over whatever is there. */
+/** Downloads the file in one request, overwriting existing bytes. @returns its hash */
 async function receiveWhole(transfer: Transfer, file: FileHandle): Promise<string> {
   const { connection, url, name, hash, size, onBytes } = transfer;
   return patiently(connection, async () => {
@@ -281,7 +281,7 @@ async function startOf(file: FileHandle): Promise<Uint8Array> {
   return bytes.subarray(0, bytesRead);
 }
 
-/** Takes a file with a wrong hash out of the way: it can be looked at and is never gone on with. */
+/** Renames a file with a wrong hash, so that it can be inspected but is never resumed. */
 async function quarantine(transfer: Transfer, path: string, found: string): Promise<HubError> {
   const { name, hash, blobs, size } = transfer;
   const file = await open(path, 'r');
@@ -295,6 +295,6 @@ async function quarantine(transfer: Transfer, path: string, found: string): Prom
   transfer.onBytes(-size);
   return new HubError(
     'HashMismatch',
-    `${name}: expected the hash ${hash}, found ${found}; try again (what came is kept as ${kept})`,
+    `${name}: expected the hash ${hash}, found ${found}; try again (the file is kept as ${kept})`,
   );
 }

@@ -1,4 +1,4 @@
-/** Whether the files of the cache are what their names say. */
+/** Checks the files of the cache against their hashes. */
 import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { entriesBelow, notCached, repositoryCache } from './cache.ts';
@@ -6,13 +6,13 @@ import { digestFile, startDigest } from './digest.ts';
 import { isCommit, isHash } from './names.ts';
 
 export interface VerifiedFile {
-  /** As a snapshot shows it; of blobs that none shows, `blobs/HASH`. */
+  /** Path in a snapshot, or `blobs/HASH` for a blob without a link. */
   readonly file: string;
   readonly status: 'PASS' | 'WARN' | 'FAIL';
   readonly what: string;
 }
 
-/** Reads every file of a model again. @throws HubError NotCached */
+/** Reads and hashes every file of a model. @throws HubError NotCached */
 export async function* verifyModel(cache: string, repository: string): AsyncGenerator<VerifiedFile, void, undefined> {
   const places = repositoryCache(cache, repository);
   if (!(await lstat(places.root).catch(() => undefined))) throw notCached(cache, repository);
@@ -25,12 +25,12 @@ export async function* verifyModel(cache: string, repository: string): AsyncGene
       const path = join(folder, file);
       const target = await realpath(path).catch(() => undefined);
       if (target === undefined) {
-        yield { file, status: 'FAIL', what: 'the blob that it links to is not there; download it again' };
+        yield { file, status: 'FAIL', what: 'the blob that it links to is missing; download it again' };
         continue;
       }
       const hash = relative(blobs, target);
       if (dirname(target) !== blobs)
-        yield { file, status: 'WARN', what: 'a file of its own, without a hash to compare with' };
+        yield { file, status: 'WARN', what: 'not a link to a blob, so there is no hash to compare with' };
       else if (!checked.has(hash)) {
         checked.set(hash, await verifyBlob(target, hash, file));
         yield checked.get(hash)!;

@@ -1,4 +1,4 @@
-/** Models of the hub for pages: what a repository has, asked by `fetch`, and its files read by ranges, without a cache. */
+/** Models of the hub in browsers: the list of files is fetched, files are read by ranges, without a cache. */
 import { HubError } from '../errors.ts';
 import type { FetchOptions } from '../formats/adapters/fetch.ts';
 import { checkRepository, checkRevision, type HubId, isCommit, quote, revisionOf } from './names.ts';
@@ -12,7 +12,7 @@ export interface WebHubOptions extends FetchOptions {
   readonly revision?: string;
 }
 
-/** The files of a model at the hub, at the commit that its revision stands for now. @throws HubError */
+/** The files of a model at the hub, at the current commit of its revision. @throws HubError */
 export async function webModel(id: HubId, options: WebHubOptions): Promise<RangedModel> {
   const repository = checkRepository(id.repository);
   const revision = checkRevision(revisionOf(id, options.revision));
@@ -23,7 +23,7 @@ export async function webModel(id: HubId, options: WebHubOptions): Promise<Range
     const { request = fetch, signal = null } = options;
     const answer = await request(address, { headers, signal }).catch((error: Error) => {
       signal?.throwIfAborted();
-      throw new HubError('Unreachable', `${address}: expected an answer of the hub, found none: ${error.message}`);
+      throw new HubError('Unreachable', `${address}: expected a response from the hub, found none: ${error.message}`);
     });
     if (answer.ok) return answer.text();
     await answer.body?.cancel();
@@ -59,8 +59,9 @@ function refused(what: string, status: number, token: string | undefined): HubEr
     return new HubError('RevisionNotFound', `${what}: the hub has no such repository or revision; check both`);
   }
   if (status === 401 || status === 403) {
-    const hint = token === undefined ? 'give the option token if it is private or gated' : 'the token does not open it';
-    return new HubError('Unauthorized', `${what}: the hub has no such repository for everybody (${status}); ${hint}`);
+    const hint =
+      token === undefined ? 'give the option token if it is private or gated' : 'the token does not give access';
+    return new HubError('Unauthorized', `${what}: the hub has no such public repository (status ${status}); ${hint}`);
   }
   return new HubError('HttpStatus', `${what}: expected status 200 from the hub, found ${status}; try again later`);
 }

@@ -252,7 +252,7 @@ test('a folder here wins over the hub; an error says what was tried', async (t) 
   await assert.rejects(modelAt('org/name', options), {
     code: 'NoWeights',
     message:
-      /^org\/name: no file or folder here, and not to be had from the hub: org\/name: expected model.safetensors/,
+      /^org\/name: no such file or folder, and not available from the hub: org\/name: expected model.safetensors/,
   });
   assert.equal(await modelAt('./org/name', options), './org/name');
   assert.equal(commit.length, 40);
@@ -281,6 +281,6 @@ test('load, openTokenizer and describeModel of the library take an id', async (t
   };
   await assert.rejects(load('nobody/nothing'), {
     code: 'RepositoryNotFound',
-    message: /^nobody\/nothing: no file or folder here, and not to be had from the hub: .*check the id/,
+    message: /^nobody\/nothing: no such file or folder, and not available from the hub: .*check the id/,
   });
 });

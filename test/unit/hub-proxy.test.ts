@@ -161,7 +161,7 @@ test('a download through a proxy asks it for whole addresses, with user and pass
   proxy.status = 407;
   await assert.rejects(download('org/other', { settings, transport }), {
     code: 'ProxyRefused',
-    message: /answers 407 .*user and password/,
+    message: /answered 407 .*user and password/,
   });
   process.env.NO_PROXY = '127.0.0.1';
   proxy.seen.length = 0;
@@ -208,6 +208,6 @@ test('a proxy that refuses a tunnel is named', async (t) => {
   const settings = { cache, endpoint: 'https://hub.invalid', token: undefined, offline: false };
   await assert.rejects(download('org/name', { settings }), {
     code: 'ProxyRefused',
-    message: /^the proxy 127\.0\.0\.1:\d+ answers 403 No instead of a connection; check HTTPS_PROXY and NO_PROXY$/,
+    message: /^the proxy 127\.0\.0\.1:\d+ answered 403 No instead of connecting; check HTTPS_PROXY and NO_PROXY$/,
   });
 });
