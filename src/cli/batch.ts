@@ -1,4 +1,4 @@
-/** `lanewise generate --batch-file`: results on stdout in the order of the lines, each as soon as those before it are done. */
+/** `lanewise generate --batch-file`: prints results in the order of the lines, as soon as the earlier ones are printed. */
 
 import type { Model } from '../engine/model.ts';
 import { LanewiseError } from '../node.ts';
@@ -9,14 +9,14 @@ import { inFlags, print, reportError, say } from './terminal.ts';
 
 interface Printing {
   readonly file: string;
-  /** What `--json` prints of a result. */
+  /** Converts a result to the object that `--json` prints. */
   readonly json?: ((result: GenerateResult) => object) | undefined;
 }
 
-/** What comes of one line. */
+/** Result or error of one line. */
 type Outcome = GenerateResult | LanewiseError;
 
-/** Exit code: 1 where a line has failed, 130 where Ctrl-C ended it. */
+/** @returns the exit code: 1 if a line failed, 130 after Ctrl-C */
 export async function runBatch(
   model: Model,
   given: readonly GivenPrompt[],
@@ -43,14 +43,14 @@ export async function runBatch(
   return printer.failed > 0 ? 1 : 0;
 }
 
-/** Errors of lines that cannot even be read; the exit code. */
+/** Prints the errors of a batch file in which no line is valid. @returns the exit code */
 export async function refuseBatch(given: readonly GivenPrompt[], printing: Printing): Promise<number> {
   const printer = new Printer(given, printing);
   for (const [index, { error }] of given.entries()) await printer.put(index, error!);
   return 1;
 }
 
-/** Holds back results until those of earlier lines are there. */
+/** Prints results in order: holds back each result until all earlier ones are printed. */
 class Printer {
   readonly #given: readonly GivenPrompt[];
   readonly #printing: Printing;
@@ -85,7 +85,7 @@ class Printer {
       if (json) await print(`${JSON.stringify({ line, finish_reason: 'error', error })}\n`);
       return;
     }
-    // What Ctrl-C kept from beginning is no result.
+    // Lines that had not begun when Ctrl-C was pressed are not printed.
     if (outcome.finishReason === 'aborted' && outcome.tokenIds.length === 0) return;
     if (outcome.finishReason === 'aborted') say(`line ${line}: interrupted after ${outcome.tokenIds.length} tokens`);
     else this.done++;

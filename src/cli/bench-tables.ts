@@ -1,14 +1,14 @@
-/** What `lanewise bench` prints of comparisons and of kernels. */
+/** Tables of `lanewise bench` for comparisons and kernels. */
 import type { ComparedRow } from '../measure/compare.ts';
 import type { KernelTime } from '../measure/kernel-times.ts';
 import type { TurnRoofs } from '../measure/saved.ts';
 import type { Spread } from '../measure/statistics.ts';
 import { renderTable } from './table.ts';
 
-/** Kinds below this share of the time stand in one row together. */
+/** Kinds of steps below this share of the time are combined in one row. */
 const SMALL = 0.01;
 
-/** @param roofs operations and bytes per second of the machine */
+/** @param roofs measured limits of the machine, in operations and bytes per second */
 export function renderKernels(times: readonly KernelTime[], roofs: TurnRoofs): string {
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
   const cells = (['prefill', 'decode'] as const).flatMap((work) => {

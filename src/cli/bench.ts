@@ -1,4 +1,4 @@
-/** `lanewise bench`: storage policies on this machine, beside its ceilings, and against another time or another Lanewise. */
+/** `lanewise bench`: measures storage policies against the machine's limits, a saved run, or another Lanewise. */
 
 import { stat } from 'node:fs/promises';
 import type { Model } from '../engine/model.ts';
@@ -43,11 +43,11 @@ export interface BenchFlags extends MachineFlags {
   json?: boolean;
 }
 
-/** Policies with overrides hold commas, so that a semicolon separates them too. */
+/** Splits a list of policies at semicolons, or at commas that do not begin an override. */
 const split = (text: string): string[] =>
   text.split(text.includes(';') ? ';' : /,(?![a-z]+=)/).map((part) => part.trim());
 
-/** Turns, where times are kept or compared. */
+/** Default number of turns with --save and --against. */
 const COMPARED_TURNS = 12;
 
 export async function benchCommand(positional: string | undefined, flags: BenchFlags): Promise<number> {
@@ -116,7 +116,7 @@ function checkContext({ contextLength: most }: Model, { prompt, decode }: Work):
     throw new OptionError('--prompt-tokens', `with --decode-tokens at most ${most}, the context`, prompt + decode);
 }
 
-/** Without those that were not given: another Lanewise may not know them. */
+/** Load options that were given: another Lanewise may not know the others. */
 function loadOptions(flags: BenchFlags): LoadOptions {
   const { threads, revectorize } = machineOptions(flags);
   return {
@@ -184,10 +184,10 @@ function roofLine(threads: number, roofs: readonly TurnRoofs[]): string {
 const spreadText = ({ median, low, high }: Spread, digits: number, unit = ''): string =>
   `${median.toFixed(digits)}${unit} (${low.toFixed(digits)} - ${high.toFixed(digits)})`;
 
-/** More than noise makes of a model that memory bounds. */
+/** A higher share of the measured read rate than noise explains: weights were read from processor caches. */
 const BEYOND_MEMORY = 1.05;
 
-/** Memory is no ceiling for what the caches of the processor hold. @param bytes that a decode step reads */
+/** The share of the memory read rate, or a note that weights fit in processor caches. @param bytes read by a decode step */
 export const shareOfRead = (share: number, bytes: number): string =>
   share > BEYOND_MEMORY ? `${formatBytes(bytes)} from caches` : `${(share * 100).toFixed(0)} %`;
 

@@ -51,7 +51,7 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     const loading = reportingLoad(loadOptions(flags, interrupt.signal));
     await using model = await load(await modelPath(positional, flags), loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
-    // A model that cannot chat says so before anybody writes.
+    // Throws now, not after the first message, if the model has no chat template.
     if (typeof template !== 'object') void templateOf(model.chatFormat, template, undefined);
     using conversation = model.conversation();
     const session = new Session(model, conversation, options, template);
@@ -63,7 +63,7 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
   }
 }
 
-/** Reads turns until the input ends. */
+/** Reads and answers turns until the input ends. */
 async function converse(session: Session): Promise<number> {
   const terminal = process.stdin.isTTY === true;
   const lines = createInterface({ input: process.stdin, output: terminal ? process.stderr : undefined, terminal });
@@ -102,7 +102,7 @@ async function converse(session: Session): Promise<number> {
   }
 }
 
-/** Lines joined to turns: `\` at the end and `"""` around go over several lines. Empty turns are skipped. */
+/** Joins lines to turns: `\` at the end of a line, and `"""` around several lines. Empty turns are skipped. */
 async function* turnsOf(lines: Interface, more: () => void): AsyncGenerator<string, void, undefined> {
   let turn: string[] = [];
   let quoted = false;
@@ -144,13 +144,13 @@ class Session {
     this.#template = template;
   }
 
-  /** Stops the answer under way; false where there is none. */
+  /** Stops the current answer. @returns false if there is none */
   stop(): boolean {
     this.#answering?.abort(new UsageError('stopped'));
     return this.#answering !== undefined;
   }
 
-  /** A message, or a command. */
+  /** Handles a message or a command. */
   async take(turn: string): Promise<void> {
     const [, command, argument = ''] = /^\/(\w+)\s*(.*)$/s.exec(turn) ?? [];
     if (command === undefined) return this.#say(turn);
@@ -183,7 +183,7 @@ class Session {
         say(help);
         return;
       default:
-        throw new UsageError(`/${command} is not known; /help shows what there is`);
+        throw new UsageError(`/${command} is not known; /help lists the commands`);
     }
   }
 
@@ -210,7 +210,7 @@ class Session {
     }
   }
 
-  /** Streams an answer to the history; one that was stopped stays as far as it has come. */
+  /** Streams an answer and adds it to the history, also the part of an answer that was stopped. */
   async #answer(): Promise<void> {
     const system: Message[] = this.system === undefined ? [] : [{ role: 'system', content: this.system }];
     const prompt: ChatPrompt = { messages: [...system, ...this.#history], template: this.#template };
@@ -244,7 +244,7 @@ class Session {
     say(`(the context of ${contextLength} tokens is full: ${this.#remedies()})`);
   }
 
-  /** What a person can do about a full context. */
+  /** What the user can do about a full context. */
   #remedies(): string {
     const { contextLength, description } = this.model;
     const most = description.config.contextLength;
@@ -253,7 +253,7 @@ class Session {
       contextLength < most
         ? `, --context-length raises the limit${contextLength === DEFAULT_CONTEXT.decoder ? ` (${contextLength} is a default)` : ''} up to ${most}`
         : '';
-    return `/clear begins anew${shift}${raise}`;
+    return `/clear starts a new conversation${shift}${raise}`;
   }
 
   #set(argument: string): void {
@@ -299,7 +299,7 @@ function readSaved(text: string, file: string): { system: string | undefined; me
       return { system, messages };
     }
   } catch {
-    // Told below.
+    // Reported below.
   }
   throw new UsageError(
     `/load ${file}: expected {"messages": [{"role": "user", "content": "text"}]}, as /save writes it`,

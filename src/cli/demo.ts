@@ -1,4 +1,4 @@
-/** `lanewise demo`: the embedded model tells a story, then says what it is and where the time went. */
+/** `lanewise demo`: the embedded model tells a story, then its description and timings are printed. */
 import { load } from '../node.ts';
 import { reportTimings } from './generate.ts';
 import { loadLine, modelLine, storageLine } from './models.ts';

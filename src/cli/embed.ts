@@ -1,4 +1,4 @@
-/** `lanewise embed`: texts, one a line, to vectors, one a line. */
+/** `lanewise embed`: embeds texts, one per line, and prints vectors, one per line. */
 
 import type { Pooling } from '../embedding/pooling.ts';
 import { type Embedding, type Encoder, numbersOf } from '../engine/encoder.ts';
@@ -20,15 +20,15 @@ export interface EmbedFlags extends LoadFlags {
   json?: boolean;
 }
 
-/** Texts that are read before their embeddings are written. */
+/** Texts per call of the encoder. */
 const TEXTS_AT_ONCE = 256;
 
-/** The exit code. */
+/** @returns the exit code */
 export async function embedCommand(given: string, flags: EmbedFlags): Promise<number> {
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const { signal } = interrupt;
-  // Waiting for more texts would go on otherwise.
+  // Otherwise the command would go on waiting for standard input.
   signal.addEventListener('abort', () => process.stdin.destroy());
   try {
     const groups = inGroups(await readTexts(flags));
@@ -61,11 +61,11 @@ async function readTexts({ text, file }: EmbedFlags): Promise<Iterable<string> |
   if (text !== undefined && file !== undefined) throw new UsageError('give --text or --file, not both');
   if (text !== undefined) return text;
   if (file === undefined && process.stdin.isTTY)
-    throw new UsageError('nothing to embed: use --text, --file or pipe texts in, one a line');
+    throw new UsageError('nothing to embed: use --text, --file or pipe texts in, one per line');
   return withoutEnds(await openLines('--file', file));
 }
 
-/** Lines without their ends; an empty line is a text too, the end of the last one is not. */
+/** Removes line ends. Empty lines are texts too; the line end of the last line does not begin another one. */
 async function* withoutEnds(lines: AsyncIterable<string>): AsyncGenerator<string> {
   let before: string | undefined;
   for await (const line of lines) {

@@ -1,4 +1,4 @@
-/** The files that a command line names. */
+/** Reading and checking of files named on the command line. */
 import { isUtf8 } from 'node:buffer';
 import { access, constants, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -6,12 +6,12 @@ import { IMPOSTOR_BYTES, impostorOf } from '../engine/open.ts';
 import { UsageError } from './terminal.ts';
 
 /**
- * Finds before the work begins what would keep its result from being written.
- * @param name what errors call the file: its option and path
+ * Checks before the work begins that its result can be written.
+ * @param name option and path of the file, for errors
  */
 export async function checkWritable(name: string, path: string): Promise<void> {
   try {
-    // The folder itself: what is written there first has another name.
+    // The folder must be writable: files are written there under a temporary name first.
     await access(`${dirname(path)}/.`, constants.W_OK | constants.X_OK);
   } catch (error) {
     throw unwritable(name, error);
@@ -23,14 +23,14 @@ export async function checkWritable(name: string, path: string): Promise<void> {
 export const unwritable = (name: string, error: unknown): UsageError =>
   new UsageError(`${name} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
 
-/** A file, or standard input where none is named. */
+/** A file, or standard input. */
 interface Source {
-  /** What errors call it. */
+  /** Named in errors. */
   readonly name: string;
   readonly bytes: AsyncIterable<Uint8Array>;
 }
 
-/** @param option that names the file @throws UsageError where it cannot be opened */
+/** @param option the option that names the file @throws UsageError if it cannot be opened */
 async function openSource(option: string, file: string | undefined): Promise<Source> {
   if (file === undefined) return { name: 'standard input', bytes: process.stdin };
   const name = `${option} ${file}`;
@@ -45,7 +45,7 @@ async function openSource(option: string, file: string | undefined): Promise<Sou
   return { name, bytes: handle.createReadStream() };
 }
 
-/** Options that take any text, pages and pointers too. */
+/** Options whose files may have any content, even HTML pages. */
 const ownText = ['--prompt', '--text', '--file'];
 
 /** The whole text of a file or of standard input, without a byte order mark. @throws UsageError */
@@ -58,12 +58,12 @@ export async function readText(option: string, file: string | undefined): Promis
   return textOf(pieces, name, 0);
 }
 
-/** The same line by line, as it comes. The file is opened at once. @throws UsageError */
+/** Opens a file or standard input and reads it line by line. @throws UsageError */
 export async function openLines(option: string, file: string | undefined): Promise<AsyncGenerator<string>> {
   return linesOf(await openSource(option, file));
 }
 
-/** Lines end in line feeds alone: other separators of Unicode may be within a JSON string. */
+/** Splits at line feeds only: JSON strings may contain other Unicode line separators. */
 async function* linesOf({ name, bytes }: Source): AsyncGenerator<string> {
   let rest: Uint8Array[] = [];
   let offset = 0;
@@ -83,7 +83,7 @@ async function* linesOf({ name, bytes }: Source): AsyncGenerator<string> {
 
 const LINE_FEED = 0x0a;
 
-/** @param offset of the first byte in the source, which may begin with a byte order mark @throws UsageError */
+/** @param offset position of the first byte in the source; a byte order mark at 0 is removed @throws UsageError */
 function textOf(pieces: readonly Uint8Array[], name: string, offset: number): string {
   const bytes = Buffer.concat(pieces);
   if (!isUtf8(bytes)) throw new UsageError(`${name} is not UTF-8 text: see byte ${offset + firstWrong(bytes)}`);
@@ -91,7 +91,7 @@ function textOf(pieces: readonly Uint8Array[], name: string, offset: number): st
   return offset === 0 && text.startsWith('\ufeff') ? text.slice(1) : text;
 }
 
-/** Where the first character begins that is none, or that is cut off. */
+/** Position of the first invalid or incomplete character, by binary search. */
 function firstWrong(bytes: Uint8Array): number {
   let [right, wrong] = [0, bytes.length];
   while (wrong - right > 1) {
@@ -103,7 +103,7 @@ function firstWrong(bytes: Uint8Array): number {
   return right;
 }
 
-/** Whether more bytes could make it UTF-8. */
+/** Whether the bytes are the beginning of a valid UTF-8 text. */
 function beginsText(bytes: Uint8Array): boolean {
   try {
     new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream: true });

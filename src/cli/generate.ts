@@ -25,7 +25,7 @@ import {
   UsageError,
 } from './terminal.ts';
 
-/** Option texts as the parser gives them. */
+/** Options as commander returns them. */
 export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
   safetensors?: string;
   revision?: string;
@@ -61,7 +61,7 @@ export interface LoadFlags extends MachineFlags {
   cacheMemory?: string;
 }
 
-/** Options that are numbers, by their names in the library. */
+/** Names in the library of the options that are numbers. */
 export const numbers = [
   'maxTokens',
   'temperature',
@@ -76,7 +76,7 @@ export const numbers = [
   'speculate',
 ] as const;
 
-/** The exit code. */
+/** @returns the exit code */
 export async function generateCommand(positional: string | undefined, flags: GenerateFlags): Promise<number> {
   try {
     return await run(positional, flags);
@@ -168,7 +168,7 @@ async function runOne(model: Model, prompt: Prompt, options: GenerateOptions, fl
   }
 }
 
-/** @param most rows of the table; the rates are those of all steps */
+/** @param most largest number of rows in the table; the rates are those of all steps */
 export function reportTimings({ timings, usage }: GenerateResult, most = Number.POSITIVE_INFINITY): void {
   const rows = timings.steps
     .slice(0, most)
@@ -182,7 +182,7 @@ export function reportTimings({ timings, usage }: GenerateResult, most = Number.
     `prefill ${usage.promptTokens} tokens: ${rate(usage.promptTokens, timings.prefillMs)}; decode ${steps} steps: ${rate(decoded, timings.decodeMs)}`,
   );
   if (usage.draftTokens !== undefined)
-    say(`${usage.acceptedDraftTokens} of ${usage.draftTokens} tokens guessed ahead were right`);
+    say(`${usage.acceptedDraftTokens} of ${usage.draftTokens} draft tokens accepted`);
 }
 
 function jsonOf(model: Model, result: GenerateResult): object {

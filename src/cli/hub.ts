@@ -1,4 +1,4 @@
-/** `lanewise download | list | remove | verify`: the cache of models from the hub. */
+/** `lanewise download | list | remove | verify`: manages the cache of the hub's models. */
 import { HubError } from '../errors.ts';
 import { listModels, removeModel } from '../hub/cache.ts';
 import { chooseFiles } from '../hub/choice.ts';
@@ -19,14 +19,14 @@ export interface DownloadFlags {
   json?: boolean;
 }
 
-/** Runs work that shows a progress line and ends at Ctrl-C with what has come so far. */
+/** Runs work with a progress line. Ctrl-C ends it; received bytes are kept. */
 async function interruptible<T>(
   label: string,
   work: (options: { signal: AbortSignal; onProgress: (done: number, total: number) => void }) => Promise<T>,
 ): Promise<T> {
   const interrupt = new AbortController();
   const stop = (): void =>
-    interrupt.abort(Object.assign(new Error('interrupted; run it again to go on'), { code: 'Interrupted' }));
+    interrupt.abort(Object.assign(new Error('interrupted; run the command again to resume'), { code: 'Interrupted' }));
   const progress = createProgress(process.stderr, label);
   process.once('SIGINT', stop);
   try {
@@ -47,7 +47,7 @@ export async function downloadCommand(text: string, flags: DownloadFlags): Promi
     if (id.tag === undefined && id.file === undefined) return download(id.repository, all);
     return download(id.repository, all, async (remote, read) => {
       const paths = remote.map(({ path }) => path);
-      // A file of any kind, all parts of a split model, the folder or quantization that a tag names.
+      // A single file of any kind; all parts of a split model; the folder or quantization of a tag.
       const named = id.file !== undefined && !/\.gguf$/i.test(id.file) ? [id.file] : undefined;
       const chosen = named ?? (await chooseFiles(id, paths, read)).files;
       const missing = chosen.find((path) => !paths.includes(path));
@@ -55,23 +55,23 @@ export async function downloadCommand(text: string, flags: DownloadFlags): Promi
       return remote.filter(({ path }) => chosen.includes(path));
     });
   });
-  for (const path of skipped) say(`warning: left out ${JSON.stringify(path)}: this system has no such file names`);
+  for (const path of skipped) say(`warning: left out ${JSON.stringify(path)}: the name is not valid on this system`);
   const seconds = (performance.now() - start) / 1000;
   if (flags.json) await print(`${JSON.stringify({ folder, commit, files, bytes: fetched })}\n`);
   else await print(`${folder}\n`);
   const rate = fetched > 0 ? ` in ${seconds.toFixed(1)} s (${formatBytes(Math.round(fetched / seconds))}/s)` : '';
-  say(`${files.length} files at commit ${commit.slice(0, 12)}, ${formatBytes(fetched)} fetched${rate}`);
+  say(`${files.length} files at commit ${commit.slice(0, 12)}, ${formatBytes(fetched)} downloaded${rate}`);
   return 0;
 }
 
-/** Path of a model, of the hub too: fetched if the cache does not have it. */
+/** Path of a model. A model of the hub is downloaded if the cache lacks it. */
 export async function fetchModel(given: string, revision: string | undefined): Promise<string> {
   return interruptible('download', (options) =>
     modelAt(given, {
       ...options,
       revision,
       onChoice: (file, others) =>
-        say(`${given}: takes ${file} of ${others.length} GGUF models (name another: ${given}:QUANTIZATION)`),
+        say(`${given}: using ${file}, one of ${others.length} GGUF models (choose another: ${given}:QUANTIZATION)`),
     }),
   );
 }
@@ -110,11 +110,11 @@ export async function listCommand({ json }: { json?: boolean }): Promise<number>
 
 export async function removeCommand(ids: readonly string[]): Promise<number> {
   const { cache } = await hubSettings();
-  for (const id of ids) say(`removed ${id}: ${formatBytes(await removeModel(cache, id))} are free again`);
+  for (const id of ids) say(`removed ${id}: ${formatBytes(await removeModel(cache, id))} freed`);
   return 0;
 }
 
-/** Exit code 1 where a file is not what it should be. */
+/** @returns the exit code: 1 if a file is wrong */
 export async function verifyCommand(ids: readonly string[], { json }: { json?: boolean }): Promise<number> {
   const { cache } = await hubSettings();
   const repositories = ids.length > 0 ? ids : (await listModels(cache)).map(({ repository }) => repository);

@@ -1,4 +1,4 @@
-/** `lanewise inspect`: what a model is and whether it fits, from its headers, here or at the hub. */
+/** `lanewise inspect`: describes a model and its memory needs from its headers, local or at the hub. */
 import { freemem } from 'node:os';
 import { type Check, Inspection, type TensorStatistics } from '../engine/inspect.ts';
 import { validateLoad } from '../engine/options.ts';
@@ -25,7 +25,7 @@ export interface InspectFlags {
   json?: boolean;
 }
 
-/** Exit code 1 where `--verify` finds a fault. */
+/** @returns the exit code: 1 if `--verify` finds a fault */
 export async function inspectCommand(model: string | undefined, flags: InspectFlags): Promise<number> {
   const { inspection, remote } = await open(model, flags);
   await using held = inspection;
@@ -53,7 +53,7 @@ async function open(
 
 const longestShown = 200;
 
-/** Values in one line: long ones cut, lists by their length. */
+/** A value in one line: long texts are cut, long lists shown by their length. */
 function valueText(value: unknown): string {
   if (ArrayBuffer.isView(value) || Array.isArray(value)) {
     const items = value as unknown as ArrayLike<unknown>;
@@ -65,7 +65,7 @@ function valueText(value: unknown): string {
   return text.length > longestShown ? `${text.slice(0, longestShown)}... (${text.length} characters)` : text;
 }
 
-/** Values that JSON has no words for, in others. */
+/** Converts values that JSON cannot express. */
 const jsonOf = (value: unknown): unknown => {
   if (typeof value === 'bigint') return value.toString();
   return ArrayBuffer.isView(value) ? Array.from(value as unknown as ArrayLike<number | bigint>, jsonOf) : value;
@@ -73,7 +73,9 @@ const jsonOf = (value: unknown): unknown => {
 
 async function showKey({ metadata, name }: Inspection, key: string, json: boolean): Promise<number> {
   if (!metadata.has(key))
-    throw new UsageError(`${name}: expected the key ${key}, found ${metadata.size} others; --metadata lists them`);
+    throw new UsageError(
+      `${name}: expected the key ${key}, which is not among the ${metadata.size} of the file; --metadata lists them`,
+    );
   const value = metadata.get(key);
   await print(`${!json && typeof value === 'string' ? value : JSON.stringify(jsonOf(value))}\n`);
   return 0;
@@ -90,7 +92,7 @@ async function showTensors(inspection: Inspection, { filter = '', stats, json }:
   const chosen = inspection.tensors.filter(({ name, origin }) => name.includes(filter) || origin.includes(filter));
   if (chosen.length === 0) {
     const names = `${inspection.tensors.length} tensors; --tensors lists them`;
-    throw new UsageError(`${inspection.name}: --filter ${filter} is in no name of its ${names}`);
+    throw new UsageError(`${inspection.name}: --filter ${filter} matches none of its ${names}`);
   }
   const rows: { tensor: (typeof chosen)[number]; statistics: TensorStatistics | undefined }[] = [];
   for (const tensor of chosen)
@@ -148,7 +150,7 @@ async function showModel(inspection: Inspection, flags: InspectFlags): Promise<n
     throw new UsageError(`--context-length must be at most ${config.contextLength}, got ${asked}`);
   contexts.sort((a, b) => a - b);
   const { kvCache } = validateLoad({ kvCache: flags.kvCache as 'f32' | undefined });
-  // Node before 20.13 does not know the limits of a container.
+  // `availableMemory`, which respects the limits of a container, exists from Node 20.13 on.
   const free = process.availableMemory?.() ?? freemem();
   const sizes = inspection.sizes(flags.quantize === undefined ? [] : [flags.quantize]);
   const fileBytes = tensors.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /**
- * What the command `lanewise` starts: the command line, whose JavaScript Node compiles once and keeps, where it can
- * (22.8).
+ * Entry of the command `lanewise`. From Node 22.8 on, compiled JavaScript is cached on disk.
  */
 import '../disposal.ts';
 import module from 'node:module';

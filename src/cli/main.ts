@@ -1,4 +1,4 @@
-/** The command line. stdout is the result, stderr the rest; exit 0, 1 for errors that people can mend, 130 on Ctrl-C. */
+/** The command line. Results go to stdout, the rest to stderr; exit code 0, 1 after an error, 130 after Ctrl-C. */
 import { readFile } from 'node:fs/promises';
 import { Command, CommanderError } from 'commander';
 import { configureLogging } from '../profile/logtape.ts';
@@ -54,7 +54,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option(...revision)
     .option('--prompt <text>', 'the text to continue (default: standard input)')
     .option('--token-ids <ids>', 'token ids instead of text: 1,2,3')
-    .option('--batch-file <file>', 'many prompts, a line each (.jsonl: {"prompt": ...} or {"messages": ...})')
+    .option('--batch-file <file>', 'many prompts, one per line (.jsonl: {"prompt": ...} or {"messages": ...})')
     .option('--messages <file>', 'a conversation as JSON: [{"role": "user", "content": "..."}] or {messages, tools}')
     .option('--chat-template <file>', "a Jinja template instead of the model's own, or the name of one of its own")
     .option('--stream', 'write the text as it comes (default)')
@@ -77,26 +77,26 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
 
   withMachine(
-    command('embed', 'Turn texts into vectors, one JSON array a line, with an encoder.', [
+    command('embed', 'Embed texts with an encoder: one JSON array per line.', [
       'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." --text "Cats like mats."',
       'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
     ]),
   )
     .argument('<model>', 'folder, .gguf or .safetensors file, or id of the hub, of an encoder')
     .option(...revision)
-    .option('--text <text>', 'a text, as often as there are (default: standard input, a text a line)', collected)
-    .option('--file <file>', 'a file with a text a line')
-    .option('--pooling <how>', "mean, cls, last, max, ... (default: what the model's folder says, else mean)")
+    .option('--text <text>', 'a text; may be given again (default: standard input, one text per line)', collected)
+    .option('--file <file>', 'a file with one text per line')
+    .option('--pooling <how>', "mean, cls, last, max, ... (default: as the model's folder says, else mean)")
     .option('--prompt-name <name>', "put the model's prompt of this name in front of each text")
     .option('--prompt <text>', 'put a text in front of each text')
-    .option('--normalize', 'scale to length 1 (default: what the folder says, else yes)')
+    .option('--normalize', 'scale to length 1 (default: as the folder says, else yes)')
     .option('--no-normalize', 'do not scale to length 1')
-    .option('--truncate', 'cut texts that are longer than the context (default: where the folder limits the length)')
-    .option('--no-truncate', 'fail for texts that are longer than the context')
+    .option('--truncate', 'cut texts longer than the context (default: if the folder limits the length)')
+    .option('--no-truncate', 'fail for texts longer than the context')
     .option('--context-length <n>', "most tokens of a text (default: the model's and its folder's, at most 8192)")
     .option('--quantize <policy>', policyHelp)
     .option('--backend <name>', 'wasm or reference')
-    .option('--json', '{"text", "tokens", "embedding"} a line')
+    .option('--json', '{"text", "tokens", "embedding"} per line')
     .action(async (model, flags) => finish(await embedCommand(model, flags)));
 
   withMachine(
@@ -109,7 +109,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option(...revision)
     .requiredOption('--token-ids <ids>', '1,2,3')
     .requiredOption('--output <file>', 'where to write logits [T, vocab] (and hidden.0 .. hidden.L) as F32')
-    .option('--hidden', 'hidden states after every layer too')
+    .option('--hidden', 'also hidden states after every layer')
     .option('--quantize <policy>', 'default: none')
     .option(...kvCache)
     .option('--backend <name>', 'wasm or reference')
@@ -137,9 +137,12 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .argument('<output>', 'a name that ends in .gguf or .safetensors')
     .option(...revision)
     .requiredOption('--to <type>', `type of the matrices: ${writableTypes.join(', ')}`)
-    .option('--policy <policy>', 'for linear layers, as --quantize elsewhere; what it leaves alone becomes --to')
-    .option('--metrics', 'what each tensor loses: mean squared and largest error, signal to noise')
-    .option('--force', 'replace the output if it is there')
+    .option(
+      '--policy <policy>',
+      'for linear layers, as --quantize elsewhere; layers that it leaves unchanged become --to',
+    )
+    .option('--metrics', 'error of each tensor: mean squared and largest error, signal to noise')
+    .option('--force', 'replace an existing output')
     .option('--json', 'one JSON object')
     .action(async (input, output, flags) => finish(await quantizeCommand(input, output, flags)));
 
@@ -157,22 +160,25 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .argument('[model]', modelArgument)
     .option(...safetensors)
     .option(...revision)
-    .option('--prompt-tokens <n>', 'default: 512, or what the context holds')
+    .option('--prompt-tokens <n>', 'default: 512, or as many as the context holds')
     .option('--decode-tokens <n>', 'default: 64')
     .option('--repeat <n>', 'turns (default: 5, with --save and --against 12)')
-    .option('--policies <list>', 'between commas, or semicolons where policies have overrides')
+    .option('--policies <list>', 'separated by commas, or by semicolons if policies have overrides')
     .option(...kvCache)
-    .option('--kernels', 'also where the time goes, kernel by kernel, beside what bounds each')
-    .option('--save <file>', 'keep the times of every turn, and the rates of the machine beside them')
+    .option('--kernels', 'also time per kernel, with the limit of each (memory or arithmetic)')
+    .option('--save <file>', 'save the times of every turn, with the rates of the machine')
     .option(
       '--against <path>',
-      'a file of --save: times set against the machine, ranks compared (Mann and Whitney); or a folder of Lanewise: both run in turns, pairs compared (sign test). Verdicts have a confidence of 95 %',
+      'a file of --save: times are scaled by the rates of the machine and compared by rank (Mann-Whitney); or a folder of Lanewise: both take turns and pairs are compared (sign test). Confidence 95 %',
     )
-    .option('--threshold <percent>', 'exit code 1 if something is surely slower, and by more than this (default: 5)')
+    .option(
+      '--threshold <percent>',
+      'exit code 1 if something is slower by more than this, with 95 % confidence (default: 5)',
+    )
     .option('--json', 'one JSON array')
     .action(async (model, flags) => finish(await benchCommand(model, flags)));
 
-  command('inspect', 'What a model is, and whether it fits. Reads headers only, here or at the hub.', [
+  command('inspect', 'Describe a model and the memory it needs. Reads headers only, local or at the hub.', [
     'lanewise inspect HuggingFaceTB/SmolLM2-135M-Instruct',
     'lanewise inspect model.gguf --filter blk.0 --stats',
     'lanewise inspect ./gpt2 --verify',
@@ -181,12 +187,12 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option(...revision)
     .option('--tensors', 'the tensors')
     .option('--filter <text>', 'only tensors with this in their name')
-    .option('--stats', 'smallest, largest, mean value and standard deviation of the tensors: reads them')
+    .option('--stats', 'minimum, maximum, mean and standard deviation of the tensors: reads their data')
     .option('--metadata', 'metadata of the file, or config.json')
     .option('--key <key>', 'one value of the metadata')
     .option('--chat-template', 'the text of the chat template')
-    .option('--quantize <policy>', 'memory under this policy too')
-    .option('--context-length <n>', 'memory for so many positions')
+    .option('--quantize <policy>', 'also memory with this policy')
+    .option('--context-length <n>', 'memory for this many positions')
     .option(...kvCache)
     .option('--verify', 'PASS, WARN and FAIL lines; reads everything; exit code 1 on FAIL')
     .option('--json', 'as JSON')
@@ -194,35 +200,28 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
   command('template', 'Chat templates.', ['lanewise template render ./model --jsonl < conversations.jsonl'])
     .command('render')
-    .description('What a chat template makes of messages.')
+    .description('Render messages with a chat template.')
     .exitOverride()
     .configureOutput({ outputError: () => {} })
     .argument('[model]', 'folder, .gguf file, id of the hub, or a .jinja file')
     .option(...revision)
     .option('--file <file>', 'what to read (default: standard input)')
-    .option(
-      '--chat-template <name>',
-      'which of several: default, tool_use ... (default: tool_use where there are tools)',
-    )
+    .option('--chat-template <name>', 'which of several: default, tool_use ... (default: tool_use if there are tools)')
     .option(
       '--jsonl',
-      '{"messages", "tools", "add_generation_prompt", "now", ...} a line to {"text"} or {"error"} a line',
+      'reads {"messages", "tools", "add_generation_prompt", "now", ...} per line, writes {"text"} or {"error"} per line',
     )
     .action(async (model, flags) => finish(await renderCommand(model, flags)));
 
-  command(
-    'download',
-    'Fetch a model from the hub into the cache that Python shares; goes on where it was interrupted.',
-    [
-      'lanewise download HuggingFaceTB/SmolLM2-135M-Instruct',
-      "lanewise download openai-community/gpt2 --include '*.json' --include model.safetensors",
-      'lanewise download org/model-GGUF:Q4_K_M',
-    ],
-  )
+  command('download', 'Download a model from the hub to the cache shared with Python; resumes interrupted downloads.', [
+    'lanewise download HuggingFaceTB/SmolLM2-135M-Instruct',
+    "lanewise download openai-community/gpt2 --include '*.json' --include model.safetensors",
+    'lanewise download org/model-GGUF:Q4_K_M',
+  ])
     .argument('<id>', 'organisation/name, organisation/name-GGUF:Q4_K_M, or a link to either')
     .option(...revision)
-    .option('--include <glob>', 'only these files; may be given again', collected)
-    .option('--exclude <glob>', 'not these files; may be given again', collected)
+    .option('--include <glob>', 'only files that match; may be given again', collected)
+    .option('--exclude <glob>', 'no files that match; may be given again', collected)
     .option('--json', 'one JSON object')
     .action(async (id, flags) => finish(await downloadCommand(id, flags)));
 
@@ -234,7 +233,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .argument('<id...>', 'organisation/name')
     .action(async (ids) => finish(await removeCommand(ids)));
 
-  command('verify', 'Read models of the cache again and compare their hashes. Exit code 1 if one is wrong.', [
+  command('verify', 'Read models in the cache and check their hashes. Exit code 1 if one is wrong.', [
     'lanewise verify',
     'lanewise verify openai-community/gpt2 --json',
   ])
@@ -257,29 +256,29 @@ async function program(finish: (code: number) => void): Promise<Command> {
   return top;
 }
 
-/** Values of an option that may be given again: one that takes all that follows would take the model too. */
+/** Collects the values of a repeatable option. (A variadic option would take MODEL as a value too.) */
 const collected = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
-/** How to sample and how to load. */
+/** Adds the options of sampling and loading. */
 function withGeneration(command: Command): Command {
   return withMachine(command)
     .option('--max-tokens <n>', 'most tokens to generate (default: 256; -1: as many as the context holds)')
     .option('--temperature <t>', '0: always the most probable token (default: 0.8)')
     .option('--top-k <k>', 'only the k most probable tokens')
-    .option('--top-p <p>', 'only the most probable tokens that reach p together')
-    .option('--min-p <p>', 'only tokens at least p times as probable as the first')
-    .option('--repetition-penalty <r>', 'above 1: repeat less')
+    .option('--top-p <p>', 'only the most probable tokens whose probabilities add up to p')
+    .option('--min-p <p>', 'only tokens at least p times as probable as the most probable one')
+    .option('--repetition-penalty <r>', 'above 1: fewer repetitions')
     .option('--presence-penalty <x>', '-2 to 2')
     .option('--frequency-penalty <x>', '-2 to 2')
     .option('--seed <n>', 'the same seed gives the same text everywhere')
     .option('--stop <text>', 'end before this text; may be given again', collected)
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
-    .option('--timeout-ms <n>', 'end with the text so far after so many milliseconds')
+    .option('--timeout-ms <n>', 'end after this many milliseconds, with the text so far')
     .option('--stop-token-id <id>', 'end with this token too; may be given again', collected)
-    .option('--ignore-eos', 'go on after an end token of the model')
-    .option('--context-shift', 'leave out the oldest turns of a conversation that the context does not hold')
-    .option('--parse-special', 'take <|im_end|> and its like in prompts for control tokens; otherwise they are text')
-    .option('--speculate <n>', 'guess so many tokens ahead from the text so far; the result stays the same')
+    .option('--ignore-eos', 'continue after end tokens of the model')
+    .option('--context-shift', 'drop the oldest turns of a conversation that does not fit in the context')
+    .option('--parse-special', 'read control tokens such as <|im_end|> in prompts; otherwise they are text')
+    .option('--speculate <n>', 'guess this many tokens ahead from the text so far; the result stays the same')
     .option('--quantize <policy>', policyHelp)
     .option(...kvCache)
     .option(
@@ -290,13 +289,13 @@ function withGeneration(command: Command): Command {
     .option('--backend <name>', 'wasm or reference');
 }
 
-/** What of the machine a model may use. */
+/** Adds the options for threads and instructions. */
 const withMachine = (command: Command): Command =>
   command
-    .option('--threads <n>', 'default: the cores there are')
+    .option('--threads <n>', 'default: the number of cores')
     .option('--no-revectorize', '128-bit kernels: do not ask V8 for 256-bit ones; the result stays the same');
 
-/** `--stream` is the default: commander sets it too, and only the command line tells whether it was asked for. */
+/** Whether `--stream` was given: commander also sets it by default. */
 const streamAsked = <F extends { stream?: boolean }>(flags: F): F => ({
   ...flags,
   stream: flags.stream === false ? false : process.argv.includes('--stream') ? true : undefined,
@@ -304,12 +303,12 @@ const streamAsked = <F extends { stream?: boolean }>(flags: F): F => ({
 
 async function main(): Promise<void> {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    // The reader of our output has gone: nothing more to do.
+    // The reader of stdout has closed the pipe.
     if (error.code === 'EPIPE') process.exit(0);
     process.stderr.write(`error: standard output: ${error.message}\n`);
     process.exit(1);
   });
-  // Without a reader of what else we say, the result still counts.
+  // A closed stderr must not end the command.
   process.stderr.on('error', () => {});
   removeUnfinishedAtSignals();
   try {
@@ -323,7 +322,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** What to write instead of a flag of an earlier version that means something else now. */
+/** The error for a flag of an earlier version, with its new name. */
 function renamedFlag({ code, message }: CommanderError): UsageError | undefined {
   if (code !== 'commander.unknownOption') return undefined;
   for (const [before, { option, unit }] of renamedOptions)
@@ -335,7 +334,7 @@ function renamedFlag({ code, message }: CommanderError): UsageError | undefined 
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
-    // Help has been shown in place of a missing subcommand.
+    // Help was shown because the subcommand is missing.
     if (error.code === 'commander.help') return 1;
     const renamed = renamedFlag(error);
     if (renamed) {

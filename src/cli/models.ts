@@ -1,4 +1,4 @@
-/** Which model a command line means, and how a model introduces itself. */
+/** Resolves MODEL of a command line, and describes a model in a few lines. */
 import type { Model } from '../engine/model.ts';
 import { isQuantized } from '../measure/turn.ts';
 import { embeddedModel, type ModelDescription } from '../node.ts';
@@ -8,26 +8,26 @@ import { UsageError } from './terminal.ts';
 
 /** Options of commands that take MODEL. */
 export interface ModelFlags {
-  /** Instead of MODEL. */
+  /** Replaces MODEL. */
   safetensors?: string;
-  /** Of a model at the hub. */
+  /** Revision of a model of the hub. */
   revision?: string;
 }
 
-/** Path of MODEL; a model of the hub is fetched if the cache does not have it. */
+/** Path of MODEL. A model of the hub is downloaded if the cache lacks it. */
 export async function modelPath(positional: string | undefined, flags: ModelFlags = {}): Promise<string> {
   const name = modelName(positional, flags);
   return name === embeddedModel ? name : fetchModel(name, flags.revision);
 }
 
-/** MODEL as it was given, or the embedded one. @throws UsageError */
+/** MODEL as given, or the embedded model. @throws UsageError */
 export function modelName(positional: string | undefined, { safetensors, revision }: ModelFlags): string {
   if (positional !== undefined && safetensors !== undefined)
     throw new UsageError('give MODEL or --safetensors, not both');
   const given = positional ?? safetensors;
   if (given !== undefined) return given;
   if (revision === undefined) return embeddedModel;
-  throw new UsageError('--revision is of a model at the hub: name MODEL too');
+  throw new UsageError('--revision is for models of the hub: name MODEL too');
 }
 
 /** The linear layers of a plan, for tables. */

@@ -1,4 +1,4 @@
-/** `lanewise plan`: how a model would be stored, from headers alone. */
+/** `lanewise plan`: shows how a model would be stored, from its headers. */
 import { describeModel, type ModelDescription, printPlan } from '../node.ts';
 import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
 import { renderStorageTable } from './storage-table.ts';
@@ -40,7 +40,7 @@ export async function planCommand(positional: string | undefined, flags: PlanFla
   }
   say(modelLine(description));
   await print(`${renderStorageTable(layers)}\n`);
-  say(`${storageLine(description)}; ${(weightBytes(description) / 1e6).toFixed(1)} MB of weights in all`);
+  say(`${storageLine(description)}; ${(weightBytes(description) / 1e6).toFixed(1)} MB of weights in total`);
   return 0;
 }
 

@@ -1,4 +1,4 @@
-/** Where the prompts of a command come from: options, files, standard input. */
+/** Reads prompts from options, files and standard input. */
 import { stat } from 'node:fs/promises';
 import { ChatTemplate, LanewiseError, type Message, parseJson } from '../node.ts';
 import type { Prompt } from '../prompts/prompt.ts';
@@ -17,13 +17,13 @@ export interface PromptFlags {
 }
 
 export interface GivenPrompt {
-  /** Absent where the line is wrong. */
+  /** Absent if the line is invalid. */
   readonly prompt?: Prompt;
-  /** What the request itself asks for. */
+  /** Options of the request itself. */
   readonly options?: GenerateOptions;
-  /** What is wrong with the line of a batch file. */
+  /** Error of an invalid line of a batch file. */
   readonly error?: LanewiseError;
-  /** In a batch file, from 1 on. */
+  /** Line number in a batch file, from 1. */
   readonly line?: number;
 }
 
@@ -43,7 +43,7 @@ async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
   const template = await readTemplate(flags.chatTemplate);
   if (template !== undefined && (prompt ?? tokenIds) !== undefined)
     throw new UsageError(
-      '--chat-template is for --messages and --batch-file; --prompt and --token-ids go in as they are',
+      '--chat-template is for --messages and --batch-file; --prompt and --token-ids are used unchanged',
     );
   if (prompt !== undefined) {
     if (prompt === '') throw new UsageError('--prompt must not be empty');
@@ -63,14 +63,14 @@ async function readGiven(flags: PromptFlags): Promise<GivenPrompt[]> {
   return [{ prompt: text }];
 }
 
-/** A template file, or else the name of one of the model's templates. @throws UsageError */
+/** Reads a template file, or returns the name of one of the model's templates. @throws UsageError */
 export async function readTemplate(given: string | undefined): Promise<ChatTemplate | string | undefined> {
   if (given === undefined) return undefined;
   const isName = /^[\w-]+$/.test(given) && !(await stat(given).catch(() => undefined));
   return isName ? given : new ChatTemplate(await readText('--chat-template', given));
 }
 
-/** Lines of text, or JSON lines `{"prompt": ...}` and `{"messages": ...}`. */
+/** Reads lines of text, or of JSON: `{"prompt": ...}` and `{"messages": ...}`. */
 async function readBatchFile(file: string, template: ChatTemplate | string | undefined): Promise<GivenPrompt[]> {
   const lines = (await readText('--batch-file', file))
     .split(/\r?\n/)
@@ -92,7 +92,7 @@ async function readBatchFile(file: string, template: ChatTemplate | string | und
 const requestIn = (text: string, place: string, template: ChatTemplate | string | undefined): GivenPrompt =>
   readRequest(jsonIn(text, place), place, (json) => conversationIn(json, place, template));
 
-/** Whatever the file is called: nobody writes this as a prompt. */
+/** Whether a line is a JSON request, in a file of any name. */
 function isRequest(line: string): boolean {
   if (!/^\s*[{[]/.test(line)) return false;
   try {
@@ -104,7 +104,7 @@ function isRequest(line: string): boolean {
   }
 }
 
-/** Numbers in messages and tools keep their spelling; others are plain numbers. */
+/** Parses JSON. Numbers in messages and tools keep their spelling; others become plain numbers. */
 function jsonIn(text: string, place: string): unknown {
   try {
     const [plain, spelled] = [JSON.parse(text), parseJson(text) as Record<string, unknown>];
@@ -116,7 +116,7 @@ function jsonIn(text: string, place: string): unknown {
   }
 }
 
-/** Only a message that calls tools or thinks may be without content. */
+/** Whether a value is a message. Content may be missing only beside tool calls or reasoning. */
 export function isMessage(message: unknown): message is Message {
   if (typeof message !== 'object' || message === null) return false;
   const { role, content, ...rest } = message as Record<string, unknown>;
@@ -126,19 +126,19 @@ export function isMessage(message: unknown): message is Message {
   return typeof role === 'string' && (spoken || silent || (role === 'tool' && typeof content === 'object'));
 }
 
-/** What makes `conversationIn` refuse a conversation. */
+/** Describes why `conversationIn` refuses a conversation. */
 function faultIn(messages: unknown): string {
   if (messages === undefined || messages === null) return 'no messages';
-  if (!Array.isArray(messages)) return 'messages that are no list';
+  if (!Array.isArray(messages)) return 'messages that are not a list';
   if (messages.length === 0) return 'an empty list of messages';
   const index = messages.findIndex((message) => !isMessage(message));
-  if (index < 0) return 'tools that are no list';
+  if (index < 0) return 'tools that are not a list';
   const message = messages[index] as Record<string, unknown> | null;
-  if (typeof message !== 'object' || message === null) return `messages[${index}] that is no object`;
+  if (typeof message !== 'object' || message === null) return `messages[${index}] that is not an object`;
   return `messages[${index}] without ${typeof message.role === 'string' ? 'content that is text or parts' : 'a role'}`;
 }
 
-/** `[{role, content}, ...]` or `{messages, tools}`. */
+/** Reads `[{role, content}, ...]` or `{messages, tools}`. */
 function conversationIn(json: unknown, place: string, template: ChatTemplate | string | undefined): Prompt {
   const { messages, tools } = (Array.isArray(json) ? { messages: json } : (json ?? {})) as {
     messages?: unknown;

@@ -1,4 +1,4 @@
-/** `lanewise quantize`: a model as one file of other types. */
+/** `lanewise quantize`: writes a model to one file, its weights converted to other types. */
 import { stat } from 'node:fs/promises';
 import { mixtureHint, typeName } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
@@ -30,7 +30,7 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
     if (to === undefined)
       throw new OptionError('--to', `one of ${writableTypes.join(', ')}${mixtureHint(flags.to)}`, flags.to);
     if (!flags.force && (await stat(output).catch(() => undefined)))
-      throw new UsageError(`${output} is there already: give another name, or --force to replace it`);
+      throw new UsageError(`${output} already exists: give another name, or --force to replace it`);
     await checkWritable(output, output);
     const report = await quantizeModel(await modelPath(input, flags), output, {
       to,
@@ -109,5 +109,5 @@ function metricsTable({ tensors }: QuantizeReport): string {
   );
 }
 
-/** The library's option `output` is the argument OUT here, not a flag. */
+/** Renames the library's option `output` in an error to the argument OUT. */
 const inWords = ({ message }: OptionError): UsageError => new UsageError(message.replace('output', 'OUT'));

@@ -1,4 +1,4 @@
-/** Requests written as JSON: a prompt or messages, and options of their own. */
+/** Parses JSON requests: a prompt or messages, with options. */
 
 import { OptionError } from '../errors.ts';
 import type { Prompt } from '../prompts/prompt.ts';
@@ -11,16 +11,16 @@ export interface JsonRequest {
 }
 
 const contentKeys = ['prompt', 'messages', 'tools', 'system', 'tokenIds', 'parseSpecial'];
-/** What a request of a file cannot set. */
+/** Options that a JSON request cannot set. */
 const ours = ['signal', 'throwOnAbort', 'throwOnTimeout', 'constraint', 'logitsProcessor'];
 const options = optionNames.filter((name) => !ours.includes(name));
 
-/** `max_tokens`, `max-tokens` and `--max-tokens` are `maxTokens`. */
+/** Converts `max_tokens`, `max-tokens` and `--max-tokens` to `maxTokens`. */
 const camel = (key: string): string =>
   key.replace(/^--/, '').replace(/[-_]+([a-z])/gi, (_, letter) => letter.toUpperCase());
 
 /**
- * @param place of the request, for errors
+ * @param place file and line of the request, for errors
  * @param conversation reads `{messages, tools}`
  * @throws UsageError, OptionError
  */
@@ -38,12 +38,12 @@ export function readRequest(json: unknown, place: string, conversation: (json: u
     if (!contentKeys.includes(name) && !options.includes(name as keyof GenerateOptions)) {
       const known = [...contentKeys, ...options].map((option) => flagName(option).slice(2)).join(', ');
       throw new UsageError(
-        `${place}: ${JSON.stringify(key.slice(0, 80))} is no option of a request; known are ${known}`,
+        `${place}: ${JSON.stringify(key.slice(0, 80))} is not an option of a request; known are ${known}`,
       );
     }
     const before = given.get(name);
     if (before)
-      throw new UsageError(`${place}: ${JSON.stringify(before.key)} and ${JSON.stringify(key)} are one option`);
+      throw new UsageError(`${place}: ${JSON.stringify(before.key)} and ${JSON.stringify(key)} are the same option`);
     if (value !== null) given.set(name, { key, value });
   }
   const value = (name: string): unknown => given.get(name)?.value;
@@ -71,7 +71,7 @@ function promptOf(
     if (typeof prompt === 'string' && prompt !== '') return parseSpecial ? { text: prompt, parseSpecial } : prompt;
     throw new OptionError(keyOf('prompt'), 'a text that is not empty', prompt);
   }
-  // As /save of a chat writes it.
+  // The format that /save of a chat writes.
   const first = typeof system === 'string' ? [{ role: 'system', content: system }] : [];
   return conversation({
     messages: Array.isArray(messages) ? [...first, ...messages] : messages,

@@ -1,11 +1,11 @@
-/** What a signal leaves behind: no half-written files. */
+/** Removes unfinished files when a signal ends the process. */
 import { removeUnfinished, watchUnfinished } from '../node.ts';
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * While a file is unfinished, a signal that ends the process removes it first. SIGINT is left to the command where it has
- * a listener of its own. Downloads stay as they are: the next run goes on with them.
+ * While a file is unfinished, a signal that ends the process removes it first. SIGINT is left to the command if it has its
+ * own listener. Unfinished downloads are kept: the next run resumes them.
  */
 export function removeUnfinishedAtSignals(): void {
   const end = (signal: NodeJS.Signals): void => {

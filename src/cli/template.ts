@@ -1,4 +1,4 @@
-/** `lanewise template render`: chat templates without a model's weights. */
+/** `lanewise template render`: renders messages with a chat template, without loading weights. */
 
 import { LanewiseError } from '../errors.ts';
 import { type ChatFormat, type Message, openChatTemplate, parseJson, type Tool } from '../node.ts';
@@ -15,8 +15,8 @@ export interface TemplateFlags {
 }
 
 /**
- * Reads `{"messages": ...}` a line and answers `{"text"}` or `{"error"}` a line; without --jsonl, one JSON text to its
- * text.
+ * With --jsonl, reads `{"messages": ...}` per line and prints `{"text"}` or `{"error"}` per line; otherwise renders one
+ * JSON text.
  */
 export async function renderCommand(model: string | undefined, flags: TemplateFlags): Promise<number> {
   const format = await openChatTemplate(modelName(model, flags), flags);

@@ -1,10 +1,10 @@
-/** What the commands share: the streams, errors in one line, numbers out of option texts. */
+/** Helpers of all commands: output streams, one-line errors, numbers in option values. */
 
 import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import { createProgress } from './progress.ts';
 
-/** A mistake of the command line itself. */
+/** An error in the command line itself. */
 export class UsageError extends LanewiseError {
   constructor(message: string) {
     super('Usage', message);
@@ -13,23 +13,23 @@ export class UsageError extends LanewiseError {
 
 export const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
-/** Writes to stdout and waits until it is taken: a pipe may be slower than we are. */
+/** Writes to stdout and waits until the write is done: a pipe may be slow. */
 export function print(text: string): Promise<void> {
   return new Promise((resolve, reject) => process.stdout.write(text, (error) => (error ? reject(error) : resolve())));
 }
 
-/** `error: ...` and, where the log asks for it, where it came from. */
+/** Prints `error: ...`, with the stack if the log level asks for it. */
 export function reportError(error: unknown): void {
   const text = error instanceof Error ? error.message : String(error);
   say(`error: ${text}`);
   if (process.env.LANEWISE_LOG?.includes('debug') && error instanceof Error) say(error.stack ?? '');
 }
 
-/** Whether it is one that people can mend, or a fault of ours that deserves its stack. */
+/** Whether an error is one that users can fix; others are bugs and printed with their stack. */
 export const isExpected = (error: unknown): boolean =>
   error instanceof LanewiseError || (error instanceof Error && 'code' in error) || error instanceof DOMException;
 
-/** The number that an option's text spells. @throws OptionError */
+/** Parses the number of an option. @throws OptionError */
 export function numberOf(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const value = text.trim() === '' ? Number.NaN : Number(text);
@@ -46,7 +46,7 @@ const byteUnits = new Map([
   ]),
 ]);
 
-/** Bytes: `800000000`, `800MB`, `1.5GiB`. @throws OptionError */
+/** Parses a number of bytes such as `800000000`, `800MB` or `1.5GiB`. @throws OptionError */
 export function bytesOf(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const [, count, unit] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
@@ -56,7 +56,7 @@ export function bytesOf(option: string, text: string | undefined): number | unde
   return Math.floor(Number(count) * factor);
 }
 
-/** What of the machine a model may use: the options of every command that loads one. */
+/** Options of all commands that load a model. */
 export interface MachineFlags {
   threads?: string;
   revectorize?: boolean;
@@ -68,7 +68,7 @@ export const machineOptions = ({ threads, revectorize }: MachineFlags): Pick<Loa
   revectorize,
 });
 
-/** `1,2,3`. @throws OptionError */
+/** Parses token ids such as `1,2,3`. @throws OptionError */
 export function tokenIdsOf(text: string, option = '--token-ids'): number[] {
   const ids = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : Number.NaN));
   if (ids.some((id) => !Number.isSafeInteger(id)))
@@ -76,7 +76,7 @@ export function tokenIdsOf(text: string, option = '--token-ids'): number[] {
   return ids;
 }
 
-/** Load options that report to the terminal. */
+/** Adds progress and warnings on the terminal to load options. */
 export function reportingLoad(options: LoadOptions): { options: LoadOptions; end: () => void } {
   const progress = createProgress(process.stderr, 'load');
   return {
@@ -93,17 +93,17 @@ export function reportingLoad(options: LoadOptions): { options: LoadOptions; end
 export const flagName = (option: string): string =>
   `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
-/** Options of the command that runs, `--top-p` and its like. */
+/** Flags of the running command, such as `--top-p`. */
 let spoken: ReadonlySet<string> | undefined;
 
-/** From now on errors name only these options. */
+/** Sets the flags that errors may name. */
 export function speakOf(options: readonly string[]): void {
   spoken = new Set(options);
 }
 
 const isSpoken = (flag: string): boolean => spoken?.has(flag) ?? true;
 
-/** What commands call options of the library where it is not their name there. */
+/** Flags for options of the library, if their names differ. */
 const otherNames: Readonly<Record<string, readonly string[]>> = {
   quantize: ['--policy', '--policies'],
   text: ['--prompt'],
@@ -111,15 +111,15 @@ const otherNames: Readonly<Record<string, readonly string[]>> = {
   prompts: ['--batch-file'],
 };
 
-/** Advice of the library, and what it is in words of commands that have a flag, and of those that have not. */
+/** Advice in the library's errors, its wording for commands that have the flag, and for commands that do not. */
 const advice: readonly (readonly [words: string, flag: string, inFlags: string, without: string])[] = [
   ['shorten it or raise contextLength', '--context-length', 'shorten it or raise --context-length', 'shorten it'],
   ['a prompt, or a chat template', '--max-tokens', 'a prompt, or --chat-template FILE', 'a prompt'],
-  ['that include and exclude leave', '--include', 'that --include and --exclude leave', 'that are asked for'],
+  ['that match include and exclude', '--include', 'that match --include and --exclude', 'that are requested'],
   ['shorten it, or ask to truncate', '--truncate', 'shorten it, or give --truncate', 'shorten it'],
 ];
 
-/** The same error in the words of the command line; what is no option's name in the library is in such words already. */
+/** Rewrites an error of the library to name flags instead of options. */
 export function inFlags(error: unknown): unknown {
   if (!(error instanceof LanewiseError)) return error;
   for (const [words, flag, inWords, without] of advice) {

@@ -19,10 +19,10 @@ export function tokenizeCommands(tokenize: Command, finish: (code: number) => vo
 
   command('encode', 'Text to ids: 1,2,3.')
     .option('--text <text>', 'the text (default: standard input without its last line feed)')
-    .option('--file <file>', 'a file, as it is')
+    .option('--file <file>', 'a file, unchanged')
     .option('--no-special', 'without the tokens that the model expects around a text')
-    .option('--parse-special', 'take <|im_end|> and its like for control tokens; otherwise they are text')
-    .option('--jsonl', 'one JSON string a line to {"ids", "tokens"} a line')
+    .option('--parse-special', 'read control tokens such as <|im_end|>; otherwise they are text')
+    .option('--jsonl', 'reads a JSON string per line, writes {"ids", "tokens"} per line')
     .option('--json', '{"ids", "tokens"}')
     .action(async (model, flags) => finish(await encodeCommand(model, flags)));
 
@@ -30,7 +30,7 @@ export function tokenizeCommands(tokenize: Command, finish: (code: number) => vo
     .option('--ids <ids>', '1,2,3 (default: standard input)')
     .option('--file <file>', 'a file of ids')
     .option('--no-special', 'without control tokens')
-    .option('--jsonl', 'one JSON list of ids a line to {"text"} a line')
+    .option('--jsonl', 'reads a JSON list of ids per line, writes {"text"} per line')
     .option('--json', '{"text"}')
     .action(async (model, flags) => finish(await decodeCommand(model, flags)));
 

@@ -1,4 +1,4 @@
-/** `lanewise tokenize encode | decode | info`: text to token ids and back, without weights. */
+/** `lanewise tokenize encode | decode | info`: text to token ids and back, without loading weights. */
 import { openTokenizer, type Tokenizer } from '../node.ts';
 import { openLines, readText } from './files.ts';
 import { type ModelFlags, modelName } from './models.ts';
@@ -16,7 +16,7 @@ export interface TokenizeFlags {
   json?: boolean;
 }
 
-/** Special tokens that `info` shows. */
+/** Most special tokens that `info` lists. */
 const SHOWN_SPECIAL = 20;
 
 const tokenizerOf = async (model: string | undefined, flags: ModelFlags): Promise<Tokenizer> =>
@@ -65,7 +65,7 @@ export async function infoCommand(
   return 0;
 }
 
-/** --text, --file as it is, or standard input without the line feed at its end. */
+/** The text of --text, of --file unchanged, or of standard input without its final line feed. */
 async function input({ text, file }: TokenizeFlags): Promise<string> {
   if (text !== undefined && file !== undefined) throw new UsageError('give --text or --file, not both');
   if (text !== undefined) return text;
@@ -74,7 +74,7 @@ async function input({ text, file }: TokenizeFlags): Promise<string> {
   return (await readText('--file', undefined)).replace(/\r?\n$/, '');
 }
 
-/** Answers each line of JSON with a line of JSON. */
+/** Reads a JSON value per line and prints the answer to each as a line of JSON. */
 async function eachLine({ text, file }: TokenizeFlags, answer: (value: unknown) => object): Promise<number> {
   if (text !== undefined) throw new UsageError('--jsonl reads --file or standard input, not --text');
   let number = 0;
@@ -104,7 +104,7 @@ function idsIn(value: unknown): number[] {
 
 const shown = (value: unknown): string => JSON.stringify(value).slice(0, 80);
 
-/** `1,2,3`, `[1, 2, 3]` or `1 2 3`. */
+/** Parses `1,2,3`, `[1, 2, 3]` or `1 2 3`. */
 function idsOf(text: string): number[] {
   const words = text.replace(/^\s*\[|\]\s*$/g, '').split(/[\s,]+/);
   return idsIn(words.filter((word) => word !== '').map((word) => (/^\d+$/.test(word) ? Number(word) : word)));

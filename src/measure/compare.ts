@@ -1,25 +1,25 @@
-/** Noise or change: times of two runs, row by row. */
+/** Compares the times of two runs and tells noise from change, row by row. */
 import { LanewiseError } from '../errors.ts';
 import type { SavedBench, SavedRow, Subject } from './saved.ts';
 import { type Change, median, pairedChange, type Spread, spreadOf, unpairedChange, verdictOf } from './statistics.ts';
 
-/** Fewer turns tell nothing with a confidence of 95 %. */
+/** Fewest turns with which a confidence of 95 % can be reached. */
 export const FEWEST_TURNS = 6;
 
 export interface ComparedRow {
   readonly policy: string;
   readonly work: 'prefill' | 'decode';
-  /** Milliseconds; of a saved run as they would be at the present speed of the machine. */
+  /** Milliseconds; those of a saved run are scaled to the machine's present speed. */
   readonly before: Spread;
   readonly now: Spread;
-  /** Now over before: above 1 is slower. */
+  /** now / before: above 1 is slower. */
   readonly change: Change;
   readonly verdict: string;
-  /** Slower, surely, and by more than the threshold. */
+  /** Slower by more than the threshold, with 95 % confidence. */
   readonly failed: boolean;
 }
 
-/** @param threshold 0.05: 5 % */
+/** @param threshold largest increase that passes; 0.05: 5 % */
 function comparedRow(
   name: Pick<ComparedRow, 'policy' | 'work'>,
   samples: { readonly before: readonly number[]; readonly now: readonly number[]; readonly change: Change },
@@ -40,10 +40,10 @@ function comparedRow(
   };
 }
 
-/** Milliseconds of the turns of one policy. */
+/** Milliseconds of each turn of one policy. */
 export type TurnTimes = Readonly<Record<ComparedRow['work'], readonly number[]>>;
 
-/** Two that took turns: pairs. */
+/** Compares two sides that took turns, pair by pair. */
 export function comparePairs(policy: string, before: TurnTimes, now: TurnTimes, threshold: number): ComparedRow[] {
   return (['prefill', 'decode'] as const).map((work) => {
     const change = pairedChange(before[work], now[work]);
@@ -52,15 +52,15 @@ export function comparePairs(policy: string, before: TurnTimes, now: TurnTimes, 
 }
 
 /**
- * A run of another time: the machine may be slower or faster by now, so that times are set against its rates in the same
- * turn, memory reads for decoding, tile loops for prompts.
+ * Compares with a saved run. The speed of the machine may have changed since, so times are scaled by the rate measured in
+ * the same turn: of memory reads for decode, of tile loops for prefill.
  */
 export function compareSaved(before: SavedBench, now: SavedBench, threshold: number): ComparedRow[] {
   return now.rows.flatMap((row) => {
     const old = before.rows.find(({ policy }) => policy === row.policy)!;
     return (['prefill', 'decode'] as const).map((work) => {
       const roof = work === 'decode' ? 'read' : row.tile;
-      // Milliseconds of a machine whose roof is the median of now.
+      // Scaled to a machine whose rate is the present median.
       const rate = median(now.roofs.map((turn) => turn[roof]));
       const normal = (saved: SavedBench, { prefill_ms, decode_ms }: SavedRow): number[] =>
         (work === 'decode' ? decode_ms : prefill_ms).map((ms, turn) => (ms * saved.roofs[turn]![roof]) / rate);
@@ -74,13 +74,13 @@ export function compareSaved(before: SavedBench, now: SavedBench, threshold: num
   });
 }
 
-/** @throws LanewiseError in one line if the two did not do the same work */
+/** @throws LanewiseError if the two runs did not do the same work */
 export function checkComparable(file: string, before: SavedBench, now: Omit<SavedBench, 'roofs' | 'rows'>): void {
   const differing = (what: string, old: unknown, present: unknown): void => {
     if (JSON.stringify(old) !== JSON.stringify(present))
       throw new LanewiseError(
         'NotComparable',
-        `${file}: measured with ${what} ${describe(old)}, this is ${describe(present)}`,
+        `${file}: measured with ${what} ${describe(old)}, now ${describe(present)}`,
       );
   };
   for (const key of Object.keys(now.subject) as (keyof Subject)[])

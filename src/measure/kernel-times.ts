@@ -1,31 +1,30 @@
-/** Where the time of a prompt and of a decode step goes, kernel by kernel. */
+/** Times of prefill and of decode steps by kind of step. */
 import type { Model } from '../engine/model.ts';
 import type { ForwardReport, ModelDescription } from '../node.ts';
 import type { TurnRoofs } from './saved.ts';
 import { median } from './statistics.ts';
 import { stepOperations, storageOf, tileOf, type Work } from './turn.ts';
 
-/** All steps of one kind in a prompt, or in one decode step behind it. */
+/** All steps of one kind in a prefill, or in a decode step after it. */
 export interface KernelTime {
   readonly work: 'prefill' | 'decode';
   /** `matmul q8_0`, `attention` */
   readonly kernel: string;
-  /** Median. */
+  /** Median, in milliseconds. */
   readonly ms: number;
-  /** Of the time of all kernels. */
+  /** Share of the time of all kernels. */
   readonly share: number;
-  /** Operations per second of a prompt, bytes per second of a decode step; undefined of kinds that neither bounds. */
+  /** Operations (prefill) or bytes (decode) per second; undefined for kinds that neither limits. */
   readonly rate: number | undefined;
-  /** What bounds it. */
+  /** The rate of the machine that limits it. */
   readonly roof: keyof TurnRoofs;
 }
 
-/** Milliseconds by kind, one entry for each prompt or decode step. */
+/** Milliseconds by kind, one entry per prefill or decode step. */
 type Samples = Map<string, number[]>;
 
 /**
- * Steps are timed one by one, by the clock of the thread that leads; where threads meet, the wait belongs to the step
- * before.
+ * Times steps one by one, on thread 0. Waiting at a barrier counts for the step before it.
  */
 export async function measureKernels(model: Model, { prompt, decode, repeat }: Work): Promise<KernelTime[]> {
   const { vocab } = model.description.config;
@@ -71,7 +70,7 @@ function append(samples: Samples, sums: ReadonlyMap<string, number>): void {
   for (const [kernel, ms] of sums) samples.set(kernel, [...(samples.get(kernel) ?? []), ms]);
 }
 
-/** The slowest first. @param amountOf operations or bytes of one step */
+/** Sorted by time, the slowest first. @param amountOf operations or bytes of one step */
 function timesOf(
   model: Model,
   work: KernelTime['work'],

@@ -1,4 +1,4 @@
-/** Measures storage policies of one model in turns, or this Lanewise and another. */
+/** Measures storage policies of one model in turns, or this Lanewise and another one. */
 import { cpus, freemem } from 'node:os';
 import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
@@ -10,31 +10,31 @@ import { libraryIn, ownLibrary, Side } from './side.ts';
 import { median } from './statistics.ts';
 import { isQuantized, promptOperations, runTurn, type TileKind, type Turn, type Work } from './turn.ts';
 
-/** What one policy gave. */
+/** Measurements of one policy. */
 export interface PolicyTimes {
   readonly policy: string;
   readonly model: Pick<Model, 'vectorBits' | 'threads' | 'description'>;
   readonly layers: number;
   readonly quantized: number;
-  /** Bytes of weights and cache that the decode step in the middle reads. */
+  /** Bytes of weights and KV cache read by the decode step in the middle. */
   readonly bytes: number;
-  /** Multiplications and additions of the prompt; undefined with experts. */
+  /** Multiplications and additions of the prefill; undefined with experts. */
   readonly operations: Readonly<Record<TileKind, number>> | undefined;
   readonly turns: Turn[];
-  /** Where the time goes; empty unless asked for. */
+  /** Times by kernel; empty unless requested. */
   kernels: readonly KernelTime[];
 }
 
-/** Policies that are measured in turns: all of them, where memory holds all their models at once. */
+/** Groups of policies to measure in turns: one group if memory holds all their models at once. */
 async function groups(path: string, policies: readonly string[], say: (text: string) => void): Promise<string[][]> {
   const models = await Promise.all(policies.map((quantize) => describeModel(path, quantize)));
   const bytes = models.flatMap(({ plan }) => plan.weights).reduce((sum, weight) => sum + weight.bytes, 0);
   if (bytes < freemem() * 0.7) return [[...policies]];
-  say('memory does not hold the models of all policies at once: they are measured one after the other');
+  say('memory cannot hold the models of all policies at once: they are measured one after the other');
   return policies.map((policy) => [policy]);
 }
 
-/** What a file says of a run besides its times. */
+/** The description of a run in a saved file. */
 export function header(
   { description, threads, vectorBits }: PolicyTimes['model'],
   { kvCache = 'f32' }: LoadOptions,
@@ -55,14 +55,14 @@ export function header(
 
 export interface Measuring {
   readonly work: Work;
-  /** Whether kernels are timed one by one too. */
+  /** Whether to time kernels one by one too. */
   readonly kernels: boolean;
-  /** Told of every model before anything is measured: may throw. */
+  /** Called for every model before it is measured; may throw. */
   readonly check: (model: Model, policy: string) => void;
   readonly say: (text: string) => void;
 }
 
-/** Storage policies in turns, beside the machine's roofs. */
+/** Measures storage policies in turns, and the rates of the machine between turns. */
 export async function measurePolicies(
   path: string,
   policies: readonly string[],
@@ -73,7 +73,7 @@ export async function measurePolicies(
   const roofs: TurnRoofs[] = [];
   for (const group of await groups(path, policies, say)) {
     const models: { readonly model: Model; readonly row: PolicyTimes }[] = [];
-    // Roofs of the first group stand for all: more turns of them would not be beside all rows.
+    // Rates are measured with the first group only: there is one list of them for all rows.
     const first = roofs.length === 0;
     try {
       for (const quantize of group) {
@@ -83,7 +83,7 @@ export async function measurePolicies(
         rows.push(row);
         check(model, quantize);
       }
-      // The first turn meets cold caches and threads.
+      // The first turn, with cold caches and threads, is not counted.
       for (let turn = 0; turn <= work.repeat; turn++) {
         for (const { model, row } of models) {
           const result = await runTurn(model, work, true);
@@ -99,7 +99,7 @@ export async function measurePolicies(
   return { rows, roofs };
 }
 
-/** Measured between the turns, so that both see the same machine. */
+/** The rates of the machine now. */
 async function roofsNow({ threads, revectorize }: LoadOptions): Promise<TurnRoofs> {
   const { readAll, f32, q8 } = await measureMachine(threads, { revectorize, turns: 3 });
   return { read: readAll.median, f32: f32.median, q8: q8.median };
@@ -119,7 +119,7 @@ function rowOf(policy: string, model: Model, { prompt, decode }: Work): PolicyTi
   };
 }
 
-/** This Lanewise and that of a folder, each in a process of its own, in turns. */
+/** Measures this Lanewise and the one in a folder, each in its own process, in turns. */
 export async function measureAgainst(
   folder: string,
   path: string,
@@ -153,7 +153,7 @@ export async function measureAgainst(
           times[name].prefill.push(prefillMs);
           times[name].decode.push(median(decodeMs));
         }
-        // Whoever goes first meets another cache and another clock.
+        // The order alternates: the first one finds other caches and another clock rate.
         sides.reverse();
       }
     } finally {
@@ -177,7 +177,7 @@ export const savedRow = (row: PolicyTimes): SavedBench['rows'][number] => ({
 export const middle = (roofs: readonly TurnRoofs[], name: keyof TurnRoofs): number =>
   median(roofs.map((turn) => turn[name]));
 
-/** Bytes per second that decoding reads, and the share of a tile loop's speed that a prompt reaches. */
+/** Bytes read per second of decode, and the share of the tile loop's rate that prefill reaches. */
 export function ratesOf(
   row: PolicyTimes,
   roofs: readonly TurnRoofs[],

@@ -1,4 +1,4 @@
-/** Times of a benchmark in a file, to be compared with later ones. */
+/** Saves the times of a benchmark to a file, and reads them for a comparison. */
 
 import { readFile } from 'node:fs/promises';
 import type { FormatErrorCode } from '../error-codes.ts';
@@ -9,7 +9,7 @@ import type { Work } from './turn.ts';
 const FORMAT = 'lanewise-bench';
 const VERSION = 1;
 
-/** What must be equal for times to be comparable. */
+/** The model that was measured; must be equal for a comparison. */
 export interface Subject {
   readonly model_type: string;
   readonly parameters: number;
@@ -18,7 +18,7 @@ export interface Subject {
   readonly vocab: number;
 }
 
-/** The machine's rates in one turn, per second. */
+/** The machine's rates per second, measured in one turn. */
 export interface TurnRoofs {
   readonly read: number;
   readonly f32: number;
@@ -27,10 +27,10 @@ export interface TurnRoofs {
 
 export interface SavedRow {
   readonly policy: string;
-  /** Of each turn; decode: medians of its steps. */
+  /** Milliseconds of each turn; for decode the median of its steps. */
   readonly prefill_ms: readonly number[];
   readonly decode_ms: readonly number[];
-  /** Which tiles do most of a prompt's work. */
+  /** The kind of tiles that do most of the work of a prefill. */
   readonly tile: 'f32' | 'q8';
 }
 
@@ -43,7 +43,7 @@ export interface SavedBench {
   readonly kv_cache: string;
   readonly subject: Subject;
   readonly work: Work;
-  /** Turn by turn, beside the rows. */
+  /** Rates of the machine by turn. */
   readonly roofs: readonly TurnRoofs[];
   readonly rows: readonly SavedRow[];
 }
@@ -53,7 +53,7 @@ export async function writeBench(file: string, saved: SavedBench): Promise<void>
   await writeAtomically(file, async (handle) => handle.writeFile(text));
 }
 
-/** @throws FormatError for a file that is broken, of another version, or something else */
+/** @throws FormatError for a file that is damaged, of another version, or not a saved benchmark */
 export async function readBench(file: string): Promise<SavedBench> {
   const bad = (code: FormatErrorCode, what: string): FormatError => new FormatError(code, file, what);
   const expected = `expected a file that lanewise bench has saved`;
@@ -64,7 +64,7 @@ export async function readBench(file: string): Promise<SavedBench> {
     if (!(error instanceof SyntaxError)) throw error;
     throw bad('InvalidBench', `${expected}, found no JSON: ${error.message}`);
   }
-  if (json?.format !== FORMAT) throw bad('InvalidBench', `${expected}, found other JSON`);
+  if (json?.format !== FORMAT) throw bad('InvalidBench', `${expected}, found another JSON file`);
   if (json.version !== VERSION)
     throw bad('UnknownVersion', `expected version ${VERSION}, found ${JSON.stringify(json.version)}: measure it again`);
   const saved = json as unknown as SavedBench;

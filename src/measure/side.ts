@@ -1,6 +1,6 @@
 /**
- * A Lanewise of any folder in a process of its own, to be measured beside this one. It loads a model, then answers every
- * message with the times of one turn.
+ * Runs the Lanewise of a folder in its own process, to be measured in turns with this one. The process loads a model, then
+ * answers every message with the times of one turn.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -12,7 +12,7 @@ import type { load } from '../node.ts';
 import { runTurn, type Turn, type Work } from './turn.ts';
 
 interface SideOptions {
-  /** What is imported. */
+  /** Path of the module to import. */
   readonly library: string;
   readonly model: string;
   readonly options: LoadOptions;
@@ -21,10 +21,10 @@ interface SideOptions {
 
 type Answer = { readonly turn: Turn } | { readonly error: string } | { readonly ready: true };
 
-/** The library of the code that runs. */
+/** This Lanewise. */
 export const ownLibrary = new URL(`../node${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
 
-/** The library in a checkout or a built package. @throws OptionError */
+/** The Lanewise in a checkout or a built package. @throws OptionError */
 export function libraryIn(folder: string): string {
   const files = ['src/node.ts', 'dist/node.js'].map((file) => join(resolve(folder), file));
   const file = files.find((name) => existsSync(name));
@@ -44,7 +44,7 @@ export class Side {
     this.#process = child;
   }
 
-  /** Resolves when the model is loaded. @throws LanewiseError with what went wrong there */
+  /** Resolves when the model is loaded. @throws LanewiseError with the error of the process */
   static async start(options: SideOptions): Promise<Side> {
     const side = new Side(
       fork(fileURLToPath(import.meta.url), [JSON.stringify(options)], {
@@ -98,6 +98,6 @@ async function serve(send: (answer: Answer) => void): Promise<void> {
   });
 }
 
-// Forked, not imported.
+// Runs only in a forked process, not when imported.
 if (process.send !== undefined && process.argv[1] === fileURLToPath(import.meta.url))
   await serve((answer) => void process.send!(answer));

@@ -1,23 +1,26 @@
-/** One turn of a benchmark: a prompt, then single tokens. */
+/** One turn of a benchmark: a prefill, then decode steps. */
 import type { Model } from '../engine/model.ts';
 import type { ForwardReport, ModelDescription } from '../node.ts';
 
 export interface Work {
-  /** Tokens. */
+  /** Tokens of the prompt and number of decode steps. */
   readonly prompt: number;
   readonly decode: number;
-  /** Turns that count. */
+  /** Turns, not counting the first one, which warms up. */
   readonly repeat: number;
 }
 
 export interface Turn {
   readonly prefillMs: number;
-  /** Of each step that was not timed inside. */
+  /** Milliseconds of each decode step without step timing. */
   readonly decodeMs: readonly number[];
   readonly projectionMs: readonly number[];
 }
 
-/** @param timed every fourth decode step is timed inside, for `projectionMs`: the clock reads do not touch the others */
+/**
+ * @param timed whether to time the steps of every fourth forward, for `projectionMs`; the other forwards have no
+ * overhead
+ */
 export async function runTurn(model: Model, { prompt, decode }: Work, timed: boolean): Promise<Turn> {
   const { vocab } = model.description.config;
   const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
@@ -41,13 +44,13 @@ export async function runTurn(model: Model, { prompt, decode }: Work, timed: boo
 
 type Step = ModelDescription['plan']['steps'][number];
 
-/** What its matrix is stored as. */
+/** Storage type of a matmul's matrix. */
 export function storageOf({ plan }: ModelDescription, step: Step & { readonly op: 'matmul' }): string {
   const { shares, storage } = plan.weights[step.weight]!;
   return shares === undefined ? storage : plan.weights[shares]!.storage;
 }
 
-/** Multiplications and additions of a step in a prompt of so many tokens, of which the last one's logits are wanted. */
+/** Multiplications and additions of a step in a prefill of `tokens` tokens with logits of the last one. */
 export function stepOperations({ plan }: ModelDescription, step: Step, tokens: number): number {
   if (step.op === 'matmul') {
     const { shape, role } = plan.weights[step.weight]!;
@@ -56,11 +59,11 @@ export function stepOperations({ plan }: ModelDescription, step: Step, tokens: n
   if (step.op !== 'attention') return 0;
   const { headDim, window = tokens } = plan.caches[step.cache]!;
   const seen = Math.min(window, tokens);
-  // The first `seen` rows see 1, 2 ... positions, the others `seen`: scores, then values.
+  // The first `seen` rows attend to 1, 2 ... positions, the others to `seen`: scores, then values.
   return 4 * step.heads * headDim * ((seen * (seen + 1)) / 2 + (tokens - seen) * seen);
 }
 
-/** Operations of the products of a prompt, by the arithmetic of their tiles. Undefined with experts. */
+/** Operations of the matmuls of a prefill, by kind of tile. Undefined with experts. */
 export function promptOperations(model: ModelDescription, tokens: number): Record<TileKind, number> | undefined {
   const operations: Record<TileKind, number> = { f32: 0, q8: 0 };
   for (const step of model.plan.steps) {
@@ -70,7 +73,7 @@ export function promptOperations(model: ModelDescription, tokens: number): Recor
   return operations;
 }
 
-/** Tiles of floats or of int8 lanes, as the roofs are measured. */
+/** The kind of tile, float or int8, for which rates are measured. */
 export type TileKind = 'f32' | 'q8';
 
 export const isQuantized = (storage: string): boolean => storage.startsWith('q');

@@ -46,11 +46,11 @@ test('options of lines are obeyed in every spelling, or refused by name with the
   assert.equal(results[2].model.seed, 9);
   assert.equal(results[2].text, 'I am very short');
   for (const message of [
-    /^error: --batch-file \S+, line 2: "temprature" is no option of a request; known are .*max-tokens/m,
+    /^error: --batch-file \S+, line 2: "temprature" is not an option of a request; known are .*max-tokens/m,
     /^error: --batch-file \S+, line 4: top-p must be in \(0, 1\], got 7$/m,
     /^error: --batch-file \S+, line 5: invalid JSON/m,
     /^error: --batch-file \S+, line 6: the prompt has 2002 tokens, the context holds 512; /m,
-    /^error: --batch-file \S+, line 7: "maxTokens" and "max_tokens" are one option$/m,
+    /^error: --batch-file \S+, line 7: "maxTokens" and "max_tokens" are the same option$/m,
     /^9 prompts in .*, 5 failed$/m,
   ])
     assert.match(err, message);
@@ -78,9 +78,9 @@ test('a line that is no request says what was found', async (t) => {
     /line 3: token_ids must be a list of token ids such as \[1, 2, 3\], got "1,2"$/,
     /line 4: expected .*, found an empty list of messages$/,
     /line 5: expected .*, found messages\[1\] without content that is text or parts$/,
-    /line 6: expected .*, found tools that are no list$/,
+    /line 6: expected .*, found tools that are not a list$/,
     /line 7: expected .*, found no messages$/,
-    /line 8: expected .*, found messages\[0\] that is no object$/,
+    /line 8: expected .*, found messages\[0\] that is not an object$/,
     /line 9: expected .*, found messages\[0\] without a role$/,
   ].entries())
     assert.match(lines[i]!, found);

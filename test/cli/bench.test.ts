@@ -53,8 +53,8 @@ const broken: [what: string, text: string, code: string, message: RegExp][] = [
     'InvalidBench',
     /expected a file that lanewise bench has saved, found no JSON/,
   ],
-  ['other JSON', '[1, 2]', 'InvalidBench', /found other JSON/],
-  ['null', 'null', 'InvalidBench', /found other JSON/],
+  ['other JSON', '[1, 2]', 'InvalidBench', /found another JSON file/],
+  ['null', 'null', 'InvalidBench', /found another JSON file/],
   ['another version', '{"format": "lanewise-bench", "version": 2}', 'UnknownVersion', /expected version 1, found 2/],
   ['no work', '{"format": "lanewise-bench", "version": 1}', 'InvalidBench', /work or threads are missing/],
   ['no roofs', JSON.stringify({ format: 'lanewise-bench', version: 1, ...run(), roofs: [] }), 'InvalidBench', /roofs/],
@@ -81,10 +81,10 @@ for (const [what, text, code, message] of broken) {
 }
 
 const others: [what: string, change: Partial<SavedBench>, message: RegExp][] = [
-  ['another model', { subject: { ...run().subject, dim: 768 } }, /another model: dim 768, this is 256/],
-  ['another prompt', { work: { prompt: 128, decode: 64, repeat: 6 } }, /prompt tokens 128, this is 512/],
-  ['other threads', { threads: 1 }, /threads 1, this is 2/],
-  ['another cache', { kv_cache: 'f16' }, /cache f16, this is f32/],
+  ['another model', { subject: { ...run().subject, dim: 768 } }, /another model: dim 768, now 256/],
+  ['another prompt', { work: { prompt: 128, decode: 64, repeat: 6 } }, /prompt tokens 128, now 512/],
+  ['other threads', { threads: 1 }, /threads 1, now 2/],
+  ['another cache', { kv_cache: 'f16' }, /cache f16, now f32/],
 ];
 for (const [what, change, message] of others) {
   test(`a run of ${what} cannot be compared`, () => {

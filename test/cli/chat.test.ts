@@ -290,7 +290,7 @@ test('a full chat says what it can do; --context-shift leaves out the oldest tur
   assert.equal(full.code, 0);
   assert.match(
     full.err,
-    /^error: the prompt has \d+ tokens, the context holds 100; \/clear begins anew, --context-shift leaves out the oldest turns, --context-length raises the limit up to 128$/m,
+    /^error: the prompt has \d+ tokens, the context holds 100; \/clear starts a new conversation, --context-shift leaves out the oldest turns, --context-length raises the limit up to 128$/m,
   );
   const shifted = await lanewise([...args, '--context-shift'], { input });
   assert.equal(shifted.code, 0);

@@ -59,7 +59,7 @@ test('download, list, verify and remove', async (t) => {
   const snapshot = join(cache, 'models--people--gpt2', 'snapshots', commit);
   const downloaded = await run('download', id, '--include', '*.json', '--exclude', 'gen*');
   assert.equal(downloaded.out, `${snapshot}\n`);
-  assert.match(downloaded.err, /^3 files at commit cccccccccccc, .* fetched in .*\/s\)\n$/);
+  assert.match(downloaded.err, /^3 files at commit cccccccccccc, .* downloaded in .*\/s\)\n$/);
   assert.match((await run('list')).out, /\| people\/gpt2 \| main +\| cccccccccccc \| +3 \|/);
   const verified = await run('verify');
   assert.equal(verified.code, 0);
@@ -68,7 +68,7 @@ test('download, list, verify and remove', async (t) => {
   const changed = await run('verify', id);
   assert.equal(changed.code, 1);
   assert.match(changed.out, /^FAIL people\/gpt2\/config.json: expected git sha1 /m);
-  assert.match((await run('remove', id)).err, /^removed people\/gpt2: .* free again\n$/);
+  assert.match((await run('remove', id)).err, /^removed people\/gpt2: .* freed\n$/);
   assert.match((await run('list')).err, /^no models in /);
   const again = await run('remove', id);
   assert.deepEqual([again.code, again.err.split('\n').length], [1, 2]);
@@ -84,6 +84,6 @@ test('what cannot be had is one line', async (t) => {
   assert.deepEqual([code, out], [1, '']);
   assert.match(
     err,
-    /^error: people\/private: no file or folder here, and not to be had from the hub: 127\.0\.0\.1:\d+\/api\/models\/people\/private\/revision\/main: no such model, or a private one: .*\n$/,
+    /^error: people\/private: no such file or folder, and not available from the hub: 127\.0\.0\.1:\d+\/api\/models\/people\/private\/revision\/main: no such model, or a private one: .*\n$/,
   );
 });

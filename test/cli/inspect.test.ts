@@ -84,7 +84,7 @@ test('tensors are found by either name; a filter that finds none says so', async
     assert.deepEqual([code, out], [1, '']);
     assert.match(
       err,
-      /^error: .*llama-f32\.gguf: --filter blk\.77 is in no name of its \d+ tensors; --tensors lists them\n$/,
+      /^error: .*llama-f32\.gguf: --filter blk\.77 matches none of its \d+ tensors; --tensors lists them\n$/,
     );
   }
 });
@@ -93,7 +93,10 @@ test('metadata and single values', async () => {
   assert.equal((await lanewise(['inspect', model, '--key', 'model_type'])).out, 'llama\n');
   assert.match((await lanewise(['inspect', model, '--metadata'])).out, /^architectures: \["LlamaForCausalLM"\]$/m);
   const missing = await lanewise(['inspect', model, '--key', 'colour']);
-  assert.match(missing.err, /^error: .*: expected the key colour, found \d+ others; --metadata lists them\n$/);
+  assert.match(
+    missing.err,
+    /^error: .*: expected the key colour, which is not among the \d+ of the file; --metadata lists them\n$/,
+  );
   const [gguf] = (await readdir(golden('gguf'))).filter((name) => name.endsWith('.gguf'));
   const { out } = await lanewise(['inspect', golden(`gguf/${gguf}`), '--metadata']);
   assert.match(out, /^tokenizer\.ggml\.tokens: \[.*, \.\.\.\] \(\d+ items\)$/m);

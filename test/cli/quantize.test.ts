@@ -71,7 +71,7 @@ test('mistakes are one line and exit 1; nothing is replaced unasked', async () =
   for (const [args, message] of [
     [
       [gpt2, taken, '--to', 'q8_0'],
-      /^error: .*taken\.gguf is there already: give another name, or --force to replace it\n$/,
+      /^error: .*taken\.gguf already exists: give another name, or --force to replace it\n$/,
     ],
     [[gpt2, join(scratch, 'a.gguf'), '--to', 'q9'], /^error: --to must be one of q8_0, /],
     [[gpt2, join(scratch, 'a.gguf')], /^error: required option '--to <type>' not specified\n$/],
