@@ -14,8 +14,10 @@ export class Job implements WaitingRequest, PromptReader {
   readonly fairnessKey: string;
   passed = 0;
   waited = 0;
-  /** Once it has been admitted; a paused one keeps it. */
+  /** Once its prompt is encoded; a paused request keeps it. */
   run: Run | undefined;
+  /** Whether it has taken part in forwards, or may. */
+  admitted = false;
   ended = false;
   cancelled: LanewiseError | 'aborted' | undefined;
   readonly #listener: Listener;
@@ -44,6 +46,13 @@ export class Job implements WaitingRequest, PromptReader {
   /** Whether `other` should rather pause than this one. */
   outranks(other: Job): boolean {
     return this.priority === other.priority ? this.arrival < other.arrival : this.priority < other.priority;
+  }
+
+  /** Once it takes part in forwards its time counts. */
+  start(): void {
+    if (this.admitted) return;
+    this.admitted = true;
+    this.run!.start();
   }
 
   /** A listener that throws harms nobody else. */

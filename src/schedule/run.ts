@@ -51,11 +51,13 @@ export class Run {
   readonly #shown: ShownText;
   readonly #lookup: PromptLookup;
   /** On the clock of `performance.now()`. */
-  readonly #timeout: number;
+  #timeout = Number.POSITIVE_INFINITY;
   readonly #dropped: number | undefined;
   /** Tokens of the prompt that the cache had, and positions that have been computed or found so far, pauses or not. */
   #cached = 0;
   #reached = 0;
+  /** Tokens of the prompt that `progress` has told. */
+  #told = 0;
   #stoppedBy: number | string | undefined;
 
   /** @throws OptionError, TemplateError, TokenizerError, ContextLengthError */
@@ -79,7 +81,6 @@ export class Run {
       hideSpecial: !settings.ignoreEos,
     });
     this.#lookup = new PromptLookup(settings.speculate);
-    this.#timeout = performance.now() + settings.timeoutMs;
     this.sequence = evaluator.cache.sequence({ expected: this.promptIds.length });
     if (settings.maxTokens === 0) this.finishReason = 'length';
   }
@@ -97,6 +98,19 @@ export class Run {
   /** Tokens of prompt and text that a forward has to compute yet. */
   get missing(): number {
     return this.#history.length - this.sequence.length;
+  }
+
+  /** Its `timeoutMs` begin. */
+  start(): void {
+    this.#timeout = performance.now() + this.settings.timeoutMs;
+  }
+
+  /** Tokens of the prompt that are computed, where more are than the last time. After a pause there may be fewer. */
+  progress(): number | undefined {
+    const done = Math.min(this.sequence.length, this.promptIds.length);
+    if (done <= this.#told) return undefined;
+    this.#told = done;
+    return done;
   }
 
   /** Takes from the cache what it has of the tokens to be computed. */
@@ -165,6 +179,7 @@ export class Run {
 
   /** Gives its pages back, to be computed again later. */
   pause(): void {
+    this.#reached = Math.max(this.#reached, this.sequence.length);
     this.sequence.release();
     this.sequence = this.#context.evaluator.cache.sequence({ expected: this.#history.length });
   }

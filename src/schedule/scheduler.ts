@@ -7,6 +7,7 @@ import { PAGE } from '../backend/backend.ts';
 import { LanewiseError, OutOfMemoryError } from '../errors.ts';
 import type { CacheStats } from '../evaluate/block-pool.ts';
 import type { Evaluation } from '../evaluate/evaluator.ts';
+import type { Sequence } from '../evaluate/sequence.ts';
 import { nextTurn } from '../event-loop.ts';
 import { logPrefill } from '../profile/log.ts';
 import { sampleRows } from '../sampling/sample-rows.ts';
@@ -15,7 +16,7 @@ import { Job, type Listener } from './job.ts';
 import { type Request, Run, type RunContext } from './run.ts';
 import { PromptShares } from './shares.ts';
 import { type StepNumbers, StepRecord } from './step-record.ts';
-import { WaitingLine } from './waiting.ts';
+import { hasAged, WaitingLine } from './waiting.ts';
 
 export interface SchedulerOptions {
   /** Requests that may wait; more are refused with `Busy`. */
@@ -65,6 +66,8 @@ export class Scheduler {
   #arrivals = 0;
   #ended = 0;
   #turning = false;
+  /** Waits in line and has its prompt looked up in the cache: it must not be ended meanwhile. */
+  #admitting: Job | undefined;
   #disposed: LanewiseError | undefined;
 
   constructor(context: RunContext, options: SchedulerOptions) {
@@ -93,7 +96,7 @@ export class Scheduler {
   }
 
   stats(): SchedulerStats {
-    const paused = [...this.#line].filter(({ run }) => run).length;
+    const paused = [...this.#line].filter(({ admitted }) => admitted).length;
     return {
       waiting: this.#line.size,
       paused,
@@ -112,8 +115,8 @@ export class Scheduler {
 
   #cancel(job: Job, reason?: LanewiseError): void {
     job.cancelled ??= reason ?? 'aborted';
-    // One that takes part in forwards ends between two of them.
-    if (this.#line.delete(job)) this.#retire(job);
+    // A request that takes part in forwards ends between two of them.
+    if (job !== this.#admitting && this.#line.delete(job)) this.#retire(job);
     else void this.#turn();
   }
 
@@ -121,22 +124,25 @@ export class Scheduler {
   async #turn(): Promise<void> {
     if (this.#turning) return;
     this.#turning = true;
-    try {
-      await nextTurn();
-      while (this.#line.size + this.#running.size > 0) {
+    await nextTurn();
+    while (this.#line.size + this.#running.size > 0) {
+      try {
         await this.#context.evaluator.exclusive(() => this.#step());
-        await nextTurn();
+      } catch (error) {
+        this.#fail(asError(error));
       }
-    } catch (cause) {
-      const error = asError(cause);
-      for (const job of [...this.#line, ...this.#running]) {
-        this.#line.delete(job);
-        this.#retire(job, error);
-      }
-    } finally {
-      this.#turning = false;
+      await nextTurn();
     }
-    if (this.#line.size > 0) void this.#turn();
+    this.#turning = false;
+  }
+
+  /** Ends what runs; where nothing does, what waits: each failure leaves fewer requests. */
+  #fail(error: LanewiseError): void {
+    const jobs = this.#running.size > 0 ? [...this.#running] : [...this.#line];
+    for (const job of jobs) {
+      this.#line.delete(job);
+      this.#retire(job, error);
+    }
   }
 
   async #step(): Promise<void> {
@@ -151,9 +157,11 @@ export class Scheduler {
   #sweep(): void {
     const now = Date.now();
     for (const job of this.#line) {
-      if (now < job.request.settings.deadline) continue;
+      const late = now >= job.request.settings.deadline;
+      if (late && job.run) job.run.finishReason ??= 'timeout';
+      if (job.admitted) job.run!.checkTime();
+      if (!late && job.run?.finishReason === undefined) continue;
       this.#line.delete(job);
-      if (job.run) job.run.finishReason ??= 'timeout';
       this.#retire(job);
     }
     for (const job of this.#running) {
@@ -175,22 +183,36 @@ export class Scheduler {
 
   /** Lets requests in as long as forwards and the cache have room for them. */
   async #admit(): Promise<void> {
-    const most = this.#mostRunning;
     for (let job = this.#line.next(); job; job = this.#line.next()) {
-      const weaker = this.#weakest(job);
-      if (this.#running.size >= most && !weaker) return;
+      if (this.#running.size >= this.#mostRunning && !this.#weakest(job)) return;
       if (!this.#begin(job)) continue;
-      // A pause is for one that could not run otherwise.
-      while (this.#running.size > 0 && !(await this.#fits(job))) {
-        const other = this.#weakest(job);
-        if (!other) return;
-        this.#pause(other);
+      let fits = true;
+      let error: LanewiseError | undefined;
+      this.#admitting = job;
+      try {
+        fits = await this.#makeRoom(job);
+      } catch (thrown) {
+        error = asError(thrown);
+      } finally {
+        this.#admitting = undefined;
       }
-      if (this.#running.size >= most) this.#pause(this.#weakest(job)!);
+      if (!fits && !job.cancelled) return;
+      if (this.#running.size >= this.#mostRunning) this.#pause(this.#weakest(job)!);
       this.#line.admit(job);
       this.#running.add(job);
-      if (job.run!.finishReason !== undefined) this.#retire(job);
+      job.start();
+      if (error || job.cancelled || job.run!.finishReason !== undefined) this.#retire(job, error);
     }
+  }
+
+  /** Requests of lower priority pause for one that the cache has no room for. @returns whether it has room */
+  async #makeRoom(job: Job): Promise<boolean> {
+    while (this.#running.size > 0 && !(await this.#fits(job))) {
+      const other = this.#weakest(job);
+      if (!other) return false;
+      this.#pause(other);
+    }
+    return true;
   }
 
   /** Encodes its prompt. @returns whether there is anything to be computed */
@@ -221,11 +243,14 @@ export class Scheduler {
     return false;
   }
 
-  /** The running request that pauses first, if it has a lower rank than `job` by its priority. */
+  /**
+   * The running request that pauses first for the priority of `job`, if any does. A request that many others have passed
+   * in line does not pause again for its priority: it would never end.
+   */
   #weakest(job: Job): Job | undefined {
     let weakest: Job | undefined;
     for (const other of this.#running) {
-      if (other.priority > job.priority && (!weakest || weakest.outranks(other))) weakest = other;
+      if (other.priority > job.priority && !hasAged(other) && (!weakest || weakest.outranks(other))) weakest = other;
     }
     return weakest;
   }
@@ -241,10 +266,11 @@ export class Scheduler {
    * full, the request of lowest rank pauses; one that is alone then fails.
    */
   async #compose(): Promise<Part[]> {
+    for (const job of [...this.#running]) await this.#reuse(job);
     const jobs = [...this.#running].sort((a, b) => (a.outranks(b) ? -1 : 1));
-    for (const { run } of jobs) if (run!.missing > 1) await run!.reuse();
     const rows = this.#divide(jobs);
     const { evaluator } = this.#context;
+    let entries = evaluator.backend.cache.tableEntries;
     let room = evaluator.maxRows - [...rows.values()].reduce((sum, count) => sum + count, 0);
     let wanted = evaluator.maxWanted - rows.size;
     const parts: Part[] = [];
@@ -252,14 +278,33 @@ export class Scheduler {
       if (!this.#running.has(job)) continue;
       const run = job.run!;
       const tokens = run.next(count);
-      const draft = run.draft(Math.min(room, wanted));
-      if (!(await this.#reserve(job, run.sequence.length + tokens.length + draft.length))) continue;
+      const { sequence } = run;
+      const guesses = run.draft(Math.min(room, wanted));
+      const positions = sequence.length + tokens.length;
+      entries -= pagesFor(positions + guesses.length);
+      if (entries < 0) break;
+      if (!(await this.#reserve(job, positions))) continue;
+      const draft = (await hasRoom(sequence, positions + guesses.length)) ? guesses : [];
       room -= draft.length;
       wanted -= draft.length;
       parts.push({ job, run, tokens, draft, wanted: draft.length > 0 ? 'all' : run.missing === tokens.length });
     }
     // Those composed first may have had to pause for a later one of higher rank.
     return parts.filter(({ job }) => this.#running.has(job));
+  }
+
+  /**
+   * Takes over what others have computed of a request's tokens meanwhile. A sequence that grows beyond a limit of LongRoPE
+   * begins anew here: its rows are read like those of a prompt.
+   */
+  async #reuse(job: Job): Promise<void> {
+    const run = job.run!;
+    if (run.missing === 1 && !run.sequence.crosses(1)) return;
+    try {
+      await run.reuse();
+    } catch (error) {
+      this.#retire(job, asError(error));
+    }
   }
 
   #divide(jobs: readonly Job[]): Map<Job, number> {
@@ -296,9 +341,8 @@ export class Scheduler {
 
   async #forward(parts: readonly Part[]): Promise<void> {
     const timing = parts.some(({ run }) => run.settings.timing);
-    let evaluation: Evaluation;
     try {
-      evaluation = await this.#context.evaluator.forward(
+      const evaluation = await this.#context.evaluator.forward(
         parts.map(({ run: { sequence }, tokens, draft, wanted }) => ({
           sequence,
           tokens: [...tokens, ...draft],
@@ -306,19 +350,18 @@ export class Scheduler {
         })),
         timing,
       );
+      const { ms, rows, phases } = evaluation.report;
+      this.#cost.record(rows, ms);
+      this.#record.add(evaluation.report, parts.length);
+      for (const { run } of parts) {
+        run.spent += ms;
+        run.phases = run.settings.timing ? phases : undefined;
+      }
+      await this.#sample(evaluation, parts);
     } catch (error) {
       // What the cache holds of these rows is unknown now.
       for (const { job } of parts) this.#retire(job, asError(error));
-      return;
     }
-    const { ms, rows, phases } = evaluation.report;
-    this.#cost.record(rows, ms);
-    this.#record.add(evaluation.report, parts.length);
-    for (const { run } of parts) {
-      run.spent += ms;
-      run.phases = run.settings.timing ? phases : undefined;
-    }
-    await this.#sample(evaluation, parts);
   }
 
   /** The tokens that the logits choose; of drafts, as long as they were right. */
@@ -332,7 +375,8 @@ export class Scheduler {
       // A cancellation is heard before tokens are taken.
       if (job.cancelled) continue;
       const total = run.promptIds.length;
-      if (run.reading) job.tell({ type: 'prefill', done: Math.min(run.sequence.length, total), total });
+      const done = run.progress();
+      if (done !== undefined) job.tell({ type: 'prefill', done, total });
       if (wanted && run.reading) logPrefill(total, run.spent);
       if (wanted) open.push({ part, first, taken: 0 });
     }
@@ -347,11 +391,11 @@ export class Scheduler {
       for (const [n, sample] of samples.entries()) {
         const row = open[n]!;
         const { job, run, draft } = row.part;
-        if (sample instanceof LanewiseError) {
-          this.#retire(job, sample);
+        const event = sample instanceof LanewiseError ? sample : attempt(() => run.take(sample, ms));
+        if (event instanceof LanewiseError) {
+          this.#retire(job, event);
           continue;
         }
-        const event = run.take(sample, ms);
         const more = event && run.finishReason === undefined && event.id === draft[row.taken];
         row.taken++;
         if (more) going.push(row);
@@ -365,6 +409,21 @@ export class Scheduler {
 
 /** Pages of the cache for so many tokens. */
 const pagesFor = (tokens: number): number => Math.ceil(tokens / PAGE);
+
+/** Takes pages for guesses. A request goes on without them, whatever is wrong. */
+const hasRoom = (sequence: Sequence, positions: number): Promise<boolean> =>
+  sequence.reserve(positions).then(
+    () => true,
+    () => false,
+  );
+
+function attempt<T>(what: () => T): T | LanewiseError {
+  try {
+    return what();
+  } catch (error) {
+    return asError(error);
+  }
+}
 
 const asError = (error: unknown): LanewiseError =>
   error instanceof LanewiseError

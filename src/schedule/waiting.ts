@@ -15,10 +15,14 @@ export interface WaitingRequest {
 /** Later ones that may pass. */
 const PATIENCE = 10;
 
+/** Whether so many later ones passed a request that it goes first. */
+export const hasAged = ({ passed }: WaitingRequest): boolean => passed >= PATIENCE;
+
 export class WaitingLine<R extends WaitingRequest> {
   readonly #requests = new Set<R>();
-  /** Keys in the order of their turns: whose turn was last is last. */
-  readonly #turns = new Set<string>();
+  /** When each key had its last turn, in the order of turns. */
+  readonly #turns = new Map<string, number>();
+  #turn = 0;
 
   get size(): number {
     return this.#requests.size;
@@ -49,29 +53,24 @@ export class WaitingLine<R extends WaitingRequest> {
   admit(request: R): void {
     for (const other of this.#requests) if (other.arrival < request.arrival) other.passed++;
     this.#turns.delete(request.fairnessKey);
-    this.#turns.add(request.fairnessKey);
+    this.#turns.set(request.fairnessKey, ++this.#turn);
     this.delete(request);
+    // The key whose last turn is longest ago comes first, remembered or not.
+    const [oldest] = this.#turns.keys();
+    if (this.#turns.size > 2 * this.#requests.size + 1) this.#turns.delete(oldest!);
   }
 
   #before(a: R, b: R): boolean {
-    const [aged, otherAged] = [a.passed >= PATIENCE, b.passed >= PATIENCE];
+    const [aged, otherAged] = [hasAged(a), hasAged(b)];
     if (aged !== otherAged) return aged;
     if (aged) return a.arrival < b.arrival;
     if (a.priority !== b.priority) return a.priority < b.priority;
-    if (a.fairnessKey !== b.fairnessKey) {
-      const [turn, otherTurn] = [this.#turnOf(a.fairnessKey), this.#turnOf(b.fairnessKey)];
-      if (turn !== otherTurn) return turn < otherTurn;
-    }
-    return a.arrival < b.arrival;
+    const [turn, otherTurn] = [this.#turnOf(a), this.#turnOf(b)];
+    return turn === otherTurn ? a.arrival < b.arrival : turn < otherTurn;
   }
 
-  /** Keys that had no turn yet come first. */
-  #turnOf(key: string): number {
-    let turn = 0;
-    for (const known of this.#turns) {
-      turn++;
-      if (known === key) return turn;
-    }
-    return 0;
+  /** Keys without a turn come first. */
+  #turnOf({ fairnessKey }: R): number {
+    return this.#turns.get(fairnessKey) ?? 0;
   }
 }
