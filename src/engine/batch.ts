@@ -133,16 +133,24 @@ async function* stream(
       quiet = onAbort(settings.signal, () => ticket!.cancel());
     } catch (error) {
       open--;
-      follow();
       if (!(error instanceof LanewiseError)) throw error;
+      if (error.code === 'Busy' && open > 0) {
+        busy = true;
+        waiting.push(item);
+        return;
+      }
+      follow();
       end(item, emptyResult('error', settings.seed, error));
     }
   };
   let filling = false;
+  /** Whether the line is full: the rest waits until one of this batch has ended. */
+  let busy = false;
   const refill = (): void => {
     if (filling) return;
     filling = true;
-    while (!closed && open < most && waiting.length > 0) begin(waiting.pop()!);
+    busy = false;
+    while (!closed && !busy && open < most && waiting.length > 0) begin(waiting.pop()!);
     filling = false;
   };
   let aborted = false;

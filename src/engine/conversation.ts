@@ -40,7 +40,9 @@ export class Conversation implements Disposable {
           'this conversation is answering: wait for the end of that turn, or begin another one',
         );
       let ticket: Ticket | undefined;
+      let ended = false;
       const hear = (event: GenerateEvent): void => {
+        if (event.type === 'done') ended = true;
         if (event.type === 'done' && (ticket === undefined || this.#answering === ticket)) {
           this.#answering = undefined;
           const { promptTokens, completionTokens, droppedMessages = 0 } = event.usage;
@@ -50,7 +52,7 @@ export class Conversation implements Disposable {
         listener(event);
       };
       ticket = this.#engine.submit({ prompt, settings, dropped: this.#dropped }, hear);
-      this.#answering = ticket;
+      if (!ended) this.#answering = ticket;
       return ticket;
     }, settings);
   }

@@ -1,6 +1,6 @@
 /** One answer on its way: events, text and result of one request. */
 import { LanewiseError } from '../errors.ts';
-import type { GenerateEvent, GenerateResult } from '../schedule/events.ts';
+import { emptyResult, type GenerateEvent, type GenerateResult } from '../schedule/events.ts';
 import type { GenerateSettings } from '../schedule/generation-options.ts';
 import type { Ticket } from '../schedule/scheduler.ts';
 import { onAbort } from './abort.ts';
@@ -60,6 +60,9 @@ export class Generation implements AsyncGenerator<GenerateEvent, void, undefined
     if (this.#begun) {
       this.#ticket?.cancel();
       await this.#end();
+    } else {
+      this.#begun = true;
+      this.#settle({ result: emptyResult('aborted', this.#settings.seed) });
     }
     return { done: true, value: undefined };
   }

@@ -20,11 +20,13 @@ export interface LocalEngineParts {
 
 class LocalSequence implements SequenceHandle {
   readonly sequence: Sequence;
+  readonly #evaluator: Evaluator;
   /** Logits of the last rows that wanted them; the next step of this sequence overwrites them. */
   logits = new Float32Array(0);
 
-  constructor(sequence: Sequence) {
-    this.sequence = sequence;
+  constructor(evaluator: Evaluator, expected: number) {
+    this.sequence = evaluator.cache.sequence({ expected });
+    this.#evaluator = evaluator;
   }
 
   get length(): number {
@@ -32,7 +34,8 @@ class LocalSequence implements SequenceHandle {
   }
 
   reserve(positions: number): Promise<void> {
-    return this.sequence.reserve(positions);
+    // Between forwards: memory grows and pages are copied.
+    return this.#evaluator.exclusive(() => this.sequence.reserve(positions));
   }
 
   truncate(length: number): void {
@@ -72,13 +75,13 @@ export class LocalEngine implements Engine {
   }
 
   sequence(expected: number): LocalSequence {
-    return new LocalSequence(this.#evaluator.cache.sequence({ expected }));
+    return new LocalSequence(this.#evaluator, expected);
   }
 
   async step(parts: readonly StepRows[], { timing, onReport }: StepOptions): Promise<StepLogits[]> {
     if (!Array.isArray(parts)) throw new OptionError('parts', 'an array of at least one part', parts);
     return this.#evaluator.exclusive(async () => {
-      const rows = parts.map((part) => ({ ...part, sequence: (part.sequence as LocalSequence).sequence }));
+      const rows = parts.map((part) => ({ ...part, sequence: (part?.sequence as LocalSequence)?.sequence }));
       const { results, report } = await this.#evaluator.forward(rows, timing);
       onReport?.(report);
       let row = 0;
