@@ -5,10 +5,10 @@ import type { Encoder } from './engine/encoder.ts';
 import { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 import type { Model } from './engine/model.ts';
 import type { LoadOptions } from './engine/options.ts';
-import { findFiles, type WebModelSource, type WebSourceOptions } from './web-source.ts';
+import { findFiles, type WebModelSource, type WebSourceOptions } from './hosting/web-source.ts';
 
 export * from './index.ts';
-export type { WebModelSource, WebSourceOptions } from './web-source.ts';
+export type { WebModelSource, WebSourceOptions } from './hosting/web-source.ts';
 
 export interface WebLoadOptions extends LoadOptions, Omit<WebSourceOptions, 'signal'> {}
 

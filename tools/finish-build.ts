@@ -7,18 +7,28 @@
 import { createHash } from 'node:crypto';
 import { copyFileSync, globSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { brotliCompressSync, constants } from 'node:zlib';
 
 /** Entry file of each thread. */
 const threads = { kernels: 'backend/wasm/threads/worker-node.js', converter: 'convert/convert-worker-node.js' };
+const engine = 'hosting/worker-node.js';
+const builtFile = 'backend/wasm/threads/built.js';
 /** Code that decides what kernels do. */
 const kernelFolders = ['kernels', 'wasm', 'backend/wasm'];
 const globals = path.join(import.meta.dirname, 'globals.d.ts');
 
 export function finishBuild(folder: string): void {
   const threadSources = Object.entries(threads).map(([role, file]) => [role, threadSource(folder, file)]);
-  const built = { threads: Object.fromEntries(threadSources), kernelHash: kernelHash(folder) };
+  // Most of the library's code once more. It has this file's content from the thread that starts it.
+  const source = threadSource(folder, engine, new Map([[builtFile, BUILT_OF_CALLER]]));
+  const packed = brotliCompressSync(source, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: source.length } });
+  const built = {
+    threads: Object.fromEntries(threadSources),
+    engine: packed.toString('base64'),
+    kernelHash: kernelHash(folder),
+  };
   writeFileSync(
-    path.join(folder, 'backend/wasm/threads/built.js'),
+    path.join(folder, builtFile),
     `/** Written by tools/finish-build.ts. */\nexport const built = ${JSON.stringify(built, undefined, 1)};\n`,
   );
   copyFileSync(globals, path.join(folder, 'globals.d.ts'));
@@ -29,6 +39,8 @@ export function finishBuild(folder: string): void {
   }
 }
 
+const BUILT_OF_CALLER = "import { workerData } from 'node:worker_threads';\nexport const built = workerData;\n";
+
 interface Module {
   readonly file: string;
   readonly body: string;
@@ -36,9 +48,10 @@ interface Module {
 
 /**
  * A script with the module and all that it imports, each in a function of its own. Knows the statements that the compiler
- * writes: named and namespace imports, named exports at the first column. @throws Error for any other
+ * writes for these modules: imports and exports by name at the first column. @throws Error for any other
+ * @param replaced texts of modules, instead of those in the folder
  */
-export function threadSource(folder: string, entry: string): string {
+export function threadSource(folder: string, entry: string, replaced: ReadonlyMap<string, string> = new Map()): string {
   const modules: Module[] = [];
   const names = new Map<string, string>();
   const platform = new Set<string>();
@@ -54,17 +67,37 @@ export function threadSource(folder: string, entry: string): string {
       return `platform[${JSON.stringify(target)}]`;
     };
     const renamed = (list: string): string => list.replace(/(\w+)\s+as\s+(\w+)/g, '$1: $2');
-    const body = readFileSync(path.join(folder, file), 'utf8')
-      .replace(/^\/\*\*.*?\*\/\n/gms, '')
-      .replace(/^import (\{[^}]*\}|\* as \w+) from ['"]([^'"]+)['"];$/gm, (_, what: string, target: string) => {
+    const text = replaced.get(file) ?? readFileSync(path.join(folder, file), 'utf8');
+    const body = text
+      // Comments that have lines of their own.
+      .replace(/^ *\/\*\*.*?\*\/\n/gms, '')
+      .replace(/^ *\/\/.*\n/gm, '')
+      .replace(/^import ['"]([^'"]+)['"];$/gm, (_, target: string) => `${module(target)};`)
+      .replace(/^import (\{[^}]*\}|\* as \w+|\w+) from ['"]([^'"]+)['"];$/gm, (_, what: string, target: string) => {
         const from = module(target);
-        return what.startsWith('*') ? `const ${what.slice(5)} = ${from};` : `const ${renamed(what)} = ${from};`;
+        if (what.startsWith('{')) return `const ${renamed(what)} = ${from};`;
+        return what.startsWith('*')
+          ? `const ${what.slice(5)} = ${from};`
+          : `const ${what} = ${from}.default ?? ${from};`;
+      })
+      .replace(/^export \{([^}]+)\} from ['"]([^'"]+)['"];$/gm, (_, list: string, target: string) => {
+        const from = module(target);
+        for (const item of list.split(',')) {
+          const [name, shown = name] = item.trim().split(/\s+as\s+/);
+          if (name) exported.push(`${shown}: ${from}.${name}`);
+        }
+        return '';
       })
       .replace(/^export (async function\*?|function\*?|class|const|let) (\w+)/gm, (_, kind: string, name: string) => {
         exported.push(name);
         return `${kind} ${name}`;
       })
-      .replace(/^export \{\s*\};$/gm, '');
+      .replace(/^export \{([\w\s,]*)\};$/gm, (_, list: string) => {
+        exported.push(...list.split(',').flatMap((name) => name.trim() || []));
+        return '';
+      })
+      // A script has none.
+      .replaceAll('import.meta.url', 'undefined');
     const rest = /^(?:import|export)\b.*$/m.exec(body)?.[0];
     if (rest !== undefined) throw new Error(`${file}: a statement that threads cannot have: ${rest}`);
     const name = `m${modules.length}`;

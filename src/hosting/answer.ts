@@ -1,5 +1,5 @@
 /** The engine's side of a connection: runs the methods that its caller asks for, and sends what comes of them. */
-import { packError } from './error-data.ts';
+import { packError, unpackError } from './error-data.ts';
 import type { CallerMessage, EngineMessage, LogLevels, Port } from './messages.ts';
 
 /** One call that is being answered. */
@@ -26,17 +26,24 @@ export class Moved {
 }
 
 /** The reason of calls that were cancelled. */
-const cancelled = new Error('the caller cancelled the call');
+export const cancelled = new Error('the caller cancelled the call');
+
+export interface AnswerOptions {
+  /** Told which records of the log the caller wants. */
+  readonly onLog?: (levels: LogLevels) => void;
+  /** Sent along after every result, and now and then with events; undefined: not yet. */
+  readonly state?: () => unknown;
+}
 
 export interface Answering {
+  warn(text: string): void;
   /** Sends a record of the log. */
   log(category: string, level: string, message: string): void;
 }
 
-/** @param onLog told which records of the log the caller wants */
-export function answer(port: Port, methods: Methods, onLog?: (levels: LogLevels) => void): Answering {
+export function answer(port: Port, methods: Methods, { onLog, state }: AnswerOptions = {}): Answering {
   const calls = new Map<number, AbortController>();
-  const outbox = new Outbox(port);
+  const outbox = new Outbox(port, state);
   const run = async ({ id, method, values }: Extract<CallerMessage, { kind: 'call' }>): Promise<void> => {
     const controller = new AbortController();
     calls.set(id, controller);
@@ -55,31 +62,45 @@ export function answer(port: Port, methods: Methods, onLog?: (levels: LogLevels)
   };
   port.listen((message) => {
     if (message.kind === 'call') void run(message);
-    else if (message.kind === 'cancel') calls.get(message.id)?.abort(cancelled);
+    else if (message.kind === 'cancel')
+      calls.get(message.id)?.abort(message.reason ? unpackError(message.reason) : cancelled);
     else if (message.kind === 'ping') outbox.send({ kind: 'pong' });
     else onLog?.(message.levels);
   });
   outbox.send({ kind: 'ready' });
-  return { log: (category, level, message) => outbox.send({ kind: 'log', category, level, message }) };
+  return {
+    warn: (text) => outbox.send({ kind: 'warning', text }),
+    log: (category, level, message) => outbox.send({ kind: 'log', category, level, message }),
+  };
 }
+
+/** Milliseconds after which the state is sent again, with whatever is sent then. */
+const STATE_MS = 100;
 
 /** What one turn has to say goes as one message: a message costs as much as a step of a small model. */
 class Outbox {
   readonly #port: Port;
+  readonly #state: (() => unknown) | undefined;
   #messages: EngineMessage[] = [];
   #buffers: ArrayBuffer[] = [];
+  #stateAt = 0;
+  /** Whether something ended since the state was sent. */
+  #ended = false;
 
-  constructor(port: Port) {
+  constructor(port: Port, state: (() => unknown) | undefined) {
     this.#port = port;
+    this.#state = state;
   }
 
   send(message: EngineMessage, buffers: readonly ArrayBuffer[] = []): void {
     if (this.#messages.length === 0) queueMicrotask(() => this.#flush());
+    if (message.kind !== 'event') this.#ended = true;
     this.#messages.push(message);
     this.#buffers.push(...buffers);
   }
 
   #flush(): void {
+    this.#addState();
     const [messages, buffers] = [this.#messages, this.#buffers];
     [this.#messages, this.#buffers] = [[], []];
     try {
@@ -88,6 +109,16 @@ class Outbox {
       // One of them cannot be cloned: that one's call fails, the others arrive.
       for (const message of messages) this.#postAlone(message, error);
     }
+  }
+
+  #addState(): void {
+    const now = performance.now();
+    if (!this.#ended && now - this.#stateAt < STATE_MS) return;
+    const state = this.#state?.();
+    // Before results: whoever waits for one finds the state that it led to.
+    if (state !== undefined) this.#messages.unshift({ kind: 'state', state });
+    this.#stateAt = now;
+    this.#ended = false;
   }
 
   #postAlone(message: EngineMessage, why: unknown): void {

@@ -1,6 +1,6 @@
 /** The caller's side of a hosted engine: calls with their events, and what becomes of them when the thread is lost. */
-import { BackendError, type LanewiseError, OptionError } from '../errors.ts';
-import { unpackError } from './error-data.ts';
+import { BackendError, LanewiseError, OptionError } from '../errors.ts';
+import { packError, unpackError } from './error-data.ts';
 import type { CallerMessage, EngineMessage, EngineThread, LogLevels } from './messages.ts';
 
 export interface CallOptions {
@@ -8,6 +8,8 @@ export interface CallOptions {
   readonly onEvent?: (event: unknown) => void;
   /** Its abort asks the engine to end the call; the call rejects with its reason where the engine does. */
   readonly signal?: AbortSignal;
+  /** The same for a call whose end the engine tells in its result, also of one that was cancelled before it was sent. */
+  readonly cancel?: AbortSignal;
   /** Buffers that move to the engine's thread. */
   readonly transfer?: readonly ArrayBuffer[];
 }
@@ -16,6 +18,8 @@ export interface CallerOptions {
   /** Looks in a row without a message, after a sign of life has been asked for, that end a thread. */
   readonly patience?: number;
   readonly lookMs?: number;
+  readonly onState?: (state: unknown) => void;
+  readonly onWarning?: (text: string) => void;
   readonly onLog?: (record: Extract<EngineMessage, { kind: 'log' }>) => void;
 }
 
@@ -76,7 +80,7 @@ export class Caller {
   call<T>(method: string, values: readonly unknown[], options: CallOptions = {}): Promise<T> {
     return new Promise<unknown>((resolve, reject) => {
       if (this.#failure) return reject(this.#failure);
-      const { signal, transfer } = options;
+      const { signal, cancel, transfer } = options;
       if (signal?.aborted) return reject(signal.reason);
       const id = this.#nextId++;
       try {
@@ -84,9 +88,10 @@ export class Caller {
       } catch (error) {
         return reject(notCloneable(error));
       }
-      const onAbort = (): void => this.cancel(id);
-      signal?.addEventListener('abort', onAbort);
+      const onAbort = (): void => this.#cancel(id, (signal ?? cancel)!.reason);
+      for (const heard of [signal, cancel]) heard?.addEventListener('abort', onAbort);
       this.#pending.set(id, { ...options, resolve, reject, onAbort });
+      if (cancel?.aborted) onAbort();
       this.#watch();
     }) as Promise<T>;
   }
@@ -109,9 +114,9 @@ export class Caller {
     this.#setReady(failure);
     this.#setLost(failure);
     void this.#thread.terminate();
-    for (const { signal, onAbort, reject } of pending) {
-      signal?.removeEventListener('abort', onAbort);
-      reject(failure);
+    for (const call of pending) {
+      quiet(call);
+      call.reject(failure);
     }
   }
 
@@ -121,8 +126,10 @@ export class Caller {
     await this.#thread.terminate();
   }
 
-  cancel(id: number): void {
-    if (this.#pending.has(id)) this.#post({ kind: 'cancel', id });
+  /** Tells the engine why, where that is an error of ours. */
+  #cancel(id: number, why: unknown): void {
+    if (!this.#pending.has(id)) return;
+    this.#post({ kind: 'cancel', id, reason: why instanceof LanewiseError ? packError(why) : undefined });
   }
 
   #post(message: CallerMessage): void {
@@ -136,6 +143,8 @@ export class Caller {
 
   #take(message: EngineMessage): void {
     if (message.kind === 'log') this.#options.onLog?.(message);
+    else if (message.kind === 'state') this.#options.onState?.(message.state);
+    else if (message.kind === 'warning') this.#options.onWarning?.(message.text);
     else if (message.kind === 'ready') {
       this.#isReady = true;
       this.#setReady();
@@ -148,8 +157,8 @@ export class Caller {
     const pending = this.#pending.get(message.id);
     if (!pending) return;
     this.#pending.delete(message.id);
-    const { signal, onAbort, resolve, reject } = pending;
-    signal?.removeEventListener('abort', onAbort);
+    quiet(pending);
+    const { signal, resolve, reject } = pending;
     this.#watch();
     if (message.kind === 'result') resolve(message.value);
     else reject(message.cancelled && signal?.aborted ? signal.reason : unpackError(message.error));
@@ -177,6 +186,10 @@ export class Caller {
     this.fail(lostError(`it gave no sign of life for ${(this.#quiet * lookMs) / 1000} s`));
   }
 }
+
+const quiet = ({ signal, cancel, onAbort }: Pending): void => {
+  for (const heard of [signal, cancel]) heard?.removeEventListener('abort', onAbort);
+};
 
 export const lostError = (reason: string): BackendError =>
   new BackendError('EngineLost', `the thread of the engine is lost: ${reason}`);

@@ -4,7 +4,8 @@ import type { ErrorData } from './error-data.ts';
 /** From the caller to the engine's thread. */
 export type CallerMessage =
   | { readonly kind: 'call'; readonly id: number; readonly method: string; readonly values: readonly unknown[] }
-  | { readonly kind: 'cancel'; readonly id: number }
+  /** `reason`: the error that is to be its end. */
+  | { readonly kind: 'cancel'; readonly id: number; readonly reason?: ErrorData }
   /** Asks for a sign of life. */
   | { readonly kind: 'ping' }
   /** Which records of the log the caller's program wants. */
@@ -21,6 +22,10 @@ export type EngineMessage =
   /** `cancelled`: the caller's own signal ended the call; its reason stays with the caller. */
   | { readonly kind: 'error'; readonly id: number; readonly error: ErrorData; readonly cancelled: boolean }
   | { readonly kind: 'pong' }
+  /** Numbers that the caller can ask for at any time. */
+  | { readonly kind: 'state'; readonly state: unknown }
+  /** For `onWarning`. */
+  | { readonly kind: 'warning'; readonly text: string }
   | { readonly kind: 'log'; readonly category: string; readonly level: string; readonly message: string };
 
 /** Lowest level that is written, by category. */

@@ -15,6 +15,11 @@ import { formatBandwidth, formatMilliseconds } from './units.ts';
 /** Same as LogTape's type. Declared here because LogTape's declarations need the types of browsers or of Node. */
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'fatal';
 
+/** Least severe first. */
+export const levelOrder: readonly LogLevel[] = ['trace', 'debug', 'info', 'warning', 'error', 'fatal'];
+
+const categories = ['generator', 'model', 'layer', 'kernel'].map((name) => `lanewise.${name}`);
+
 /** The methods of LogTape's logger that are used here. */
 export type Logger = Readonly<Record<'trace' | 'debug' | 'info' | 'warn' | 'error', (message: string) => void>> & {
   isEnabledFor(level: LogLevel): boolean;
@@ -45,6 +50,23 @@ function loggerAt(category: string): Logger {
 /** Whether events of this category and level are written. Call before measuring or building text. */
 export function wants(category: string, level: LogLevel): boolean {
   return loggerAt(category).isEnabledFor(level);
+}
+
+/** Lowest level that is written, of each category that writes anything. */
+export function enabledLevels(): Readonly<Record<string, LogLevel>> {
+  const levels: Record<string, LogLevel> = {};
+  for (const category of categories) {
+    const lowest = levelOrder.find((level) => wants(category, level));
+    if (lowest !== undefined) levels[category] = lowest;
+  }
+  return levels;
+}
+
+/** Writes a record that another thread made. */
+export function writeRecord(category: string, level: LogLevel, message: string): void {
+  const logger = loggerAt(category);
+  if (level === 'warning') logger.warn(message);
+  else logger[level === 'fatal' ? 'error' : level](message);
 }
 
 /** How finely the log needs a forward timed; undefined: not at all. */

@@ -4,7 +4,9 @@
  */
 export interface Built {
   /** Source text of each thread with all that it imports, as a script. */
-  readonly threads: { readonly kernels: string; readonly converter: string; readonly engine: string };
+  readonly threads: { readonly kernels: string; readonly converter: string };
+  /** The same of the thread of an engine: Brotli in Base64. */
+  readonly engine: string;
   /** Hash of the code that makes kernels. */
   readonly kernelHash: string;
 }

@@ -1,5 +1,6 @@
 /** Starts threads of Node, in a checkout, in the package and in bundles. */
-import { Worker } from 'node:worker_threads';
+import { Worker, type WorkerOptions } from 'node:worker_threads';
+import { brotliDecompressSync } from 'node:zlib';
 import type { Built } from './built.ts';
 // A namespace: its type is not narrowed to the value of a checkout.
 import * as build from './built.ts';
@@ -10,15 +11,20 @@ import * as build from './built.ts';
  * @throws errors of the system, ERR_ACCESS_DENIED under Node's permission model
  */
 export function startThread(
-  role: keyof Built['threads'],
+  role: keyof Built['threads'] | 'engine',
   file: string,
   base: string | undefined,
   name: string,
 ): Worker {
-  const source = (build.built as Built | undefined)?.threads[role];
+  const built = build.built as Built | undefined;
   // Flags of the program, as --import or --input-type, are not for these threads.
-  const options = { execArgv: [], name };
-  if (source !== undefined) return new Worker(source, { ...options, eval: true });
+  const options: WorkerOptions = { execArgv: [], name };
+  if (built !== undefined) {
+    if (role !== 'engine') return new Worker(built.threads[role], { ...options, eval: true });
+    const source = brotliDecompressSync(Buffer.from(built.engine, 'base64')).toString();
+    const { threads, kernelHash } = built;
+    return new Worker(source, { ...options, eval: true, workerData: { threads, kernelHash } });
+  }
   const extension = base?.endsWith('.ts') ? 'ts' : 'js';
   return new Worker(besideModule(`${file}.${extension}`, base), options);
 }

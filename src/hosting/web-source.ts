@@ -1,10 +1,10 @@
 /** Finds the files of a model in a browser: at an address, on the hub, or among files and folders that the user chose. */
-import { FormatError, LanewiseError, OptionError } from './errors.ts';
-import { blobFolder, handleFolder } from './formats/adapters/blob.ts';
-import { type FetchOptions, fetchFolder } from './formats/adapters/fetch.ts';
-import type { FileFolder } from './formats/bytes.ts';
-import { parseHubId } from './hub/names.ts';
-import { webModel } from './hub/web.ts';
+import { FormatError, LanewiseError, OptionError } from '../errors.ts';
+import { blobFolder, handleFolder } from '../formats/adapters/blob.ts';
+import { type FetchOptions, fetchFolder } from '../formats/adapters/fetch.ts';
+import type { FileFolder } from '../formats/bytes.ts';
+import { parseHubId } from '../hub/names.ts';
+import { webModel } from '../hub/web.ts';
 
 /**
  * An id of the hub (`org/name`, `org/name:Q4_K_M`, `org/name@revision`), the address of a folder or of a .gguf or
@@ -59,6 +59,16 @@ export async function findFiles(source: WebModelSource, options: WebSourceOption
     throw new OptionError('source', KINDS, source);
   if (files.length === 1) return { ...(await oneFile(files[0]!)), explain: asIs };
   return { folder: blobFolder('chosen files', files), explain: asIs };
+}
+
+/** The same source for a worker of the page: addresses are whole, as those of the worker begin elsewhere. @throws OptionError */
+export function sourceForWorker(source: WebModelSource): WebModelSource {
+  if (source instanceof URL) return String(source);
+  if (typeof source === 'string') return /^\.{0,2}\//.test(source) ? String(absolute(source)) : source;
+  if (typeof source !== 'object' || source === null) throw new OptionError('source', KINDS, source);
+  if (source instanceof Blob || 'kind' in source) return source;
+  if (!(Symbol.iterator in source || 'length' in source)) throw new OptionError('source', KINDS, source);
+  return Array.from(source);
 }
 
 /** Recognizes a single file by its first bytes: its name may be anything, or missing. */

@@ -1,0 +1,98 @@
+/** The thread of a hosted engine: an engine of this thread that answers its caller's calls. */
+import type { StepOptions, StepRows } from '../engine/engine.ts';
+import { loadEngine, type ModelSource } from '../engine/load.ts';
+import type { LocalEngine } from '../engine/local-engine.ts';
+import type { LoadOptions } from '../engine/options.ts';
+import { LanewiseError } from '../errors.ts';
+import type { Sequence } from '../evaluate/cache.ts';
+import { flushLog } from '../profile/log.ts';
+import type { GenerateSettings } from '../schedule/generation-options.ts';
+import type { Request } from '../schedule/run.ts';
+import { type Answering, answer, type Call, cancelled, Moved } from './answer.ts';
+import { packError } from './error-data.ts';
+import { receiveLevels } from './logs.ts';
+import type { Port } from './messages.ts';
+import { unpackPrompt } from './plain-data.ts';
+import { packPromptFiles } from './prompt-files.ts';
+
+/** What a thread of its platform knows: where the files of a model are. */
+export interface EnginePlatform {
+  /** @param source as the caller gave it to `hostedEngine` @returns `again`: what finds the same files later */
+  open(source: unknown, signal: AbortSignal): Promise<{ source: ModelSource; again: unknown; explain?(error: unknown): unknown }>;
+}
+
+export type PlainLoadOptions = Omit<LoadOptions, 'onProgress' | 'onWarning' | 'signal' | 'inline'>;
+
+/** Rows of a step, by the number that the caller gave its sequence. */
+export type PlainRows = Omit<StepRows, 'sequence'> & { readonly sequence: number; readonly expected: number };
+
+export function serveEngine(port: Port, platform: EnginePlatform): void {
+  let engine: LocalEngine | undefined;
+  const sequences = new Map<number, Sequence>();
+  const loaded = (): LocalEngine => {
+    if (!engine) throw new LanewiseError('Disposed', 'the engine is not loaded');
+    return engine;
+  };
+  const sequenceOf = (id: number, expected: number): Sequence => {
+    const sequence = sequences.get(id) ?? loaded().sequence(expected);
+    sequences.set(id, sequence);
+    return sequence;
+  };
+  let answering: Answering;
+  const methods = {
+    async load(call: Call, source: unknown, options: PlainLoadOptions) {
+      const { signal } = call;
+      const found = await platform.open(source, signal);
+      const onProgress = (done: number, total: number): void => call.emit([done, total]);
+      const onWarning = (text: string): void => answering.warn(text);
+      try {
+        const made = await loadEngine(found.source, { ...options, signal, onProgress, onWarning });
+        engine = made.engine;
+        const buffers: ArrayBuffer[] = [];
+        const prompts = packPromptFiles(engine.prompts.files, made.tokenizerSource, buffers);
+        return new Moved({ info: engine.info, prompts, again: found.again }, buffers);
+      } catch (error) {
+        throw found.explain?.(error) ?? error;
+      }
+    },
+    submit(call: Call, prompt: unknown, settings: GenerateSettings, dropped: number | undefined) {
+      return new Promise((resolve) => {
+        const request: Request = { prompt: unpackPrompt(prompt), settings, dropped };
+        const ticket = loaded().submit(request, (event) => {
+          if (event.type !== 'done') call.emit(event);
+          else resolve(event.error ? { ...event, error: packError(event.error) } : event);
+        });
+        const { signal } = call;
+        const cancel = (): void => ticket.cancel(signal.reason === cancelled ? undefined : signal.reason);
+        if (signal.aborted) cancel();
+        else signal.addEventListener('abort', cancel, { once: true });
+      });
+    },
+    async reserve(_: Call, id: number, expected: number, positions: number) {
+      await sequenceOf(id, expected).reserve(positions);
+    },
+    async step(_: Call, parts: readonly PlainRows[], timing: StepOptions['timing']) {
+      let report: unknown;
+      const rows = parts.map(({ sequence, expected, ...rest }) => ({ ...rest, sequence: sequenceOf(sequence, expected) }));
+      const onReport = (given: unknown): void => void (report = given);
+      const results = await loaded().step(rows, { timing, onReport });
+      const own = results.map(({ logits, summary }) => ({ logits: logits.slice(), summary }));
+      const lengths = rows.map(({ sequence }) => sequence.length);
+      return new Moved({ results: own, lengths, report }, own.map(({ logits }) => logits.buffer));
+    },
+    release(_: Call, id: number) {
+      sequences.get(id)?.dispose();
+      sequences.delete(id);
+    },
+    async forward(_: Call, tokenIds: readonly number[]) {
+      const rows = await loaded().forward(tokenIds);
+      return new Moved(rows, [...rows.values()].map(({ values }) => values.buffer as ArrayBuffer));
+    },
+    async dispose() {
+      await engine?.dispose();
+      flushLog();
+    },
+  };
+  const state = (): unknown => engine && { memory: engine.memory(), stats: engine.stats() };
+  answering = answer(port, methods, { state, onLog: receiveLevels((...record) => answering.log(...record)) });
+}
