@@ -89,7 +89,13 @@ const rows: Row[] = [];
 for (const threads of threadCounts) {
   for (const kvCache of kvCaches) {
     const contextLength = Math.max(...depths) + steps;
-    await using model = await load(positionals[0], { quantize: flags.quantize, kvCache, threads, contextLength });
+    await using model = await load(positionals[0], {
+      inline: true,
+      quantize: flags.quantize,
+      kvCache,
+      threads,
+      contextLength,
+    });
     rows.push(...(await measure(model, kvCache)));
   }
 }

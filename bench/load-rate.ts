@@ -32,7 +32,7 @@ async function measure(shape: ShapeName, repeat: number): Promise<LoadRow> {
   const times: number[] = [];
   for (let turn = 0; turn < repeat; turn++) {
     const start = performance.now();
-    const model = await load(folder, { quantize: 'q8_0' });
+    const model = await load(folder, { inline: true, quantize: 'q8_0' });
     times.push(performance.now() - start);
     await model.dispose();
   }

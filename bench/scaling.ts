@@ -45,7 +45,8 @@ async function measure(shape: ShapeName, threads: number, repeat: number): Promi
   const file = await cachedGguf(shape, 'q8_0');
   const models: Model[] = [];
   try {
-    for (const count of [1, threads]) models.push(await load(file, { threads: count, contextLength: PROMPT }));
+    for (const count of [1, threads])
+      models.push(await load(file, { inline: true, threads: count, contextLength: PROMPT }));
     const samples: [number[], number[]] = [[], []];
     for (let turn = 0; turn <= repeat; turn++) {
       for (const [i, model] of models.entries()) {

@@ -97,7 +97,8 @@ const counts = new Set([1, ...countsOf('--threads', values.threads)]);
 const seconds = countOf('--seconds', values.seconds);
 const folder = await gpt2();
 const models = new Map<number, Model>();
-for (const threads of counts) models.set(threads, await load(folder, { threads, quantize: 'q8_0:min-dim=1' }));
+for (const threads of counts)
+  models.set(threads, await load(folder, { inline: true, threads, quantize: 'q8_0:min-dim=1' }));
 const rows = await measure(models, seconds * 1000);
 for (const model of models.values()) await model.dispose();
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);

@@ -6,7 +6,7 @@
 import { configureLogging, load } from '../src/node.ts';
 
 const [path, steps = '1600'] = process.argv.slice(2);
-const model = await load(path, { quantize: 'q8_0' });
+const model = await load(path, { inline: true, quantize: 'q8_0' });
 const modes = {
   off: () => configureLogging('off', () => {}),
   timing: () => configureLogging('off', () => {}),

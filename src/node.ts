@@ -10,14 +10,17 @@ import { checkOutput, type QuantizeOptions, type QuantizeReport, writeQuantized 
 import { openChatFormat } from './engine/chat-files.ts';
 import { embeddedFolder, findEmbedded } from './engine/embedded-node.ts';
 import type { Encoder } from './engine/encoder.ts';
-import { describe, loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
-import type { Model } from './engine/model.ts';
-import type { LoadOptions } from './engine/options.ts';
+import type { Engine } from './engine/engine.ts';
+import { describe, loadEncoderModel, loadEngine, type ModelSource } from './engine/load.ts';
+import { Model } from './engine/model.ts';
+import { type LoadOptions, validateLoad } from './engine/options.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
 import { ModelError } from './errors.ts';
 import { nodeFolder } from './formats/adapters/node.ts';
 import { readText } from './formats/json.ts';
+import { loadHosted } from './hosting/load-hosted.ts';
 import { locatePath, statusOf } from './hosting/locate-node.ts';
+import { startEngineThread } from './hosting/thread-node.ts';
 import type { DownloadOptions } from './hub/download.ts';
 import type { RangedModel } from './hub/ranges.ts';
 import { filesAt } from './hub/remote.ts';
@@ -47,11 +50,18 @@ export const embeddedModel: string = embeddedFolder(import.meta.url);
 
 /**
  * Loads a model: a folder, a .gguf file, a .safetensors file beside its config.json, or an id of the hub such as
- * `openai-community/gpt2`, `org/name@revision` or `org/name-GGUF:Q4_K_M` (docs/hub.md); nothing for the embedded one.
+ * `openai-community/gpt2`, `org/name@revision` or `org/name-GGUF:Q4_K_M` (docs/hub.md); nothing for the embedded one. Its
+ * engine has a thread of its own, unless `inline` is given (docs/hosting.md).
  * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function load(path: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
-  return loadModel(await locate(path, signalOf(options)), options);
+  const { inline } = validateLoad(options);
+  const loadInline = async (): Promise<Engine> =>
+    (await loadEngine(await locate(path, options.signal), options)).engine;
+  // Where V8 cannot start a thread, it ends the process.
+  if (inline || !nodeHost().threads.possible) return new Model(await loadInline());
+  const source = placeOf(path);
+  return new Model(await loadHosted({ start: startEngineThread, source, name: source }, options, loadInline));
 }
 
 /**
@@ -140,5 +150,8 @@ export async function look(given: string, options: LookOptions = {}): Promise<Ra
  * @throws OptionError; ModelError, HubError where there is no such folder or file
  */
 export async function locate(given: string, signal?: AbortSignal): Promise<ModelSource> {
-  return locatePath(given === embeddedModel ? findEmbedded(import.meta.url) : given, signal);
+  return locatePath(placeOf(given), signal);
 }
+
+/** The embedded model is looked for once more. */
+const placeOf = (given: string): string => (given === embeddedModel ? findEmbedded(import.meta.url) : given);

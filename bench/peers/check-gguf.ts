@@ -63,7 +63,7 @@ try {
       const file = join(folder, `${basename(input)}-${to}.gguf`);
       const { warnings } = await quantizeModel(input, file, { to });
       for (const warning of warnings) console.log(`${basename(input)}: ${warning}`);
-      await using model = await load(to === 'f32' ? input : file, { quantize: 'none' });
+      await using model = await load(to === 'f32' ? input : file, { inline: true, quantize: 'none' });
       const { vocab } = model.description.config;
       const prompt = Array.from({ length: 12 }, (_, i) => 3 + ((i * 37) % (vocab - 3)));
       const ours = await model.generateBatch([{ tokenIds: prompt }], {

@@ -48,7 +48,9 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     const options = generateOptions(flags);
     validateGenerate(options);
     const template = await readTemplate(flags.chatTemplate);
-    const loading = reportingLoad(loadOptions(flags, interrupt.signal));
+    // Whoever types wants to be heard while an answer is computed.
+    const inline = !process.stdin.isTTY;
+    const loading = reportingLoad({ ...loadOptions(flags, interrupt.signal), inline });
     await using model = await load(await modelPath(positional, flags), loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
     // Throws now, not after the first message, if the model has no chat template.

@@ -76,11 +76,15 @@ export function tokenIdsOf(text: string, option = '--token-ids'): number[] {
   return ids;
 }
 
-/** Adds progress and warnings on the terminal to load options. */
+/**
+ * Adds progress and warnings on the terminal to load options. Default: the engine runs in this thread, as most commands have
+ * nothing else to do.
+ */
 export function reportingLoad(options: LoadOptions): { options: LoadOptions; end: () => void } {
   const progress = createProgress(process.stderr, 'load');
   return {
     options: {
+      inline: true,
       ...options,
       onProgress: (done, total) => progress.update(done, total),
       onWarning: (text) => say(`warning: ${text}`),

@@ -23,7 +23,7 @@ import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { DEFAULT_CONTEXT, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
 import { lastOrdinary, withinVocabulary } from './tokenizer.ts';
-import { makeTokenizer, readTokenizerSource } from './tokenizer-source.ts';
+import { makeTokenizer, readTokenizerSource, type TokenizerSource } from './tokenizer-source.ts';
 
 /** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
 const MAX_ROWS = 128;
@@ -38,8 +38,22 @@ export interface ModelSource {
   readonly host: WasmHost;
 }
 
+/**
+ * Loads a model whose engine runs in the calling thread.
+ * @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then
+ */
+export async function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
+  return new Model((await loadEngine(source, options)).engine);
+}
+
+export interface LoadedEngine {
+  readonly engine: LocalEngine;
+  /** What its tokenizer was made of. */
+  readonly tokenizerSource: TokenizerSource | undefined;
+}
+
 /** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
-export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
+export function loadEngine(source: ModelSource, options: LoadOptions = {}): Promise<LoadedEngine> {
   return openAs('decoder', source, options, async ({ files, ...loaded }, settings) => {
     const { name, description, backend, tokenizer, tokenizerError, contextLength, quantize, close } = loaded;
     const chat = await readChatFormat(source.folder, files, tokenizer);
@@ -64,7 +78,8 @@ export function loadModel(source: ModelSource, options: LoadOptions = {}): Promi
     });
     const evaluator = new Evaluator({ name, description, backend });
     const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds) };
-    return new Model(new LocalEngine({ info, evaluator, prompts, scheduling: settings, close }));
+    const engine = new LocalEngine({ info, evaluator, prompts, scheduling: settings, close });
+    return { engine, tokenizerSource: loaded.tokenizerSource };
   });
 }
 
@@ -97,6 +112,7 @@ interface Loaded {
   readonly description: ModelDescription;
   readonly backend: Backend;
   readonly tokenizer: Tokenizer | undefined;
+  readonly tokenizerSource: TokenizerSource | undefined;
   /** Why there is none, where the model has a bad one. */
   readonly tokenizerError: TokenizerError | undefined;
   readonly contextLength: number;
@@ -166,12 +182,13 @@ async function openOnce<M>(
     // It is heard of below; until then the failure of the tokenizer may be the first.
     loading.catch(() => {});
     let tokenizer: Tokenizer | undefined;
+    let tokenizerSource: TokenizerSource | undefined;
     let tokenizerError: TokenizerError | undefined;
     try {
       // This thread reads it while the others load, which they begin with once it has started them.
       await nextTurn();
-      const source = await readTokenizerSource(folder, files);
-      const whole = source && makeTokenizer(source, onWarning);
+      tokenizerSource = await readTokenizerSource(folder, files);
+      const whole = tokenizerSource && makeTokenizer(tokenizerSource, onWarning);
       const { vocab } = description.config;
       const beyond = whole && lastOrdinary(whole);
       if (beyond !== undefined && beyond >= vocab)
@@ -185,7 +202,7 @@ async function openOnce<M>(
     }
     const backend = await loading;
     const close = (): Promise<void> => files.close();
-    const model = { files, name, description, backend, tokenizer, tokenizerError };
+    const model = { files, name, description, backend, tokenizer, tokenizerSource, tokenizerError };
     return await make({ ...model, contextLength, sentence, quantize, close }, settings);
   } catch (error) {
     await loading?.then(

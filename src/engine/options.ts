@@ -9,6 +9,11 @@ export { mixtureHint, typeName } from '../models/policy.ts';
 export const DEFAULT_CONTEXT = { decoder: 4096, encoder: 8192 } as const;
 
 export interface LoadOptions {
+  /**
+   * Run the engine in the calling thread instead of one of its own: each forward then blocks the event loop (docs/hosting.md).
+   * Default false.
+   */
+  inline?: boolean;
   /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`, of GGUF files `none`. */
   quantize?: string;
   /** Default: the cores that there are. */
@@ -47,6 +52,7 @@ export interface LoadOptions {
 }
 
 export interface LoadSettings extends LoadOptions {
+  readonly inline: boolean;
   readonly backend: 'wasm' | 'reference';
   readonly hidden: boolean;
   readonly kvCache: KvStorage;
@@ -56,6 +62,7 @@ export interface LoadSettings extends LoadOptions {
 }
 
 const known: Record<keyof LoadOptions, true> = {
+  inline: true,
   quantize: true,
   threads: true,
   revectorize: true,
@@ -80,6 +87,7 @@ export function validateLoad(options: LoadOptions): LoadSettings {
       throw new OptionError(key, `left out (no such option; known: ${Object.keys(known).join(', ')})`, value);
   }
   const {
+    inline = false,
     quantize,
     contextLength,
     cacheTokens,
@@ -106,11 +114,12 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   if (cacheTokens !== undefined && cacheMemory !== undefined)
     throw new OptionError('cacheMemory', 'left out where cacheTokens is given', cacheMemory);
   count('threads', threads, 64, 'the cores there are');
+  if (typeof inline !== 'boolean') throw new OptionError('inline', 'true or false', inline);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
   if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);
   if (typeof revectorize !== 'boolean') throw new OptionError('revectorize', 'true or false', revectorize);
   if (!(Number.isInteger(maxQueue) && maxQueue >= 0)) throw new OptionError('maxQueue', 'an integer >= 0', maxQueue);
   if (!(typeof stepBudgetMs === 'number' && stepBudgetMs > 0))
     throw new OptionError('stepBudgetMs', 'a number of milliseconds > 0', stepBudgetMs);
-  return { ...options, backend, hidden, kvCache, revectorize, maxQueue, stepBudgetMs };
+  return { ...options, inline, backend, hidden, kvCache, revectorize, maxQueue, stepBudgetMs };
 }

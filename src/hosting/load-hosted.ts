@@ -3,7 +3,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { type HostedSource, hostedEngine, NotStarted } from './remote-engine.ts';
 
-/** @param inline loads in the calling thread @throws what the load throws */
+/** @param inline loads in the calling thread @throws OptionError, and what the load throws */
 export async function loadHosted(
   hosted: HostedSource,
   options: LoadOptions,

@@ -47,9 +47,7 @@ function unpackChat({ tokens, error, source, named }: ChatData): ChatFiles {
   if (error) return { tokens, format: unpackError(error) as LanewiseError };
   const template = new ChatTemplate(source!);
   if (!named) return { tokens, format: { template, ...tokens } };
-  const templates = named.map(
-    ([name, text]) => [name, text === source ? template : new ChatTemplate(text)] as const,
-  );
+  const templates = named.map(([name, text]) => [name, text === source ? template : new ChatTemplate(text)] as const);
   return { tokens, format: { template, named: new Map(templates), ...tokens } };
 }
 

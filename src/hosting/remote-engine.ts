@@ -8,7 +8,7 @@ import type {
   StepOptions,
   StepRows,
 } from '../engine/engine.ts';
-import type { LoadOptions, LoadSettings } from '../engine/options.ts';
+import { type LoadOptions, validateLoad } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { ForwardReport } from '../evaluate/evaluator.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
@@ -49,8 +49,8 @@ export interface HostedSource {
 export class NotStarted extends Error {}
 
 /** @throws what the load throws; NotStarted */
-export async function hostedEngine(hosted: HostedSource, options: LoadOptions, settings: LoadSettings): Promise<Engine> {
-  const engine = new RemoteEngine(hosted, options, settings.maxQueue);
+export async function hostedEngine(hosted: HostedSource, options: LoadOptions): Promise<Engine> {
+  const engine = new RemoteEngine(hosted, options, validateLoad(options).maxQueue);
   await engine.load();
   return engine;
 }
@@ -127,8 +127,10 @@ class RemoteEngine implements Engine {
     let done: GenerateEvent;
     try {
       const { caller } = await this.#running();
-      // Not `signal` alone: a request that was cancelled before it was sent has an end of its own, told by the engine.
-      const call = caller.call<GenerateEvent & { error?: ErrorData }>('submit', values, { onEvent: hear, cancel: signal });
+      const call = caller.call<GenerateEvent & { error?: ErrorData }>('submit', values, {
+        onEvent: hear,
+        cancel: signal,
+      });
       const event = await this.#supervisor.succeeded(call);
       done = (event.error ? { ...event, error: unpackError(event.error) } : event) as GenerateEvent;
     } catch (error) {
@@ -148,10 +150,14 @@ class RemoteEngine implements Engine {
     if (!Array.isArray(parts)) throw new OptionError('parts', 'an array of at least one part', parts);
     const { caller } = await this.#running();
     const rows = parts.map(({ sequence, tokens, wanted }): PlainRows => {
-      if (!(sequence instanceof RemoteSequence)) throw new OptionError('sequence', 'a sequence of this model', sequence);
+      if (!(sequence instanceof RemoteSequence))
+        throw new OptionError('sequence', 'a sequence of this model', sequence);
       return { ...sequence.in(caller), tokens, wanted };
     });
-    const call = caller.call<{ results: StepLogits[]; lengths: number[]; report: ForwardReport }>('step', [rows, timing]);
+    const call = caller.call<{ results: StepLogits[]; lengths: number[]; report: ForwardReport }>('step', [
+      rows,
+      timing,
+    ]);
     const { results, lengths, report } = await this.#supervisor.succeeded(call);
     for (const [i, { sequence }] of parts.entries()) (sequence as RemoteSequence).length = lengths[i]!;
     onReport?.(report);
@@ -219,10 +225,21 @@ class RemoteSequence implements SequenceHandle {
     await caller.call('reserve', [sequence, expected, positions]);
   }
 
+  truncate(length: number): void {
+    if (length >= this.length) return;
+    this.length = length;
+    this.#send('truncate', length);
+  }
+
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    if (this.#caller && !this.#caller.failure) this.#caller.call('release', [this.#id]).catch(() => {});
+    this.#send('release');
+  }
+
+  /** Nothing to send to an engine that is lost. */
+  #send(method: string, ...values: readonly unknown[]): void {
+    this.#caller?.call(method, [this.#id, ...values]).catch(() => {});
   }
 
   [Symbol.dispose](): void {
@@ -263,7 +280,12 @@ function plainSettings(settings: GenerateSettings): GenerateSettings {
   const plain: Record<string, unknown> = { ...settings, signal: undefined };
   for (const [option, value] of Object.entries(plain)) {
     const has = typeof value === 'function' || (typeof value === 'object' && value !== null && hasMethods(value));
-    if (has) throw new OptionError(option, 'left out where the engine has a thread of its own (load with inline: true)', value);
+    if (has)
+      throw new OptionError(
+        option,
+        'left out where the engine has a thread of its own (load with inline: true)',
+        value,
+      );
   }
   return plain as unknown as GenerateSettings;
 }

@@ -1,10 +1,9 @@
 /** The thread of a hosted engine: an engine of this thread that answers its caller's calls. */
-import type { StepOptions, StepRows } from '../engine/engine.ts';
+import type { SequenceHandle, StepOptions, StepRows } from '../engine/engine.ts';
 import { loadEngine, type ModelSource } from '../engine/load.ts';
 import type { LocalEngine } from '../engine/local-engine.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
-import type { Sequence } from '../evaluate/cache.ts';
 import { flushLog } from '../profile/log.ts';
 import type { GenerateSettings } from '../schedule/generation-options.ts';
 import type { Request } from '../schedule/run.ts';
@@ -18,7 +17,10 @@ import { packPromptFiles } from './prompt-files.ts';
 /** What a thread of its platform knows: where the files of a model are. */
 export interface EnginePlatform {
   /** @param source as the caller gave it to `hostedEngine` @returns `again`: what finds the same files later */
-  open(source: unknown, signal: AbortSignal): Promise<{ source: ModelSource; again: unknown; explain?(error: unknown): unknown }>;
+  open(
+    source: unknown,
+    signal: AbortSignal,
+  ): Promise<{ source: ModelSource; again: unknown; explain?(error: unknown): unknown }>;
 }
 
 export type PlainLoadOptions = Omit<LoadOptions, 'onProgress' | 'onWarning' | 'signal' | 'inline'>;
@@ -28,12 +30,12 @@ export type PlainRows = Omit<StepRows, 'sequence'> & { readonly sequence: number
 
 export function serveEngine(port: Port, platform: EnginePlatform): void {
   let engine: LocalEngine | undefined;
-  const sequences = new Map<number, Sequence>();
+  const sequences = new Map<number, SequenceHandle>();
   const loaded = (): LocalEngine => {
     if (!engine) throw new LanewiseError('Disposed', 'the engine is not loaded');
     return engine;
   };
-  const sequenceOf = (id: number, expected: number): Sequence => {
+  const sequenceOf = (id: number, expected: number): SequenceHandle => {
     const sequence = sequences.get(id) ?? loaded().sequence(expected);
     sequences.set(id, sequence);
     return sequence;
@@ -49,8 +51,8 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
         const made = await loadEngine(found.source, { ...options, signal, onProgress, onWarning });
         engine = made.engine;
         const buffers: ArrayBuffer[] = [];
-        const prompts = packPromptFiles(engine.prompts.files, made.tokenizerSource, buffers);
-        return new Moved({ info: engine.info, prompts, again: found.again }, buffers);
+        const prompts = packPromptFiles(made.engine.prompts.files, made.tokenizerSource, buffers);
+        return new Moved({ info: made.engine.info, prompts, again: found.again }, buffers);
       } catch (error) {
         throw found.explain?.(error) ?? error;
       }
@@ -73,12 +75,21 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
     },
     async step(_: Call, parts: readonly PlainRows[], timing: StepOptions['timing']) {
       let report: unknown;
-      const rows = parts.map(({ sequence, expected, ...rest }) => ({ ...rest, sequence: sequenceOf(sequence, expected) }));
+      const rows = parts.map(({ sequence, expected, ...rest }) => ({
+        ...rest,
+        sequence: sequenceOf(sequence, expected),
+      }));
       const onReport = (given: unknown): void => void (report = given);
       const results = await loaded().step(rows, { timing, onReport });
       const own = results.map(({ logits, summary }) => ({ logits: logits.slice(), summary }));
       const lengths = rows.map(({ sequence }) => sequence.length);
-      return new Moved({ results: own, lengths, report }, own.map(({ logits }) => logits.buffer));
+      return new Moved(
+        { results: own, lengths, report },
+        own.map(({ logits }) => logits.buffer),
+      );
+    },
+    truncate(_: Call, id: number, length: number) {
+      sequences.get(id)?.truncate(length);
     },
     release(_: Call, id: number) {
       sequences.get(id)?.dispose();
@@ -86,7 +97,10 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
     },
     async forward(_: Call, tokenIds: readonly number[]) {
       const rows = await loaded().forward(tokenIds);
-      return new Moved(rows, [...rows.values()].map(({ values }) => values.buffer as ArrayBuffer));
+      return new Moved(
+        rows,
+        [...rows.values()].map(({ values }) => values.buffer as ArrayBuffer),
+      );
     },
     async dispose() {
       await engine?.dispose();

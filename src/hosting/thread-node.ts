@@ -5,7 +5,7 @@ import type { EngineMessages, EngineThread } from './messages.ts';
 
 /** @throws errors of the system, ERR_ACCESS_DENIED under Node's permission model */
 export function startEngineThread(): EngineThread {
-  return threadOf(startThread('engine', './worker-node', import.meta.url, 'lanewise engine'));
+  return threadOf(startThread('engine', './worker-checkout', import.meta.url, 'lanewise engine'));
 }
 
 export function threadOf(worker: Worker): EngineThread {

@@ -77,7 +77,7 @@ export async function measurePolicies(
     const first = roofs.length === 0;
     try {
       for (const quantize of group) {
-        const model = await load(path, { ...options, quantize });
+        const model = await load(path, { inline: true, ...options, quantize });
         const row = rowOf(quantize, model, work);
         models.push({ model, row });
         rows.push(row);

@@ -121,7 +121,7 @@ export function buildModel(
   return {
     modelType: part.modelType,
     kind,
-    config: sizes,
+    config: dataOf(sizes),
     parameters: countParameters(planned),
     eosTokenIds: json.ids('eos_token_id'),
     bosTokenId: json.ids('bos_token_id')[0],
@@ -129,6 +129,10 @@ export function buildModel(
     plan: part.readAs ? { ...plan, readAs: part.readAs } : plan,
   };
 }
+
+/** Without the functions by which an architecture reads its own settings. */
+const dataOf = (sizes: Sizes): Sizes =>
+  Object.fromEntries(Object.entries(sizes).filter(([, value]) => typeof value !== 'function')) as unknown as Sizes;
 
 /** A tied matrix counts once. */
 function countParameters(planned: readonly PlannedWeight[]): number {

@@ -15,7 +15,7 @@ const program = `
 const { load } = await import('${library}');
 const warnings = [];
 try {
-  const model = await load(undefined, { threads: 3, onWarning: (text) => warnings.push(text) });
+  const model = await load(undefined, { inline: true, threads: 3, onWarning: (text) => warnings.push(text) });
   const [result] = await model.generateBatch(['Once upon a time'], { maxTokens: 6, temperature: 0 });
   console.log(JSON.stringify({ text: result.text, threads: model.threads, warnings }));
   await model.dispose();

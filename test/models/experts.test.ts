@@ -8,7 +8,7 @@ for (const name of ['mixtral', 'qwen3-moe']) {
   for (const quantize of ['none', 'q8_0', 'q4_0']) {
     test(`${name}, ${quantize}: a batch of sequences gives the bits of each alone`, async () => {
       const folder = fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
-      const model = await load(folder, { quantize, threads: 2 });
+      const model = await load(folder, { inline: true, quantize, threads: 2 });
       try {
         const prompts = [[5, 6, 7, 8, 9], [31], [100, 50, 25], [7, 6, 5, 4, 3, 2, 1]];
         const alone: Float32Array[] = [];

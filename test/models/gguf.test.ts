@@ -43,7 +43,7 @@ const relativeDifference = (actual: Float32Array, expected: Float32Array): numbe
 type BackendName = 'wasm' | 'reference';
 
 async function logitsOf(file: string, ids: number[], backend: BackendName, quantize?: string): Promise<Float32Array> {
-  await using model = await load(`${folder}/${file}`, { backend, threads: 2, quantize });
+  await using model = await load(`${folder}/${file}`, { inline: true, backend, threads: 2, quantize });
   return (await model.forward(ids)).get('logits')!.values;
 }
 

@@ -63,7 +63,7 @@ async function generate(model: Model, prompt: Prompt, options: GenerateOptions):
 
 for (const kvCache of ['f16', 'q8_0'] as const) {
   test(`${kvCache}: drafts, batches and conversations give what a prompt alone gives`, async () => {
-    await using model = await load(undefined, { kvCache });
+    await using model = await load(undefined, { inline: true, kvCache });
     const options = { temperature: 0, maxTokens: 40 };
     const story = (await generate(model, 'Once upon a time', options)).text;
     const prompt = `${story} Once upon a time${story.slice(0, 60)}`;
@@ -84,7 +84,7 @@ for (const kvCache of ['f16', 'q8_0'] as const) {
 test('memory and the bytes of a decode step follow the storage', async () => {
   const sizes = new Map<KvStorage, { cache: number; read: number }>();
   for (const kvCache of ['f32', 'f16', 'q8_0'] as const) {
-    await using model = await load(undefined, { kvCache });
+    await using model = await load(undefined, { inline: true, kvCache });
     await generate(model, 'Once upon a time', { maxTokens: 100 });
     sizes.set(kvCache, { cache: model.memory().cache, read: model.decodeBytes(100) - model.decodeBytes(0) });
   }
@@ -96,7 +96,10 @@ test('memory and the bytes of a decode step follow the storage', async () => {
 test('storages that there are not, that heads do not fit, or that encoders have no use for are refused', async () => {
   const refused = (promise: Promise<unknown>, message: RegExp): Promise<void> =>
     assert.rejects(promise, (error) => error instanceof LanewiseError && message.test(error.message));
-  await refused(load(undefined, { kvCache: 'q4_0' as 'f32' }), /kvCache must be f32, f16 or q8_0/);
-  await refused(load(golden('models/mistral-window'), { kvCache: 'q8_0' }), /kvCache must be .* multiples of 32.* 16/);
+  await refused(load(undefined, { inline: true, kvCache: 'q4_0' as 'f32' }), /kvCache must be f32, f16 or q8_0/);
+  await refused(
+    load(golden('models/mistral-window'), { inline: true, kvCache: 'q8_0' }),
+    /kvCache must be .* multiples of 32.* 16/,
+  );
   await refused(loadEncoder(golden('encoders/bert'), { kvCache: 'f16' }), /kvCache must be left out/);
 });

@@ -11,7 +11,7 @@ const folder = fileURLToPath(new URL('../golden/models/phi3-longrope', import.me
 const LIMIT = 32;
 
 async function withModel(options: LoadOptions, body: (model: Model) => Promise<void>): Promise<void> {
-  const model = await load(folder, { quantize: 'none', ...options });
+  const model = await load(folder, { inline: true, quantize: 'none', ...options });
   try {
     await body(model);
   } finally {

@@ -42,7 +42,12 @@ const tower = new Map<string, TensorShape>([
 ]);
 
 const forwardOf = async (path: string, warnings: string[] = []): Promise<readonly number[]> => {
-  await using model = await load(path, { threads: 1, quantize: 'none', onWarning: (text) => warnings.push(text) });
+  await using model = await load(path, {
+    inline: true,
+    threads: 1,
+    quantize: 'none',
+    onWarning: (text) => warnings.push(text),
+  });
   return [...(await model.forward([1, 5, 9, 30])).get('logits')!.values];
 };
 

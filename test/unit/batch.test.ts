@@ -39,7 +39,7 @@ const essence = ({ finishReason, tokenIds, text, seed }: GenerateResult): object
 
 for (const folder of [llama, longrope]) {
   test(`prompts of random lengths and options have the bits of each alone: ${folder.split('/').at(-1)}`, async () => {
-    await using model = await load(folder, { threads: 2 });
+    await using model = await load(folder, { inline: true, threads: 2 });
     const random = new Random(11);
     const pick = (most: number): number => Math.floor(random.uniform() * most);
     const prompts = Array.from({ length: 90 }, (_, i) => ({
@@ -71,7 +71,7 @@ for (const folder of [llama, longrope]) {
 }
 
 test('a short text is told before a long one that began first', async () => {
-  await using model = await load(llama, { threads: 1 });
+  await using model = await load(llama, { inline: true, threads: 1 });
   const prompts: BatchPrompt[] = [40, 3, 20, 0].map((maxTokens, i) => ({
     prompt: { tokenIds: ids(4, i) },
     options: { ...greedy, maxTokens },
@@ -82,7 +82,7 @@ test('a short text is told before a long one that began first', async () => {
 });
 
 test('what is wrong with one prompt is its result, and the others go on', async () => {
-  await using model = await load(llama, { threads: 1 });
+  await using model = await load(llama, { inline: true, threads: 1 });
   const good = { tokenIds: ids(5, 1) };
   const prompts: BatchPrompt[] = [
     good,
@@ -114,7 +114,7 @@ test('what is wrong with one prompt is its result, and the others go on', async 
 });
 
 test('logits without a candidate, or not finite, end one text', async (t) => {
-  await using model = await load(llama, { threads: 1 });
+  await using model = await load(llama, { inline: true, threads: 1 });
   const { vocab } = model.description.config;
   const { forward } = Evaluator.prototype;
   let forwards = 0;
@@ -142,7 +142,7 @@ test('logits without a candidate, or not finite, end one text', async (t) => {
 });
 
 test('the cache holds those that run at once, however many prompts there are', async () => {
-  await using model = await load(llama, { threads: 1, contextLength: PAGE, cacheTokens: 64 * PAGE });
+  await using model = await load(llama, { inline: true, threads: 1, contextLength: PAGE, cacheTokens: 64 * PAGE });
   assert.equal(model.maxSequences, 64);
   const prompts = Array.from({ length: 10 * model.maxSequences }, (_, i) => ({ tokenIds: ids(3, i) }));
   let most = 0;
@@ -157,7 +157,7 @@ test('the cache holds those that run at once, however many prompts there are', a
 });
 
 test('where memory is refused, prompts wait for others, to the same bits; one that needs it all fails alone', async (t) => {
-  await using model = await load(llama, { threads: 1 });
+  await using model = await load(llama, { inline: true, threads: 1 });
   const prompts = Array.from({ length: 12 }, (_, i) => ({ tokenIds: ids(PAGE - 8, i) }));
   const options = { ...greedy, maxTokens: 30 };
   const expected: object[] = [];
@@ -187,7 +187,7 @@ test('where memory is refused, prompts wait for others, to the same bits; one th
 });
 
 test('one seed is drawn for each prompt and gives its text again; a given one is that of every prompt', async () => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   const options = { temperature: 1, maxTokens: 12 };
   const results = await model.generateBatch(['Once', 'Once', 'Once'], options);
   assert.equal(new Set(results.map(({ seed }) => seed)).size, 3);
@@ -201,7 +201,7 @@ test('one seed is drawn for each prompt and gives its text again; a given one is
 });
 
 test('an abort keeps what is done; what runs ends with its text so far, what waits is not begun', async () => {
-  await using model = await load(llama, { threads: 1 });
+  await using model = await load(llama, { inline: true, threads: 1 });
   const controller = new AbortController();
   const count = model.maxSequences + 5;
   const prompts: BatchPrompt[] = Array.from({ length: count }, (_, i) => ({

@@ -31,7 +31,7 @@ const ids = (count: number, seed: number): number[] =>
 
 for (const name of ['llama-gqa-f16', 'mistral-window', 'phi3-longrope']) {
   test(`${name}: a turn of a conversation has the bits of a fresh run and computes only what is new`, async () => {
-    await using model = await load(golden(name));
+    await using model = await load(golden(name), { inline: true });
     using conversation = model.conversation();
     let tokenIds = ids(9, 1);
     const turns: Turn[] = [];
@@ -56,7 +56,7 @@ for (const name of ['llama-gqa-f16', 'mistral-window', 'phi3-longrope']) {
 }
 
 test('a turn that was stopped midway leaves a conversation that goes on', async () => {
-  await using model = await load(golden('llama-gqa-f16'));
+  await using model = await load(golden('llama-gqa-f16'), { inline: true });
   using conversation = model.conversation();
   const tokenIds = ids(12, 1);
   for await (const event of conversation.generate({ tokenIds }, options)) if (event.type === 'token') break;
@@ -77,7 +77,7 @@ async function withTemplate(t: TestContext, files: Record<string, string>): Prom
 }
 
 test('a second turn beside the first is refused, and the first one goes on with the same bits', async () => {
-  await using model = await load(golden('llama-gqa-f16'));
+  await using model = await load(golden('llama-gqa-f16'), { inline: true });
   using conversation = model.conversation();
   const tokenIds = ids(9, 1);
   const alone = await run(model.generate({ tokenIds }, options));
@@ -92,7 +92,7 @@ test('a second turn beside the first is refused, and the first one goes on with 
 });
 
 test('a turn whose conversation is disposed ends with an error; the conversation begins anew', async () => {
-  await using model = await load(golden('llama-gqa-f16'));
+  await using model = await load(golden('llama-gqa-f16'), { inline: true });
   using conversation = model.conversation();
   const tokenIds = ids(9, 1);
   const alone = await run(model.generate({ tokenIds }, options));
@@ -107,7 +107,7 @@ test('a turn whose conversation is disposed ends with an error; the conversation
 });
 
 test('messages become tokens by the template; what people wrote spells no control token', async (t) => {
-  await using model = await load(await withTemplate(t, { 'chat_template.jinja': template }));
+  await using model = await load(await withTemplate(t, { 'chat_template.jinja': template }), { inline: true });
   const { bosToken, eosToken } = model.chatFormat;
   assert.ok(bosToken && eosToken);
   const [bos, eos] = [model.tokenizer!.id(bosToken)!, model.tokenizer!.id(eosToken)!];
@@ -140,7 +140,7 @@ test('templates are found where models keep them', async (t) => {
     [{ 'chat_template.jinja': 'first', 'tokenizer_config.json': JSON.stringify({ chat_template: 'a' }) }, 'first'],
   ];
   for (const [files, expected] of places) {
-    await using model = await load(await withTemplate(t, files));
+    await using model = await load(await withTemplate(t, files), { inline: true });
     assert.equal(model.chatFormat.template.source, expected);
   }
 });
@@ -148,12 +148,12 @@ test('templates are found where models keep them', async (t) => {
 test('without a template, or with a wrong one, other prompts work and chats say why not', async (t) => {
   const messages = [{ role: 'user', content: 'hi' }];
   {
-    await using model = await load(golden('llama-gqa-f16'));
+    await using model = await load(golden('llama-gqa-f16'), { inline: true });
     assert.throws(() => model.encode({ messages }), { code: 'NoChatTemplate' });
   }
   const warnings: string[] = [];
   const folder = await withTemplate(t, { 'chat_template.jinja': 'a\n{% if %}' });
-  await using model = await load(folder, { onWarning: (text) => warnings.push(text) });
+  await using model = await load(folder, { inline: true, onWarning: (text) => warnings.push(text) });
   assert.match(warnings.join(), /line 2, column 7/);
   assert.throws(() => model.encode({ messages }), { code: 'InvalidTemplate', line: 2 });
   assert.ok(model.encode('hi').length > 0);

@@ -119,7 +119,7 @@ test('a converted model ends its turns where the original does', async (t) => {
   await quantizeModel(original, file, { to: 'f16' });
   const answers = await Promise.all(
     [original, file].map(async (path) => {
-      await using model = await load(path, { quantize: 'none', threads: 1 });
+      await using model = await load(path, { inline: true, quantize: 'none', threads: 1 });
       const [answer] = await model.generateBatch([{ messages }], { temperature: 0, maxTokens: 60 });
       return { ends: [...model.eosTokenIds].sort(), answer };
     }),
@@ -139,7 +139,7 @@ test('a converted model ends its turns where the original does', async (t) => {
     JSON.parse(await readFile(join(back, 'generation_config.json'), 'utf8')).eos_token_id.sort(),
     first!.ends,
   );
-  await using model = await load(back, { quantize: 'none', threads: 1 });
+  await using model = await load(back, { inline: true, quantize: 'none', threads: 1 });
   for (const id of first!.ends) assert.ok(model.eosTokenIds.has(id));
 });
 
@@ -150,6 +150,6 @@ test('an end that only generation_config.json names is in the converted file', a
   await writeFile(join(original, 'generation_config.json'), JSON.stringify({ eos_token_id: [0, 77] }));
   const file = join(folder, 'm.gguf');
   await quantizeModel(original, file, { to: 'q8_0' });
-  await using model = await load(file, { threads: 1 });
+  await using model = await load(file, { inline: true, threads: 1 });
   assert.ok(model.eosTokenIds.has(77));
 });

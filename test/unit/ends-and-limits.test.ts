@@ -36,7 +36,7 @@ async function outcome(
 }
 
 test('stopTokenIds end a text, also where the ends of the model do not', async () => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   const { done: plain } = await outcome(model.generate('Once upon a time', greedy));
   const id = plain!.tokenIds[4]!;
   for (const ignoreEos of [false, true]) {
@@ -49,7 +49,7 @@ test('stopTokenIds end a text, also where the ends of the model do not', async (
 });
 
 test('a stop string is found in a token that the text does not show', async () => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   const { tokenizer, eosTokenIds } = model;
   const hidden = tokenizer!.specialIds.find((id) => !eosTokenIds.has(id) && tokenizer!.token(id)!.startsWith('<|'))!;
   const spelled = tokenizer!.token(hidden)!;
@@ -60,7 +60,7 @@ test('a stop string is found in a token that the text does not show', async () =
 });
 
 test('shown text is that of all tokens without the hidden ones, up to the first stop string', async () => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   const tokenizer = model.tokenizer!;
   const words = tokenizer.encode('Once upon a time there was a café with 😀 and a naïve owl.', { addSpecial: false });
   const random = new Random(5);
@@ -103,7 +103,7 @@ test('shown text is that of all tokens without the hidden ones, up to the first 
 });
 
 test('an aborted text ends with a done event, then throws as its option says', async () => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   const { done: whole } = await outcome(model.generate('Once upon a time', { ...greedy, maxTokens: 40 }));
   for (const throwOnAbort of [undefined, true, false]) {
     const controller = new AbortController();
@@ -127,7 +127,7 @@ test('an aborted text ends with a done event, then throws as its option says', a
 });
 
 test('a timeout ends with the text so far, and throws where asked', async () => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   for (const throwOnTimeout of [false, true]) {
     const options = { ...greedy, maxTokens: 400, timeoutMs: 1e-3, throwOnTimeout };
     const { done, error } = await outcome(model.generate('Once upon a time', options));
@@ -137,7 +137,7 @@ test('a timeout ends with the text so far, and throws where asked', async () => 
 });
 
 test('maxTokens and a full context are told apart; options are refused before the first event', async () => {
-  await using model = await load(undefined, { threads: 1, contextLength: 20 });
+  await using model = await load(undefined, { inline: true, threads: 1, contextLength: 20 });
   const options = { ...greedy, ignoreEos: true };
   const reason = async (maxTokens: number): Promise<string> =>
     (await outcome(model.generate('Once upon a time', { ...options, maxTokens }))).done!.finishReason;
@@ -150,8 +150,8 @@ test('maxTokens and a full context are told apart; options are refused before th
 });
 
 test('rows that a forward cannot take are refused by name, and the model goes on', async () => {
-  await using model = await load(llama, { threads: 1 });
-  await using other = await load(llama, { threads: 1 });
+  await using model = await load(llama, { inline: true, threads: 1 });
+  await using other = await load(llama, { inline: true, threads: 1 });
   const sequence = model.sequence();
   const one = { sequence, tokens: [3], wanted: true };
   const wrong = [
@@ -182,7 +182,7 @@ async function chatModel(t: TestContext): Promise<string> {
 }
 
 test('contextShift leaves out whole turns from the oldest on, keeps the system message, and stays put', async (t) => {
-  await using model = await load(await chatModel(t), { threads: 1 });
+  await using model = await load(await chatModel(t), { inline: true, threads: 1 });
   using conversation = model.conversation();
   const options = { temperature: 0, maxTokens: 4, ignoreEos: true, contextShift: true, seed: 1 };
   const messages: Message[] = [{ role: 'system', content: 'be brief' }];

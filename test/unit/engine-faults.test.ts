@@ -18,7 +18,7 @@ const generate = (model: Model, tokenIds: readonly number[], options: GenerateOp
   last(model.generate({ tokenIds }, { ...greedy, ...options }));
 
 test('a text for which memory is refused ends with an error; one that needs no more of it, and what follows, go on', async (t) => {
-  await using model = await load(golden, { threads: 1 });
+  await using model = await load(golden, { inline: true, threads: 1 });
   const short = [3, 4, 5];
   const long = Array.from({ length: PAGE - 8 }, (_, i) => 3 + (i % 20));
   const second = model.generate({ tokenIds: long }, greedy);
@@ -41,7 +41,7 @@ test('a text for which memory is refused ends with an error; one that needs no m
 });
 
 test('two hundred generations aborted at once leave nothing behind, and touch no other', async () => {
-  await using model = await load(golden, { threads: 2 });
+  await using model = await load(golden, { inline: true, threads: 2 });
   const tokenIds = [3, 4, 5, 6];
   const alone = await generate(model, tokenIds);
   const storm = Array.from({ length: 200 }, async (_, i) => {

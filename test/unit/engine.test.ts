@@ -39,7 +39,7 @@ async function generate(
 }
 
 async function withModel(options: LoadOptions, body: (model: Model) => Promise<void>): Promise<void> {
-  const model = await load(undefined, options);
+  const model = await load(undefined, { inline: true, ...options });
   try {
     await body(model);
   } finally {
@@ -158,7 +158,7 @@ test('an abort is heard before and during a generation, and the model goes on', 
 });
 
 test('a disposed model says so; disposing twice is fine', async () => {
-  const model = await load();
+  const model = await load(undefined, { inline: true });
   await model.dispose();
   await model.dispose();
   assert.throws(() => model.generate(prompt), { code: 'Disposed' });
@@ -246,7 +246,7 @@ test('a bad tokenizer is an error for texts and a warning for token ids', async 
       '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}',
     );
     const warnings: string[] = [];
-    const model = await load(folder, { onWarning: (text) => warnings.push(text) });
+    const model = await load(folder, { inline: true, onWarning: (text) => warnings.push(text) });
     assert.match(warnings.join('\n'), /^.*tokenizer\.json.*texts will not work, token ids do$/);
     const { tokenIds } = await generate(model, { tokenIds: [5, 6, 7] }, { ...greedy, maxTokens: 3 });
     assert.equal(tokenIds.length, 3);
@@ -270,7 +270,7 @@ test('tokens that the model does not have are refused in texts, and are no end t
     const ends = { eos_token_id: [1e99, -5, 1.5, 4096, 4095] };
     await writeFile(path.join(folder, 'generation_config.json'), JSON.stringify(ends));
     const warnings: string[] = [];
-    await using model = await load(folder, { onWarning: (text) => warnings.push(text) });
+    await using model = await load(folder, { inline: true, onWarning: (text) => warnings.push(text) });
     assert.match(warnings.join('\n'), /^.*: the tokenizer has ids up to 4096, the model up to 4095$/);
     const message = /: the text has the token 4096 \("zebrafish"\), the model has 4096 tokens$/;
     const refusal = { name: 'TokenizerError', code: 'InvalidTokenizer', message };
@@ -284,7 +284,7 @@ test('tokens that the model does not have are refused in texts, and are no end t
     tokenizer.added_tokens.at(-1).special = true;
     await writeFile(path.join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
     const quiet: string[] = [];
-    await using other = await load(folder, { onWarning: (text) => quiet.push(text) });
+    await using other = await load(folder, { inline: true, onWarning: (text) => quiet.push(text) });
     assert.deepEqual(quiet, []);
     assert.ok(other.encode('a zebrafish').every((id) => id < 4096));
     assert.throws(() => other.encode({ text: 'a zebrafish', parseSpecial: true }), refusal);
@@ -307,7 +307,7 @@ test('a bad vocabulary of a GGUF file is told with the name of the file', async 
     await assert.rejects(openTokenizer(folder), { code: 'InvalidTokenizer', message });
     await assert.rejects(openChatTemplate(file), { code: 'InvalidTokenizer', message });
     const warnings: string[] = [];
-    await using _ = await load(file, { onWarning: (text) => warnings.push(text) });
+    await using _ = await load(file, { inline: true, onWarning: (text) => warnings.push(text) });
     assert.deepEqual(warnings, [`${message}; texts will not work, token ids do`]);
     await using inspection = await Inspection.open(nodeFolder(folder));
     assert.equal((inspection.tokenizer as LanewiseError).message, message);

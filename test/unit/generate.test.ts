@@ -15,7 +15,7 @@ async function events(model: Model, prompt: Prompt, options: object): Promise<Ge
 }
 
 test('text that was held back for a stop string comes behind the last token, which is told once', async () => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   const [plain] = (await events(model, 'Once upon a time', {})).slice(-1);
   assert.ok(plain?.type === 'done');
   const stop = `${plain.text.slice(-2)}${'~'.repeat(9)}`;
@@ -31,7 +31,7 @@ test('text that was held back for a stop string comes behind the last token, whi
 
 test('a prompt and its text joined are what all tokens decode to, with the space between them', async () => {
   // Its decoder leaves out one space in front, as those of SentencePiece models do.
-  await using model = await load(llama, { threads: 1 });
+  await using model = await load(llama, { inline: true, threads: 1 });
   const tokenizer = model.tokenizer!;
   let withSpace = 0;
   for (let seed = 0; seed < 60; seed++) {
@@ -45,7 +45,7 @@ test('a prompt and its text joined are what all tokens decode to, with the space
 });
 
 test('timings of a batch count every chunk of a prompt', async (t) => {
-  await using model = await load(undefined, { threads: 1, contextLength: 400 });
+  await using model = await load(undefined, { inline: true, threads: 1, contextLength: 400 });
   const tokenIds = Array.from({ length: 2 * model.maxRows + 5 }, (_, i) => 3 + (i % 50));
   // A clock that ticks when it is read: a forward takes the same number of ticks each time.
   let ticks = 0;
@@ -60,7 +60,7 @@ test('timings of a batch count every chunk of a prompt', async (t) => {
 });
 
 test('a text that no context could hold is refused before it is tokenized', async (t) => {
-  await using model = await load(undefined, { threads: 1 });
+  await using model = await load(undefined, { inline: true, threads: 1 });
   const encode = t.mock.method(model.tokenizer!, 'encode');
   const long = 'a'.repeat(32 * 2 ** 20);
   await assert.rejects(events(model, long, {}), {

@@ -270,16 +270,19 @@ test('load, openTokenizer and describeModel of the library take an id', async (t
     process.env = before;
   });
   process.env = { ...before, HF_ENDPOINT: hub.origin, HF_HUB_CACHE: cache, HF_HUB_OFFLINE: '', HF_TOKEN: 'x' };
-  await using model = await load('org/name', { threads: 1 });
+  await using model = await load('org/name', { inline: true, threads: 1 });
   assert.ok(model.threads === 1);
   assert.ok((await openTokenizer('org/name@main')).vocabSize > 0);
   assert.equal((await describeModel(`${hub.origin}/org/name`)).modelType, 'gpt2');
-  await assert.rejects(load('org/name@v9', { threads: 1, signal: AbortSignal.abort(new Error('stop')) }), /stop/);
+  await assert.rejects(
+    load('org/name@v9', { inline: true, threads: 1, signal: AbortSignal.abort(new Error('stop')) }),
+    /stop/,
+  );
   hub.fault = (_, response) => {
     response.writeHead(404, { 'x-error-code': 'RepoNotFound' }).end();
     return true;
   };
-  await assert.rejects(load('nobody/nothing'), {
+  await assert.rejects(load('nobody/nothing', { inline: true }), {
     code: 'RepositoryNotFound',
     message: /^nobody\/nothing: no such file or folder, and not available from the hub: .*check the id/,
   });

@@ -67,7 +67,7 @@ const said = (file: string) => ({
 for (const file of ['config.json', 'model.safetensors', 'model.safetensors.index.json'])
   test(`load: a Git LFS pointer in place of ${file} is called that, with the command that mends it`, async (t) => {
     const path = await folder(t, { 'config.json': config, [file]: pointer });
-    await assert.rejects(load(path), said(file));
+    await assert.rejects(load(path, { inline: true }), said(file));
   });
 
 for (const file of ['generation_config.json', 'tokenizer.json', 'tokenizer_config.json'])
@@ -75,13 +75,13 @@ for (const file of ['generation_config.json', 'tokenizer.json', 'tokenizer_confi
     const path = await folder(t, {});
     await cp(new URL('../../models/lanewise-stories', import.meta.url), path, { recursive: true });
     await writeFile(join(path, file), pointer);
-    await assert.rejects(load(path), said(file));
+    await assert.rejects(load(path, { inline: true }), said(file));
   });
 
 test('load: a Git LFS pointer in place of a .gguf file, named or found', async (t) => {
   const path = await folder(t, { 'm.gguf': pointer });
-  await assert.rejects(load(path), said('m.gguf'));
-  await assert.rejects(load(join(path, 'm.gguf')), said('m.gguf'));
+  await assert.rejects(load(path, { inline: true }), said('m.gguf'));
+  await assert.rejects(load(join(path, 'm.gguf'), { inline: true }), said('m.gguf'));
 });
 
 for (const file of ['tokenizer.json', 'tokenizer.model'])

@@ -49,7 +49,7 @@ test('the command line takes -1 with and without an equals sign', async () => {
 
 test('threads start whatever flags the program was started with', async () => {
   const program = `import { load } from ${JSON.stringify(new URL('../../src/node.ts', import.meta.url).href)};
-    await using model = await load(undefined, { threads: 2 });
+    await using model = await load(undefined, { inline: true, threads: 2 });
     for await (const event of model.generate('Once', { maxTokens: 2, temperature: 0 }))
       if (event.type === 'done') console.log(model.threads, event.text.length > 0);`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', program], {

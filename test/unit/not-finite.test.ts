@@ -19,7 +19,7 @@ const backends = ['wasm', 'reference'] as const;
 type Options = NonNullable<Parameters<typeof load>[1]>;
 
 async function loads(path: string, options: Options): Promise<void> {
-  await (await load(path, options)).dispose();
+  await (await load(path, { inline: true, ...options })).dispose();
 }
 
 /** A copy of a golden model whose tensor has other bytes at an offset. */

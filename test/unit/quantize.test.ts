@@ -31,7 +31,7 @@ async function bytesOf(file: string, name: string): Promise<{ dtype: string; byt
 }
 
 async function logitsOf(path: string): Promise<Float32Array> {
-  await using model = await load(path, { quantize: 'none', threads: 1 });
+  await using model = await load(path, { inline: true, quantize: 'none', threads: 1 });
   const ids = Array.from({ length: 40 }, (_, i) => (7 + i * 37) % model.description.config.vocab);
   return (await model.forward(ids)).get('logits')!.values;
 }
@@ -229,7 +229,7 @@ test('beside a SafeTensors file stands what makes a model of it, and what stood 
   ];
   assert.deepEqual((await readdir(folder)).sort(), names);
   assert.equal(await readFile(join(folder, 'generation_config.json'), 'utf8'), '{}');
-  await using model = await load(folder, { threads: 1 });
+  await using model = await load(folder, { inline: true, threads: 1 });
   assert.ok(model.tokenizer);
 });
 

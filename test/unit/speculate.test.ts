@@ -12,7 +12,7 @@ async function generate(model: Model, prompt: Prompt, options: GenerateOptions):
 }
 
 test('the same tokens and text with drafts and without, greedy or drawn, up to the end of the context', async () => {
-  const model = await load(undefined, { contextLength: 200 });
+  const model = await load(undefined, { inline: true, contextLength: 200 });
   try {
     const story = (await generate(model, 'Once upon a time', { temperature: 0, maxTokens: 60 })).text;
     for (const options of [
@@ -45,7 +45,7 @@ test('the same tokens and text with drafts and without, greedy or drawn, up to t
 
 test('a text that repeats itself takes few forwards', async () => {
   // Random weights: after some tokens they go in circles.
-  const model = await load(fileURLToPath(new URL('../golden/models/falcon-7b', import.meta.url)));
+  const model = await load(fileURLToPath(new URL('../golden/models/falcon-7b', import.meta.url)), { inline: true });
   try {
     const options = { temperature: 0, maxTokens: 60, ignoreEos: true };
     const plain = await generate(model, { tokenIds: [5, 6, 7] }, options);
