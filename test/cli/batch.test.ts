@@ -92,7 +92,7 @@ test('Ctrl-C keeps the results that are done, and exits with 130', async (t) => 
     { prompt: 'Once', max_tokens: 400 },
     { prompt: 'Once', max_tokens: 2 },
   ]);
-  const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+  const main = fileURLToPath(new URL('../../src/cli/lanewise.ts', import.meta.url));
   const args = ['generate', '--ignore-eos', '--backend', 'reference', '--json', '--batch-file', path];
   const child = spawn(process.execPath, [main, ...args]);
   let [out, err] = ['', ''];

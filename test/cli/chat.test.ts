@@ -142,7 +142,7 @@ test('texts of several lines, by backslash and by quotes', async (t) => {
 
 test('Ctrl-C stops the answer and not the program', async (t) => {
   const model = await chatModel(t);
-  const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+  const main = fileURLToPath(new URL('../../src/cli/lanewise.ts', import.meta.url));
   const child = spawn(process.execPath, [
     main,
     'chat',

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const main = fileURLToPath(new URL('../../src/cli/lanewise.ts', import.meta.url));
 const golden = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
 
 interface Outcome {

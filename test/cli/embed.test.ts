@@ -138,7 +138,7 @@ test('Ctrl-C ends it with 130, also while it waits for texts; what was written s
 }, async (t) => {
   // A line is taken once the next one has begun.
   const lines = 'a cat\n'.repeat(257);
-  const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+  const main = fileURLToPath(new URL('../../src/cli/lanewise.ts', import.meta.url));
   const child = spawn(process.execPath, [main, 'embed', encoder('bert')], { stdio: ['pipe', 'pipe', 'inherit'] });
   t.after(() => child.kill('SIGKILL'));
   let out = '';

@@ -8,7 +8,7 @@ import test, { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
-const main = path('../../src/cli/main.ts');
+const main = path('../../src/cli/lanewise.ts');
 const gpt2 = path('../golden/models/gpt2-wide');
 const llama = path('../golden/gguf/llama-256-f16.gguf');
 const scratch = await mkdtemp(join(tmpdir(), 'lanewise-cli-quantize-'));

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const main = fileURLToPath(new URL('../../src/cli/lanewise.ts', import.meta.url));
 
 export const golden = (name: string): string => fileURLToPath(new URL(`../golden/${name}`, import.meta.url));
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const main = fileURLToPath(new URL('../../src/cli/lanewise.ts', import.meta.url));
 const golden = (name: string): string => fileURLToPath(new URL(`../golden/${name}`, import.meta.url));
 
 interface Outcome {

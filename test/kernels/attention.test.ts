@@ -54,14 +54,17 @@ function definition(shape: Shape, { length, q, k, v }: Sequence) {
     const first = window ? Math.max(0, t - before) : 0;
     const last = window || !bidirectional ? Math.min(length - 1, t + behind) : length - 1;
     for (let head = 0; head < heads; head++) {
-      const kvAt = (p: number): number => (p * kvHeads + Math.floor((head * kvHeads) / heads)) * headDim;
+      const kvHead = Math.floor((head * kvHeads) / heads);
+      const kvAt = (p: number): number => (p * kvHeads + kvHead) * headDim;
       const at = (t * heads + head) * headDim;
       const scores: number[] = [];
       let magnitude = 0;
       for (let p = first; p <= last; p++) {
-        let [sum, absolute] = [0, 0];
+        let sum = 0;
+        let absolute = 0;
+        const key = kvAt(p);
         for (let d = 0; d < headDim; d++) {
-          const product = q[at + d]! * k[kvAt(p) + d]!;
+          const product = q[at + d]! * k[key + d]!;
           sum += product;
           absolute += Math.abs(product);
         }
@@ -74,12 +77,15 @@ function definition(shape: Shape, { length, q, k, v }: Sequence) {
       const top = Math.max(...scores);
       const weights = scores.map((score) => exp(score - top));
       const total = weights.reduce((a, b) => a + b);
+      const values = weights.map((_, i) => kvAt(first + i));
       for (let d = 0; d < headDim; d++) {
-        let [sum, absolute] = [0, 0];
-        weights.forEach((weight, i) => {
-          sum += (weight * v[kvAt(first + i) + d]!) / total;
-          absolute += (weight * Math.abs(v[kvAt(first + i) + d]!)) / total;
-        });
+        let sum = 0;
+        let absolute = 0;
+        for (let i = 0; i < weights.length; i++) {
+          const part = (weights[i]! * v[values[i]! + d]!) / total;
+          sum += part;
+          absolute += Math.abs(part);
+        }
         out[at + d] = sum;
         // An error e of a score is one of e relative to its weight; sums over headDim and over a page round as often as
         // they have terms, and there is one correction per page.

@@ -9,6 +9,16 @@ export type Kernel = (...args: number[]) => number;
 const host = nodeHost();
 const MAXIMUM = 65536;
 
+const compiled = new Map<string, WebAssembly.Module>();
+
+/** Tests run the same kernels over many memories: the module of the same bytes is compiled once. */
+function compiledOnce(bytes: Uint8Array<ArrayBuffer>, wide: boolean): WebAssembly.Module {
+  const key = `${wide} ${Buffer.from(bytes).toString('latin1')}`;
+  const module = compiled.get(key) ?? host.compile(bytes, { wide });
+  compiled.set(key, module);
+  return module;
+}
+
 /** Bytes of a thread's scratch area. */
 const SCRATCH = 1 << 19;
 
@@ -86,7 +96,7 @@ export class Arena {
     const bytes = module.encode({ maximum: MAXIMUM, shared: true }, wide ? 'wide' : 'narrow');
     const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, this.take(SCRATCH));
     const env = { memory: this.memory, scratch };
-    return new WebAssembly.Instance(host.compile(bytes, { wide }), { env }).exports as Record<string, Kernel>;
+    return new WebAssembly.Instance(compiledOnce(bytes, wide), { env }).exports as Record<string, Kernel>;
   }
 }
 
