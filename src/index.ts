@@ -49,6 +49,7 @@ export {
   TemplateError,
   TokenizerError,
 } from './errors.ts';
+export type { CacheFileContent } from './evaluate/cache-file.ts';
 export type { ForwardReport, ForwardTiming } from './evaluate/evaluator.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export type { ModelKind, Sizes } from './models/architecture.ts';

@@ -117,7 +117,7 @@ export const rules: Rules = {
     sampling: { what: 'Chooses a token from logits.', imports: ['plan', 'backend'] },
     evaluate: {
       what: 'Runs forwards over sequences: plan, backend and cache.',
-      imports: ['plan', 'backend', 'profile', 'models (types)'],
+      imports: ['plan', 'backend', 'profile', 'formats (types)', 'models (types)'],
     },
     prompts: { what: 'Turns prompts into token ids.', imports: ['tokenizer', 'chat'] },
     schedule: {

@@ -238,4 +238,6 @@ export interface CachePages {
   read(page: number): Promise<Uint8Array>;
   /** Bytes that `read` gave, of this or another backend of the same kind and plan. */
   write(page: number, bytes: Uint8Array): Promise<void>;
+  /** Where a page's bytes hold a number that is not finite; they begin at a multiple of 4. */
+  firstNotFinite(bytes: Uint8Array): number | undefined;
 }

@@ -3,6 +3,7 @@
  * of a message port. Arguments and results can be copied by structured clone, except where said.
  */
 import type { Backend, LoadTimes, LogitsSummary } from '../backend/backend.ts';
+import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import type { ForwardReport, ForwardTiming } from '../evaluate/evaluator.ts';
 import type { ModelDescription } from '../models/index.ts';
 import type { PromptEncoder } from '../prompts/prompt.ts';
@@ -76,6 +77,10 @@ export interface Engine {
   step(parts: readonly StepRows[], options: StepOptions): Promise<StepLogits[]>;
   /** Logits of every position, and hidden states where the model was loaded with them. */
   forward(tokenIds: readonly number[]): Promise<NamedRows>;
+  /** Writes the whole blocks of the cache into a file. */
+  saveCache(file: string): Promise<CacheFileContent>;
+  /** Takes over what the file has, or nothing. @throws FormatError, OutOfMemoryError */
+  restoreCache(file: string): Promise<CacheFileContent>;
   /** Bytes in memory. */
   memory(): ReturnType<Backend['memory']>;
   stats(): SchedulerStats;

@@ -9,7 +9,7 @@ import { noSettings, readSentenceSettings, type SentenceSettings } from '../embe
 import { FormatError, type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import { Evaluator } from '../evaluate/evaluator.ts';
 import { nextTurn } from '../event-loop.ts';
-import type { FileFolder } from '../formats/bytes.ts';
+import type { FileFolder, NamedFiles } from '../formats/bytes.ts';
 import type { ModelKind } from '../models/architecture.ts';
 import { buildModel, encoderTypes, type ModelDescription } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
@@ -36,6 +36,8 @@ export interface ModelSource {
   /** A .safetensors or .gguf file of the folder; default: what the folder has. */
   readonly file?: string;
   readonly host: WasmHost;
+  /** Where caches are saved; browsers have none. */
+  readonly files?: NamedFiles;
 }
 
 /**
@@ -78,7 +80,7 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
     });
     const evaluator = new Evaluator({ name, description, backend });
     const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds) };
-    const engine = new LocalEngine({ info, evaluator, prompts, scheduling: settings, close });
+    const engine = new LocalEngine({ info, evaluator, prompts, scheduling: settings, files: source.files, close });
     return { engine, tokenizerSource: loaded.tokenizerSource };
   });
 }

@@ -1,7 +1,9 @@
 /** An engine in the calling thread: an evaluator and the scheduler of its requests. */
-import { LanewiseError, OptionError } from '../errors.ts';
+import { FormatError, LanewiseError, OptionError } from '../errors.ts';
+import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import type { Evaluator } from '../evaluate/evaluator.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
+import type { NamedFiles } from '../formats/bytes.ts';
 import { checkLength } from '../prompts/limits.ts';
 import type { PromptEncoder } from '../prompts/prompt.ts';
 import type { GenerateEvent } from '../schedule/events.ts';
@@ -14,6 +16,8 @@ export interface LocalEngineParts {
   readonly evaluator: Evaluator;
   readonly prompts: PromptEncoder;
   readonly scheduling: SchedulerOptions;
+  /** Where caches are saved. */
+  readonly files: NamedFiles | undefined;
   /** Closes the model's files. */
   readonly close: () => Promise<void>;
 }
@@ -57,16 +61,18 @@ export class LocalEngine implements Engine {
   readonly prompts: PromptEncoder;
   readonly #evaluator: Evaluator;
   readonly #scheduler: Scheduler;
+  readonly #named: NamedFiles | undefined;
   readonly #close: () => Promise<void>;
   #disposed: Promise<void> | undefined;
 
-  constructor({ info, evaluator, prompts, scheduling, close }: LocalEngineParts) {
+  constructor({ info, evaluator, prompts, scheduling, files, close }: LocalEngineParts) {
     const { name, description, backend, maxRows, maxWanted } = evaluator;
     const { loadTimes, threads, vectorBits } = backend;
     this.info = { ...info, name, description, loadTimes, threads, vectorBits, maxRows, maxWanted };
     this.prompts = prompts;
     this.#evaluator = evaluator;
     this.#scheduler = new Scheduler({ evaluator, prompts, eosTokenIds: info.eosTokenIds }, scheduling);
+    this.#named = files;
     this.#close = close;
   }
 
@@ -130,6 +136,25 @@ export class LocalEngine implements Engine {
       sequence.dispose();
     }
     return out;
+  }
+
+  async saveCache(file: string): Promise<CacheFileContent> {
+    return this.#files.write(file, (append) => this.#evaluator.saveCache(append));
+  }
+
+  async restoreCache(file: string): Promise<CacheFileContent> {
+    const source = await this.#files.open(file);
+    if (!source) throw new FormatError('NotAFile', file, 'expected a saved cache, found nothing there');
+    try {
+      return await this.#evaluator.restoreCache(source);
+    } finally {
+      await source.close();
+    }
+  }
+
+  get #files(): NamedFiles {
+    if (this.#named) return this.#named;
+    throw new LanewiseError('NoFiles', 'caches are saved to files, which a browser does not have');
   }
 
   memory(): ReturnType<Engine['memory']> {

@@ -1,6 +1,7 @@
 /** A loaded model: generates text, evaluates tokens, and gives everything back when disposed. */
 import type { Backend, LoadTimes } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
+import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import type { ChatFormat } from '../prompts/chat.ts';
@@ -80,6 +81,24 @@ export class Model implements AsyncDisposable {
   /** Bytes in memory. */
   memory(): ReturnType<Backend['memory']> {
     return this.#engine.memory();
+  }
+
+  /**
+   * Writes what the cache has into a file, in whole blocks of 64 tokens, while requests go on. The file holds the keys and
+   * values of people's texts: keep it as you keep these.
+   */
+  async saveCache(file: string): Promise<CacheFileContent> {
+    this.#alive();
+    return this.#engine.saveCache(file);
+  }
+
+  /**
+   * Takes over what `saveCache` wrote, with this model or the same one elsewhere: prompts that begin in the same way then have it
+   * computed, to the same bits. @throws FormatError where the file is of another model or damaged; nothing is taken then
+   */
+  async restoreCache(file: string): Promise<CacheFileContent> {
+    this.#alive();
+    return this.#engine.restoreCache(file);
   }
 
   /** Requests waiting and running, pages of the cache, times of recent forwards. */

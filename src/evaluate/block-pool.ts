@@ -54,6 +54,23 @@ export class BlockPool {
     };
   }
 
+  /** Full blocks of the index: those in use, then others, the last used first; each behind the one that it follows. */
+  fullBlocks(): Block[] {
+    const out: Block[] = [];
+    const open: Block[] = [];
+    const add = (children: readonly Block[]): void => {
+      for (const child of children) open.push(child);
+    };
+    for (const root of this.#roots.values()) add(root.children);
+    for (let next = open.pop(); next; next = open.pop()) {
+      if (next.users === 0) continue;
+      if (next.full) out.push(next);
+      add(next.children);
+    }
+    for (let idle = this.#idle.newest; idle; idle = idle.older) if (idle.full) out.push(idle);
+    return out;
+  }
+
   /** Forgets all blocks that no sequence uses. */
   clear(): void {
     while (this.#idle.oldest) this.#remove(this.#idle.oldest);

@@ -33,11 +33,20 @@ export class Block {
 
 /** Where the paths of one namespace begin. */
 export class Root {
+  /** The number of its rope frequencies, a space, and the key that its sequences have in common. */
   readonly name: string;
   readonly children: Block[] = [];
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  get ropeSet(): number {
+    return Number.parseInt(this.name, 10);
+  }
+
+  get key(): string {
+    return this.name.slice(this.name.indexOf(' ') + 1);
   }
 }
 
@@ -125,6 +134,10 @@ export class IdleBlocks {
 
   get oldest(): Block | undefined {
     return this.#oldest;
+  }
+
+  get newest(): Block | undefined {
+    return this.#newest;
   }
 
   /** As the one that was used last. */

@@ -1,12 +1,15 @@
 /** Computes rows of sequences: a plan, the backend that runs it, and the cache of keys and values. */
 import type { Backend, Results } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
+import type { ByteSource } from '../formats/bytes.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { describeWork } from '../plan/print.ts';
 import { ropeSet } from '../plan/rope.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
 import { Cache } from './cache.ts';
+import type { CacheFileContent, CacheFileContext } from './cache-file.ts';
+import { fingerprint } from './fingerprint.ts';
 import { checkRows } from './rows.ts';
 import { Sequence } from './sequence.ts';
 
@@ -108,10 +111,46 @@ export class Evaluator {
     return this.#evaluate(parts, timing);
   }
 
+  /** Writes the whole blocks of the cache, while forwards go on. @throws LanewiseError Disposed */
+  saveCache(write: (bytes: Uint8Array) => Promise<void>): Promise<CacheFileContent> {
+    return this.cache.save(this.#cacheFile(), write);
+  }
+
+  /** Takes over what the file has, or nothing. @throws FormatError, OutOfMemoryError, LanewiseError Disposed */
+  restoreCache(source: ByteSource): Promise<CacheFileContent> {
+    return this.cache.restore(this.#cacheFile(), source);
+  }
+
   /** Frees threads and memory, when the work given before is done. May be called twice. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#queue.then(() => this.backend.dispose());
     return this.#disposed;
+  }
+
+  #cacheFile(): Omit<CacheFileContext, 'pool'> {
+    const { plan } = this.description;
+    return {
+      fingerprint: fingerprint(this.backend, plan),
+      vocab: this.vocab,
+      exclusive: (work) => this.exclusive(work),
+      compute: (page, token, set) => {
+        const lengths = [1, ...plan.ropes.map(({ long }) => (long?.above ?? 0) + 1)];
+        const length = lengths.find((tokens) => ropeSet(plan.ropes, tokens) === set);
+        return length === undefined ? undefined : this.#computeFirst(page, token, length);
+      },
+    };
+  }
+
+  /** Keys and values of a text's first token. @param length of the whole text */
+  async #computeFirst(page: number, token: number, length: number): Promise<void> {
+    await this.backend.forward({
+      tokens: Int32Array.of(token),
+      positions: Int32Array.of(0),
+      sequences: Int32Array.of(0),
+      pages: [Int32Array.of(page)],
+      wanted: new Int32Array(0),
+      lengths: Int32Array.of(length),
+    });
   }
 
   #alive(): void {

@@ -18,6 +18,14 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
+/** Files that a program names, where there are any. */
+export interface NamedFiles {
+  /** Undefined where there is no such file. */
+  open(path: string): Promise<ByteSource | undefined>;
+  /** Writes a file piece by piece; it appears under its name when it is whole and on disk. */
+  write<T>(path: string, work: (append: (bytes: Uint8Array) => Promise<void>) => Promise<T>): Promise<T>;
+}
+
 /** The files of one model. `list` and `open` take plain file names; files in subfolders are reached through `folder`. */
 export interface FileFolder {
   /** Shown in messages. */

@@ -6,7 +6,7 @@ import type { WasmHost } from '../backend/wasm/threads/host.ts';
 import { cachedNotes, nodeHost } from '../backend/wasm/threads/host-node.ts';
 import type { ModelSource } from '../engine/load.ts';
 import { ModelError, OptionError } from '../errors.ts';
-import { nodeFolder, openError } from '../formats/adapters/node.ts';
+import { nodeFiles, nodeFolder, openError } from '../formats/adapters/node.ts';
 import { modelAt } from '../hub/model.ts';
 
 /** Remembers what was measured on this machine. */
@@ -34,12 +34,12 @@ export async function locatePath(given: string, signal?: AbortSignal): Promise<M
       'NoModel',
       `${path}: expected a model folder, a .safetensors or .gguf file, or an id of the hub (organisation/name), found nothing there`,
     );
-  if (status.isDirectory()) return { folder: nodeFolder(full), host: rememberingHost() };
+  if (status.isDirectory()) return { folder: nodeFolder(full), host: rememberingHost(), files: nodeFiles };
   if (!/\.(safetensors|gguf)$/.test(full)) {
     throw new ModelError(
       'NoModel',
       `${path}: expected a folder, a .gguf file, or a .safetensors file beside its config.json`,
     );
   }
-  return { folder: nodeFolder(dirname(full)), file: basename(full), host: rememberingHost() };
+  return { folder: nodeFolder(dirname(full)), file: basename(full), host: rememberingHost(), files: nodeFiles };
 }

@@ -40,6 +40,10 @@ class TextPages implements CachePages {
     throw new Error('not asked for here');
   }
 
+  firstNotFinite(): undefined {
+    throw new Error('not asked for here');
+  }
+
   write(): Promise<void> {
     throw new Error('not asked for here');
   }

@@ -189,6 +189,11 @@ function pagesOf(caches: readonly KvPages[], size: BackendOptions['cache']): Cac
       }
       return whole;
     },
+    firstNotFinite(bytes) {
+      const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+      const found = values.findIndex((value) => !Number.isFinite(value));
+      return found < 0 ? undefined : found * 4;
+    },
     async write(page, bytes) {
       let at = 0;
       for (const cache of caches) {

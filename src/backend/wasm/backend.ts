@@ -140,7 +140,7 @@ export class WasmBackend implements Backend {
     for (const { map, memory } of partMemories) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
-    this.cache = new WasmCachePages(partMemories, capacity);
+    this.cache = new WasmCachePages(options.plan, partMemories, capacity);
   }
 
   memory(): { weights: number; activations: number; cache: number } {

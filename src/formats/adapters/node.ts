@@ -4,7 +4,7 @@ import { rmSync } from 'node:fs';
 import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FormatError } from '../../errors.ts';
-import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged } from '../bytes.ts';
+import { type ByteSource, byteSource, checkFileName, type FileFolder, fileChanged, type NamedFiles } from '../bytes.ts';
 import { encodeGgufHeader, type GgufTensorShape } from '../gguf-encode.ts';
 import type { GgufMetadata } from '../gguf-types.ts';
 import { refuseImpostor } from '../impostor.ts';
@@ -75,6 +75,17 @@ async function fill(handle: FileHandle, path: string, start: number, target: Uin
     done += bytesRead;
   }
 }
+
+export const nodeFiles: NamedFiles = {
+  open: openFile,
+  async write(path, work) {
+    const results: Awaited<ReturnType<typeof work>>[] = [];
+    await writeAtomically(path, async (handle) => {
+      results.push(await work((bytes) => writeAll(handle, bytes)));
+    });
+    return results[0]!;
+  },
+};
 
 /** A folder on disk. Links in it are followed, because the hub's cache consists of links. */
 export function nodeFolder(path: string): FileFolder {
