@@ -195,7 +195,8 @@ export class BlockPool {
   async #grow(pages: number): Promise<void> {
     const count = this.#touched + pages;
     await this.pages.ensure(count);
-    // Another call may have come this far meanwhile.
-    while (this.#touched < count) this.#free.push(this.#touched++);
+    // The lowest is taken first. Another call may have come this far meanwhile.
+    for (let page = count - 1; page >= this.#touched; page--) this.#free.push(page);
+    this.#touched = Math.max(this.#touched, count);
   }
 }
