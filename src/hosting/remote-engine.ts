@@ -10,6 +10,7 @@ import type {
 } from '../engine/engine.ts';
 import { type LoadOptions, validateLoad } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
+import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import type { ForwardReport } from '../evaluate/evaluator.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
 import { emptyResult, type GenerateEvent } from '../schedule/events.ts';
@@ -168,6 +169,20 @@ class RemoteEngine implements Engine {
     this.#alive();
     const { caller } = await this.#running();
     return this.#supervisor.succeeded(caller.call<NamedRows>('forward', [tokenIds]));
+  }
+
+  saveCache(file: string): Promise<CacheFileContent> {
+    return this.#withCache('saveCache', file);
+  }
+
+  restoreCache(file: string): Promise<CacheFileContent> {
+    return this.#withCache('restoreCache', file);
+  }
+
+  async #withCache(method: string, file: string): Promise<CacheFileContent> {
+    this.#alive();
+    const { caller } = await this.#running();
+    return this.#supervisor.succeeded(caller.call<CacheFileContent>(method, [file]));
   }
 
   /** As the engine last told: with every result, and every 100 ms while it tells events. */

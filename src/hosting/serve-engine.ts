@@ -102,6 +102,12 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
         [...rows.values()].map(({ values }) => values.buffer as ArrayBuffer),
       );
     },
+    saveCache(_: Call, file: string) {
+      return loaded().saveCache(file);
+    },
+    restoreCache(_: Call, file: string) {
+      return loaded().restoreCache(file);
+    },
     async dispose() {
       await engine?.dispose();
       flushLog();
