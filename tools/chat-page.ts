@@ -1,6 +1,6 @@
 /**
- * Writes the table of Jinja's functions in docs/chat.md: `node tools/chat-page.ts`. The names come from the registries, and
- * which there must be from test/golden/chat-language/names.json, which real Jinja has written.
+ * Writes the table of Jinja's functions in docs/chat.md: `node tools/chat-page.ts`. The table lists the registries and
+ * checks them against test/golden/chat-language/names.json, which Jinja has written.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -12,18 +12,22 @@ import { methodsByType } from '../src/chat/methods.ts';
 const BEGIN = '<!-- written by tools/chat-page.ts -->';
 const END = '<!-- end of what tools/chat-page.ts writes -->';
 
-/** What is not as in Python, and why. */
+/** Differences from Python, and their reasons. */
 const differences: readonly (readonly [what: string, how: string, why: string])[] = [
-  ['filter `random`', 'takes the first item', 'the same messages give the same tokens'],
-  ['global `lipsum`', 'gives the same words each time', 'the same messages give the same tokens'],
-  ['`**`', 'of a negative number and a fraction is an error', 'Python makes a complex number'],
+  ['filter `random`', 'returns the first item', 'the same messages give the same tokens'],
+  ['global `lipsum`', 'returns the same words each time', 'the same messages give the same tokens'],
+  ['`**`', 'of a negative number and a fraction is an error', 'Python returns a complex number'],
   ['integers', 'have at most 100 000 bits', 'memory and time are bounded'],
-  ['`str.encode`, `bytes`', 'know UTF-8, ASCII and Latin-1, and of bytes `decode` and `hex`', 'no template has others'],
+  [
+    '`str.encode`, `bytes`',
+    'support UTF-8, ASCII and Latin-1; bytes have `decode` and `hex`',
+    'templates use no others',
+  ],
   ['`\\N{...}` in a string', 'is an error', 'the names of all characters take a megabyte'],
-  ['functions, methods and generators', 'are written without their place in memory', 'it is another in each run'],
-  ['slices of constants', '`{{ 1[1:] }}` is an error as it is with names', 'Jinja computes constants by other rules'],
-  ['`keys() - x` and the like', 'are an error', 'there are no sets'],
-  ['`include`, `import`, `from`, `extends`', 'are an error where they are reached', 'a chat template stands alone'],
+  ['functions, methods and generators', 'are printed without their address', 'the address differs in each run'],
+  ['slices of constants', '`{{ 1[1:] }}` is an error, as with variables', 'Jinja has other rules for constants'],
+  ['set operations, such as `keys() - x`', 'are an error', 'there are no sets'],
+  ['`include`, `import`, `from`, `extends`', 'are an error when executed', 'a chat template is a single file'],
 ];
 
 interface Names {
@@ -50,7 +54,7 @@ function row(kind: string, wanted: readonly string[], found: ReadonlyMap<string,
   return `| ${kind} | ${shown.join(' ')} | ${wanted.length} of ${wanted.length} |`;
 }
 
-/** @throws where Jinja has a name that is not there */
+/** @throws Error if a name of Jinja is missing */
 export function chatTable(root: string): string {
   const file = path.join(root, 'test/golden/chat-language/names.json');
   const names = JSON.parse(readFileSync(file, 'utf8')) as Names;
@@ -67,13 +71,13 @@ export function chatTable(root: string): string {
     }),
   ];
   return [
-    '| | name and parameters (`?`: may be left out; `*`, `**`: any others) | of those of Jinja 3.1.6 |',
+    '| | name and parameters (`?`: optional; `*`, `**`: any others) | of those of Jinja 3.1.6 |',
     '|---|---|---|',
     ...rows,
     '',
-    'What is not as in Python:',
+    'Differences from Python:',
     '',
-    '| what | how | why |',
+    '| what | difference | reason |',
     '|---|---|---|',
     ...differences.map((cells) => `| ${cells.join(' | ')} |`),
   ].join('\n');

@@ -1,6 +1,6 @@
 /**
- * Writes docs/models.md: `node tools/models-page.ts`. Which model_types there are comes from the registry, which golden cases
- * check them from test/golden, and the errors from running these; a test holds the page to all of it.
+ * Writes docs/models.md: `node tools/models-page.ts`. Which model_types there are comes from the registry, which golden
+ * cases check them from test/golden, and the errors from running these; a test holds the page to all of it.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -32,11 +32,11 @@ const families: readonly Family[] = [
   {
     name: 'Ministral 3',
     types: ['ministral3'],
-    special: 'Mistral with yarn; queries grow with the logarithm of their position',
+    special: 'Mistral with yarn; queries scaled by the logarithm of their position',
   },
-  { name: 'Mixtral', types: ['mixtral'], special: 'Mistral with experts: a row goes to two of eight' },
+  { name: 'Mixtral', types: ['mixtral'], special: 'Mistral with eight experts, two per row' },
   { name: 'Qwen 2 and 2.5', types: ['qwen2'], special: 'biases on q, k, v; window from layer max_window_layers on' },
-  { name: 'Qwen 3', types: ['qwen3'], special: 'norms over the heads of q and k; head_dim of its own' },
+  { name: 'Qwen 3', types: ['qwen3'], special: 'norms over the heads of q and k; independent head_dim' },
   { name: 'Qwen 3 MoE', types: ['qwen3_moe'], special: 'Qwen 3 with experts in most layers' },
   { name: 'SmolLM 3', types: ['smollm3'], special: 'layers without rope' },
   {
@@ -44,7 +44,7 @@ const families: readonly Family[] = [
     types: ['granite'],
     special: 'multipliers on embedding, attention, residual and logits',
   },
-  { name: 'OLMo 2', types: ['olmo2'], special: 'norms behind each block, and over the whole of q and k' },
+  { name: 'OLMo 2', types: ['olmo2'], special: 'norms after each block, and over all of q and of k' },
   {
     name: 'Phi-3 and 4',
     types: ['phi3'],
@@ -53,7 +53,7 @@ const families: readonly Family[] = [
   {
     name: 'Phi-1 to 2',
     types: ['phi'],
-    special: 'layer norms; parallel blocks behind one norm; half of each head rotated',
+    special: 'layer norms; parallel blocks after one norm; half of each head rotated',
   },
   {
     name: 'GPT-NeoX, Pythia',
@@ -63,7 +63,7 @@ const families: readonly Family[] = [
   {
     name: 'StableLM 2',
     types: ['stablelm'],
-    special: 'layer norms; gated ffn; quarter of each head rotated; blocks in turns or parallel',
+    special: 'layer norms; gated ffn; quarter of each head rotated; sequential or parallel blocks',
   },
   { name: 'StarCoder 2', types: ['starcoder2'], special: 'layer norms; window; biases; tied head' },
   {
@@ -72,33 +72,34 @@ const families: readonly Family[] = [
     special:
       'RW: alibi in bfloat16; 7B: one key/value head, parallel blocks; 40B, 11B: grouped heads, two norms or one',
   },
-  { name: 'Gemma', types: ['gemma'], special: '(1 + w) norms; scaled embedding; tanh gelu, whatever hidden_act says' },
+  { name: 'Gemma', types: ['gemma'], special: '(1 + w) norms; scaled embedding; tanh gelu for any hidden_act' },
   {
     name: 'Gemma 2',
     types: ['gemma2'],
-    special: 'norms around each block; caps on scores and logits; window in every other layer',
+    special: 'norms around each block; soft caps on scores and logits; window in every other layer',
   },
   {
     name: 'Gemma 3, text',
     types: ['gemma3_text'],
-    special: 'norms over heads; a rope for windows and one for full attention; window pattern',
+    special: 'norms over heads; separate ropes for sliding and full attention; pattern of windows',
   },
   {
     name: 'Gemma 4, text',
     types: ['gemma4_text'],
     special:
-      'inputs per layer; upper layers share caches; wide heads and proportional rope with full attention; value norms; ' +
-      'keys as values; experts beside the dense ffn',
+      'inputs per layer; upper layers share the caches of lower ones; wide heads and proportional rope with full attention; value norms; ' +
+      'keys as values; experts parallel to the dense ffn',
   },
 ];
 
 const encoders: readonly Family[] = [
-  { name: 'BERT', types: ['bert'], special: 'token types; learned positions; norms behind each block' },
+  { name: 'BERT', types: ['bert'], special: 'token types; learned positions; norms after each block' },
   { name: 'NomicBERT', types: ['nomic_bert'], special: 'BERT with rope, fused q/k/v and a gated ffn' },
   {
     name: 'ModernBERT',
     types: ['modernbert'],
-    special: 'norms in front; gated ffn; windows to both sides but in every third layer, with a rope for each kind',
+    special:
+      'norms before each block; gated ffn; full attention in every third layer, windows on both sides in the others, a rope for each kind',
   },
 ];
 
@@ -169,11 +170,11 @@ const head = `# Models
 
 Written by \`node tools/models-page.ts\` from the registry in [src/models/index.ts](../src/models/index.ts).
 
-A model is found by \`model_type\` of its config.json. Every case of the last column is a small model with random weights
-and the answers of transformers: hidden states after each layer, logits, and greedy text from prompts of several lengths,
-checked on both backends and with every number of threads, kernel choice and chunk size
-([test/models/golden.test.ts](../test/models/golden.test.ts)). Behind each case is the largest error of a logit, whose
-standard deviation is 3: two orders of summation in transformers itself differ by 4e-6 to 4e-5.
+The architecture of a model is \`model_type\` of its config.json. Every case of the last column is a small model with random
+weights and the results of transformers: hidden states after each layer, logits, and greedy text from prompts of several
+lengths, checked on both backends and for any number of threads, kernel choice and chunk size
+([test/models/golden.test.ts](../test/models/golden.test.ts)). After each case is the largest error of a logit (their standard
+deviation is 3); two orders of summation in transformers itself differ by 4e-6 to 4e-5.
 
 | family | model_type | what is special | golden cases |
 |---|---|---|---|`;
@@ -182,7 +183,7 @@ const encoderHead = `## Encoders
 
 Encoders turn texts into embeddings (\`lanewise embed\`, \`loadEncoder\`). A golden case has five texts, one of them a pair,
 and their hidden states, checked alone and in one batch ([test/models/encoders.test.ts](../test/models/encoders.test.ts)).
-Behind each case is the largest error of a value of the last hidden state.
+After each case is the largest error of a value of the last hidden state.
 
 | family | model_type | what is special | golden cases |
 |---|---|---|---|`;
@@ -198,41 +199,41 @@ function wrapperRows(): string {
 
 const wrappers = `## Models that also take images or sound
 
-Their text part is loaded, where its family is in the table above; text goes in and comes out. The part is found as
-\`text_config\`, \`llm_config\`, \`language_config\`, \`thinker_config\` and the like, also inside of each other, or as the
-object of config.json whose \`model_type\` is known; a \`_text\` behind the type is dropped. Settings that it leaves out have
-the defaults of transformers for its type. An unknown type is named in the error.
+The text part of such a model is loaded, if its family is in the table above; input and output are text. The part is the
+object \`text_config\`, \`llm_config\`, \`language_config\`, \`thinker_config\` or similar of config.json, possibly nested, or
+another object with a known \`model_type\`; the suffix \`_text\` of a type is dropped. Absent settings have the defaults of
+transformers for the type. An unknown type is named in the error.
 
-What stands in front of the tensors' names is found by the token embedding: \`language_model.model.\`,
-\`model.language_model.\`, \`model.text_model.\`, \`thinker.model.\`, nothing at all, or anything else, also in files of text
-models. Towers, projectors and layers that predict more than one token (MTP) are left aside with one notice. A tensor that
-the text part itself has no use for is an error: it belongs to another model.
+The prefix of tensor names is found from the token embedding: \`language_model.model.\`, \`model.language_model.\`,
+\`model.text_model.\`, \`thinker.model.\`, none, or any other, also in files of text models. Image towers, projectors and layers
+that predict further tokens (MTP) are not used, with one notice. An unknown tensor of the text part itself is an error: it
+belongs to another architecture.
 
-These names stand for a known type, or have a text part of that type where it names none:
+These types are aliases of a known type, or have a text part of that type if it names none:
 `;
 
 const tail = `## Settings
 
 Both styles of config are read: \`rope_theta\` with \`rope_scaling\`, and \`rope_parameters\`; a number or a list of end tokens.
-An absent key has the default of transformers. Where the file has an output head that differs from the embedding, it is used,
-whatever \`tie_word_embeddings\` says, with a notice. What is not supported is refused by name, with what was found and what is
-known: other rope types (\`dynamic\`), other activations, \`quantization_config\`.
+An absent key has the default of transformers. If the file has an output head that differs from the embedding, it is used
+even with \`tie_word_embeddings\`, with a notice. Unsupported settings are refused by name, with the value found and the known
+ones: other rope types (\`dynamic\`), other activations, \`quantization_config\`.
 
-Tensors that hold several layers (fused q/k/v, gate/up) count, and are quantized, as the layers they hold.
+Fused tensors (q/k/v, gate/up) are counted and quantized as the layers that they contain.
 
-Gemma 4's table of layer inputs may be larger than one memory (E2B: 4.7 GB as it is): unless \`--quantize none\` is asked for,
-tables above 3.5 GiB are stored as q8_0; \`embedding=q4_0\` halves them.
+Gemma 4's table of layer inputs may be larger than one memory (E2B: 4.7 GB). Unless \`--quantize none\` is given, tables above
+3.5 GiB are stored as q8_0; \`embedding=q4_0\` halves them.
 
 ## Windows and caches
 
-A window of W lets a token see W keys, itself included. Windows limit what is computed; the cache keeps all keys.
+With a window of W, a token attends to W keys, itself included. Windows limit what is computed; the cache keeps all keys.
 
 ## LongRoPE
 
-Phi-3 models for long contexts rotate all keys of a sequence with one set of frequencies up to
-\`original_max_position_embeddings\` tokens, with another above. A prompt's set is known from its length. When generated text
-crosses the limit, the engine computes the keys and values of that sequence anew, in the same cache pages, and goes on: the
-next token takes as long as a prompt of that length, once. The bits are those of a run that started with all tokens.
+Phi-3 models for long contexts have two sets of rope frequencies: one for sequences of up to
+\`original_max_position_embeddings\` tokens, another for longer ones. When generated text crosses the limit, the keys and values
+of the whole sequence are computed again with the other set: the next token takes as long as a prompt of that length, once.
+The bits are those of a run that started with all tokens.
 `;
 
 if (import.meta.main) {

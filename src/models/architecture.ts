@@ -1,4 +1,4 @@
-/** What an architecture's file exports. */
+/** The interface that the file of an architecture implements. */
 import type { PlanBuilder, Rows } from '../plan/builder.ts';
 import type { Config, Sizes } from './config.ts';
 import type { TensorRoot } from './tensor-names.ts';
@@ -8,14 +8,14 @@ export type { Sizes } from './config.ts';
 
 export type ModelKind = 'decoder' | 'encoder';
 
-/** One model family: what its config says, which weights it has, what it computes. */
+/** One model family: how its config is read, which weights it has, what it computes. */
 export interface Architecture<C extends Sizes, W> {
-  /** Decoders say what comes next, encoders what a text is. Default: decoder. */
+  /** Decoders return logits of the next token, encoders hidden states. Default: decoder. */
   readonly kind?: ModelKind;
-  /** Its tensors' names. Default: model.embed_tokens and lm_head; encoders find theirs. */
+  /** Names of its tensors. Default: model.embed_tokens and lm_head; encoders find their names themselves. */
   readonly root?: TensorRoot;
   read(json: Config): C;
   weights(manifest: Manifest, config: C): W;
-  /** Adds the steps of a forward; the logits, or an encoder's last hidden state. */
+  /** Adds the steps of a forward. Returns the logits, or an encoder's last hidden state. */
   forward(plan: PlanBuilder, config: C, weights: W): Rows;
 }

@@ -181,7 +181,7 @@ export function headSizes(
   return { heads, kvHeads, headDim };
 }
 
-/** What every model has. */
+/** Sizes of every model. */
 export interface Sizes {
   readonly layers: number;
   readonly dim: number;
@@ -190,9 +190,9 @@ export interface Sizes {
   readonly headDim: number;
   readonly ffn: number;
   readonly vocab: number;
-  /** Most positions that the model was made for. */
+  /** Number of positions that the model supports. */
   readonly contextLength: number;
-  /** The output head, where there is one, is the token embedding. */
+  /** Whether the output head, if any, is the token embedding. */
   readonly tied: boolean;
 }
 
