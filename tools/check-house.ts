@@ -190,6 +190,7 @@ export const rules: Rules = {
   platform: [
     'formats/adapters/node.ts',
     'backend/wasm/threads/host-node.ts',
+    'backend/wasm/threads/kernel-hash-node.ts',
     'backend/wasm/threads/life-node.ts',
     'backend/wasm/threads/read-node.ts',
     'backend/wasm/threads/start-node.ts',

@@ -4,17 +4,15 @@
  *
  *   node tools/finish-build.ts [FOLDER]    default: dist
  */
-import { createHash } from 'node:crypto';
 import { copyFileSync, globSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
+import { kernelHash } from '../src/backend/wasm/threads/kernel-hash-node.ts';
 
 /** Entry file of each thread. */
 const threads = { kernels: 'backend/wasm/threads/worker-node.js', converter: 'convert/convert-worker-node.js' };
 const engine = 'hosting/worker-node.js';
 const builtFile = 'backend/wasm/threads/built.js';
-/** Code that decides what kernels do. */
-const kernelFolders = ['kernels', 'wasm', 'backend/wasm'];
 const globals = path.join(import.meta.dirname, 'globals.d.ts');
 
 export function finishBuild(folder: string): void {
@@ -117,16 +115,6 @@ export function threadSource(folder: string, entry: string, replaced: ReadonlyMa
     '})().catch((error) => setTimeout(() => { throw error; }));',
     '',
   ].join('\n');
-}
-
-function kernelHash(folder: string): string {
-  const hash = createHash('sha256');
-  for (const inner of kernelFolders) {
-    for (const file of globSync('**/*.js', { cwd: path.join(folder, inner) }).sort()) {
-      if (path.basename(file) !== 'built.js') hash.update(readFileSync(path.join(folder, inner, file)));
-    }
-  }
-  return hash.digest('hex').slice(0, 16);
 }
 
 /**

@@ -9,7 +9,7 @@ import { loadModel } from '../../src/engine/load.ts';
 import { embeddedModel, locate } from '../../src/node.ts';
 import { type Storage, storageLayout } from '../../src/quant/storage.ts';
 
-/** Breaks what `breaks` picks: kernels that do not compile stand for all that a machine can get wrong. */
+/** Refuses to compile what `breaks` picks. */
 function brokenHost(breaks: (wide: boolean) => boolean): WasmHost {
   const host = nodeHost();
   return {
@@ -28,6 +28,79 @@ test('the machine kernels and the portable ones pass the check in every storage'
   for (const choice of [chooseKernels(host), portable, { ...portable, q4: 'quads' } as const])
     assert.equal(await selfCheck({ host, choice }, storages), undefined, JSON.stringify(choice));
 });
+
+/** Where the bodies of a module's functions begin and end. */
+function bodies(bytes: Uint8Array): { readonly from: number; readonly to: number }[] {
+  let at = 8;
+  const number = (): number => {
+    let [value, factor] = [0, 1];
+    for (;;) {
+      const byte = bytes[at++]!;
+      value += (byte & 0x7f) * factor;
+      if (byte < 0x80) return value;
+      factor *= 128;
+    }
+  };
+  for (;;) {
+    const id = bytes[at++]!;
+    const length = number();
+    if (id !== 10) {
+      at += length;
+      continue;
+    }
+    return Array.from({ length: number() }, () => {
+      const size = number();
+      const body = { from: at, to: at + size };
+      at += size;
+      return body;
+    });
+  }
+}
+
+/** Places of f32x4.add and f32x4.mul, beyond the first byte. */
+function vectorArithmetic(bytes: Uint8Array, { from, to }: ReturnType<typeof bodies>[number]): number[] {
+  return Array.from({ length: to - from - 2 }, (_, i) => from + i + 1).filter(
+    (at) => bytes[at - 1] === 0xfd && (bytes[at] === 0xe4 || bytes[at] === 0xe6) && bytes[at + 1] === 0x01,
+  );
+}
+
+/** A machine that takes other instructions for those of one function of one module: f32x4.mul adds, f32x4.add multiplies. */
+function confusedHost(name: string, index: number): WasmHost {
+  const host = nodeHost();
+  return {
+    ...host,
+    compile(bytes, options) {
+      if (!Buffer.from(bytes).includes(name)) return host.compile(bytes, options);
+      const confused = bytes.slice();
+      for (const at of vectorArithmetic(bytes, bodies(bytes)[index]!)) confused[at] = bytes[at] === 0xe4 ? 0xe6 : 0xe4;
+      return host.compile(confused, options);
+    },
+  };
+}
+
+for (const storage of ['f32', 'q8_0', 'q4_0', 'q6_k'] as const) {
+  test(`a machine that gets any function of the ${storage} products wrong fails the check`, async () => {
+    const choice = chooseKernels(nodeHost());
+    let functions: number[] = [];
+    const counting: WasmHost = {
+      ...nodeHost(),
+      compile(bytes, options) {
+        if (Buffer.from(bytes).includes(`matmul_${storage}`))
+          functions = bodies(bytes).flatMap((body, index) => (vectorArithmetic(bytes, body).length > 0 ? [index] : []));
+        return nodeHost().compile(bytes, options);
+      },
+    };
+    assert.equal(await selfCheck({ host: counting, choice }, [storage]), undefined);
+    assert.ok(functions.length >= 2);
+    const survivors: number[] = [];
+    for (const index of functions) {
+      const problem = await selfCheck({ host: confusedHost(`matmul_${storage}`, index), choice }, [storage]);
+      if (problem === undefined) survivors.push(index);
+      else assert.match(problem, new RegExp(`^${storage} kernels are off by `));
+    }
+    assert.deepEqual(survivors, []);
+  });
+}
 
 test('kernels that fail their check are replaced by the portable ones, with a warning', async (t) => {
   if (!nodeHost().widens) return t.skip('this engine has no wide code to break');

@@ -1,14 +1,15 @@
 /** The backend's surroundings under Node: V8's flags and worker threads. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, homedir, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
-import type { Worker } from 'node:worker_threads';
+import { getEnvironmentData, type Serializable, setEnvironmentData, type Worker } from 'node:worker_threads';
 import { BackendError, memoryRefused } from '../../../errors.ts';
 import type { Built } from './built.ts';
 import * as build from './built.ts';
 import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
+import { kernelHash } from './kernel-hash-node.ts';
 import { watchLife } from './life-node.ts';
 import { read } from './read-node.ts';
 import { besideModule, startThread } from './start-node.ts';
@@ -63,18 +64,6 @@ function addressLimit(): number | undefined {
   return soft === undefined ? undefined : Number(soft);
 }
 
-/** Folders with the code of kernels and of what is kept about them, from this file. */
-const kernelFolders = [
-  '../../../kernels/',
-  '../../../wasm/',
-  '../',
-  './',
-  '../memory/',
-  '../choosing/',
-  '../lowering/',
-  '../loading/',
-];
-
 const attempt = <T>(what: () => T): T | undefined => {
   try {
     return what();
@@ -89,7 +78,9 @@ export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): N
   const folder = path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise');
   const file = path.join(folder, 'machine.json');
   // What was found out about other kernels, as in a checkout that has changed since, says nothing.
-  const kernels = (build.built as Built | undefined)?.kernelHash ?? attempt(lastChange);
+  const kernels =
+    (build.built as Built | undefined)?.kernelHash ??
+    attempt(() => kernelHash(fileURLToPath(besideModule('../../..', import.meta.url))));
   if (kernels === undefined) return undefined;
   return {
     machine: `${cpus()[0]?.model}, Node ${process.version}, V8 ${process.versions.v8}, kernels of ${kernels}`,
@@ -104,11 +95,6 @@ export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): N
       });
     },
   };
-}
-
-function lastChange(): number {
-  const folders = kernelFolders.map((folder) => fileURLToPath(besideModule(folder, import.meta.url)));
-  return Math.max(...folders.flatMap((name) => readdirSync(name).map((entry) => statSync(name + entry).mtimeMs)));
 }
 
 /**
@@ -143,18 +129,46 @@ function compileModule(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
  * Compiles with the optimizing tier at once: otherwise the first calls run in the baseline compiler, 5 to 7 times slower
  * and never 256 bits wide. The mask names functions 0 to 30 of modules compiled from now on, so modules stay below that.
  * All flags go back to their defaults; compiled code keeps its tier and width, also in other threads.
+ *
+ * V8 has one set of flags for the process. Threads that compile here take turns, so that none resets the flags of another.
+ * A module of the program that another thread compiles meanwhile may be optimized at once as well; what it computes stays.
  */
 function compileOptimized(bytes: Uint8Array<ArrayBuffer>, { wide }: CompileOptions): WebAssembly.Module {
-  setFlagsFromString('--wasm-tier-mask-for-testing=2147483647');
-  setFlagsFromString('--no-wasm-lazy-compilation');
-  // V8 knows this flag on x64 only, and prints an error about it elsewhere.
-  if (wide) setFlagsFromString('--experimental-wasm-revectorize');
+  takeFlags();
   try {
+    setFlagsFromString('--wasm-tier-mask-for-testing=2147483647');
+    setFlagsFromString('--no-wasm-lazy-compilation');
+    // V8 knows this flag on x64 only, and prints an error about it elsewhere.
+    if (wide) setFlagsFromString('--experimental-wasm-revectorize');
     return compileModule(bytes);
   } finally {
     setFlagsFromString('--wasm-tier-mask-for-testing=0');
     setFlagsFromString('--wasm-lazy-compilation');
     if (wide) setFlagsFromString('--no-experimental-wasm-revectorize');
+    Atomics.store(flagLock, 0, 0);
+    Atomics.notify(flagLock, 0, 1);
+  }
+}
+
+const LOCK_NAME = 'lanewise: lock of V8 flags';
+
+/** One word that threads inherit from the thread that started them: 1 while one of them has changed the flags. */
+export const flagLock: Int32Array = inheritedLock();
+
+function inheritedLock(): Int32Array {
+  const inherited = getEnvironmentData(LOCK_NAME) as unknown;
+  if (inherited instanceof SharedArrayBuffer) return new Int32Array(inherited);
+  const made = new SharedArrayBuffer(4);
+  setEnvironmentData(LOCK_NAME, made as unknown as Serializable);
+  return new Int32Array(made);
+}
+
+/** Milliseconds after which the holder of the lock is taken for a thread that was ended. */
+const LOCK_PATIENCE = 10_000;
+
+function takeFlags(): void {
+  while (Atomics.compareExchange(flagLock, 0, 0, 1) !== 0) {
+    if (Atomics.wait(flagLock, 0, 1, LOCK_PATIENCE) === 'timed-out') return;
   }
 }
 
