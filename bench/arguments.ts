@@ -1,8 +1,8 @@
-/** Arguments of a bench: mistakes are told in one line, and --help shows the comment that the bench's file begins with. */
+/** Command line arguments of benches. Errors are one line; --help prints the first comment of the bench's file. */
 import { readFileSync } from 'node:fs';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 
-/** As `parseArgs`; ends the process for --help, and with code 2 for what it does not take. */
+/** Like `parseArgs`. Ends the process after --help, and with code 2 for invalid arguments. */
 export function argumentsOf<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
   if (process.argv.includes('--help')) {
     console.log(help());
@@ -15,13 +15,13 @@ export function argumentsOf<T extends ParseArgsConfig>(config: T): ReturnType<ty
   }
 }
 
-/** Ends the process with one line on what was expected. */
+/** Prints what was expected and ends the process. */
 export function refuse(expected: string): never {
-  console.error(`error: ${expected} (--help tells what there is)`);
+  console.error(`error: ${expected} (--help lists the options)`);
   process.exit(2);
 }
 
-/** A flag's value as a whole number from `least` on. */
+/** Parses the value of a flag as an integer of at least `least`. */
 export function countOf(flag: string, text: string, least = 1): number {
   const count = Number(text);
   if (!Number.isSafeInteger(count) || count < least)
@@ -29,10 +29,10 @@ export function countOf(flag: string, text: string, least = 1): number {
   return count;
 }
 
-/** A flag's value as several of them, between commas. */
+/** Parses several such integers, separated by commas. */
 export const countsOf = (flag: string, text: string): number[] => text.split(',').map((part) => countOf(flag, part));
 
-/** A flag's value as some of the known names, between commas. */
+/** Parses a comma-separated list of known names. */
 export function namesOf<Name extends string>(flag: string, text: string, known: readonly Name[]): Name[] {
   const names = text.split(',');
   const unknown = names.find((name) => !(known as readonly string[]).includes(name));

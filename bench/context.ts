@@ -1,7 +1,7 @@
 /**
- * What a long context costs a decode step: its time behind 64, 2048 and 8192 tokens, beside what the bytes of the cached
- * keys and values explain. A step reads matrices, and keys and values; if both came at the rate at which the short step
- * reads, the step would be slower by the ratio of the bytes.
+ * Measures how a long context slows decode: the time of a step after 64, 2048 and 8192 tokens, compared with the slowdown
+ * expected from the bytes read. A step reads matrices, keys and values; at the read rate of the short step, its time would
+ * grow by the ratio of the bytes.
  *
  *   node bench/context.ts MODEL [--quantize q8_0] [--kv-cache f32,f16,q8_0] [--depths 64,2048,8192] [--threads 1,2]
  *                               [--steps 24] [--json]
@@ -36,7 +36,7 @@ interface Row {
   readonly decodeMs: number;
   readonly gigabytesPerSecond: number;
   readonly cacheBytes: number;
-  /** Against the first depth: measured, by bytes, and the one through the other (1: as the bytes explain). */
+  /** Relative to the first depth: measured, expected from bytes, and measured / expected. */
   readonly slowdown: number;
   readonly explained: number;
   readonly ratio: number;
@@ -44,7 +44,7 @@ interface Row {
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
-/** Sequences of all depths in one model, decoded in turns. */
+/** Decodes sequences of all depths in one model, in turns. */
 async function measure(model: Model, kvCache: string): Promise<Row[]> {
   const { vocab } = model.description.config;
   const token = (i: number): number => (7 + i * 37) % vocab;

@@ -1,11 +1,11 @@
 /**
- * How long one waits for the first token: `node bench/first-token.ts [--json FILE] [--only NAME,...] [--repeat 5]`.
+ * Measures the time to the first token: `node bench/first-token.ts [--json FILE] [--only NAME,...] [--repeat 5]`.
  *
- * Each sample is a process of its own, `lanewise generate MODEL --prompt ... --max-tokens 1`, from its start to its end; the
- * models take turns. One turn goes before: afterwards the files are in memory where there is room, and the JavaScript in
- * Node's compile cache. What the process says of loading and of the prompt is set apart; `rest_ms` is everything else: the
- * start of Node, imports, header, tokenizer, kernels with their check, threads. The sources run, as in the repository: taking
- * types away costs some 50 ms that the compiled package saves.
+ * Each sample is a process `lanewise generate MODEL --prompt ... --max-tokens 1`, from start to end; the models take
+ * turns. After a warm-up turn the files are in the page cache, if they fit, and the JavaScript in Node's compile cache.
+ * The times that the process reports for loading and prefill are listed apart; `rest_ms` is everything else: start of
+ * Node, imports, header, tokenizer, kernels with their check, threads. The sources are run, not the compiled package,
+ * which takes about 50 ms less because its types are already removed.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -19,10 +19,10 @@ import { benchModels, modelShape } from './shapes.ts';
 
 export interface FirstTokenRow {
   readonly model: string;
-  /** Median of the whole process. */
+  /** Median time of the whole process. */
   readonly seconds: number;
   readonly goal: number;
-  /** Of the whole process. */
+  /** Time of the whole process. */
   readonly ms: Spread;
   readonly load_ms: Spread;
   readonly prompt_ms: Spread;
@@ -34,7 +34,7 @@ interface Candidate {
   readonly args: readonly string[];
   /** Seconds. */
   readonly goal: number;
-  /** Writes the model where there is none. */
+  /** Writes the model if it does not exist. */
   prepare?(): Promise<void>;
 }
 

@@ -1,14 +1,14 @@
 /**
- * The kernels beside this machine's ceilings, measured in turns in one run:
+ * Measures the kernels and the limits of the machine, in turns in one run:
  * `npm run bench:kernels -- [--threads N] [--turns 10] [--narrow] [--weights KIB] [--proofs FOLDER] [--json FILE]`.
  *
- *   decode    one row times 256 MiB of weights: GB/s of weights, beside a plain read of the same memory; --weights takes
- *             others, 768 for those that stay in the second-level cache
- *   prefill   512 rows times a [3072, 768] matrix: GOP/s, beside the best tile on operands in the first-level cache
+ *   decode    one row times 256 MiB of weights: GB/s of weights, compared with a plain read of the same memory; --weights sets
+ *             another size, such as 768 for weights that fit in the second-level cache
+ *   prefill   512 rows times a [3072, 768] matrix: GOP/s, compared with the best tile on operands in the first-level cache
  *   others    512 rows of 768 values: GB/s read and written
  *
- * --narrow measures the 128-bit kernels, and their own ceilings. --proofs names a folder with the prototypes of the
- * products; their own benches run too, for one thread.
+ * --narrow measures the 128-bit kernels and their limits. --proofs names a folder with prototypes of the matmul
+ * kernels, whose benches are run too, with one thread.
  */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -45,13 +45,13 @@ interface Result {
   readonly best: number;
   readonly median: number;
   readonly of_roof: number | null;
-  /** Best of the prototype's bench, for one thread. */
+  /** Best rate of the prototype's bench, with one thread. */
   readonly proof: number | null;
 }
 
 interface Candidate {
   readonly kernel: string;
-  /** Bytes, or multiplications and additions, of one run. */
+  /** Bytes, or multiplications and additions, per run. */
   readonly units: number;
   run(): Promise<number>;
 }
@@ -69,7 +69,7 @@ const { values } = argumentsOf({
 const weightBytes = countOf('--weights', values.weights, 256) * 1024;
 const node = nodeHost();
 const host = { ...node, widens: node.widens && !values.narrow };
-/** Tile shapes as a model that is loaded here would get them, measured anew. */
+/** Tile shapes as chosen for a model on this machine, measured now. */
 const choice = tuned(
   host,
   chooseKernels(host),
@@ -77,7 +77,7 @@ const choice = tuned(
   new KernelNotes({ machine: '', read: () => undefined, write: () => {} }),
 );
 
-/** Everything that is measured with one number of threads. */
+/** Measures everything with a given number of threads. */
 async function measure(threads: number, turns: number, proofs: Proofs): Promise<Result[]> {
   const kernels = new KernelSet();
   const families = storages.map((storage) => ({ storage, ...productFamily(storage, choice) }));
@@ -100,7 +100,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
     const [one, many] = [take(4), take(4)];
     const [vector, x, out] = [take(K * 4), take(ROWS * K * 4), take(ROWS * PREFILL_OUT * 4)];
     const w = take(weightBytes);
-    // Halves are harmless as every kind of operand, scales included.
+    // 0.5 is a valid operand of every kind, scales included.
     memory.f32(vector, (w + weightBytes - vector) / 4).fill(0.5);
     memory.i32(one, 1)[0] = 1;
     memory.i32(many, 1)[0] = ROWS;
@@ -192,13 +192,13 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
   }
 }
 
-/** The tile of the same arithmetic: floats are widened to f32. Codes of fewer bits have none of their own. */
+/** Rate of the tile loop with the same arithmetic, null if there is none: floats are widened to f32. */
 function tileRoof(roofs: Roofs, storage: Storage): number | null {
   if (storage === 'q8_0') return roofs.q8.median;
   return isBlockStorage(storage) ? null : roofs.f32.median;
 }
 
-/** `phase kernel` -> best rate of the prototype at this width, in the unit of the results. */
+/** `phase kernel` -> best rate of the prototype at this vector width, in the unit of the results. */
 type Proofs = ReadonlyMap<string, number>;
 
 function runProofs(folder: string | undefined): Proofs {

@@ -1,7 +1,7 @@
 /**
- * How fast published weights become Q8_0 in memory: `node bench/load-rate.ts [--json FILE] [--only gemma3-1b] [--repeat 3]`.
- * The file is read once before, so that the system has it in memory where there is room. Input bytes over the whole time of
- * `load`, tokenizer and kernels included.
+ * Measures how fast published weights are loaded as Q8_0: `node bench/load-rate.ts [--json FILE] [--only gemma3-1b]
+ * [--repeat 3]`. The file is read once before, so that it is in the page cache, if it fits. The rate is input bytes
+ * divided by the whole time of `load`, tokenizer and kernels included.
  */
 import { createReadStream, existsSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -16,7 +16,7 @@ export interface LoadRow {
   readonly shape: ShapeName;
   readonly bytes: number;
   readonly ms: Spread;
-  /** Of input. */
+  /** Rate of input bytes. */
   readonly gigabytes_per_second: Spread;
 }
 

@@ -1,8 +1,8 @@
 /**
  * Writes a model folder in the shape of a published model with random weights and a usable tokenizer:
  * `node bench/make-model.ts SHAPE OUT_FOLDER [--dtype f32|f16|bf16] [--seed N] [--headers-only]`.
- * Matrices have a standard deviation of 0.02, norms lie around 1. One seed gives the same bytes everywhere. With
- * --headers-only the data are a hole in the file: it opens, takes no space and reads as zeros.
+ * Matrices have a standard deviation of 0.02, norms are near 1. The same seed gives the same bytes everywhere. With
+ * --headers-only the data are a hole in a sparse file, which takes no space and reads as zeros.
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,9 +15,9 @@ import { makeTokenizer } from './make-tokenizer.ts';
 import { type Fill, isShapeName, type ModelShape, modelShape, type ShapeTensor, shapeNames } from './shapes.ts';
 
 const DEVIATION = 0.02;
-/** How much exchanging the mantissas of values with random bits widens their distribution. */
+/** Factor by which random mantissa bits widen the distribution of values. */
 const WIDENED = 1.139;
-/** Values of the pool that weights are cut from: large against a row, small against a cache of the processor. */
+/** Size of the pool from which weights are cut: large compared with a row, small compared with processor caches. */
 const POOL = 2 ** 20;
 
 /** Uniform numbers in [0, 1): Mulberry32. */
@@ -36,7 +36,7 @@ function encode(values: Float32Array, dtype: Dtype): Uint8Array {
   return new Uint8Array(Uint16Array.from(values, dtype === 'F16' ? toF16 : toBF16).buffer);
 }
 
-/** Random values of one mean, as bytes. The sum of four uniform numbers is near enough to a normal distribution. */
+/** Random values with a given mean, as bytes. The sum of four uniform numbers is approximately normal. */
 function makePool(mean: number, dtype: Dtype, random: () => number): Uint8Array {
   const scale = (DEVIATION / WIDENED) * Math.sqrt(3);
   const values = Float32Array.from(
@@ -46,12 +46,12 @@ function makePool(mean: number, dtype: Dtype, random: () => number): Uint8Array 
   return encode(values, dtype);
 }
 
-/** Sign and mantissa of the values in a 32-bit word. */
+/** Masks of the sign and mantissa bits in a 32-bit word. */
 const signAndMantissa: Partial<Record<Dtype, number>> = { F32: 0x807fffff, F16: 0x83ff83ff, BF16: 0x807f807f };
 
 /**
- * Cuts a tensor out of the pool in long pieces that begin anywhere. Pieces of values around 0 also have random signs
- * and mantissa bits exchanged: values keep their size, and no row comes twice even among 262144.
+ * Makes a tensor from long pieces of the pool with random starts. Values around 0 also get random signs and mantissa bits:
+ * magnitudes stay similar, and no two rows are equal, even among 262144.
  */
 function* cutFromPool(pool: Uint8Array, tensor: ShapeTensor, random: () => number): Generator<Uint8Array> {
   const words = new Uint32Array(pool.buffer);
@@ -132,7 +132,7 @@ export async function makeModel(shape: ModelShape, folder: string, options: Make
   );
 }
 
-/** Says on stderr, twice a second, how much is written, how fast, and how long it will take. */
+/** Reports progress on stderr twice a second: bytes, rate and time left. */
 function reporter(): NonNullable<MakeOptions['onProgress']> {
   let start = 0;
   let last = 0;

@@ -1,6 +1,6 @@
 /**
- * Tokenizers of a given vocabulary size, as tokenizer.json has them: byte-level BPE as GPT-2's, or BPE with byte
- * fallback as Llama's and Gemma's. The merges build words of letters: any text can be encoded and comes back.
+ * Makes tokenizers of a given vocabulary size, in the format of tokenizer.json: byte-level BPE like GPT-2's, or BPE
+ * with byte fallback like Llama's and Gemma's. The merges build words of letters; any text can be encoded and decoded.
  */
 
 export interface TokenizerFiles {
@@ -10,14 +10,14 @@ export interface TokenizerFiles {
 
 const LETTERS = [...'etaoinshrdlucmfwypvbgkjqxz'];
 
-/** GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 and on. */
+/** GPT-2's byte alphabet: printable bytes are themselves, the others U+0100 and following. */
 function byteAlphabet(): string[] {
   let next = 256;
   const printable = (byte: number): boolean => byte > 32 && byte !== 127 && (byte < 128 || byte > 160) && byte !== 173;
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
 }
 
-/** Pairs to merge, short words before long ones: two letters, then a space in front, then three, then four. */
+/** Merge pairs, short words first: two letters, then with a space in front, then three letters, then four. */
 function* mergePairs(space: string): Generator<[left: string, right: string]> {
   const pairs = LETTERS.flatMap((a) => LETTERS.map((b) => a + b));
   for (const pair of pairs) yield [pair[0]!, pair[1]!];
@@ -27,7 +27,7 @@ function* mergePairs(space: string): Generator<[left: string, right: string]> {
   for (const left of pairs) for (const right of pairs) yield [left, right];
 }
 
-/** Puts merged words behind `base` until there are `size` of them. */
+/** Appends merged words to `base` up to `size` tokens. */
 function grow(
   base: readonly string[],
   size: number,
@@ -145,7 +145,7 @@ function byteFallbackTokenizer(
   };
 }
 
-/** Gemma's first ids; those without a name of their own are `<unusedN>`, up to the turn marks at 105 and 106. */
+/** Gemma's first ids, up to the turn marks at 105 and 106; ids without a name are `<unusedN>`. */
 function gemmaSpecials(): string[] {
   const unused = Array.from({ length: 99 }, (_, i) => `<unused${i}>`);
   return ['<pad>', '<eos>', '<bos>', '<unk>', '<mask>', '[multimodal]', ...unused, '<start_of_turn>', '<end_of_turn>'];

@@ -1,12 +1,13 @@
 /**
- * Measures everything that docs/performance.md tells of this machine, and writes its section and plots:
+ * Measures everything that docs/performance.md reports, and writes this machine's section and plots:
  *
  *   npm run bench:performance -- [--name "zen4-2-cores"] [--quick] [--only PART]...
  *   npm run bench:performance -- --render [FILE]
  *
- * Results are kept in docs/performance/NAME.json after every part; --only measures some parts anew (`peers gpt2`: all whose
- * names begin so) and keeps the others. --render makes the page of what is stored (FILE is copied there first). --docs names
- * another folder than docs/. A part that fails says so in its row. Nothing else should run meanwhile.
+ * Results are saved to docs/performance/NAME.json after every part. --only measures some parts again (`peers gpt2`: all
+ * whose names begin with it) and keeps the others. --render writes the page from saved results (FILE is copied there
+ * first). --docs names another folder than docs/. The row of a failed part shows its error. Nothing else should run
+ * meanwhile.
  */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -44,7 +45,7 @@ const nameOf = ({ cpu, cores }: Machine): string =>
     .match(/[a-z0-9]+/g)
     ?.join('-')}-${cores}-cores`;
 
-/** Those whose names begin with one of the words. */
+/** Parts whose names begin with one of the words. */
 function chosen(words: readonly string[] | undefined): readonly Part[] {
   if (words === undefined) return parts;
   for (const word of words) {

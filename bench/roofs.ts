@@ -1,4 +1,4 @@
-/** Prints this machine's ceilings: `npm run bench:roofs -- [--threads N] [--json FILE]`. */
+/** Prints the limits of this machine: `npm run bench:roofs -- [--threads N] [--json FILE]`. */
 import { writeFileSync } from 'node:fs';
 import type { Rate } from '../src/backend/wasm/measuring/roof.ts';
 import { measureMachine } from '../src/node.ts';

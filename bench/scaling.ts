@@ -1,8 +1,9 @@
 /**
- * What the second thread is worth: `node bench/scaling.ts [--json FILE] [--only gpt2,gemma3-1b] [--threads 2] [--repeat 5]`.
+ * Measures the speedup by threads: `node bench/scaling.ts [--json FILE] [--only gpt2,gemma3-1b] [--threads 2] [--repeat
+ * 5]`.
  *
- * Prompts of 512 tokens in Q8_0 with one thread and with several, in turns, beside what the machine itself gives: how its
- * memory reads and the tile loops of the products scale.
+ * Prompts of 512 tokens in Q8_0 with one thread and with several, in turns, compared with the speedup of the machine's
+ * memory reads and tile loops.
  */
 import { writeFileSync } from 'node:fs';
 import { renderTable } from '../src/cli/table.ts';
@@ -16,15 +17,15 @@ export interface ScalingReport {
   readonly threads: number;
   readonly models: readonly {
     readonly shape: ShapeName;
-    /** Milliseconds of a prompt with one thread and with all. */
+    /** Milliseconds of a prefill with one thread and with all. */
     readonly one: Spread;
     readonly all: Spread;
-    /** Median of one over all, turn by turn, and its confidence interval. */
+    /** Median over turns of the ratio one / all, and its confidence interval. */
     readonly speedup: number;
     readonly low: number;
     readonly high: number;
   }[];
-  /** Rates of all threads over those of one. */
+  /** Rates of all threads / rates of one. */
   readonly machine: { readonly read: number; readonly f32: number; readonly q8: number };
 }
 
@@ -62,7 +63,7 @@ async function measure(shape: ShapeName, threads: number, repeat: number): Promi
   }
 }
 
-/** In turns, as everything here. */
+/** Measures the machine's rates with one thread and with all, in turns. */
 async function scalingOfMachine(threads: number): Promise<ScalingReport['machine']> {
   const ratios = { read: [] as number[], f32: [] as number[], q8: [] as number[] };
   for (let turn = 0; turn < 3; turn++) {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Dtype } from '../src/formats/safetensors.ts';
 
-/** What random values stand in for the real ones: around 0, around 1, or a causal mask of ones and zeros. */
+/** Values that replace the real ones: random around 0, random around 1, or a causal mask of ones and zeros. */
 export type Fill = 'zero-mean' | 'one-mean' | 'causal-mask';
 
 export interface ShapeTensor {
@@ -31,7 +31,7 @@ function collect(dtype: Dtype, build: (add: Add) => void): Map<string, ShapeTens
   return tensors;
 }
 
-/** GPT-2 as the hub's own file has it: no `transformer.` prefix, causal masks, linear layers [in, out], tied. */
+/** GPT-2 as published at the hub: no `transformer.` prefix, causal masks, linear layers [in, out], tied. */
 export function gpt2Shape(size: {
   dim: number;
   layers: number;
@@ -98,7 +98,7 @@ interface DecoderSize {
   readonly dtype: Dtype;
 }
 
-/** Names that Llama and its descendants share. Linear layers are [out, in]. */
+/** Tensors of Llama and related models. Linear layers are [out, in]. */
 function decoderTensors(
   { dim, ffn, layers, heads, kvHeads, headDim, vocab, dtype }: DecoderSize,
   extra: { normFill: Fill; layerNorms: readonly (readonly [name: string, width: number])[]; tied: boolean },
@@ -121,7 +121,7 @@ function decoderTensors(
   });
 }
 
-/** Llama, output head of its own. */
+/** Llama, with a separate output head. */
 export function llamaShape(size: Omit<DecoderSize, 'headDim'> & { normEpsilon: number }): ModelShape {
   const { dim, ffn, layers, heads, kvHeads, vocab, context, dtype, normEpsilon } = size;
   const tensors = decoderTensors(
@@ -219,7 +219,7 @@ function torchDtype(dtype: Dtype): string {
 
 export type ShapeName = 'gpt2' | 'gemma3-1b' | 'llama-160m' | 'tinyllama-1.1b' | 'llama-7b';
 
-/** The shapes, by name; `dtype` takes the place of the published one. */
+/** Shapes by name; `dtype` replaces the published one. */
 const shapes: Readonly<Record<ShapeName, (dtype?: Dtype) => ModelShape>> = {
   gpt2: (dtype = 'F32') => gpt2Shape({ dim: 768, layers: 12, heads: 12, vocab: 50257, context: 1024, dtype }),
   'gemma3-1b': (dtype = 'BF16') =>
@@ -275,7 +275,7 @@ const shapes: Readonly<Record<ShapeName, (dtype?: Dtype) => ModelShape>> = {
     }),
 };
 
-/** Where benches keep the models that they have written. */
+/** Folder of the models that benches have written. */
 export const benchModels = join(tmpdir(), 'lanewise-bench-models');
 
 export const shapeNames = Object.keys(shapes) as ShapeName[];

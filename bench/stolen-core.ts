@@ -1,9 +1,10 @@
 /**
- * Decoding while cores are missing: `node bench/stolen-core.ts [--json FILE] [--threads 1,2,3,4] [--seconds 3]`.
+ * Measures decode with fewer free cores than threads:
+ * `node bench/stolen-core.ts [--json FILE] [--threads 1,2,3,4] [--seconds 3]`.
  *
- * GPT-2's shape in Q8_0 with several thread counts, on a quiet machine and beside a process that keeps one core busy. One
- * second of each is for the engine to notice; then the counts take turns. None should be slower than one thread by more
- * than 10 %: `ratio` is milliseconds per token over those of one thread in the same conditions.
+ * GPT-2's shape in Q8_0 with several thread counts, on a quiet machine and next to a process that keeps one core busy.
+ * The engine has one second to adapt; then the counts take turns. None should be more than 10 % slower than one thread:
+ * `ratio` is milliseconds per token / those of one thread in the same conditions.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -20,17 +21,17 @@ const conditions = ['quiet', 'one core stolen', 'given back'] as const;
 interface Row {
   readonly conditions: (typeof conditions)[number];
   readonly threads: number;
-  /** Milliseconds per token in the first second, and after it. Means: every wait counts. */
+  /** Mean milliseconds per token in the first second, and after it. Means, so that every wait counts. */
   readonly first_second_ms: number;
   readonly ms: number;
-  /** `ms` over that of one thread in the same conditions. */
+  /** `ms` / that of one thread in the same conditions. */
   readonly ratio: number;
 }
 
 const NOTICE_MS = 1000;
 const TURNS = 3;
 const PROMPT = 16;
-/** Tokens until the text starts again, so that all have equally long ones. */
+/** Tokens after which the text starts again, so that all contexts have the same lengths. */
 const LENGTH = 64;
 
 async function gpt2(): Promise<string> {
@@ -42,7 +43,7 @@ async function gpt2(): Promise<string> {
   return folder;
 }
 
-/** Milliseconds of each token decoded in so many milliseconds. */
+/** Decodes for `milliseconds` and returns the time of each token. */
 async function decode(model: Model, milliseconds: number): Promise<number[]> {
   const sequence = model.sequence();
   await model.step([{ sequence, tokens: Array.from({ length: PROMPT }, (_, i) => 300 + i), wanted: false }]);
@@ -59,7 +60,7 @@ async function decode(model: Model, milliseconds: number): Promise<number[]> {
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** Keeps one core busy. A session of its own, as another terminal's: Linux shares cores between sessions first. */
+/** Starts a process that keeps one core busy, in its own session: Linux shares cores between sessions first. */
 const thief = (): ChildProcess => spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore', detached: true });
 
 async function measure(models: ReadonlyMap<number, Model>, milliseconds: number): Promise<Row[]> {

@@ -1,5 +1,6 @@
 /**
- * What watching costs: decode steps of one model with nothing on, with step timing, and with the debug log, in turns.
+ * Measures the overhead of observation: decode steps of one model without, with step timing, and with the debug log, in
+ * turns.
  *
  *   node bench/timing-overhead.ts MODEL_FOLDER [STEPS]
  */
@@ -11,11 +12,11 @@ const modes = {
   off: () => configureLogging('off', () => {}),
   timing: () => configureLogging('off', () => {}),
   'debug log': () => configureLogging('lanewise=debug', () => {}),
-  // What the method itself is good for.
+  // Same as the base: shows the accuracy of the method.
   'off again': () => configureLogging('off', () => {}),
 };
 const samples = new Map(Object.keys(modes).map((name) => [name, [] as number[]]));
-/** Steps of one turn, several times those between two writes of the log; their mean holds the writing too. */
+/** Steps per turn: several times those between two writes of the log, so that the mean includes the writes. */
 const TURN = 80;
 for (let step = 0; step < Number(steps); step += TURN) {
   const turns = Object.entries(modes);
@@ -34,7 +35,7 @@ for (let step = 0; step < Number(steps); step += TURN) {
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 const base = samples.get('off')!;
 for (const [name, values] of samples) {
-  // Against the turn beside it: the machine drifts by more than what is measured.
+  // Compared within each turn: the machine's speed drifts by more than the overhead.
   const cost = median(values.map((ms, turn) => ms / base[turn]! - 1));
   console.log(`${name.padEnd(10)} ${median(values).toFixed(3)} ms per step, ${(cost * 100).toFixed(2)} %`);
 }

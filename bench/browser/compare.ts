@@ -1,11 +1,11 @@
 /**
- * Lanewise beside wllama in browsers, the same GGUF file and thread count, taking turns in one isolated page:
- * `npm run bench:browser -- FILE.gguf [--browser Chromium,Firefox] [--turns 5] [--threads 2] [--tokens 64] [--only lanewise]
- * [--json]`.
+ * Compares Lanewise with wllama in browsers: the same GGUF file and thread count, taking turns in one isolated page:
+ * `npm run bench:browser -- FILE.gguf [--browser Chromium,Firefox] [--turns 5] [--threads 2] [--tokens 64] [--only
+ * lanewise] [--json]`.
  *
- * Lanewise runs in a worker of the page, wllama in workers of its own; both decode greedily and go on behind the end of a
- * text. `First` is the time to the first token behind a prompt of some 60 tokens, `decode` counts from there; medians. Quote
- * only ratios of one run.
+ * Lanewise runs in a worker of the page, wllama in its own workers; both decode greedily and ignore end tokens. `First`
+ * is the time to the first token after a prompt of about 60 tokens, `decode` the rate of the following tokens; medians.
+ * Quote only ratios of one run.
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';

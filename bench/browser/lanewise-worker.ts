@@ -1,4 +1,4 @@
-/** Lanewise in a worker of the page: loads one model, then times generations that the page asks for. */
+/** Lanewise in a worker of the page: loads one model, then times the generations that the page requests. */
 import { load } from '../../src/browser.ts';
 import type { Question, Turn } from './page.ts';
 

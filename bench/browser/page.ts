@@ -1,11 +1,11 @@
-/** In the page: Lanewise in a worker and wllama in its own workers, the same file, taking turns; posts the times. */
+/** Script of the page: runs Lanewise and wllama with the same file in turns, and posts the times. */
 
 export interface Question {
   readonly prompt: string;
   readonly tokens: number;
 }
 
-/** A generation: when it began, and when each token came, in milliseconds. */
+/** Start of a generation and time of each token, in milliseconds. */
 export interface Turn {
   readonly start: number;
   readonly times: readonly number[];
@@ -27,7 +27,7 @@ interface Engine {
   turn(): Promise<Turn>;
 }
 
-/** As much of wllama as is used here. */
+/** The part of wllama's API that is used. */
 interface Wllama {
   loadModel(files: Blob[], options: object): Promise<void>;
   createCompletion(options: object): Promise<AsyncIterable<{ choices: { text: string }[] }>>;
@@ -80,7 +80,7 @@ for (const name of parameters.get('engines')!.split(',')) measured.push({ ...(aw
 for (let turn = 0; turn <= number('turns'); turn++) {
   for (const one of turn % 2 === 0 ? measured : measured.toReversed()) {
     const result = await one.turn();
-    // The first turn of each warms up.
+    // The first turn of each is a warm-up.
     if (turn > 0) one.turns.push(result);
   }
 }

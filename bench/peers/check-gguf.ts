@@ -1,8 +1,8 @@
 /**
- * Writes models as GGUF files and has llama.cpp (node-llama-cpp) read them: its greedy tokens must be those of this project,
- * f32 files against the model they were made of, others against the file itself, and its ids of a text those of
- * tokenizer.json. `node bench/peers/check-gguf.ts MODEL... [--to f32,q8_0]`. Where they part, the two tokens must be
- * nearly equal here; llama.cpp quantizes activations in another way.
+ * Writes models as GGUF files and runs them with llama.cpp (node-llama-cpp): `node bench/peers/check-gguf.ts MODEL...
+ * [--to f32,q8_0]`. Greedy tokens must equal those of Lanewise (f32 files: with the original model; others: with the
+ * file), and token ids of a text those of tokenizer.json. Where the tokens differ, their logits must be nearly equal:
+ * llama.cpp quantizes activations in another way.
  */
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import { load, type Model, quantizeModel, type WritableType } from '../../src/no
 import { argumentsOf } from '../arguments.ts';
 
 const TOKENS = 16;
-/** Logits nearer than this are a tie, whose winner rounding decides; quantized activations round more. */
+/** Logits closer than this count as equal, as rounding decides between them; quantized activations round more. */
 const TIE = 1e-2;
 const QUANTIZED_TIE = 0.5;
 
@@ -22,7 +22,7 @@ interface Answer {
   readonly error?: string;
 }
 
-/** What llama.cpp makes of a file: the ids of a text, and the greedy continuation of token ids. */
+/** Results of llama.cpp for a file: token ids of a text, and the greedy continuation of token ids. */
 function askLlama(file: string, prompt: readonly number[], text: string): Promise<Answer> {
   const script = new URL('./check-gguf-side.mjs', import.meta.url).pathname;
   const args = [script, JSON.stringify({ modelPath: file, prompt, text, count: TOKENS })];
@@ -40,7 +40,7 @@ function askLlama(file: string, prompt: readonly number[], text: string): Promis
   });
 }
 
-/** How much better the best token is here than the one that llama.cpp took, as logits. */
+/** Difference of the logits of Lanewise's best token and of llama.cpp's token. */
 async function gapAt(model: Model, ids: number[], other: number | undefined): Promise<number> {
   if (other === undefined) return Number.POSITIVE_INFINITY;
   const { values, shape } = (await model.forward(ids)).get('logits')!;

@@ -1,12 +1,12 @@
 /**
- * Lanewise beside node-llama-cpp, same file and thread count, taking turns:
+ * Compares Lanewise with node-llama-cpp: same file and thread count, taking turns:
  * `npm run bench:peers -- [--json FILE] [--only gpt2,gemma3-1b] [--storage q8_0,f32] [--threads 2] [--repeat 3]
  * [--prompt-tokens 512] [--decode-tokens 64] [--sequences 8] [--kv-cache f16]`.
  *
- * A token is decoded in two ways: evaluated into the cache without logits (the engine alone; the output matrix, 30 % of
- * Gemma 3 1B's bytes, is left out), and generated greedily, as users see it. `Ratio` sets like against like; `Of engine
- * time` sets the lower of the peer's two medians against the time of Lanewise in this row, also where that is more work.
- * The peer keeps keys and values in f16; --kv-cache says how Lanewise does. Quote only ratios of one run.
+ * A token is decoded in two ways: evaluated into the KV cache without logits (without the output matrix, which is 30 %
+ * of Gemma 3 1B's bytes), and generated greedily. `Ratio` compares the same way of both engines; `Of engine time`
+ * compares the lower of the peer's two medians with the time of Lanewise in this row, even if Lanewise does more work.
+ * The peer's KV cache is f16; --kv-cache sets that of Lanewise. Quote only ratios of one run.
  */
 import { writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -18,11 +18,11 @@ import { type Comparison, compare, type PeerRow, type Settings } from './compari
 import { ggufStorages } from './gguf-writer.ts';
 import { kvCaches } from './side.ts';
 
-/** What --json holds. */
+/** The content of the file of --json. */
 export interface PeerReport {
   readonly settings: Settings;
   readonly comparisons: readonly Comparison[];
-  /** `gpt2 q8_0: what went wrong` */
+  /** `gpt2 q8_0: error` */
   readonly failures: readonly string[];
 }
 

@@ -1,4 +1,4 @@
-/** One model file, measured by both engines in turns. */
+/** Measures one model file with both engines in turns. */
 
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Rate, Roofs } from '../../src/backend/wasm/measuring/roof.ts';
@@ -23,27 +23,27 @@ export interface PeerRow {
   readonly shape: ShapeName;
   readonly storage: GgufStorage;
   readonly phase: 'prefill' | 'decode' | 'batch';
-  /** Both sides do the same work. Prompts are evaluated. */
+  /** How tokens are decoded on both sides. Prompts are always evaluated. */
   readonly way: Way;
-  /** Milliseconds per token; of a batch: of a round over its sequences. */
+  /** Milliseconds per token; for a batch per step of all sequences. */
   readonly lanewise: Spread;
   readonly peer: Spread;
-  /** Medians, peer over Lanewise, like for like: above 1 Lanewise is faster. */
+  /** Median of the peer / median of Lanewise, same way: above 1 Lanewise is faster. */
   readonly ratio: number;
-  /** The peer's engine time, the lower of its two medians, over the time of Lanewise in this way. */
+  /** The lower of the peer's two medians / median of Lanewise in this way. */
   readonly engine_ratio: number;
-  /** Decode: share of the memory's read rate; prefill: share of the rate of the best tile. Median of the turns. */
+  /** Decode: share of the memory's read rate; prefill: share of the rate of the best tile. Median over turns. */
   readonly of_roof: number | null;
-  /** Batch: tokens per second over those of one sequence of Lanewise. */
+  /** Batch: tokens per second / those of one sequence of Lanewise. */
   readonly of_one: number | null;
-  /** Per second; decode: bytes that are read, prefill: multiplications and additions of the linear layers. */
+  /** Decode: bytes read per second; prefill: multiplications and additions of the linear layers per second. */
   readonly rate: number | null;
 }
 
 export interface Comparison {
   readonly shape: ShapeName;
   readonly storage: GgufStorage;
-  /** Turn by turn. */
+  /** One entry per turn. */
   readonly roofs: readonly Roofs[];
   readonly rows: readonly PeerRow[];
 }
@@ -65,12 +65,12 @@ type Turns = Readonly<Record<Name, Turn>>;
 
 /** Tokens that one side decodes before the other does. */
 const STRETCH = 16;
-/** Threads of a side that has just worked may wait for more, at full speed. */
+/** Pause between sides: threads of the side that has just worked may still spin. */
 const PAUSE_MS = 150;
 
 /**
- * Both sides do the same task one after the other, another one first each time. Of a stretch of tokens the first does not
- * count: caches are full of the other side's weights.
+ * Both sides do the same task one after the other, in alternating order. The first token of a run is not counted: processor
+ * caches still hold the other side's weights.
  */
 async function takeTurn(sides: ReadonlyMap<Name, Side>, { decodeTokens, sequences }: Settings): Promise<Turns> {
   const none = (): Turn => ({
@@ -117,7 +117,7 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
   const { repeat, kvCache, ...common } = settings;
   const model = await cachedGguf(shape, storage);
   const turns = { Lanewise: [] as Turn[], peer: [] as Turn[] };
-  // Measured between the turns: what a shared machine can do changes within minutes.
+  // Measured in every turn: the speed of a shared machine changes within minutes.
   const roofs: Roofs[] = [];
   const sides = new Map<Name, Side>();
   try {
@@ -126,7 +126,7 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
       await Side.start(new URL('./lanewise-side.ts', import.meta.url), { ...common, model, kvCache }),
     );
     sides.set('peer', await Side.start(new URL('./llama-side.mjs', import.meta.url), { ...common, model }));
-    // The first turn of each is for caches and compilers.
+    // The first turn of each is a warm-up.
     for (let n = 0; n <= repeat; n++) {
       const turn = await takeTurn(sides, settings);
       for (const name of sides.keys())
@@ -138,7 +138,7 @@ export async function compare(shape: ShapeName, storage: GgufStorage, settings: 
     const { bytesPerToken, operationsPerToken } = sides.get('Lanewise')!.introduction;
     const us = summarize(turns.Lanewise, settings);
     const them = summarize(turns.peer, settings);
-    /** Of Lanewise: rate, and the share of what the machine did at most beside it, turn by turn. */
+    /** Rate of Lanewise, and its share of the machine's limit measured in the same turn. */
     const speed = (phase: PeerRow['phase'], way: Way): Pick<PeerRow, 'rate' | 'of_roof'> => {
       if (phase === 'batch') return { rate: null, of_roof: null };
       const tile = isBlockStorage(storage) ? 'q8' : 'f32';

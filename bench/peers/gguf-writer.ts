@@ -1,4 +1,4 @@
-/** GGUF files of random weights, for the peers: metadata as it comes, tensors made while they are written. */
+/** Writes GGUF files with random weights, which are made while they are written. */
 import { writeGguf } from '../../src/formats/adapters/node.ts';
 import type { GgmlType, GgufValue } from '../../src/formats/gguf-types.ts';
 import { toF16 } from '../../src/quant/f16.ts';
@@ -10,15 +10,15 @@ export type GgufStorage = (typeof ggufStorages)[number];
 export const isGgufStorage = (name: string): name is GgufStorage => (ggufStorages as readonly string[]).includes(name);
 
 const DEVIATION = 0.02;
-/** Half the width of a uniform distribution of that deviation. */
+/** Half the width of a uniform distribution with this standard deviation. */
 const REACH = DEVIATION * Math.sqrt(3);
 
 interface Tensor {
   readonly name: string;
-  /** Outermost first. */
+  /** Outermost dimension first. */
   readonly shape: readonly number[];
   readonly storage: GgufStorage;
-  /** Mean of the random values; block formats have 0. */
+  /** Mean of the random values; 0 for block types. */
   readonly mean: number;
 }
 
@@ -45,17 +45,17 @@ export class GgufWriter {
     this.#metadata.set(key, { type: 'array', of: 'float32', value: Float32Array.from(values) });
   }
 
-  /** A linear layer [out, in] of random weights around 0. Rows that blocks do not fill become q8_0, as quantizers do. */
+  /** A linear layer [out, in] of random weights around 0; q8_0 if its rows are not whole blocks, as quantizers do. */
   matrix(name: string, input: number, output: number, storage: GgufStorage): void {
     const fits = input % storageLayout[storage].block === 0;
     this.#tensors.push({ name, shape: [output, input], storage: fits ? storage : 'q8_0', mean: 0 });
   }
-  /** An f32 vector or table around `mean`; innermost size first. */
+  /** An f32 vector or table of values around `mean`. @param dims innermost dimension first */
   floats(name: string, dims: readonly number[], mean: number): void {
     this.#tensors.push({ name, shape: [...dims].reverse(), storage: 'f32', mean });
   }
 
-  /** The file appears under its name when it is complete. */
+  /** Writes the file, which gets its name when it is complete. */
   async write(path: string): Promise<void> {
     const random = uniforms(12345);
     const tensors = this.#tensors.map((tensor) => ({
@@ -68,7 +68,7 @@ export class GgufWriter {
   }
 }
 
-/** Uniform 32-bit integers, signed: a linear congruential generator with its weak low bits mixed. */
+/** Uniform signed 32-bit integers: a linear congruential generator whose weak low bits are mixed. */
 function uniforms(seed: number): () => number {
   let state = seed;
   return () => {
@@ -77,7 +77,7 @@ function uniforms(seed: number): () => number {
   };
 }
 
-/** The bytes of a tensor, some megabytes at a time. */
+/** The bytes of a tensor, a few megabytes at a time. */
 function* randomPieces(tensor: Tensor, random: () => number): Generator<Uint8Array> {
   const { shape, storage } = tensor;
   const total = storageBytes(
@@ -114,7 +114,7 @@ function fill(bytes: Uint8Array, { storage, mean }: Tensor, random: () => number
   }
 }
 
-/** Where a block has its f16 scales, and which keep random codes, and random scales below them, near `REACH`. */
+/** Positions of the f16 scales in a block, and values for which random codes give weights up to about `REACH`. */
 const scales: Readonly<Record<'q8_0' | 'q4_0' | 'q4_k' | 'q6_k', readonly (readonly [at: number, value: number])[]>> = {
   q8_0: [[0, REACH / 127]],
   q4_0: [[0, REACH / 8]],

@@ -1,4 +1,4 @@
-/** Lanewise, as its users load it, as one side of compare.ts: see side.ts for the tasks. */
+/** Lanewise as one side of compare.ts, loaded through the public API; see side.ts for the tasks. */
 
 import { load, type SequenceHandle, type StepLogits } from '../../src/node.ts';
 import { Sampler } from '../../src/sampling/sampler.ts';
@@ -17,7 +17,7 @@ const contextLength = promptTokens + 2 * decodeTokens + ROOM;
 const model = await load(path, { threads, contextLength, ...(kvCache === undefined ? {} : { kvCache }) });
 const prompt = Array.from({ length: promptTokens }, (_, i) => 300 + ((i * 37) % 5000));
 
-/** Those that are decoded now, and the token that each goes on with. */
+/** The sequences being decoded, and the next token of each. */
 let sequences: SequenceHandle[] = [];
 let next: number[] = [];
 
@@ -38,7 +38,7 @@ async function evaluate(sequence: SequenceHandle, tokens: readonly number[]): Pr
     await model.step([{ sequence, tokens: tokens.slice(at, at + model.maxRows), wanted: false }]);
 }
 
-/** A token of every sequence. */
+/** Decodes one token of every sequence. */
 async function round(way: Way): Promise<void> {
   const wanted = way === 'generate';
   const logits = await model.step(sequences.map((sequence, n) => ({ sequence, tokens: [next[n]!], wanted })));
@@ -71,7 +71,7 @@ async function perform(asked: Task): Promise<number[]> {
 const sampler = new Sampler(validateSampling({ temperature: 0 }));
 const greedy = ({ logits, summary }: StepLogits): number => sampler.sample(logits, summary).id;
 
-/** Linear layers, and keys and values in the middle of the decoded text. */
+/** Work per token: linear layers, and keys and values in the middle of the decoded text. */
 function introduction(): Introduction {
   const { plan } = model.description;
   const output = plan.weights.find(({ role }) => role === 'output')!;

@@ -1,6 +1,6 @@
 /**
- * Writes a GGUF in the shape of a published model with random weights and a usable vocabulary: what llama.cpp loads and
- * times like the real one. `node bench/peers/make-gguf.ts SHAPE STORAGE OUT.gguf`.
+ * Writes a GGUF file in the shape of a published model, with random weights and a usable vocabulary, for which
+ * llama.cpp takes the same time as for the real one: `node bench/peers/make-gguf.ts SHAPE STORAGE OUT.gguf`.
  */
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -165,7 +165,7 @@ export async function makeGguf(shape: ShapeName, storage: GgufStorage, path: str
   await file.write(path);
 }
 
-/** The file of such a model among those that benches keep; it is written if it is not there. */
+/** Path of such a file in the folder of the benches. It is written if it does not exist. */
 export async function cachedGguf(shape: ShapeName, storage: GgufStorage): Promise<string> {
   const file = join(benchModels, `${shape}-${storage}.gguf`);
   if (existsSync(file)) return file;

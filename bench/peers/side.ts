@@ -1,5 +1,5 @@
 /**
- * One engine in a process of its own. It loads its model, sends an `Introduction`, then answers every `Task` with
+ * Runs one engine in its own process. It loads its model, sends an `Introduction`, then answers every `Task` with times in
  * milliseconds.
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -13,41 +13,41 @@ export interface SideOptions {
   readonly threads: number;
   readonly promptTokens: number;
   readonly decodeTokens: number;
-  /** Sequences of the batch; 0: none is measured. */
+  /** Sequences of the batch; 0: no batch. */
   readonly sequences: number;
 }
 
 export interface LanewiseOptions extends SideOptions {
-  /** How keys and values are kept; undefined: as Lanewise does. */
+  /** Storage of keys and values; undefined: Lanewise's default. */
   readonly kvCache?: KvCache;
 }
 
-/** Prompt of each sequence of a batch. */
+/** Prompt tokens of each sequence of a batch. */
 export const BATCH_PROMPT = 32;
 
-/** Tokens for which contexts have room besides those that are counted: the first of each stretch is not. */
+/** Room in the context for tokens that are not counted: the first one of each run. */
 export const ROOM = 64;
 
-/** A decoded token is evaluated into the cache, without logits, or generated greedily, which takes the output matrix too. */
+/** `evaluate`: decode into the KV cache, without logits; `generate`: greedily, which also needs the output matrix. */
 export type Way = 'evaluate' | 'generate';
 
 export const ways: readonly Way[] = ['evaluate', 'generate'];
 
 /**
- * prompt: a new sequence; its prompt, answered by the time of the whole.
- * batch: so many new sequences with short prompts, which are not timed.
- * decode: rounds of one token for every sequence that there is, answered by the time of each.
+ * prompt: prefill of a new sequence; the answer is its time.
+ * batch: new sequences with short prompts, not timed.
+ * decode: steps of one token for each sequence; the answer is the time of each step.
  */
 export type Task =
   | { readonly task: 'prompt' }
   | { readonly task: 'batch' }
   | { readonly task: 'decode'; readonly way: Way; readonly rounds: number };
 
-/** What Lanewise says of its model; empty from others. */
+/** What Lanewise reports about its model; empty for the peer. */
 export interface Introduction {
-  /** Bytes of weights, keys and values that one decoded token reads. */
+  /** Bytes of weights, keys and values read per decoded token. */
   readonly bytesPerToken?: Readonly<Record<Way, number>>;
-  /** Multiplications and additions of the linear layers for one token of a prompt. */
+  /** Multiplications and additions of the linear layers per prompt token. */
   readonly operationsPerToken?: number;
 }
 

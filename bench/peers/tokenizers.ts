@@ -1,5 +1,5 @@
 /**
- * Text to ids, ours and others', with the vocabulary of GPT-2 as gpt-tokenizer brings it: all must give the same ids.
+ * Compares the speed of tokenizers with the vocabulary of GPT-2 (from gpt-tokenizer). All must give the same ids.
  *
  *   npm install --prefix bench/peers
  *   node bench/peers/tokenizers.ts [TEXT_FILE]
@@ -11,14 +11,17 @@ import { loadTokenizer } from '../../src/tokenizer/load.ts';
 type Encode = (text: string) => readonly number[];
 type Ranks = readonly (string | readonly number[])[];
 
-/** Names that TypeScript need not find: the peers have a package of their own. */
+/** Imports a peer. TypeScript does not resolve the name, because the peers are in a separate package. */
 const load = async <T>(name: string): Promise<T> => (await import(name)) as T;
 const peer = await load<{ encode: Encode }>('gpt-tokenizer/encoding/r50k_base');
 const { default: ranks } = await load<{ default: Ranks }>('gpt-tokenizer/bpeRanks/r50k_base');
 type Library = new (json: object, config: object) => { encode(text: string): { ids: number[] } };
 const { Tokenizer } = await load<{ Tokenizer: Library }>('@huggingface/tokenizers');
 
-/** Tokens by rank as a tokenizer.json: the merge of a token is the pair that is left when lower ranks have merged. */
+/**
+ * Converts ranked tokens to a tokenizer.json: the merge of a token is the pair that remains after all merges of lower
+ * rank.
+ */
 function gpt2(): object {
   const spell = (token: string | readonly number[]): string =>
     typeof token === 'string' ? toByteAlphabet(token) : [...token].map((byte) => byteCharacters[byte]!).join('');
@@ -49,7 +52,7 @@ function lastPair(token: string, vocab: ReadonlyMap<string, number>): [string, s
   return parts as [string, string];
 }
 
-/** English of this project's own pages, a few times over, unless a file is given. */
+/** The text of a given file, or else this project's documentation, repeated. */
 function english(): string {
   const [file] = process.argv.slice(2);
   const root = new URL('../../', import.meta.url);
@@ -69,7 +72,7 @@ const engines: readonly (readonly [name: string, encode: Encode])[] = [
   ['@huggingface/tokenizers', (text) => theirs.encode(text).ids],
 ];
 const RUNS = 3;
-/** An engine that took this long is not asked for a text ten times as long. */
+/** An engine that took longer than this is not given a text ten times as long. */
 const PATIENCE_MS = 1000;
 const row = (...cells: readonly string[]): void => console.log(`| ${cells.join(' | ')} |`);
 row('engine', 'text', 'time', 'rate');

@@ -1,4 +1,4 @@
-/** The goals of docs/performance.md, and what a report says of each. */
+/** The goals of docs/performance.md, and their rows for a report. */
 import type { Spread } from '../../src/measure/statistics.ts';
 import type { LoadRow } from '../load-rate.ts';
 import type { PeerReport } from '../peers/compare.ts';
@@ -6,15 +6,15 @@ import type { PeerRow } from '../peers/comparison.ts';
 import type { ScalingReport } from '../scaling.ts';
 import type { Report } from './report-format.ts';
 
-/** One line of the table. */
+/** A row of the table. */
 export interface GoalRow {
   readonly work: string;
   readonly goal: string;
   readonly measured: string;
-  /** Half of the samples, where there are samples. */
+  /** Quartiles, if there are samples. */
   readonly spread: string;
   readonly of_roof: string;
-  /** undefined: not measured. */
+  /** Undefined: not measured. */
   readonly met: boolean | undefined;
 }
 
@@ -24,7 +24,7 @@ type Shape = PeerRow['shape'];
 const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
 const times = (ratio: number): string => `${ratio.toFixed(2)}x`;
 
-/** The rows of all goals in their order; parts that were not run have none. */
+/** The rows of all goals, in order; parts that were not run have none. */
 export function goalRows(report: Report): GoalRow[] {
   const { vnni } = report.machine;
   const byMachine = (withVnni: number, elsewhere: number): number => (vnni ? withVnni : elsewhere);
@@ -54,7 +54,7 @@ export function goalRows(report: Report): GoalRow[] {
 const pairs = <A, B>(first: readonly A[], second: readonly B[]): [A, B][] =>
   first.flatMap((a) => second.map((b): [A, B] => [a, b]));
 
-/** The result of a part; or the row that says why there is none, or no row if it was not asked for. */
+/** Rows for the result of a part; a row with its error if it failed; none if it was not run. */
 function withResult<T>(report: Report, part: string, work: string, rows: (result: T) => GoalRow[]): GoalRow[] {
   const found = report.parts[part];
   if (found === undefined) return [];
@@ -83,12 +83,12 @@ function peerRows(
   });
 }
 
-/** From the quartiles that are worst to those that are best for Lanewise. */
+/** Range of the ratio, from the least to the most favourable quartiles. */
 const ratioSpread = ({ lanewise, peer }: PeerRow): string =>
   `${(peer.low / lanewise.high).toFixed(2)} - ${times(peer.high / lanewise.low)}`;
 
-/** Like for like, the way that is less kind to Lanewise; the other figures beside it. */
-function unkind(rows: readonly PeerRow[]): { row: PeerRow; measured: string } {
+/** The row of the way with the lower ratio, and a text with the other figures. */
+function lowestRatio(rows: readonly PeerRow[]): { row: PeerRow; measured: string } {
   const row = rows.reduce((worst, other) => (other.ratio < worst.ratio ? other : worst));
   const other = rows.map(({ way, ratio }) => `${way} ${times(ratio)}`).join(', ');
   const engine = rows.find(({ way }) => way === 'generate')!.engine_ratio;
@@ -98,7 +98,7 @@ function unkind(rows: readonly PeerRow[]): { row: PeerRow; measured: string } {
 function decodeRows(report: Report, shape: Shape, storage: Storage, ratio: number, share?: number): GoalRow[] {
   return peerRows(report, [shape, storage], 'decode', (rows) => {
     const work = `decode, ${shape} ${storage.toUpperCase()}`;
-    const { row, measured } = unkind(rows);
+    const { row, measured } = lowestRatio(rows);
     const whole = rows.find(({ way }) => way === 'generate')!;
     const of_roof = percent(whole.of_roof!);
     const result: GoalRow[] = [
@@ -133,7 +133,7 @@ function prefillRows(report: Report, shape: Shape, storage: Storage, ratio: numb
 
 function batchRows(report: Report, shape: Shape): GoalRow[] {
   return peerRows(report, [shape, 'q8_0'], 'batch', (rows) => {
-    const { row, measured } = unkind(rows);
+    const { row, measured } = lowestRatio(rows);
     const slow = rows.reduce((worst, other) => (other.of_one! < worst.of_one! ? other : worst));
     const work = `batch of 8 sequences, ${shape} Q8_0`;
     const ofOne = rows.map(({ way, of_one }) => `${way} ${times(of_one!)}`).join(', ');
@@ -219,7 +219,7 @@ interface KernelRow {
 
 const NARROW_GOAL = 0.85;
 
-/** Products of many rows without 256-bit code, against the 128-bit tile loops. */
+/** Matmuls of many rows with 128-bit kernels, compared with the 128-bit tile loops. */
 function narrowRows(report: Report): GoalRow[] {
   return withResult<readonly KernelRow[]>(report, 'kernels narrow', '128-bit kernels', (rows) =>
     products(rows)
@@ -235,13 +235,13 @@ function narrowRows(report: Report): GoalRow[] {
   );
 }
 
-/** Products on all threads that have a roof. */
+/** Matmuls on all threads that have a roof. */
 function products(rows: readonly KernelRow[]): KernelRow[] {
   const threads = Math.max(...rows.map((row) => row.threads));
   return rows.filter((row) => row.threads === threads && row.of_roof !== null && row.kernel.startsWith('matmul'));
 }
 
-/** Rate and share of the roof of every product, 256 and 128 bits side by side; empty if none was measured. */
+/** Rate and share of the roof of every matmul kernel, 256 and 128 bits side by side; empty if none was measured. */
 export function kernelCells(report: Report): string[][] {
   const cell = ({ unit, median, of_roof }: KernelRow): string => `${median.toFixed(1)} ${unit}, ${percent(of_roof!)}`;
   const table = new Map<string, string[]>();
@@ -264,7 +264,7 @@ interface ContextRow {
   readonly ratio: number;
 }
 
-/** The deepest of each kind of cache. */
+/** The greatest depth for each storage of the KV cache. */
 function contextRows(report: Report): GoalRow[] {
   return withResult<readonly ContextRow[]>(report, 'context', 'decode in a long context', (rows) => {
     const deepest = Math.max(...rows.map(({ depth }) => depth));
@@ -287,7 +287,7 @@ interface FirstTokenRow {
   readonly goal: number;
 }
 
-/** From the command to the first text. */
+/** Time from the start of the command to the first token. */
 function firstTokenRows(report: Report): GoalRow[] {
   return withResult<readonly FirstTokenRow[]>(report, 'first token', 'first token', (rows) =>
     rows.map(({ model, seconds, goal }) => ({

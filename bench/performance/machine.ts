@@ -1,4 +1,4 @@
-/** What was measured on: names and sizes, as the system tells them. */
+/** Describes the machine: names and sizes, as reported by the system. */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
@@ -8,16 +8,16 @@ import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 export interface Machine {
   readonly cpu: string;
   readonly cores: number;
-  /** `L1d 32K, L2 1024K, L3 32768K`, of one core; empty where the system does not say. */
+  /** Caches of one core, `L1d 32K, L2 1024K, L3 32768K`; empty if unknown. */
   readonly caches: string;
   readonly memory_bytes: number;
   readonly node: string;
   readonly v8: string;
-  /** Whether the relaxed dot product is one instruction (AVX-VNNI), as the probe of the kernels finds. */
+  /** Whether the relaxed dot product is one instruction (AVX-VNNI), measured by the probe of the kernels. */
   readonly vnni: boolean;
   /** Whether kernels run with 256 bits. */
   readonly wide: boolean;
-  /** Of Lanewise; empty outside a checkout. */
+  /** Commit of Lanewise; empty outside a checkout. */
   readonly commit: string;
 }
 

@@ -1,4 +1,4 @@
-/** What a report of this machine is made of: benches in processes of their own, each with a JSON file as its result. */
+/** The parts of a report: benches that run in their own processes and write a JSON file. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -9,17 +9,17 @@ import type { PartResult } from './report-format.ts';
 import { SHARES } from './shares.ts';
 
 export interface Part {
-  /** Unique; parts of one goal begin alike. */
+  /** Unique name; names of the parts of one goal begin with the same words. */
   readonly name: string;
-  /** Below bench/. */
+  /** Path below bench/. */
   readonly script: string;
   readonly args: readonly string[];
-  /** What --quick adds: fewer repetitions, shorter texts. */
+  /** Arguments added by --quick: fewer repetitions, shorter texts. */
   readonly quickArgs: readonly string[];
-  /** About how long it takes on 2 cores, for the forecast. */
+  /** Approximate time on 2 cores, for the forecast. */
   readonly seconds: number;
   readonly quickSeconds: number;
-  /** Whether its JSON comes on stdout; otherwise --json names a file. */
+  /** Whether it prints JSON to stdout; otherwise it writes the file of --json. */
   readonly prints?: boolean;
 }
 
@@ -47,7 +47,7 @@ const sharesPart = (shape: string, storage: string, seconds: number): Part => ({
   prints: true,
 });
 
-/** In the order of running. Models come out of the folder that benches keep; those that are missing are written first. */
+/** In the order in which they run. Missing models are written to the folder of the benches first. */
 export const parts: readonly Part[] = [
   { name: 'roofs', script: 'roofs.ts', args: [], quickArgs: [], seconds: 5, quickSeconds: 5 },
   peerPart('gpt2', 'q8_0', 100, true, 6),
@@ -108,10 +108,10 @@ export const parts: readonly Part[] = [
 
 const benchFolder = path.join(import.meta.dirname, '..');
 
-/** How many times its forecast a part may take: machines differ, and models may have to be written. */
+/** A part may take this multiple of its forecast: machines differ, and models may have to be written. */
 const PATIENCE = 10;
 
-/** Never throws: a part that fails says so in its result. What it says on stderr is passed on. */
+/** Runs a part and passes on its stderr. Does not throw: the result of a failed part has its error. */
 export async function runPart(part: Part, quick: boolean): Promise<PartResult> {
   const script = path.join(benchFolder, part.script);
   if (!existsSync(script)) return { seconds: 0, error: `bench/${part.script} is not there` };
@@ -132,7 +132,7 @@ export async function runPart(part: Part, quick: boolean): Promise<PartResult> {
   }
 }
 
-/** What a script wrote to stdout, and what went wrong, if anything. */
+/** Runs a script and returns its stdout, and an error if it failed. */
 function run(args: readonly string[], milliseconds: number): Promise<{ out: string; error?: string }> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: milliseconds });
@@ -148,7 +148,7 @@ function run(args: readonly string[], milliseconds: number): Promise<{ out: stri
     child.on('close', (code, signal) => {
       if (code === 0) return resolve({ out });
       const line = said.split('\n').findLast((text) => /error/i.test(text));
-      // Where this checkout is concerns nobody.
+      // Paths of this checkout are removed from the error.
       resolve({
         out,
         error:

@@ -1,20 +1,20 @@
-/** Bars against roofs as SVG. Dark text on a light ground of its own: readable wherever the picture is put. */
+/** Plots bars and roofs as SVG, with dark text on its own light background, so that it is readable on any page. */
 
 export interface Bar {
-  /** Bars of one group stand together under its name. */
+  /** Bars of a group are drawn together, under its name. */
   readonly group: string;
   readonly label: string;
   readonly value: number;
-  /** Where half of the samples lie. */
+  /** Quartiles. */
   readonly low: number;
   readonly high: number;
-  /** The machine's limit, measured in turns with it. */
+  /** The machine's limit, measured in the same turns. */
   readonly roof: number;
 }
 
 export interface Plot {
   readonly title: string;
-  /** What a bar and its frame are. */
+  /** Meaning of the bars and their frames. */
   readonly caption: string;
   readonly unit: string;
   readonly bars: readonly Bar[];
@@ -33,7 +33,7 @@ const [ROW, THICK, HEAD] = [24, 14, 26];
 
 const escaped = (text: string): string => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 
-/** 1, 2 or 5 times a power of ten, about a sixth of `most`. */
+/** Distance of ticks: 1, 2 or 5 times a power of ten, about a sixth of `most`. */
 function tickStep(most: number): number {
   const power = 10 ** Math.floor(Math.log10(most / 6));
   return [1, 2, 5, 10].map((n) => n * power).find((step) => most / step <= 8)!;
@@ -68,7 +68,7 @@ export function drawPlot({ title, caption, unit, bars }: Plot): string {
       lines.push(
         rectangle(bar.roof, `fill="${colors.track}"`),
         rectangle(bar.value, `fill="${colors.bar}"`),
-        // On top: a bar may be longer than its roof.
+        // Drawn last, because a bar may be longer than its roof.
         rectangle(bar.roof, `fill="none" stroke="${colors.faint}"`),
         `<path d="M${x(bar.low)} ${middle}H${x(bar.high)}" stroke="${colors.text}" stroke-width="2"/>`,
         text(LEFT - 8, middle + 4, bar.label, { anchor: 'end' }),

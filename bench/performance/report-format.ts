@@ -14,7 +14,7 @@ export interface Report {
 
 export interface PartResult {
   readonly seconds: number;
-  /** What the bench wrote; undefined if it wrote nothing. */
+  /** JSON that the bench wrote; undefined if it wrote none. */
   readonly result?: unknown;
   /** Why it failed. */
   readonly error?: string;

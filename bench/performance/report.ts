@@ -1,4 +1,4 @@
-/** The stored form of a report, and the page that is made of all of them. */
+/** Reads reports, and writes the page of all reports. */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Roofs } from '../../src/backend/wasm/measuring/roof.ts';
@@ -10,7 +10,7 @@ import { type Bar, drawPlot, type Plot } from './plot.ts';
 import type { Report } from './report-format.ts';
 import { sharesTable } from './shares.ts';
 
-/** @throws Error in one line for another file */
+/** @throws Error for a file that is not a report */
 export function readReport(file: string): Report {
   let report: Partial<Report>;
   try {
@@ -26,7 +26,10 @@ export function readReport(file: string): Report {
 const begin = '<!-- measured: written by npm run bench:performance, not by hand -->';
 const end = '<!-- end of measured -->';
 
-/** Writes the sections of all reports in `docs`/performance between the markers of `docs`/performance.md, and their plots. */
+/**
+ * Writes the plots of all reports in `docs`/performance, and their sections between the markers of
+ * `docs`/performance.md.
+ */
 export function writePage(docs: string): void {
   const folder = path.join(docs, 'performance');
   const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
@@ -99,7 +102,7 @@ function kernelTable(report: Report): string[] {
       ];
 }
 
-/** Name in the file's name, and the picture. Those without a bar are left out. */
+/** Plots with the name for their file. Plots without bars are left out. */
 function plotsOf({ name, parts }: Report): [string, Plot][] {
   const rows = Object.entries(parts)
     .filter(([part, { result }]) => part.startsWith('peers ') && result !== undefined)

@@ -1,8 +1,8 @@
-/** Where the time of prompts and decode steps goes, as `lanewise bench --kernels` tells. */
+/** Shares of the time of prefill and decode by kernel, from `lanewise bench --kernels`. */
 import { renderTable } from '../../src/cli/table.ts';
 import type { Report } from './report-format.ts';
 
-/** Parts that these rows come from begin so. */
+/** Prefix of the names of the parts that are used here. */
 export const SHARES = 'shares ';
 
 interface BenchResult {

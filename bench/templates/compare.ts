@@ -1,11 +1,11 @@
 /**
- * Renders conversations by chat templates and compares them with what transformers makes of them.
+ * Renders conversations with chat templates and compares the texts with those of transformers.
  *
  *   python -m venv venv && venv/bin/pip install transformers jinja2
  *   node bench/templates/compare.ts --python venv/bin/python FOLDER... [--show 5] [--write docs/chat.md]
  *
  * A FOLDER is searched for .jinja files, tokenizer_config.json and chat_template.json. --show prints differences,
- * --only TEXT takes templates whose path has the text, --write puts the table into a page.
+ * --only TEXT selects templates whose path contains the text, --write writes the table to a page.
  */
 import { spawn } from 'node:child_process';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
@@ -56,7 +56,7 @@ async function templatesIn(folders: readonly string[], only: string): Promise<Ma
   return found;
 }
 
-/** @throws Error where Python cannot run the oracle */
+/** Renders all jobs with transformers. @throws Error if Python cannot run the script */
 async function oracle(
   python: string,
   templates: readonly string[],
@@ -102,7 +102,7 @@ function rendered(source: string, json: string): Answer {
   }
 }
 
-/** What Lanewise does to messages on purpose, as another conversation for transformers. */
+/** Conversions that Lanewise applies to messages, applied here before transformers renders them. */
 const rules: Readonly<Record<string, (message: Message) => Message>> = {
   'arguments given as JSON text are an object': (message) => ({
     ...message,
@@ -129,7 +129,7 @@ const rules: Readonly<Record<string, (message: Message) => Message>> = {
   },
 };
 
-/** The conversation as a rule makes it. */
+/** The conversation converted by a rule. */
 function byRule(json: string, rule: (message: Message) => Message): string {
   const request = parseJson(json) as Request;
   return stringifyJson({ ...request, messages: request.messages.map(rule) });

@@ -1,6 +1,6 @@
-/** Conversations for `compare.ts`: what clients send, one kind each. */
+/** Conversations for `compare.ts`, one for each kind of message that clients send. */
 
-/** JSON text of what `apply_chat_template` takes, since JavaScript would change the spelling of some numbers. */
+/** Arguments of `apply_chat_template` as JSON text, because JavaScript would change the spelling of some numbers. */
 export interface Conversation {
   readonly name: string;
   readonly json: string;
