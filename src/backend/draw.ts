@@ -66,10 +66,18 @@ export function drawFrom(row: Float32Array, draw: Omit<Draw, 'row'>, selection =
   const inverse = inverseTemperature(temperature);
   const floor = largest + LEAST_EXPONENT / inverse;
   selection.load(logits, mask, (logit) => tokenWeight(logit, largest, inverse), floor);
-  if (topK > 0) selection.keepLargest(topK);
-  if (topP < 1) selection.keepMass(topP * selection.totalMass);
-  if (minP > 0) selection.keepWeightsFrom(leastWeight(minP));
-  return selection.draw(uniform);
+  return drawCandidates(selection, { topK, topP, minP, uniform });
+}
+
+/** @param candidates all tokens that the cuts can leave, with their weights */
+export function drawCandidates(
+  candidates: Selection,
+  { topK, topP, minP, uniform }: Pick<Draw, 'topK' | 'topP' | 'minP' | 'uniform'>,
+): number {
+  if (topK > 0) candidates.keepLargest(topK);
+  if (topP < 1) candidates.keepMass(topP * candidates.totalMass);
+  if (minP > 0) candidates.keepWeightsFrom(leastWeight(minP));
+  return candidates.draw(uniform);
 }
 
 function replaced(row: Float32Array, { ids, logits }: NonNullable<Draw['changed']>): Float32Array {

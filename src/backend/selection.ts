@@ -71,6 +71,11 @@ export class Selection {
     return this.candidates.subarray(0, this.count);
   }
 
+  get size(): number {
+    return this.count;
+  }
+
+  /** Sum of the weights. */
   get totalMass(): number {
     return this.mass;
   }
@@ -89,6 +94,10 @@ export class Selection {
   /** Keeps candidates of at least this weight. */
   keepWeightsFrom(least: number): void {
     this.keep((i) => this.weights[i]! >= least);
+  }
+
+  weightAt(index: number): number {
+    return this.weights[index]!;
   }
 
   /** @param uniform in [0, 1): where in the weight, laid out by rising id, the draw falls */

@@ -29,7 +29,19 @@ export const interleaved = (...chains: readonly (readonly Statement[])[]): State
  * them the exponent of 2^n.
  */
 export function exponential(f: Func): Formula {
-  const [log2e, magic, lowest, one] = [Math.LOG2E, 1.5 * 2 ** 23 + 127, -87.3, 1].map((value) =>
+  const scaled = scaledExponential(f, 0);
+  const lowest = held(f, LOWEST_EXPONENT);
+  return (x) => {
+    const below = f.local('v128');
+    return [below.set(f32.lt(x.get, lowest)), ...scaled(x), x.set(v.andNot(x.get, below.get))];
+  };
+}
+
+const LOWEST_EXPONENT = -87.3;
+
+/** The same times 2^power (0 <= power <= 126), for x <= 0; 2^power e^-87.3 below -87.3. */
+export function scaledExponential(f: Func, power: number): Formula {
+  const [log2e, magic, lowest, one] = [Math.LOG2E, 1.5 * 2 ** 23 + 127 + power, LOWEST_EXPONENT, 1].map((value) =>
     held(f, value),
   ) as V128[];
   const [ln2High, ln2Low] = [held(f, -0.693359375), held(f, 2.1219444e-4)];
@@ -37,10 +49,9 @@ export function exponential(f: Func): Formula {
     1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
   ].map((c) => held(f, c)) as V128[];
   return (x) => {
-    const [below, n, square] = [f.local('v128'), f.local('v128'), f.local('v128')];
+    const [n, square] = [f.local('v128'), f.local('v128')];
     const [high, middle, low] = [f.local('v128'), f.local('v128'), f.local('v128')];
     return [
-      below.set(f32.lt(x.get, lowest!)),
       // pmax keeps its first operand when that is NaN, as max does, and is one instruction.
       x.set(f32.pmax(x.get, lowest!)),
       n.set(f32.madd(x.get, log2e!, magic!)),
@@ -55,7 +66,6 @@ export function exponential(f: Func): Formula {
       high.set(f32.madd(high.get, square.get, low.get)),
       x.set(f32.madd(high.get, square.get, x.get)),
       x.set(f32.mul(f32.add(x.get, one!), i32.shl(n.get, 23))),
-      x.set(v.andNot(x.get, below.get)),
     ];
   };
 }

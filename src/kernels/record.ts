@@ -19,6 +19,8 @@ export interface RecordLayout<Name extends string> {
   readonly names: readonly Name[];
   /** The argument words, in order, for word 2 and on. Addresses are unsigned, everything else as `| 0`. */
   words(values: Readonly<Record<Name, number>>): Int32Array;
+  /** Byte offset of the argument `name` in a record. */
+  offset(name: Name): number;
   /** The argument `name` of the record at `record`. */
   load(record: Local<'i32'>, name: Name): I32;
 }
@@ -28,7 +30,12 @@ export function recordLayout<const Name extends string>(...names: readonly Name[
     throw new RangeError(`${names.length} arguments; a record holds ${ARGUMENT_WORDS}`);
   return {
     names,
-    words: (values) => Int32Array.from(names, (name) => values[name] | 0),
+    words(values) {
+      const words = new Int32Array(names.length);
+      for (let i = 0; i < words.length; i++) words[i] = values[names[i]!] | 0;
+      return words;
+    },
+    offset: (name) => 4 * (HEADER_WORDS + names.indexOf(name)),
     load: (record, name) => loadI32(record.get, 4 * (HEADER_WORDS + names.indexOf(name))),
   };
 }

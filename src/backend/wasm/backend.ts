@@ -7,6 +7,7 @@ import { type BufferId, type Plan, tableTokens } from '../../plan/step.ts';
 import {
   type Backend,
   type Batch,
+  type Draw,
   joinTensors,
   type LoadTimes,
   type Results,
@@ -15,10 +16,10 @@ import {
   type Timing,
 } from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
-import { drawFrom } from '../draw.ts';
 import { combineSummary } from '../summary.ts';
 import { WasmCachePages } from './cache-pages.ts';
 import type { Choice } from './choosing/choice.ts';
+import { Drawer, type DrawKernels, drawKernels } from './drawer.ts';
 import { Load, type PartMemory } from './loading/load-run.ts';
 import { type LowerPlanOptions, lowerPlan } from './lower-plan.ts';
 import type { MemoryMap } from './lowering/memory-map.ts';
@@ -30,6 +31,9 @@ import { RopeRows } from './rope-rows.ts';
 import { Governor } from './threads/governor.ts';
 import type { WasmHost } from './threads/host.ts';
 import { Pool } from './threads/pool.ts';
+
+/** Logits of a row from which all threads take part in a draw. */
+const SHARED_DRAW = 16384;
 
 /** Up to this many rows every thread computes norms and the like itself. */
 const REPLICATE_ROWS = 3;
@@ -55,6 +59,7 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   const options = { ...given, tensor: joinTensors(given) };
   const { plan, host, threads, choice, onProgress, onWarning } = options;
   const { targets, segments, tapes, loadSteps, kernels, capacity } = lowerPlan(options);
+  const draws = plan.summary === undefined ? undefined : drawKernels(kernels);
   const shared = threads > 1;
   const compiled = kernels.compile(host, choice.wide, memoryLimits(shared));
   const partMemories = targets.map(
@@ -87,7 +92,7 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
       const scopes = scopeEnds.map((record) => steps[record]!);
       return { ...segment, tape, records: stepOf.length, marked: { steps, scopes } };
     });
-    return new WasmBackend({ options, partMemories, pool, segmentTapes, marks, loadTimes, capacity });
+    return new WasmBackend({ options, partMemories, pool, segmentTapes, draws, marks, loadTimes, capacity });
   } catch (error) {
     await pool.stop();
     throw error;
@@ -99,6 +104,8 @@ interface BackendParts {
   readonly partMemories: readonly PartMemory[];
   readonly pool: Pool;
   readonly segmentTapes: readonly SegmentTape[];
+  /** Undefined of encoders. */
+  readonly draws: DrawKernels | undefined;
   readonly marks: number[];
   readonly loadTimes: LoadTimes;
   /** Cache pages that there is room for. */
@@ -108,6 +115,7 @@ interface BackendParts {
 /** What a disposed backend lets go. */
 interface Held extends Pick<BackendParts, 'partMemories' | 'pool' | 'segmentTapes' | 'marks'> {
   readonly ropeRows: readonly RopeRows[];
+  readonly drawer: Drawer | undefined;
 }
 
 export class WasmBackend implements Backend {
@@ -124,8 +132,10 @@ export class WasmBackend implements Backend {
   readonly #governor: Governor;
   #held: Held | undefined;
   #rows = { all: 0, wanted: 0 };
+  /** Threads of the last forward. */
+  #lastThreads = 1;
 
-  constructor({ options, partMemories, pool, segmentTapes, marks, loadTimes, capacity }: BackendParts) {
+  constructor({ options, partMemories, pool, segmentTapes, draws, marks, loadTimes, capacity }: BackendParts) {
     this.threads = pool.threads;
     this.maxRows = options.maxRows;
     this.maxWanted = options.maxWanted;
@@ -136,7 +146,8 @@ export class WasmBackend implements Backend {
     this.#allThreads = options.allThreads ?? false;
     this.#governor = new Governor(pool.threads, options.host.cores, undefined, options.host.coresCounted);
     const ropeRows = options.plan.ropes.map((table) => new RopeRows(table));
-    this.#held = { partMemories, pool, segmentTapes, marks, ropeRows };
+    const drawer = draws && this.#newDrawer(draws, options.threads, { partMemories, pool, segmentTapes });
+    this.#held = { partMemories, pool, segmentTapes, marks, ropeRows, drawer };
     for (const { map, memory } of partMemories) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
@@ -172,6 +183,7 @@ export class WasmBackend implements Backend {
     for (const part of partMemories) this.#writeBatch(batch, part);
     const times: StepTime[] = [];
     const threads = this.#allThreads ? this.threads : this.#governor.choose(batch.tokens.length);
+    this.#lastThreads = threads;
     const begin = performance.now();
     for (const { part, tape, records, marked, copies } of segmentTapes) {
       for (const { buffer, part: from } of copies) this.#copyRows(buffer, from, part);
@@ -185,8 +197,7 @@ export class WasmBackend implements Backend {
       times,
       output: (i) => this.#resultRow(this.#plan.output, i),
       summary: (i) => combineSummary(this.#resultRow(this.#plan.summary!, i)),
-      draw: async (draws) =>
-        Int32Array.from(draws, (draw) => drawFrom(this.#resultRow(this.#plan.output, draw.row), draw)),
+      draw: (draws) => this.#draw(draws),
       tap: (name) => this.#tap(name),
     };
   }
@@ -199,9 +210,40 @@ export class WasmBackend implements Backend {
   /** Row i of a buffer that the plan's last segment wrote. */
   #resultRow(buffer: BufferId, i: number): Float32Array {
     const { partMemories, segmentTapes } = this.#alive();
-    const { map, memory } = partMemories[segmentTapes.at(-1)!.part]!;
-    const { width } = this.#plan.buffers[buffer]!;
-    return memory.f32(map.buffers[buffer]! + i * rowBytes(width), width);
+    const { memory } = partMemories[segmentTapes.at(-1)!.part]!;
+    return memory.f32(this.#resultAt(buffer, i), this.#plan.buffers[buffer]!.width);
+  }
+
+  /** The address of that row. */
+  #resultAt(buffer: BufferId, i: number): number {
+    const { partMemories, segmentTapes } = this.#alive();
+    const { map } = partMemories[segmentTapes.at(-1)!.part]!;
+    return map.buffers[buffer]! + i * rowBytes(this.#plan.buffers[buffer]!.width);
+  }
+
+  #newDrawer(
+    kernels: DrawKernels,
+    threads: number,
+    { partMemories, pool, segmentTapes }: Pick<BackendParts, 'partMemories' | 'pool' | 'segmentTapes'>,
+  ): Drawer {
+    const { part } = segmentTapes.at(-1)!;
+    const { map, memory } = partMemories[part]!;
+    const { width } = this.#plan.buffers[this.#plan.output]!;
+    // Waking other threads for short rows takes longer than drawing.
+    const walk = (tape: number): Promise<void> => pool.run(part, tape, 1, width < SHARED_DRAW ? 1 : this.#lastThreads);
+    return new Drawer({ memory, map: map.draw!, kernels, width, threads, walk });
+  }
+
+  async #draw(draws: readonly Draw[]): Promise<Int32Array> {
+    const { drawer } = this.#alive();
+    const { output, summary } = this.#plan;
+    const ids = new Int32Array(draws.length);
+    // One after the other: each uses the areas of all threads.
+    for (const [i, draw] of draws.entries()) {
+      const chunks = this.#resultRow(summary!, draw.row);
+      ids[i] = await drawer!.draw(this.#resultAt(output, draw.row), chunks, draw);
+    }
+    return ids;
   }
 
   #tap(name: string): Float32Array {

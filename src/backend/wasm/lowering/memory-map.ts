@@ -11,6 +11,7 @@ import { layoutBuffers } from '../../../plan/memory.ts';
 import type { Plan, Step } from '../../../plan/step.ts';
 import { Allocator, FIRST_REGION, SCRATCH_BYTES } from '../memory/memory.ts';
 import { cachePageBytes, heldBytes } from '../memory/sizes.ts';
+import { type DrawMap, mapDraw } from './draw-map.ts';
 import type { PlanPart } from './parts.ts';
 
 /** Page table entries of one forward, over all its sequences; more where one sequence may need them. */
@@ -47,6 +48,8 @@ export interface MemoryMap {
   readonly quantized: ReadonlyMap<string, number>;
   /** Weights; those that share another's storage have its address. 0 for those of other parts. */
   readonly weights: readonly number[];
+  /** For draws from logits; undefined where other parts, or none, compute them. */
+  readonly draw: DrawMap | undefined;
   /** Cache pages: page p of cache c is at `cache + offset[c] + p * pageStride`. */
   readonly cache: number;
   readonly cacheOffsets: readonly number[];
@@ -101,6 +104,10 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
       ['rows', 'columns'].map((divided) => [`${key} ${divided}`, room.take('quantized rows', bytes)] as const),
     ),
   );
+  const drawn = plan.summary !== undefined && part.steps.some((step) => 'out' in step && step.out === plan.output);
+  const draw = drawn
+    ? mapDraw((what, bytes) => room.take(what, bytes), plan.buffers[plan.output]!.width, threads)
+    : undefined;
   const weights: number[] = [];
   for (const [id, weight] of plan.weights.entries()) {
     const address = part.weights.has(id) ? room.take(weight.name, heldBytes(weight)) : 0;
@@ -117,6 +124,7 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     buffers: layout.offsets.map((offset) => rows + offset),
     quantized,
     weights,
+    draw,
     cache: room.end,
     cacheOffsets,
     pageStride,

@@ -1,0 +1,110 @@
+/** Sampling over forwards: the same tokens by both backends, whatever the threads and the other rows. */
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import type { Backend, TensorData } from '../../src/backend/backend.ts';
+import { createReferenceBackend } from '../../src/backend/reference/backend.ts';
+import { buildBackend } from '../../src/backend/wasm/backend.ts';
+import { chooseKernels } from '../../src/backend/wasm/choosing/probe.ts';
+import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
+import { LanewiseError } from '../../src/errors.ts';
+import { PlanBuilder } from '../../src/plan/builder.ts';
+import type { PlannedWeight } from '../../src/plan/step.ts';
+import { sampleRows } from '../../src/sampling/sample-rows.ts';
+import { Sampler } from '../../src/sampling/sampler.ts';
+import { type SamplingOptions, validateSampling } from '../../src/sampling/sampling-options.ts';
+import { noise } from '../kernels/support.ts';
+
+const VOCAB = 17_003;
+const ROWS = 16;
+
+/** Row n of a forward has the logits of column n of a table. A product with a row of the identity has no rounding. */
+async function open(threads: number | 'reference', factor: number): Promise<Backend> {
+  const random = noise(7);
+  const tensors: Readonly<Record<string, Float32Array>> = {
+    identity: Float32Array.from({ length: ROWS ** 2 }, (_, i) => (i % (ROWS + 1) === 0 ? 1 : 0)),
+    table: Float32Array.from({ length: ROWS * VOCAB }, () => factor * random()),
+  };
+  const shapes: Readonly<Record<string, readonly number[]>> = { identity: [ROWS, ROWS], table: [VOCAB, ROWS] };
+  const weights = Object.keys(tensors).map(
+    (name): PlannedWeight => ({
+      name,
+      role: 'output',
+      shape: shapes[name]!,
+      source: { tensor: name, transposed: false, first: 0, plus: 0 },
+      storage: 'f32',
+      linear: false,
+      reason: '',
+      bytes: tensors[name]!.byteLength,
+    }),
+  );
+  const p = new PlanBuilder();
+  const rows = p.embedTokens({ id: 0, shape: shapes.identity! }, 1);
+  const plan = p.finish(p.matmul(p.wantedRows(rows), { weight: { id: 1, shape: shapes.table! } }), weights);
+  const tensor = (name: string): TensorData => {
+    const bytes = new Uint8Array(tensors[name]!.buffer);
+    const readInto = async (start: number, target: Uint8Array): Promise<void> =>
+      target.set(bytes.subarray(start, start + target.length));
+    return { dtype: 'f32', shape: shapes[name]!, byteLength: bytes.length, readInto };
+  };
+  const options = { plan, maxRows: ROWS, maxWanted: ROWS, tensor };
+  if (threads === 'reference') return createReferenceBackend(options);
+  const host = nodeHost();
+  return buildBackend({ ...options, host, threads, choice: chooseKernels(host), allThreads: true });
+}
+
+const cases: readonly SamplingOptions[] = [
+  { temperature: 0 },
+  {},
+  { topP: 0.9 },
+  { topK: 5, topP: 0.95 },
+  { topK: 4000, topP: 0.6, minP: 0.3 },
+  { minP: 0.2, temperature: 3 },
+  { topP: 0.5, repetitionPenalty: 1.4, frequencyPenalty: 0.5, logitBias: { 3: 5, 77: Number.NEGATIVE_INFINITY } },
+  { temperature: 0, constraint: () => ({ allowed: (mask) => void mask.fill(0x01010101), accept() {} }) },
+  { topP: 0.8, logprobs: 20, constraint: () => ({ allowed: (mask) => void mask.fill(0, 100), accept() {} }) },
+  { logitsProcessor: (logits) => void logits.fill(-3, 0, 9000) },
+];
+
+/** Ids of three tokens in a row, of each case, with those of the most probable ones; rows alone, or all in one call. */
+async function samples(backend: Backend, together: boolean): Promise<unknown[]> {
+  const samplers = cases.map((options, seed) => new Sampler(validateSampling({ ...options, seed }), [1, 2, 3, 500]));
+  const tokens = Int32Array.from(cases, (_, i) => i);
+  await backend.cache.ensure(1);
+  const found: unknown[] = [];
+  for (let turn = 0; turn < 3; turn++) {
+    const results = await backend.forward({
+      tokens: tokens.map((row) => (row + 3 * turn) % ROWS),
+      positions: new Int32Array(tokens.length).fill(turn),
+      sequences: tokens,
+      pages: Array.from(tokens, () => Int32Array.of(0)),
+      wanted: tokens,
+    });
+    const rows = samplers.map((sampler, row) => ({ row, sampler }));
+    const taken = together ? await sampleRows(results, rows) : [];
+    if (!together) for (const row of rows) taken.push(...(await sampleRows(results, [row])));
+    for (const [i, sample] of taken.entries()) {
+      assert.ok(!(sample instanceof LanewiseError), `case ${i}: ${sample}`);
+      samplers[i]!.accept(sample.id);
+      found.push([i, sample.id, sample.top?.map(({ id }) => id)]);
+    }
+  }
+  return found;
+}
+
+test('the same tokens by both backends, alone and in a batch, for any number of threads', async () => {
+  for (const factor of [1, 9]) {
+    let expected: unknown[] | undefined;
+    for (const threads of ['reference', 1, 2, 3] as const) {
+      const backend = await open(threads, factor);
+      try {
+        for (const together of [true, false]) {
+          const found = await samples(backend, together);
+          expected ??= found;
+          assert.deepEqual(found, expected, `${threads}, ${together ? 'together' : 'alone'}`);
+        }
+      } finally {
+        await backend.dispose();
+      }
+    }
+  }
+});
