@@ -8,9 +8,9 @@ import { Selection } from '../src/backend/selection.ts';
 import { buildBackend } from '../src/backend/wasm/backend.ts';
 import { chooseKernels } from '../src/backend/wasm/choosing/probe.ts';
 import { nodeHost } from '../src/backend/wasm/threads/host-node.ts';
+import { median } from '../src/measure/statistics.ts';
 import { PlanBuilder } from '../src/plan/builder.ts';
 import type { PlannedWeight } from '../src/plan/step.ts';
-import { median } from '../src/profile/statistics.ts';
 import { sampleRows } from '../src/sampling/sample-rows.ts';
 import { Sampler } from '../src/sampling/sampler.ts';
 import { type SamplingOptions, validateSampling } from '../src/sampling/sampling-options.ts';
@@ -116,11 +116,12 @@ for (const [kind, draw] of Object.entries(kinds)) {
   for (const [name, options] of Object.entries(cases)) {
     const samplers = Array.from(tokens, (seed) => new Sampler(validateSampling({ ...options, seed }), history));
     const times: Record<number, number[]> = { 1: [], [BATCH]: [] };
+    await backend.cache.ensure(BATCH);
     const results = await backend.forward({
       tokens,
       positions: new Int32Array(BATCH),
       sequences: tokens,
-      pages: Array.from(tokens, () => Int32Array.of(0)),
+      pages: Array.from(tokens, (row) => Int32Array.of(row)),
       wanted: tokens,
     });
     for (let round = 0; round < rounds; round++) {

@@ -69,14 +69,14 @@ const cases: readonly SamplingOptions[] = [
 async function samples(backend: Backend, together: boolean): Promise<unknown[]> {
   const samplers = cases.map((options, seed) => new Sampler(validateSampling({ ...options, seed }), [1, 2, 3, 500]));
   const tokens = Int32Array.from(cases, (_, i) => i);
-  await backend.cache.ensure(1);
+  await backend.cache.ensure(tokens.length);
   const found: unknown[] = [];
   for (let turn = 0; turn < 3; turn++) {
     const results = await backend.forward({
       tokens: tokens.map((row) => (row + 3 * turn) % ROWS),
       positions: new Int32Array(tokens.length).fill(turn),
       sequences: tokens,
-      pages: Array.from(tokens, () => Int32Array.of(0)),
+      pages: Array.from(tokens, (row) => Int32Array.of(row)),
       wanted: tokens,
     });
     const rows = samplers.map((sampler, row) => ({ row, sampler }));
