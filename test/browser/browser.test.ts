@@ -1,4 +1,7 @@
-/** The same sources in browsers: the bits of Node, on one thread and on several, wherever a model comes from. */
+/**
+ * Runs the sources in browsers and compares with the bits of Node: with one thread and several, from every kind of
+ * source.
+ */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -43,7 +46,7 @@ async function inBrowser(
 
 const fromGguf = new Set(['gguf', 'hub', 'file']);
 
-/** Every job has the bits of Node. */
+/** Checks that every job gives the bits of Node. */
 function assertSame(results: Results, jobs: readonly string[]): void {
   for (const job of jobs) {
     const outcome = results[job]!;

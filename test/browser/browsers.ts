@@ -1,4 +1,4 @@
-/** The browsers of this machine, opened without a window at one address, each with a fresh profile. */
+/** Starts the installed browsers headless, with a fresh profile. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import path from 'node:path';
 export type BrowserName = 'Chromium' | 'Firefox';
 
 interface Kind {
-  /** Programs, the first that there is. */
+  /** Names of programs; the first one that exists is used. */
   readonly programs: readonly string[];
   arguments(profile: string, address: string): string[];
 }
@@ -17,7 +17,7 @@ const chromiumFlags = [
   ...['--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage'],
 ];
 
-/** No questions, no looks at the network, no slowing down of pages that nobody sees. */
+/** No dialogs, no network requests of the browser, no throttling of hidden pages. */
 const firefoxPreferences: Readonly<Record<string, boolean | number | string>> = {
   'app.update.enabled': false,
   'app.normandy.enabled': false,
@@ -52,7 +52,7 @@ const kinds: Readonly<Record<BrowserName, Kind>> = {
 
 export const browserNames = Object.keys(kinds) as BrowserName[];
 
-/** The program of a browser; undefined where it is not installed. */
+/** The program of a browser; undefined if it is not installed. */
 export function findBrowser(name: BrowserName): string | undefined {
   const folders = (process.env.PATH ?? '').split(path.delimiter);
   const files = kinds[name].programs.flatMap((program) => folders.map((folder) => path.join(folder, program)));
@@ -66,10 +66,10 @@ export function findBrowser(name: BrowserName): string | undefined {
   });
 }
 
-/** Opens an address until `result` has come. @throws Error when the browser ends before */
+/** Opens an address until `result` resolves. @throws Error if the browser exits earlier */
 export async function withBrowser<T>(name: BrowserName, address: string, result: Promise<T>): Promise<T> {
   const profile = mkdtempSync(path.join(tmpdir(), 'lanewise-browser-'));
-  // A group of its own: browsers start other processes.
+  // Its own process group, because browsers start further processes.
   const child = spawn(findBrowser(name)!, kinds[name].arguments(profile, address), { stdio: 'ignore', detached: true });
   const leave = (): void => {
     process.kill(-child.pid!, 'SIGKILL');

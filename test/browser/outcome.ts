@@ -1,6 +1,5 @@
 /**
- * What a model says, greedily, with a hash of its tokens and log-probabilities to the bit: the same program runs under Node
- * and in browsers, and knows nothing of either.
+ * Generates greedily and hashes the bits of tokens and log-probabilities. The same code runs under Node and in browsers.
  */
 export interface Outcome {
   readonly text: string;
@@ -24,7 +23,7 @@ interface Speaker {
   dispose(): Promise<void>;
 }
 
-/** @param load of the library's entry, with its source: told where warnings go */
+/** @param load calls `load` of the library's entry with a source; its argument receives warnings */
 export async function outcomeOf(load: (onWarning: (text: string) => void) => Promise<Speaker>): Promise<Outcome> {
   const warnings: string[] = [];
   const model = await load((text) => warnings.push(text));

@@ -1,4 +1,4 @@
-/** In the page: runs the jobs on the main thread, then in a worker, and posts what came out. */
+/** Script of the page: runs the jobs on the main thread, then in a worker, and posts the results. */
 import { run } from './run.ts';
 
 async function inWorker(): Promise<unknown> {

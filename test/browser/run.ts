@@ -1,4 +1,4 @@
-/** The jobs of a page or worker, by their names in its address; what comes out is posted. */
+/** Jobs of a page or worker, named in its address; the results are posted. */
 import type { WebLoadOptions, WebModelSource } from '../../src/browser.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
 
@@ -6,7 +6,7 @@ export type Outcomes = Readonly<Record<string, Outcome | { readonly error: strin
 
 const parameters = new URLSearchParams(location.search);
 
-/** Engines without shared memory, and machines with other cores, are made of the browser that there is. */
+/** Simulates engines without shared memory, and machines with another number of cores. */
 function pretend(): void {
   if (parameters.has('unshared')) Reflect.deleteProperty(globalThis, 'SharedArrayBuffer');
   const cores = Number(parameters.get('cores'));
@@ -19,7 +19,7 @@ async function fileAt(address: string): Promise<File> {
   return new File([await (await fetch(address)).blob()], address.slice(address.lastIndexOf('/') + 1));
 }
 
-/** A folder of the page's own, filled with the model's files. */
+/** A folder in the page's private file system, with the model's files. */
 async function ownFolder(): Promise<FileSystemDirectoryHandle> {
   const root = await navigator.storage.getDirectory();
   const handle = await root.getDirectoryHandle('stories', { create: true });

@@ -1,4 +1,4 @@
-/** Serves the sources to a browser as they are, types stripped, to an isolated page; results come back by POST. */
+/** Serves the sources, with types stripped, to an isolated page; results are posted back. */
 
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A page of one script. What goes wrong before that runs is posted too. */
+/** A page with one script. Errors before the script runs are posted too. */
 const page = (script: string): string => `<!doctype html>
 <script>
   const post = (error) => fetch('/result', { method: 'POST', body: JSON.stringify({ error: String(error) }) });
@@ -24,7 +24,7 @@ type Conditions = string | { readonly [condition: string]: Conditions };
 const chosen = (target: Conditions | undefined): string | undefined =>
   typeof target === 'object' ? chosen(target.browser ?? target.import ?? target.default) : target;
 
-/** The file that a bare name means in a browser; undefined for names that stand in comments only. */
+/** The file of a bare module name; undefined for names that occur only in comments. */
 function resolve(name: string, importer: string): string | undefined {
   const inside = importer.split(path.sep).lastIndexOf('node_modules');
   const [scope, rest] = importer.split(path.sep).slice(inside + 1);
@@ -36,14 +36,14 @@ function resolve(name: string, importer: string): string | undefined {
   return file === undefined ? undefined : path.join(folder, file);
 }
 
-/** Import maps do not reach workers: bare names become addresses here. */
+/** Replaces bare module names by addresses, because import maps do not apply in workers. */
 const withAddresses = (source: string, importer: string): string =>
   source.replace(/(from\s*|import\s*\(?\s*)(['"])([#@\w][^'"]*)\2/g, (whole, keyword, quote, name) => {
     const file = resolve(name, importer);
     return file === undefined ? whole : `${keyword}${quote}/${path.relative(root, file)}${quote}`;
   });
 
-/** Scripts by their files: pages, workers and threads ask for the same ones. */
+/** Scripts by file: pages, workers and threads request the same ones. */
 const scripts = new Map<string, Promise<string>>();
 
 function script(file: string): Promise<string> {
@@ -61,7 +61,7 @@ async function readScript(file: string): Promise<string> {
 
 export interface BrowserServer {
   readonly origin: string;
-  /** What the page posted. */
+  /** The results that the page posted. */
   readonly result: Promise<unknown>;
   close(): void;
 }

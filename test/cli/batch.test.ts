@@ -101,7 +101,7 @@ test('Ctrl-C keeps the results that are done, and exits with 130', async (t) => 
   });
   child.stdout.on('data', (data) => {
     out += data;
-    // The first line is told while the second is at work.
+    // The result of the first line is printed while the second is running.
     if (!child.killed) child.kill('SIGINT');
   });
   const code = await new Promise((resolve) => child.on('close', resolve));

@@ -19,10 +19,10 @@ async function temporaryFolder(t: TestContext): Promise<string> {
 
 const TURNS = 12;
 const root = join(import.meta.dirname, '..', '..');
-/** Milliseconds around `middle`, each turn a little other. */
+/** Milliseconds around `middle`, slightly different in each turn. */
 const around = (middle: number): number[] => Array.from({ length: TURNS }, (_, i) => middle * (0.99 + 0.002 * i));
 
-/** A run on a machine of that speed: a roof is as many times faster, and so are the times that it bounds. */
+/** A run on a machine with this speed: roofs are faster by this factor, and times shorter. */
 function run({ speed = 1, decode = 10, prefill = 400 } = {}): SavedBench {
   return {
     date: '2026-01-01T00:00:00.000Z',

@@ -1,4 +1,4 @@
-/** The package as it is published: compiled, without a TypeScript file, its threads included. */
+/** The package as published: compiled to JavaScript, with the code of its threads. */
 import assert from 'node:assert/strict';
 import { execFileSync, execSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** What a machine has outside of this checkout, where that is Node 20 or newer; else what runs the test. */
+/** The system's Node if it is 20 or newer, else the one that runs the test. */
 function systemNode(): string {
   const outside = (process.env.PATH ?? '').split(path.delimiter).filter((folder) => !folder.includes('node_modules'));
   const { stdout, status } = spawnSync('node', ['--version'], {
@@ -28,7 +28,7 @@ interface Packed {
   readonly files: readonly { readonly path: string }[];
 }
 
-/** What npm would publish of a folder. */
+/** The files of a folder that npm would publish. */
 function packed(folder: string): Packed {
   const command = 'npm pack --dry-run --json --ignore-scripts --loglevel=error';
   return JSON.parse(execSync(command, { cwd: folder, encoding: 'utf8' }))[0];
@@ -37,7 +37,10 @@ function packed(folder: string): Packed {
 const model = path.join(root, 'models/lanewise-stories');
 const packedModel = packed(model);
 
-/** The package in a folder of its own, compiled once, with its dependencies and the embedded model as they are published. */
+/**
+ * The package in a folder of its own, compiled once, with its dependencies and the embedded model as they are
+ * published.
+ */
 const built = mkdtempSync(path.join(tmpdir(), 'lanewise-build-'));
 after(() => rmSync(built, { recursive: true, force: true }));
 execFileSync(process.execPath, [path.join(root, 'tools/build.ts'), path.join(built, 'dist')]);
@@ -95,7 +98,7 @@ test('the package is small and has no model; the package of the model has what i
   ]);
 });
 
-/** A user's program that names the types behind the functions. */
+/** A program that uses the types of the package by name. */
 const consumer = `
 import type {
   BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, Phases, Plan, Rendered,

@@ -252,7 +252,7 @@ test('files that cannot be written are found before the work begins', async () =
     await writeFile(join(folder, 'file'), '');
     const named = join(folder, 'folder.gguf');
     await mkdir(named);
-    // The model is not there either: who looks at it first complains about it.
+    // The model is missing too: the error shows which of them is checked first.
     const nowhere = join(folder, 'nowhere');
     for (const [path, reason] of [
       [missing, 'ENOENT'],

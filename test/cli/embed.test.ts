@@ -12,7 +12,7 @@ import { golden, lanewise } from './run.ts';
 const names = ['bert', 'nomic-bert', 'modernbert'];
 const encoder = (name: string): string => golden(`encoders/${name}`);
 
-/** Texts that are no pairs, with the reference's answers. */
+/** Texts (no pairs) with the embeddings of the reference. */
 async function plainTexts(name: string) {
   const texts = await readGoldenTexts(name);
   return texts.flatMap(({ text, ids, tensors }) => (typeof text === 'string' ? [{ text, ids, tensors }] : []));
@@ -136,7 +136,7 @@ test('decoders do not embed, encoders do not generate; other mistakes are one li
 test('Ctrl-C ends it with 130, also while it waits for texts; what was written stays', {
   timeout: 120_000,
 }, async (t) => {
-  // A line is taken once the next one has begun.
+  // A line is read when the next one begins.
   const lines = 'a cat\n'.repeat(257);
   const main = fileURLToPath(new URL('../../src/cli/lanewise.ts', import.meta.url));
   const child = spawn(process.execPath, [main, 'embed', encoder('bert')], { stdio: ['pipe', 'pipe', 'inherit'] });

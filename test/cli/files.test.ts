@@ -1,4 +1,4 @@
-/** Texts that people give in files and at standard input. */
+/** Texts from files and standard input. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -11,13 +11,13 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 
 interface Help {
   readonly flags: ReadonlySet<string>;
-  /** Command lines that the help shows. */
+  /** Command lines in the help. */
   readonly examples: readonly string[];
 }
 
 const flagsIn = (text: string): string[] => [...text.matchAll(/(?<![\w-])--[a-z][a-z-]*[a-z]/g)].map(([flag]) => flag);
 
-/** Prints the help of every command as JSON, by its words: one process, as starting one takes longer than all of them. */
+/** Prints the help of every command as JSON, in one process: starting a process takes longer than printing all. */
 const program = `
   const main = process.argv[1];
   const found = {};
@@ -39,7 +39,7 @@ const program = `
 
 async function readHelp(): Promise<Map<string, Help>> {
   const main = new URL('../../src/cli/main.ts', import.meta.url).href;
-  // Started with -e, commander takes the words behind the first one.
+  // With `node -e`, commander takes the arguments after the first one.
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program, main]);
   return new Map(
     Object.entries(JSON.parse(stdout) as Record<string, string>).map(([words, out]) => {
@@ -54,7 +54,7 @@ async function readHelp(): Promise<Map<string, Help>> {
 const help = await readHelp();
 const all = new Set([...help.values()].flatMap(({ flags }) => [...flags]));
 
-/** Flags of `lanewise ...` lines that their command does not have. */
+/** Flags in `lanewise ...` lines that the command does not have. */
 function strangers(line: string): string[] {
   return line.split(/\||&&|;(?![^']*')/).flatMap((part) => {
     const words = /(?:^|\s)(?:npx )?lanewise ((?:[a-z]+ ?)+)/.exec(part)?.[1]?.trim().split(' ');
@@ -106,12 +106,12 @@ test('command lines of README and docs have flags that exist', async () => {
   assert.ok(lines > 10, `${lines} lines`);
 });
 
-/** Flags of other programs that texts name. */
+/** Flags of other programs that occur in texts. */
 const ofOthers = new Set(['--allow-worker']);
 
 const inCli = (file: string): boolean => /src[/\\]cli[/\\]/.test(file);
 
-/** Which command a file of src/cli is for; undefined: several. */
+/** The command of a file in src/cli; undefined: several. */
 const commandOf = (file: string): string[] => {
   const name = /src[/\\]cli[/\\]([a-z]+)(?:-[a-z]+)?\.ts$/.exec(file)?.[1] ?? '';
   const own = [...help.keys()].filter((words) => words.split(' ')[0] === name);
@@ -125,7 +125,7 @@ test('texts in the code name flags that exist, those of a command flags of that 
     if (/host-node\.ts$|(?:main|tokenize-commands)\.ts$/.test(file)) continue;
     const code = (await readFile(file, 'utf8')).replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
     const commands = commandOf(file);
-    // The library speaks of options, not of flags.
+    // Texts of the library name options, not flags.
     const known =
       commands.length > 0
         ? new Set(commands.flatMap((words) => [...help.get(words)!.flags]))

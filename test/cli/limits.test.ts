@@ -1,4 +1,4 @@
-/** Processes with limits: fewer threads with one warning and the same text, or a typed error of one line. */
+/** Processes with resource limits: fewer threads with one warning and the same text, or a one-line error with a code. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** `lanewise quantize` as people call it: streams, exit codes, and a kill at any moment. */
+/** `lanewise quantize` at the command line: streams, exit codes, and a kill at any moment. */
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Runs the command line as a person does. */
+/** Runs the command line in a process. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 

@@ -1,4 +1,4 @@
-/** Attention over pages, against its definition in double precision and against itself: the same bits however it is cut. */
+/** Paged attention against its definition in double precision, and the same bits for any chunks, threads and batches. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { appendKvKernel, appendKvName, appendKvRecord } from '../../src/kernels/append-kv.ts';
@@ -45,7 +45,7 @@ function sequence({ heads, kvHeads, headDim }: Shape, length: number, seed: numb
   };
 }
 
-/** Every row's result, and for each value what its rounding errors scale with. */
+/** Result of each row, and for each value the magnitude that its rounding errors are proportional to. */
 function definition(shape: Shape, { length, q, k, v }: Sequence) {
   const { heads, kvHeads, headDim, window, cap, alibi, bidirectional } = shape;
   const [out, size] = [new Float64Array(q.length), new Float64Array(q.length)];
@@ -97,7 +97,7 @@ function definition(shape: Shape, { length, q, k, v }: Sequence) {
   return { out, size };
 }
 
-/** A cache and the kernels over it. Memory that nobody has written is full of NaN. */
+/** A cache and its kernels. Unwritten memory is filled with NaN. */
 class Bench {
   readonly shape: Shape & { readonly storage: KvStorage };
   readonly arena = new Arena(1 << 25);
@@ -117,7 +117,7 @@ class Bench {
     this.arena.f32(this.#pages, bytes / 4).fill(Number.NaN);
   }
 
-  /** A new sequence, its pages in no particular order. */
+  /** A new sequence with pages in shuffled order. */
   open(pages: number): number {
     const numbers = Array.from({ length: pages }, () => (5 * this.#free++ + 3) % 16);
     return this.#pageTables.push(this.arena.putI32(numbers)) - 1;
@@ -281,7 +281,7 @@ test('scores far apart: the largest wins, nothing overflows', () => {
   assertSameBits(new Bench(shape).run(rows, 1), new Bench(shape).run(rows, 130, 2), 'large scores, row by row');
 });
 
-/** Chunks, threads and widths of code that must not show. */
+/** Chunks, threads and vector widths, which must not change the bits. */
 const ways = [
   [135, 1, true],
   [1, 2, true],
@@ -303,7 +303,7 @@ test('a cache in f16 or q8_0: the bits of an f32 cache that holds what is left o
   }
 });
 
-test('values that a storage cannot hold do what its definition says, and nothing to what comes behind them', () => {
+test('values beyond the range of a storage type follow its definition, and do not affect what follows them', () => {
   const hostile = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NaN, 1e6, -1e6, 65519, 2 ** -26, 1e-41];
   for (const storage of kvStorages) {
     const shape: Shape = { heads: 2, kvHeads: 2, headDim: 32, window: 0, storage };

@@ -1,4 +1,4 @@
-/** Which columns a thread takes: products, and what stands between them without a barrier, must agree. */
+/** The columns that a thread computes must be the same in matmuls and in the steps between them without a barrier. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { activateKernel, activateRecord } from '../../src/kernels/activate.ts';

@@ -1,4 +1,4 @@
-/** Routing: which experts a row takes, which rows an expert gets, and the way back. */
+/** Routing: the experts of a row, the rows of an expert, and adding results back to the rows. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import {
@@ -93,7 +93,7 @@ test('no expert is taken twice, whatever the logits are', () => {
   }
 });
 
-test('every expert gets its rows in order, and gives its part of the result to them', () => {
+test('every expert gets its rows in order, and adds its share of the result to them', () => {
   const [experts, top, width, listBytes] = [5, 2, 20, 4 * ROWS];
   const chosen = [
     [0, 3],

@@ -1,4 +1,4 @@
-/** Keys and values go to the page, head and position they belong to, and nowhere else. */
+/** Keys and values are written to their page, head and position, and nowhere else. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { PAGE as BACKEND_PAGE } from '../../src/backend/backend.ts';

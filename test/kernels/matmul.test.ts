@@ -50,7 +50,7 @@ const shapes: TileShape[] = [
   { tokens: 1, lanes: 16 },
 ];
 
-/** Rows from which on weights are unpacked here. */
+/** Number of rows from which on these tests unpack weights. */
 const UNPACKED_ROWS = 9;
 
 function floatProduct(module: Module, storage: FloatStorage, shape: TileShape): void {
@@ -107,7 +107,7 @@ function q8Choice(label: string, q8: Q8Layout, codes?: readonly [number, number]
 
 const blockChoices: readonly BlockChoice[] = [
   q8Choice('pairs', { neighbours: 2, flip: 0 }),
-  // What a machine does with the eighth bit is its own: only codes without it are the same everywhere.
+  // Results with the eighth bit depend on the machine; without it they are the same everywhere.
   q8Choice('quads, signed', { neighbours: 4, flip: 0 }, [0, 127]),
   q8Choice('quads, unsigned', { neighbours: 4, flip: 0x80 }, [-128, -1]),
   ...dots.flatMap((dot): BlockChoice[] => {
@@ -154,7 +154,7 @@ const blockVariants = (): Variant[] =>
     ),
   );
 
-/** Weights as a file has them: blocks of random bytes with ordinary and subnormal scales of both signs. */
+/** Weights in a file's blocks: random bytes, with normal and subnormal scales of both signs. */
 function weightBytes({ storage, codes }: Variant, n: number, k: number): Uint8Array {
   if (!isBlockStorage(storage)) return quantize(storage, randoms(n * k, 7 * n + k, 0.1));
   const { block, bytes } = storageLayout[storage];
@@ -170,7 +170,10 @@ function weightBytes({ storage, codes }: Variant, n: number, k: number): Uint8Ar
   return file;
 }
 
-/** The integers and scales of a row's block of 32 (q6_k: halves of 16): code q stands for scale * (q - offset) - minimum. */
+/**
+ * The integers and scales of a row's block of 32 (q6_k: halves of 16): code q stands for scale * (q - offset) -
+ * minimum.
+ */
 interface ScaledBlock {
   readonly scale: number;
   readonly minimum: number;
@@ -274,7 +277,7 @@ function check(variant: Variant, tokens: number, n: number, k: number): void {
     );
     runSplit(exports[`matmul_${storage}`]!, record, threads);
     assertSameBits(arena.rows(out, tokens, n), want, `${variant.label} ${tokens}x${n}x${k} on ${threads}`);
-    // For the next run of the same record.
+    // Reset for the next run of the same record.
     assert.equal(arena.i32(record + CLAIMS_AT, 1)[0], 0);
   }
 }
@@ -303,7 +306,7 @@ for (const variant of blockVariants()) {
   });
 }
 
-test('weights in several pieces, and more rows than pass over a piece together, have the same bits', () => {
+test('weights in several pieces, and more rows than one pass over a piece takes, give the same bits', () => {
   const variants = [...floatVariants('f32'), ...floatVariants('bf16'), ...blockVariants()];
   for (const variant of variants.filter(({ shape, wide }) => wide && shape.tokens === 4)) {
     check(variant, 5, 17, 1792);

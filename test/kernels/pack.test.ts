@@ -67,7 +67,7 @@ function inFile(source: FloatStorage, values: Float32Array): { bytes: Uint8Array
   return { bytes, values: dequantize(source, bytes) };
 }
 
-/** What the definitions make of `rows` x `k` values. */
+/** Result of the definitions for `rows` x `k` values. */
 function expected({ source, storage, q8 }: PackVariant, values: Float32Array, rows: number, k: number): Uint8Array {
   const filled = new Float32Array(padded(rows) * k);
   filled.set(values);
@@ -84,7 +84,7 @@ interface Shape {
   readonly lines?: number;
 }
 
-/** Packs piece by piece, each as `threads` threads would, the last one first: none repairs what another spoils. */
+/** Packs piece by piece on `threads` simulated threads, the last one first, so that no thread hides an error of another. */
 function pack(kernel: Kernel, arena: Arena, variant: PackVariant, shape: Shape, threads: number): Uint8Array {
   const { rows, k, before = 0, after = 0 } = shape;
   const { source, order, storage } = variant;

@@ -1,4 +1,4 @@
-/** The summary of logits: its chunks against their definition, and what they come to. */
+/** The summary of logits: chunks against their definition, and their combination. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { combineSummary } from '../../src/backend/summary.ts';
@@ -8,12 +8,12 @@ import { Arena, assertClose, assertSameBits, randoms, rowStride, runSplit } from
 
 const CHUNK = 64;
 
-/** The chunks of each row, as `threads` threads leave them. */
+/** The chunks of each row, computed by `threads` threads. */
 function summarize(x: Float32Array, width: number, threads: number): Float32Array {
   const [rows, chunks] = [x.length / width, Math.ceil(width / CHUNK)];
   const arena = new Arena(1 << 20);
   const out = arena.take(rows * rowStride(2 * chunks) * 4);
-  // Padding that would win if it were looked at.
+  // Padding that would be the largest value if it were read.
   const words = { x: arena.putRows(x, width, 1e9), out, rows: arena.putI32([rows]), width };
   runSplit(
     arena.compile((m) => summarizeKernel(m, CHUNK)).summarize!,
@@ -44,7 +44,7 @@ test('largest value and sum of exponentials of each chunk, whatever the threads'
   }
 });
 
-test('chunks come to the largest logit, where it is, and the logarithm of the sum', () => {
+test('chunks combine to the largest logit, its position, and the logarithm of the sum', () => {
   const width = 300;
   const x = randoms(width, 5, 9);
   // Twice: the first counts.
@@ -55,7 +55,7 @@ test('chunks come to the largest logit, where it is, and the logarithm of the su
   assert.ok(Math.abs(logSumExp - exact) < 1e-6, `${logSumExp} beside ${exact}`);
 });
 
-test('masked logits count nothing; NaN and Infinity are seen wherever they are', () => {
+test('masked logits are ignored; NaN and Infinity are found anywhere', () => {
   const width = 200;
   const masked = new Float32Array(width).fill(Number.NEGATIVE_INFINITY);
   assert.equal(combineSummary(summarize(masked, width, 1)).largest, Number.NEGATIVE_INFINITY);

@@ -1,4 +1,4 @@
-/** A memory with a bump allocator, and kernels compiled over it: what kernel tests share. */
+/** Shared by kernel tests: a memory with a bump allocator, and compilation of kernels. */
 import assert from 'node:assert/strict';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { RECORD_BYTES } from '../../src/kernels/record.ts';
@@ -11,7 +11,7 @@ const MAXIMUM = 65536;
 
 const compiled = new Map<string, WebAssembly.Module>();
 
-/** Tests run the same kernels over many memories: the module of the same bytes is compiled once. */
+/** Compiled modules by their bytes: tests instantiate the same kernels with many memories. */
 function compiledOnce(bytes: Uint8Array<ArrayBuffer>, wide: boolean): WebAssembly.Module {
   const key = `${wide} ${Buffer.from(bytes).toString('latin1')}`;
   const module = compiled.get(key) ?? host.compile(bytes, { wide });
@@ -122,7 +122,7 @@ export const randoms = (count: number, seed: number, factor = 1): Float32Array =
   return Float32Array.from({ length: count }, () => random() * factor);
 };
 
-/** Every value as close to its expectation as `tolerance(i)` says; NaN only where expected. */
+/** Checks that every value is within `tolerance(i)` of the expected one; NaN only where expected. */
 export function assertClose(
   got: ArrayLike<number>,
   expected: ArrayLike<number>,

@@ -1,4 +1,4 @@
-/** One thread of walker.test.ts: walks its tape as often as told, then says how it went. */
+/** A thread of walker.test.ts: walks its tape the given number of times, then posts the result. */
 import { parentPort, workerData } from 'node:worker_threads';
 
 export interface WalkerJob {

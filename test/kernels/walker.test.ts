@@ -1,4 +1,4 @@
-/** The walker and its barrier: who does what, who waits where, and that nobody waits for ever. */
+/** The walker and its barrier: which thread runs which steps and waits at which barriers, and that no wait is endless. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import test from 'node:test';
@@ -25,7 +25,7 @@ import { instantiate, type WalkerJob } from './walker-worker.ts';
 
 const CONTROL = 1024;
 const TAPE = 4096;
-/** Where the kernels of these tests keep their words. */
+/** Addresses of the words used by the kernels of these tests. */
 const SLOTS = 2048;
 const WRONG = 3072;
 const KERNELS = ['log', 'count', 'compare'];
@@ -82,7 +82,7 @@ function prepare(tape: readonly (readonly [kernel: string, flags: number])[], se
   return { memory, words, at: (offset: number): number => words[(CONTROL + offset) / 4]! };
 }
 
-/** What one thread does in a walk. The others are said to have arrived at the first barrier already. */
+/** Runs one thread of a walk, with the others marked as arrived at the first barrier. */
 function walkAlone(flag: number, settings: Settings, thread: number, threads: number) {
   const { memory, words, at } = prepare([['log', flag]], settings);
   words[(CONTROL + control.arrivals) / 4] = threads - 1;
@@ -115,12 +115,12 @@ test('a step is divided, or replicated when few rows make that cheaper', () => {
   for (const [flag, settings, call, barriers] of cases) {
     const got = walkAlone(flag, settings, 1, 2);
     assert.deepEqual([got.call, got.barriers], [call, barriers], `flags ${flag}, ${JSON.stringify(settings)}`);
-    // A thread alone never meets anybody.
+    // A single thread meets no barrier.
     assert.deepEqual(walkAlone(flag, settings, 0, 1), { call: [0, 1], barriers: 0, marks: 0 });
   }
 });
 
-test('a step for rows that are not there is left out, with its barrier', () => {
+test('a step without rows is skipped, with its barrier', () => {
   const { memory, words, at } = prepare([
     ['log', flags.skipsEmpty | flags.barrier],
     ['log', flags.skipsEmpty],
@@ -129,7 +129,7 @@ test('a step for rows that are not there is left out, with its barrier', () => {
   words[some / 4] = 2;
   words[(TAPE + RECORD_BYTES) / 4 - 1] = none;
   words[(TAPE + 2 * RECORD_BYTES) / 4 - 1] = some;
-  // Alone among two: a barrier would never be passed.
+  // One thread of two: it could not pass a barrier.
   assert.equal(instantiate({ memory, module, kernels: KERNELS }, () => {})(TAPE, 2, 1, 2, 0), 0);
   assert.deepEqual([words[SLOTS / 4], at(control.arrivals)], [1, 0]);
 });
@@ -186,7 +186,7 @@ test('a hundred thousand barriers: what was written before one is read after it'
   }
 });
 
-test('poison wakes whoever waits, asleep or spinning, and whoever comes later', async () => {
+test('poison wakes all waiting threads, asleep or spinning, and those that arrive later', async () => {
   for (const spins of [0, 0x7fffffff]) {
     const { memory, words } = prepare([['count', flags.barrier]]);
     const job = { memory, steps: 1, walks: 1, threads: 3, spins };
@@ -194,7 +194,7 @@ test('poison wakes whoever waits, asleep or spinning, and whoever comes later', 
     while (Atomics.load(words, (CONTROL + control.arrivals) / 4) < 2) await sleep(1);
     poison(memory, CONTROL);
     for (const result of await Promise.all(waiting)) assert.notEqual(result, 0);
-    // Not the last to arrive: nobody would ever call it.
+    // Not the last to arrive, so nothing would wake it.
     const { memory: failed } = prepare([['count', flags.barrier]]);
     poison(failed, CONTROL);
     const [late] = await Promise.all(start({ ...job, memory: failed }, 2));
@@ -202,7 +202,7 @@ test('poison wakes whoever waits, asleep or spinning, and whoever comes later', 
   }
 });
 
-test('a thread that never comes is given up after a while, and all others leave', async () => {
+test('after a time limit for a missing thread, all other threads leave', async () => {
   const { memory } = prepare([['count', flags.barrier]]);
   const job = { memory, module: compile(1), steps: 1, walks: 1, threads: 3, spins: 10 };
   for (const result of await Promise.all([...start(job, 0), ...start(job, 2)])) assert.notEqual(result, 0);

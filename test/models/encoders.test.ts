@@ -1,4 +1,4 @@
-/** Every golden encoder through every backend: what transformers computes, and the same bits whatever else is in the batch. */
+/** Golden encoders on every backend: values of transformers, and the same bits for any batch. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import test from 'node:test';

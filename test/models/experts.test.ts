@@ -1,4 +1,4 @@
-/** Rows that share a forward share the reading of experts, and no bit of their results depends on that. */
+/** Rows of a forward share the weights of experts that are read; the bits of their results do not depend on it. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-/** What configs of the families mean: both styles, defaults, refusals, and how fused tensors are counted. */
+/** Configs of the families: both styles, defaults, refusals, and counting of fused tensors. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import test from 'node:test';
@@ -82,7 +82,7 @@ test('both styles of rope settings mean the same', async () => {
   }
 });
 
-/** Case, keys that are absent, and what they stand for. */
+/** Case, absent keys, and their defaults. */
 const defaults: readonly [string, Json][] = [
   ['mistral-window', { sliding_window: 4096 }],
   ['qwen2', { use_sliding_window: false, rope_theta: 10_000 }],
@@ -108,7 +108,7 @@ test('absent keys stand for the defaults of transformers', async () => {
   }
 });
 
-/** Case, a setting that cannot be, and what the error says of it. */
+/** Case, an invalid setting, and its error. */
 const refusals: readonly [string, Json, RegExp][] = [
   ['qwen2', { hidden_act: 'mish' }, /hidden_act must be one of silu, .*, found "mish"/],
   ['qwen3', { rope_parameters: { rope_type: 'dynamic', factor: 2 } }, /rope_parameters: rope_type must be .*"dynamic"/],

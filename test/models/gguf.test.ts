@@ -1,4 +1,4 @@
-/** GGUF files of every kind through both backends, against transformers on the same weights; metadata that lie. */
+/** GGUF files of every family on both backends, against transformers with the same weights; invalid metadata. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -50,7 +50,7 @@ async function logitsOf(file: string, ids: number[], backend: BackendName, quant
 /** Every weight as the f32 values that the file stands for. */
 const widen = 'none,attention=f32,ffn=f32,output=f32,embedding=f32';
 
-/** Weights in blocks quantize activations too: llama.cpp is off by 2e-2 for the same reason. */
+/** Tolerance with block types, which quantize activations too; llama.cpp has an error of 2e-2 for the same reason. */
 const quantizedTolerance = 4e-2;
 
 for (const file of files) {
@@ -72,7 +72,7 @@ for (const file of files) {
   }
 }
 
-/** What a forward would be built from, after a change of the metadata or tensors. */
+/** The model read from a file with changed metadata or tensors. */
 async function rebuilt(
   file: string,
   change: (metadata: Map<string, GgufValue>, tensors: Map<string, unknown>) => void,

@@ -1,7 +1,7 @@
 /**
- * Every golden model through every backend: what transformers computes, and the same bits whatever threads, kernels, memories
- * and chunks. One backend goes through all chunks and greedy texts; each other one has its bits, in chunks of another size
- * and in one greedy text.
+ * Golden models on every backend: values of transformers, and the same bits for any threads, kernels, memories and chunks.
+ * One backend runs all chunk sizes and greedy texts; the others must have its bits, for another chunk size and one greedy
+ * text.
  */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
@@ -16,7 +16,7 @@ const cases = readdirSync(new URL('../golden/models', import.meta.url));
 /** Two f32 orders of summation differ by up to 4e-5 in logits; wrong settings by 0.03 and more. */
 const tolerance = (name: string): number => (/^gemma|gpt2-wide/.test(name) ? 1e-3 : 2e-4);
 
-/** The backend that goes through everything, and the sizes of chunks of each: single rows, and some less or more than a tile. */
+/** The backend that runs all cases, and the chunk sizes of each backend: single rows, and sizes around that of a tile. */
 const thorough = 'wasm, 1 thread';
 const chunks: Readonly<Record<string, readonly number[]>> = {
   reference: [],
@@ -29,7 +29,7 @@ assert.deepEqual(Object.keys(chunks), Object.keys(backends));
 
 type Values = ReadonlyMap<string, Float32Array>;
 
-/** What the thorough backend computes of each input of a model, whole. */
+/** Results of that backend for each input of a model, in one chunk. */
 const bits = new Map<string, Promise<readonly Values[]>>();
 
 function bitsOf(name: string): Promise<readonly Values[]> {

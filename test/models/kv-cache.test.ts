@@ -1,4 +1,4 @@
-/** Caches in f16 and q8_0: close to f32, the same bits whatever threads, chunks and reuse, and smaller. */
+/** KV caches in f16 and q8_0: close to f32, the same bits for any threads, chunks and reuse, and smaller. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +20,7 @@ const norm = (x: Float32Array): number => Math.sqrt(x.reduce((sum, value) => sum
 const relativeError = (got: Float32Array, expected: Float32Array): number =>
   norm(got.map((value, i) => value - expected[i]!)) / norm(expected);
 
-/** What logits may be off by, in parts of their norm: twice what they are, or so. */
+/** Largest error of logits relative to their norm: about twice the measured error. */
 const cases: readonly [model: string, storage: KvStorage, tolerance: number][] = [
   ['gpt2-wide', 'f16', 1e-3],
   ['gpt2-wide', 'q8_0', 0.02],

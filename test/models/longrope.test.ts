@@ -1,4 +1,4 @@
-/** LongRoPE in the engine: a sequence that grows beyond the limit has the bits of one that was known to be long. */
+/** LongRoPE: a sequence that grows beyond the limit has the bits of one that is long from the start. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-/** Golden models through a backend: hidden states, logits and greedy continuations, the prompt in chunks of any size. */
+/** Runs golden models on a backend: hidden states, logits and greedy continuations, with any chunk size. */
 
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -32,7 +32,7 @@ export interface Golden {
   readonly greedy: readonly { readonly prompt_ids: number[]; readonly ids: number[] }[];
 }
 
-/** What transformers answered for a model. */
+/** Results of transformers for a model. */
 export async function readGolden(name: string): Promise<Golden> {
   const checkpoint = await openCheckpoint(nodeFolder(goldenFolder(name)), 'expected.safetensors');
   const prefixes = checkpoint.tensors.has('short.input_ids') ? ['', 'short.'] : [''];
@@ -82,7 +82,7 @@ export const wasmInParts =
   };
 
 export const wide = { ...portable, wide: true } as const;
-/** What every golden model runs on. */
+/** The backends that golden models run on. */
 export const backends: Record<string, MakeBackend> = {
   reference,
   'wasm, 1 thread': wasm(1, wide),

@@ -1,4 +1,4 @@
-/** Models with a text part inside, and files that call their tensors otherwise: the same plans as the plain model. */
+/** Models with a nested text part, and files with other tensor names: the same plans as the plain model. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -14,11 +14,11 @@ const norm = (x: number, out: number): Step => {
 const outputs = (steps: readonly Step[]): number[] =>
   gatherProducts(steps).map((step) => ('out' in step ? step.out : -1));
 
-test('products of one input stand side by side', () => {
+test('matmuls with the same input are moved together', () => {
   assert.deepEqual(outputs([matmul(0, 1), norm(1, 2), matmul(0, 3), norm(3, 4), matmul(0, 5)]), [1, 3, 5, 2, 4]);
 });
 
-test('a product stays where its input has changed, in another scope, and where it adds to what is there', () => {
+test('a matmul stays in place if its input changes, in another scope, and if it adds to its output', () => {
   const changed = [matmul(0, 1), matmul(1, 0, { add: true }), matmul(0, 3)];
   const apart = [matmul(0, 1), norm(1, 2), matmul(0, 3, { scope: 'b' })];
   const adding = [matmul(0, 1), norm(1, 2), matmul(0, 3, { add: true })];

@@ -1,6 +1,6 @@
 /**
  * The package on ARM64 and on Windows, both by emulation: `npm run test:platforms -- [--only arm64|windows] [--json]`.
- * Prints a row for each thing tried; exit code 1 where one is wrong. What cannot be emulated here is skipped, by name.
+ * Prints a row for each check; exit code 1 if one fails. Platforms that cannot be emulated are reported as skipped.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -30,7 +30,7 @@ const built = buildPackage();
 const golden = path.join(root, 'test/golden');
 const bits = path.join(root, 'test/platforms/bits.mjs');
 
-/** Notes what a step found: undefined for right, else what is wrong. */
+/** Records the result of a check: undefined if it passed, else the error. */
 async function row(platform: string, what: string, step: () => Promise<string | undefined>): Promise<void> {
   const start = performance.now();
   const note = await step().catch((error: unknown) => (error instanceof Error ? error.message : String(error)));

@@ -1,10 +1,10 @@
-/** What is different on Windows: paths, links, locks and line ends. */
+/** Checks for Windows: paths, links, locks and line ends. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { HubServer } from '../unit/hub-server.ts';
 import type { Machine, Outcome } from './machines.ts';
 
-/** Undefined for right, else what is wrong. */
+/** Undefined if the check passed, else the error. */
 type Step = () => Promise<string | undefined>;
 
 export function windowsSteps(machine: Machine, { folder, built }: { folder: string; built: string }): [string, Step][] {

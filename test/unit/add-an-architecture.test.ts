@@ -1,4 +1,4 @@
-/** Follows docs/add-an-architecture.md to the letter, in a copy of the project. */
+/** Follows docs/add-an-architecture.md in a copy of the project. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -28,7 +28,7 @@ const blocks = (page: string) =>
     text: text!,
   }));
 
-/** Puts the lines with + behind those that they follow in `diff`; what stands between is left out there. */
+/** Inserts the lines with + after the lines that precede them in `diff`, which leaves out others in between. */
 function insertLines(text: string, diff: string): string {
   const lines = text.split('\n');
   let at = 0;
@@ -43,7 +43,7 @@ function insertLines(text: string, diff: string): string {
   return lines.join('\n');
 }
 
-test('a stranger who does what the page says has a model that passes the golden tests', () => {
+test('following the page gives a model that passes the golden tests', () => {
   const copy = mkdtempSync(path.join(tmpdir(), 'lanewise-toy-'));
   try {
     for (const name of copied) {

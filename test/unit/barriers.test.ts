@@ -34,7 +34,7 @@ test('row-wise steps on one buffer need no barrier, a product after them does', 
   );
 });
 
-test('what is done by columns between two products needs no barrier but the one in front of the second', () => {
+test('steps by columns between two matmuls need only the barrier before the second matmul', () => {
   const barriers = placeBarriers([
     step([access('x', 0, 'any')], [access('up', 10, 'columns')]),
     step([access('up', 10, 'columns')], [access('activated', 20, 'columns')]),
@@ -48,7 +48,7 @@ test('what is done by columns between two products needs no barrier but the one 
   );
 });
 
-test('what reads columns of a product whose groups are claimed waits for all of it', () => {
+test('a step that reads columns of a matmul with claimed groups waits for the whole matmul', () => {
   const barriers = placeBarriers([
     { ...step([access('x', 0, 'any')], [access('up', 10, 'columns')]), claims: true },
     step([access('up', 10, 'columns')], [access('activated', 20, 'columns')]),
@@ -80,7 +80,7 @@ test('a fence always waits', () => {
   assert.deepEqual(barriers[0], { divided: true, many: true, replicated: true });
 });
 
-test('steps that may be left out wait before their run and after it, whatever they touch', () => {
+test('steps that may be skipped have barriers before and after their run', () => {
   const free = (run?: number): TapeStep => ({ ...step([], [access(`${run}`, 100 * (run ?? 9), 'rows')]), run });
   const barriers = placeBarriers([free(), free(0), free(0), free(1), free(), free()]);
   assert.deepEqual(

@@ -70,7 +70,7 @@ for (const folder of [llama, longrope]) {
   });
 }
 
-test('a short text is told before a long one that began first', async () => {
+test('a short text is reported before a longer one that began earlier', async () => {
   await using model = await load(llama, { inline: true, threads: 1 });
   const prompts: BatchPrompt[] = [40, 3, 20, 0].map((maxTokens, i) => ({
     prompt: { tokenIds: ids(4, i) },
@@ -81,7 +81,7 @@ test('a short text is told before a long one that began first', async () => {
   assert.deepEqual(ends, [3, 1, 2, 0]);
 });
 
-test('what is wrong with one prompt is its result, and the others go on', async () => {
+test('an error of one prompt is its result, and the others go on', async () => {
   await using model = await load(llama, { inline: true, threads: 1 });
   const good = { tokenIds: ids(5, 1) };
   const prompts: BatchPrompt[] = [
@@ -200,7 +200,7 @@ test('one seed is drawn for each prompt and gives its text again; a given one is
   );
 });
 
-test('an abort keeps what is done; what runs ends with its text so far, what waits is not begun', async () => {
+test('an abort keeps finished texts, ends running ones with their text so far, and starts no others', async () => {
   await using model = await load(llama, { inline: true, threads: 1 });
   const controller = new AbortController();
   const count = model.maxSequences + 5;

@@ -1,4 +1,4 @@
-/** Files, HTTP addresses and blobs as sources of bytes; the writer of SafeTensors files. */
+/** Byte sources over files, HTTP and blobs; the writer of SafeTensors files. */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, open, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -42,7 +42,7 @@ function serveRange(request: IncomingMessage, response: ServerResponse, bytes = 
   response.end(bytes.subarray(Number(from), end));
 }
 
-/** The promises of every source, on one that holds `content`. */
+/** Checks the contract of byte sources, for a source with `content`. */
 async function checkSource(source: ByteSource): Promise<void> {
   assert.equal(source.byteLength, content.length);
   assert.deepEqual(await source.read(10, 20), content.slice(10, 20));

@@ -53,7 +53,7 @@ test('all else is as JSON.parse has it', () => {
   assert.equal((Object.values(own)[0] as { x: unknown }).x instanceof JsonNumber, true);
 });
 
-test('what is no JSON, or too deep, is a SyntaxError', () => {
+test('invalid and too deep JSON is a SyntaxError', () => {
   for (const text of ['', '{', '[1.0,]', '01.0', '{"a" 1.0}', `${'['.repeat(5000)}1.0${']'.repeat(5000)}`])
     assert.throws(() => parseJson(text), SyntaxError, text.slice(0, 20));
 });

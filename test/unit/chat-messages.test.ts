@@ -15,7 +15,7 @@ import { OptionError } from '../../src/errors.ts';
 
 const render = (template: string, messages: Message[]): string => new ChatTemplate(template).render(messages).text;
 const plain: TemplateTraits = { contentOf: () => 'either', arguments: () => 'object', reads: () => false };
-/** What comes as JSON may be anything. */
+/** Any JSON, as clients may send it. */
 const call = (given: unknown): Message => ({
   role: 'assistant',
   tool_calls: [{ type: 'function', id: 'c1', function: { name: 'go', arguments: given as string } }],

@@ -1,4 +1,4 @@
-/** Which files make a model, and what an index may not say. */
+/** Finding the files of a model, and invalid indices. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { FormatError } from '../../src/errors.ts';

@@ -86,7 +86,7 @@ test('a second turn beside the first is refused, and the first one goes on with 
   await assert.rejects(run(conversation.generate({ tokenIds: ids(3, 2) }, options)), { code: 'Busy' });
   const first = await run(events);
   assert.deepEqual(first.result.tokenIds, alone.result.tokenIds);
-  // A loop that is left ends its turn.
+  // Leaving the loop ends the turn.
   for await (const event of conversation.generate({ tokenIds }, options)) if (event.type === 'token') break;
   assert.deepEqual((await run(conversation.generate({ tokenIds }, options))).result.tokenIds, alone.result.tokenIds);
 });
@@ -106,7 +106,7 @@ test('a turn whose conversation is disposed ends with an error; the conversation
   assert.equal(next.result.usage.cachedTokens, 8);
 });
 
-test('messages become tokens by the template; what people wrote spells no control token', async (t) => {
+test('messages become tokens by the template; user text never becomes a control token', async (t) => {
   await using model = await load(await withTemplate(t, { 'chat_template.jinja': template }), { inline: true });
   const { bosToken, eosToken } = model.chatFormat;
   assert.ok(bosToken && eosToken);
@@ -145,7 +145,7 @@ test('templates are found where models keep them', async (t) => {
   }
 });
 
-test('without a template, or with a wrong one, other prompts work and chats say why not', async (t) => {
+test('without a template, or with an invalid one, prompts work and chats are an error with the reason', async (t) => {
   const messages = [{ role: 'user', content: 'hi' }];
   {
     await using model = await load(golden('llama-gqa-f16'), { inline: true });

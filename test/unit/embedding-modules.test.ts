@@ -1,4 +1,4 @@
-/** Modules of sentence-transformers: what their files say, and what they compute. */
+/** Modules of sentence-transformers: reading their files, and their results. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';

@@ -8,7 +8,7 @@ import { encoderFolder } from '../models/encoder-support.ts';
 
 const open = (options = {}) => loadEncoder(encoderFolder('modernbert'), { quantize: 'none', threads: 2, ...options });
 
-test('calls side by side do not mix, and give what they give alone', async () => {
+test('concurrent calls are independent and give the same results as alone', async () => {
   await using encoder = await open();
   const texts = Array.from({ length: 150 }, (_, i) => `text ${'and more '.repeat(i % 9)}${i}`);
   const whole = await encoder.embed(texts);
@@ -29,7 +29,7 @@ test('token ids are taken instead of text', async () => {
   await assert.rejects(encoder.embed([{ tokenIds: [] }]), /texts must be of at least one token each/);
 });
 
-test('what is no list of texts is refused', async () => {
+test('anything but a list of texts is refused', async () => {
   await using encoder = await open();
   for (const bad of [
     'text',
@@ -129,7 +129,7 @@ test('texts are cut to max_seq_length with a warning, unless options say otherwi
   assert.equal((await longer.embed([long]))[0]!.tokens, 52);
 });
 
-test('prompts stand in front of texts, by name or by default, pooled or not', async (t) => {
+test('prompts are put before texts, by name or by default, pooled or not', async (t) => {
   const prompts = { query: 'find: ', passage: 'text: ' };
   const files = { 'config_sentence_transformers.json': { prompts, default_prompt_name: 'query' } };
   const folder = await changed(t, files);
@@ -192,7 +192,7 @@ test('the event loop gets its turns between forwards, and an abort from there is
   assert.equal((await encoder.embed(['a cat'])).length, 1);
 });
 
-test('an abort ends it between forwards; a disposed encoder says so', async () => {
+test('an abort takes effect between forwards; a disposed encoder throws', async () => {
   const encoder = await open();
   await assert.rejects(encoder.embed(['a'], { signal: AbortSignal.abort(new Error('enough')) }), /enough/);
   await encoder.dispose();

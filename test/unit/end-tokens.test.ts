@@ -1,4 +1,4 @@
-/** Ends of a text: by the ids that files name, and by the text of control tokens. */
+/** End tokens: by the ids in a model's files, and by the text of control tokens. */
 import assert from 'node:assert/strict';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

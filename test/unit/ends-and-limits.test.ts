@@ -1,4 +1,4 @@
-/** What ends a text: end tokens of the caller, stop strings in hidden tokens, aborts, timeouts, a full context. */
+/** Ends of a text: the caller's end tokens, stop strings in hidden tokens, aborts, timeouts, a full context. */
 import assert from 'node:assert/strict';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -59,7 +59,7 @@ test('a stop string is found in a token that the text does not show', async () =
   assert.equal(done!.tokenIds.length, 1);
 });
 
-test('shown text is that of all tokens without the hidden ones, up to the first stop string', async () => {
+test('the text is that of all tokens except hidden ones, up to the first stop string', async () => {
   await using model = await load(undefined, { inline: true, threads: 1 });
   const tokenizer = model.tokenizer!;
   const words = tokenizer.encode('Once upon a time there was a café with 😀 and a naïve owl.', { addSpecial: false });
@@ -95,7 +95,7 @@ test('shown text is that of all tokens without the hidden ones, up to the first 
     const inFull = full.indexOf(stop);
     const inPlain = plain.indexOf(stop);
     const cuts = [plain.length];
-    // Whichever string is complete first counts.
+    // The stop string that is complete first counts.
     if (inFull >= 0) cuts.push(visible.slice(0, inFull).filter((one) => one.shown).length);
     if (inPlain >= 0) cuts.push(inPlain);
     assert.equal(text, plain.slice(0, Math.min(...cuts)), JSON.stringify({ full, stop }));

@@ -143,7 +143,7 @@ test('a text ends with the context, a prompt beyond it is refused with both coun
   });
 });
 
-test('an abort is heard before and during a generation, and the model goes on', async () => {
+test('an abort works before and during a generation, and the model remains usable', async () => {
   await withModel({}, async (model) => {
     await assert.rejects(generate(model, prompt, { signal: AbortSignal.abort() }), { name: 'AbortError' });
     const controller = new AbortController();
@@ -157,7 +157,7 @@ test('an abort is heard before and during a generation, and the model goes on', 
   });
 });
 
-test('a disposed model says so; disposing twice is fine', async () => {
+test('a disposed model throws; disposing twice is allowed', async () => {
   const model = await load(undefined, { inline: true });
   await model.dispose();
   await model.dispose();
@@ -260,7 +260,7 @@ test('a bad tokenizer is an error for texts and a warning for token ids', async 
   }
 });
 
-test('tokens that the model does not have are refused in texts, and are no end tokens', async () => {
+test('token ids beyond the model are refused in prompts and ignored as end tokens', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-engine-'));
   try {
     await cp(embeddedModel, folder, { recursive: true });
@@ -293,7 +293,7 @@ test('tokens that the model does not have are refused in texts, and are no end t
   }
 });
 
-test('a bad vocabulary of a GGUF file is told with the name of the file', async () => {
+test('an error in the vocabulary of a GGUF file names the file', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lanewise-engine-'));
   try {
     const bytes = await readFile(new URL('../golden/gguf/llama-f32.gguf', import.meta.url));

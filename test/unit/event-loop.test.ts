@@ -6,7 +6,7 @@ import { nextTurn } from '../../src/event-loop.ts';
 
 const source = new URL('../../src/event-loop.ts', import.meta.url).href;
 
-/** Runs a module in a process of its own, as a browser would where `setImmediate` is taken away. */
+/** Runs a module in its own process, without `setImmediate`, as in a browser. */
 function inProcess(code: string): { status: number | null; stdout: string; stderr: string } {
   const args = ['--input-type=module', '--eval', `import { nextTurn } from ${JSON.stringify(source)};\n${code}`];
   return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 20_000 });

@@ -1,4 +1,4 @@
-/** docs/formats.md says what the code does. */
+/** Checks docs/formats.md against the code. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import test from 'node:test';

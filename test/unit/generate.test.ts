@@ -14,7 +14,7 @@ async function events(model: Model, prompt: Prompt, options: object): Promise<Ge
   return all;
 }
 
-test('text that was held back for a stop string comes behind the last token, which is told once', async () => {
+test('text held back for a stop string follows the last token, which is reported once', async () => {
   await using model = await load(undefined, { inline: true, threads: 1 });
   const [plain] = (await events(model, 'Once upon a time', {})).slice(-1);
   assert.ok(plain?.type === 'done');

@@ -1,4 +1,4 @@
-/** Random GGUF files, whole and broken with knowledge of their structure, for fast-check. */
+/** fast-check generators of GGUF files, valid ones and ones broken at meaningful places. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { FormatError } from '../../src/errors.ts';
@@ -53,7 +53,7 @@ export const writtenFiles = fc
   });
 
 const anywhere = fc.nat(1_000_000);
-/** A number that means something as a length, count, type or offset. */
+/** Interesting values of lengths, counts, types and offsets. */
 const numbers = fc.oneof(
   { weight: 3, arbitrary: fc.bigInt(0n, 64n) },
   fc.constantFrom(
@@ -100,7 +100,10 @@ export const mutants: fc.Arbitrary<Uint8Array> = fc
     return file;
   });
 
-/** Reads a broken file: a FormatError of one line, or tensors that lie in the file one after the other. True if it loads. */
+/**
+ * Reads a broken file: a FormatError of one line, or tensors that lie in the file one after the other. True if it
+ * loads.
+ */
 export async function checkMutant(bytes: Uint8Array): Promise<boolean> {
   let header: GgufHeader;
   try {

@@ -1,4 +1,4 @@
-/** GGUF files put together byte by byte, right or wrong on purpose. */
+/** Builds GGUF files byte by byte, valid or not. */
 
 /** Little-endian pieces of a file. */
 export class Bytes {

@@ -1,4 +1,4 @@
-/** GGUF headers out of a generator: what is written is read back, what is broken is refused in order. */
+/** Random GGUF headers: valid ones are read back, broken ones load or are refused with a FormatError. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
@@ -6,7 +6,7 @@ import { memorySource } from '../../src/formats/bytes.ts';
 import { readGgufHeader } from '../../src/formats/gguf-header.ts';
 import { checkMutant, mutants, writtenFiles } from './gguf-arbitrary.ts';
 
-test('what the writer writes, the reader reads', async () => {
+test('files of the writer are read back', async () => {
   const property = fc.asyncProperty(writtenFiles, async ({ bytes, placed, metadata }) => {
     const header = await readGgufHeader(memorySource('x', bytes));
     assert.deepEqual(header.metadata, metadata);

@@ -1,4 +1,4 @@
-/** The GGUF header and the hostile inputs it must survive. */
+/** The GGUF header, with valid and hostile inputs. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { FormatError } from '../../src/errors.ts';
@@ -81,7 +81,7 @@ test('a valid file: values with their types, shapes outermost first, places', as
   );
 });
 
-test('other files, other versions and other byte orders are told apart', async () => {
+test('other files, versions and byte orders have different errors', async () => {
   const messages = [
     await refusedFile({ magic: 'FUGG' }, 'NotGguf'),
     ...(await Promise.all([0, 1, 4, 0x03000000].map((version) => refusedFile({ version }, 'UnsupportedVersion')))),

@@ -42,7 +42,7 @@ async function scene(t: TestContext, content: Buffer | string = weights): Promis
   };
 }
 
-/** A fault of requests for bytes alone. */
+/** A fault that affects only requests for file contents. */
 const onBytes =
   (fault: (request: IncomingMessage, response: ServerResponse, seen: Seen, count: number) => boolean): Fault =>
   (request, response, seen) =>
@@ -76,7 +76,7 @@ for (const most of [0, 1, 500, 999]) {
   });
 }
 
-test('what an earlier run left is gone on with, and hashed before it gets its name', async (t) => {
+test('the unfinished file of an earlier run is resumed, and hashed before it gets its name', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.fault = onBytes(
     (request, response, { range }) => range!.startsWith('bytes=600') && cut(request, response, weights, 0),
@@ -94,7 +94,7 @@ test('what an earlier run left is gone on with, and hashed before it gets its na
   assert.deepEqual(await readdir(blobs), [hash]);
 });
 
-test('bytes of an earlier run that are wrong are fetched again, once', async (t) => {
+test('wrong bytes of an earlier run are downloaded again, once', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.fault = onBytes(
     (request, response, { range }) => range!.startsWith('bytes=600') && cut(request, response, weights, 0),
@@ -114,7 +114,7 @@ test('a server that answers ranges with the whole file is read in one go', async
   assert.deepEqual(await get(), weights);
 });
 
-test('a wrong Content-Range is not believed', async (t) => {
+test('a wrong Content-Range is refused', async (t) => {
   const { hub, get } = await scene(t);
   hub.fault = onBytes((_, response, { range }) => {
     if (range === undefined) return false;
@@ -146,7 +146,7 @@ test('a body longer than declared ends the download', async (t) => {
   assert.ok(!(await readdir(blobs)).includes(hash));
 });
 
-test('a flipped byte is a HashMismatch; the file is put aside, and only it is fetched again', async (t) => {
+test('a flipped byte is a HashMismatch; the file is kept aside, and only it is downloaded again', async (t) => {
   const { hub, blobs, get } = await scene(t);
   hub.files.set('good.safetensors', noise(2000, 3));
   const flipped = Buffer.from(weights);

@@ -60,7 +60,7 @@ async function assertWhole(folder: string, cache: string): Promise<void> {
   for await (const { status, file, what } of verifyModel(cache, id)) assert.equal(status, 'PASS', `${file}: ${what}`);
 }
 
-test('a mirror that tells neither size nor hash: files come in chunks, named by what they are', async (t) => {
+test('a mirror without sizes and hashes: files are received in chunks and named by their hash', async (t) => {
   const { cache, options, totals, blobs } = await mirror(t, chunked);
   const { folder, fetched } = await download(id, options);
   await assertWhole(folder, cache);

@@ -82,10 +82,10 @@ interface Recorded {
   readonly authorization: string | undefined;
 }
 
-/** A proxy that writes down what it is asked for. */
+/** A proxy that records its requests. */
 class RecordingProxy {
   readonly seen: Recorded[] = [];
-  /** Status that it answers instead of serving. */
+  /** Status of all its responses, instead of serving. */
   status: number | undefined;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();

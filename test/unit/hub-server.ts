@@ -1,4 +1,4 @@
-/** A hub on this machine that serves files as the real one does, and misbehaves where a test asks for it. */
+/** A local server with the API of the hub, and with faults that tests can inject. */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -14,7 +14,7 @@ export interface Seen {
   readonly ifRange: string | undefined;
 }
 
-/** Answers in the server's stead: true when it has. */
+/** Handles a request instead of the server. @returns whether it did */
 export type Fault = (request: IncomingMessage, response: ServerResponse, seen: Seen) => boolean | undefined;
 
 export class HubServer {
@@ -90,13 +90,13 @@ export class HubServer {
 
 const isLarge = (file: string): boolean => /\.(safetensors|gguf)$/.test(file);
 
-/** What the hub calls a file's blob: sha256 of large ones, git's sha1 of the others. */
+/** The blob name of a file: sha256 for large files, git's sha1 for others. */
 export function hashOf(file: string, bytes: Buffer): string {
   if (isLarge(file)) return createHash('sha256').update(bytes).digest('hex');
   return createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
 }
 
-/** Sends a file, or the range that was asked for. */
+/** Sends a file, or the requested range. */
 export function sendBytes(
   request: IncomingMessage,
   response: ServerResponse,
@@ -116,7 +116,7 @@ export function sendBytes(
   response.writeHead(206, { 'content-length': part.length }).end(part);
 }
 
-/** Bytes that look like nothing, the same for the same seed. */
+/** Pseudorandom bytes from a seed. */
 export function noise(length: number, seed = 1): Buffer {
   const bytes = Buffer.alloc(length);
   let state = seed;

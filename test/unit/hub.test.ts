@@ -77,7 +77,7 @@ test('files in folders of a repository are linked from where they are', async (t
   );
 });
 
-test('a second download asks what there is and fetches nothing', async (t) => {
+test('a second download requests only the description', async (t) => {
   const { hub, options } = await start(t);
   await download(id, options);
   hub.seen.length = 0;
@@ -218,7 +218,7 @@ test('file names that leave their folder on any system are refused', async (t) =
   assert.deepEqual(await readdir(cache), []);
 });
 
-test('tags that are no hashes name no file, commits that are none are refused', async (t) => {
+test('ETags that are not hashes are not used as names, invalid commits are refused', async (t) => {
   const { hub, cache, options } = await start(t);
   hub.fault = (_, response, { method }) => {
     if (method !== 'HEAD') return false;

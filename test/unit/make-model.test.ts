@@ -1,4 +1,4 @@
-/** Folders in the shape of published models, as the benches use them. */
+/** Model folders in the shape of published models, as written for the benches. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -15,7 +15,7 @@ test('-1 is no limit where a limit is a number', () => {
   assert.equal(validateGenerate({ maxTokens: Number.POSITIVE_INFINITY }).maxTokens, Number.MAX_SAFE_INTEGER);
 });
 
-test('where -1 means nothing, the error says what to write', () => {
+test('where -1 is not allowed, the error says what to use', () => {
   for (const options of [{ maxTokens: -2 }, { topK: -2 }, { timeoutMs: -0.5 }, { timeoutMs: 0 }, { seed: -2 }])
     assert.throws(() => validateGenerate(options), /\((?:0, or )?-1: /);
   for (const options of [{ temperature: -1 }, { topP: -1 }, { minP: -1 }, { speculate: -1 }])

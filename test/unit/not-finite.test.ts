@@ -1,4 +1,4 @@
-/** Weights that are no numbers are refused while they are loaded, by both backends alike. */
+/** Weights with NaN or infinities are refused at load, by both backends. */
 import assert from 'node:assert/strict';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -94,7 +94,7 @@ for (const { model, matrix, vector, nan, infinity, size } of cases) {
   }
 }
 
-/** Just above and just below what the scale of a block, an f16, can stand for. */
+/** Just above and just below the largest f16 scale of a block. */
 for (const [quantize, fits, exceeds] of [
   ['q8_0', 8.32e6, 8.33e6],
   ['q4_0', 5.24e5, 5.25e5],

@@ -1,4 +1,4 @@
-/** The page that bench:performance writes: goals by machine, failures, plots, hand-written text. */
+/** The page written by bench:performance: goals by machine, failures, plots, hand-written text. */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -11,7 +11,7 @@ test('storage policies are taken in capitals, with spaces and as fp16', () => {
   assert.deepEqual(['Q8_0', ' F16', 'fp32', 'BF16'].map(typeName), ['q8_0', 'f16', 'f32', 'bf16']);
 });
 
-test('mixtures of llama.cpp are refused with the name to say instead', () => {
+test("llama.cpp's mixtures are refused with the name to use instead", () => {
   for (const [text, word] of [
     ['q4_k_m', 'q4_k'],
     ['Q5_K_S', 'q5_k'],

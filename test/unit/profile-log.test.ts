@@ -16,7 +16,7 @@ const steps = [
 ];
 const times = [0.15, 10, 20.04, 0.6, 104].map((ms, step) => ({ step, ms }));
 
-/** Everything that can be logged, under the given directives. */
+/** Logs every kind of event under the given directives and returns the lines. */
 async function linesUnder(directives: string | undefined): Promise<string[]> {
   let text = '';
   let writes = 0;

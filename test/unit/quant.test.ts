@@ -1,4 +1,4 @@
-/** The scalar definitions of the storage formats against the golden bytes, and their properties. */
+/** Scalar quantizers of the storage types against golden bytes, and their properties. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';

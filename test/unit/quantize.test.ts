@@ -1,4 +1,4 @@
-/** Models written as files of other types, and read again. */
+/** Models converted to files of other types and read back. */
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -36,7 +36,7 @@ async function logitsOf(path: string): Promise<Float32Array> {
   return (await model.forward(ids)).get('logits')!.values;
 }
 
-/** One of each way in which the two formats differ. */
+/** Models that cover each difference between the two formats. */
 const models = {
   'gpt2-tied-f32': 'no prefix, transposed matrices',
   'gpt2-wide': 'transposed matrices',

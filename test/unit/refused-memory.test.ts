@@ -1,4 +1,4 @@
-/** An engine with SharedArrayBuffer that refuses shared WebAssembly memories: one thread does the work. */
+/** An engine with SharedArrayBuffer but without shared WebAssembly memories: one thread is used. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
@@ -8,7 +8,7 @@ import { embeddedModel } from '../../src/node.ts';
 
 const Memory = WebAssembly.Memory;
 
-/** Made while the engine refuses shared memories whose largest size is at least so many pages. */
+/** Runs while shared memories with this maximum of pages or more are refused. */
 async function outcome(refused: number, cores: number, threads?: number) {
   const warnings: string[] = [];
   const attempts: number[] = [];

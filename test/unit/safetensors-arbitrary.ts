@@ -1,4 +1,4 @@
-/** Random SafeTensors files, whole and broken with knowledge of their structure, for fast-check. */
+/** fast-check generators of SafeTensors files, valid ones and ones broken at meaningful places. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { FormatError } from '../../src/errors.ts';
@@ -36,7 +36,7 @@ export const writtenFiles: fc.Arbitrary<WrittenFile> = fc
     return { bytes, placed: header.tensors, metadata };
   });
 
-/** Pieces that mean something to the format or to JSON. */
+/** Texts with a meaning in the format or in JSON. */
 const numbers = fc.oneof(
   { weight: 3, arbitrary: fc.nat(200).map(String) },
   fc.constantFrom('9007199254740993', '18446744073709551615', '1e400', '-1', '2.0', '-0', '01', '1e3', '"4"', 'null'),
@@ -57,10 +57,10 @@ const strings = fc.oneof(
 const pieces = fc.constantFrom(...'{}[],:"\\ \n0-.e', 'null', 'true', '[0,0]', '[]', '{}', '\u0000', 'é');
 
 interface Change {
-  /** What is replaced: the n-th match in the header, counted around. */
+  /** Index of the match in the header to replace, modulo their number. */
   readonly pattern: RegExp;
   readonly n: number;
-  /** Its replacement, `$&` being what was there. */
+  /** The replacement; `$&` stands for the match. */
   readonly by: string;
 }
 
@@ -107,7 +107,10 @@ export const mutants: fc.Arbitrary<Uint8Array> = fc
     return file.subarray(0, cut === undefined ? file.length : cut % file.length);
   });
 
-/** Reads a broken file: a FormatError of one line, or tensors that lie in the file one after the other. True if it loads. */
+/**
+ * Reads a broken file: a FormatError of one line, or tensors that lie in the file one after the other. True if it
+ * loads.
+ */
 export async function checkMutant(bytes: Uint8Array): Promise<boolean> {
   let header: Awaited<ReturnType<typeof readSafeTensorsHeader>>;
   try {

@@ -1,4 +1,4 @@
-/** SafeTensors headers out of a generator: what is written is read back, what is broken is refused in order. */
+/** Random SafeTensors headers: valid ones are read back, broken ones load or are refused with a FormatError. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
@@ -6,7 +6,7 @@ import { memorySource } from '../../src/formats/bytes.ts';
 import { readSafeTensorsHeader } from '../../src/formats/safetensors.ts';
 import { checkMutant, mutants, writtenFiles } from './safetensors-arbitrary.ts';
 
-test('what the writer writes, the reader reads', async () => {
+test('files of the writer are read back', async () => {
   const property = fc.asyncProperty(writtenFiles, async ({ bytes, placed, metadata }) => {
     const header = await readSafeTensorsHeader(memorySource('x', bytes));
     assert.deepEqual([...header.metadata], Object.entries(metadata));
@@ -16,7 +16,7 @@ test('what the writer writes, the reader reads', async () => {
   await fc.assert(property, { numRuns: 500 });
 });
 
-test('broken headers load or are FormatErrors, and what loads is consistent', async () => {
+test('broken headers are FormatErrors, or load consistently', async () => {
   let loaded = 0;
   const property = fc.asyncProperty(mutants, async (bytes) => {
     if (await checkMutant(bytes)) loaded++;

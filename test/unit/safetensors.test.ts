@@ -1,4 +1,4 @@
-/** The SafeTensors header and the hostile inputs it must survive. */
+/** The SafeTensors header, with valid and hostile inputs. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { FormatError } from '../../src/errors.ts';

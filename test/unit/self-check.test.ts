@@ -64,7 +64,10 @@ function vectorArithmetic(bytes: Uint8Array, { from, to }: ReturnType<typeof bod
   );
 }
 
-/** A machine that takes other instructions for those of one function of one module: f32x4.mul adds, f32x4.add multiplies. */
+/**
+ * A machine that takes other instructions for those of one function of one module: f32x4.mul adds, f32x4.add
+ * multiplies.
+ */
 function confusedHost(name: string, index: number): WasmHost {
   const host = nodeHost();
   return {
@@ -120,7 +123,7 @@ test('a machine that fails the portable kernels too is told about the reference 
   await assert.rejects(loadModel({ folder, host: brokenHost(() => true) }), { code: 'SelfCheckFailed' });
 });
 
-test('without threads one is used, and said when more were asked for', async () => {
+test('without threads one is used, with a warning if more were requested', async () => {
   const host: WasmHost = { ...nodeHost(), threads: { possible: false, reason: 'no shared memory' } };
   const { folder } = await locate(embeddedModel);
   const warnings: string[] = [];

@@ -7,7 +7,7 @@ const near = (actual: number, expected: number): void =>
   assert.ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);
 const range = (count: number, make: (i: number) => number): number[] =>
   Array.from({ length: count }, (_, i) => make(i));
-/** The same numbers everywhere, between 0 and 1. */
+/** Deterministic pseudorandom numbers between 0 and 1. */
 function uniforms(seed: number): () => number {
   let state = seed;
   return () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
@@ -62,7 +62,7 @@ test('drift that both sides of a pair share is no change, and hides none', () =>
   near(slower.ratio, 1.05);
 });
 
-test('one pair gone wrong decides nothing', () => {
+test('one outlier pair does not change the verdict', () => {
   const before = range(12, () => 10);
   assert.equal(verdictOf(pairedChange(before, [...before.slice(1), 1000])), 'no change');
 });
@@ -78,7 +78,7 @@ test('unpaired samples: every ratio, and the ranks of Mann and Whitney', () => {
   assert.equal(verdictOf(unpairedChange(after, before)), 'slower');
 });
 
-test('equal distributions are seldom told apart, distributions 10 % apart nearly always', () => {
+test('equal distributions rarely differ significantly, distributions 10 % apart nearly always', () => {
   const random = uniforms(1);
   const sample = (scale: number): number[] => range(12, () => scale * (1 + 0.1 * (random() + random() - 1)));
   const changed = (scale: number, change: typeof pairedChange): number =>

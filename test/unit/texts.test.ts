@@ -1,4 +1,4 @@
-/** Texts decoded together are those decoded one by one. */
+/** Texts decoded together equal texts decoded one by one. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
@@ -30,7 +30,7 @@ test('texts of any characters', () => {
   );
 });
 
-test('one that is not valid alone makes all invalid, also where its rest follows', () => {
+test('one invalid text makes all invalid, even if the next text completes it', () => {
   const broken = new TextEncoder().encode('a😀');
   for (let cut = 2; cut < broken.length; cut++)
     assert.equal(decodeTexts(...placed([broken.subarray(0, cut), broken.subarray(cut)])), undefined);

@@ -1,11 +1,11 @@
-/** Files tokenizer.json of the golden data, changed in places, for fast-check. */
+/** fast-check generators of tokenizer.json files: golden ones with random changes. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { OptionError, TokenizerError } from '../../src/errors.ts';
 import { loadTokenizer } from '../../src/tokenizer/load.ts';
 
-// biome-ignore lint/suspicious/noExplicitAny: files are changed in places that no type describes.
+// biome-ignore lint/suspicious/noExplicitAny: files are changed at arbitrary paths.
 type Json = Record<string, any>;
 
 const golden = new URL('../golden/tokenizers/', import.meta.url);
@@ -41,7 +41,7 @@ function apply(json: Json, path: readonly number[], value: unknown): void {
 
 type Mutant = typeof mutants extends fc.Arbitrary<infer T> ? T : never;
 
-/** Whether it is a tokenizer still, which then gives the same text at once and id by id. */
+/** Whether the file is still a valid tokenizer; if so, checks that decoding at once and id by id agree. */
 export function checkMutant({ file, changes, text }: Mutant): boolean {
   const json = structuredClone(files[file]!);
   for (const { path, value } of changes) apply(json, path, value);

@@ -1,4 +1,4 @@
-/** Vocabularies of GGUF files, against llama.cpp. */
+/** Tokenizers from GGUF vocabularies, against llama.cpp. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
@@ -42,7 +42,7 @@ const tokensOf = (vocab: Readonly<Record<string, number>>): string[] =>
     .sort(([, a], [, b]) => a - b)
     .map(([token]) => token);
 
-/** A tokenizer.json's vocabulary in the terms of GGUF. */
+/** GGUF metadata for the vocabulary of a tokenizer.json. */
 function bertMetadata(name: string): Map<string, unknown> {
   const { model } = json(`tokenizers/${name}/tokenizer.json`) as { model: { vocab: Record<string, number> } };
   const tokens = tokensOf(model.vocab).map((token) =>
@@ -65,7 +65,7 @@ for (const name of ['bert', 'bert-cased']) {
     const tokenizer = tokenizerFromGguf(bertMetadata(name), name)!;
     const { cases } = json(`tokenizers/${name}/vectors.json`) as { cases: Case[] };
     for (const { text, ids } of cases) {
-      // llama.cpp has no longest word, and cannot tell a mark in a text from one of its own.
+      // llama.cpp has no limit of word length, and treats a mark in the text like its own.
       if (text.includes('▁') || /\S{101}/u.test(text)) continue;
       assert.deepEqual(tokenizer.encode(text, { parseSpecial: true }), ids, text);
     }

@@ -1,4 +1,4 @@
-/** Tokenizers that contradict themselves, and texts made to take long. */
+/** Inconsistent tokenizer files, and texts designed to take long. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
@@ -10,7 +10,7 @@ import { checkMutant, mutants } from './tokenizer-arbitrary.ts';
 
 const golden = new URL('../golden/tokenizers/', import.meta.url);
 const text = (name: string): string => readFileSync(new URL(`${name}/tokenizer.json`, golden), 'utf8');
-// biome-ignore lint/suspicious/noExplicitAny: files are changed in places that no type describes.
+// biome-ignore lint/suspicious/noExplicitAny: files are changed at arbitrary paths.
 type Json = Record<string, any>;
 const load = (json: unknown): Tokenizer => loadTokenizer({ tokenizerJson: JSON.stringify(json), name: 'here' });
 
@@ -112,7 +112,7 @@ test('a vocabulary without some bytes leaves them out', () => {
 for (const name of ['gpt2', 'llama3', 'llama2', 'gemma', 't5', 'xlm', 'bert']) {
   test(`${name}: a million characters without a break`, () => {
     const tokenizer = loadTokenizer({ tokenizerJson: text(name), name });
-    // What grows faster than a text would take minutes for a fifth of that too.
+    // With superlinear time, even a fifth of this length would take minutes.
     for (const [one, length] of [
       ['a', 1e6],
       ...['.', ' ', '\n', 'ab'].map((other) => [other, 2e5] as const),

@@ -1,4 +1,4 @@
-/** The regular expressions of tokenizers, against JavaScript's own engine where both mean the same. */
+/** The pattern engine of tokenizers, against JavaScript's for patterns with the same meaning. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
@@ -16,7 +16,7 @@ const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const tail = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
 const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
-/** As published, and what JavaScript calls the same. */
+/** Published patterns and their equivalents in JavaScript. */
 const known: Readonly<Record<string, string>> = {
   gpt2: GPT2_PATTERN,
   cl100k: `'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+`,
@@ -84,7 +84,7 @@ for (const [name, source] of Object.entries(known)) {
   });
 }
 
-test('what Oniguruma writes otherwise', () => {
+test('syntax that differs between Oniguruma and JavaScript', () => {
   assert.deepEqual(matches('[[:alpha:]]+|\\h+', 'straße 0fF'), ['straße', '0fF']);
   assert.deepEqual(matches('[\\p{L}&&[^a-z]]+', 'abcDEf'), ['DE']);
   assert.deepEqual(matches('\\p{^L}+', 'ab12'), ['12']);
@@ -103,7 +103,7 @@ test('long runs need no stack', () => {
   }
 });
 
-test('patterns that would run for ever are stopped', () => {
+test('patterns without end are stopped', () => {
   for (const [source, text] of [
     ['(a+)+$', `${'a'.repeat(40)}b`],
     ['(a|a)*$', `${'a'.repeat(60)}b`],

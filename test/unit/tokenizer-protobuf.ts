@@ -1,4 +1,4 @@
-/** Writes protocol buffers, to make SentencePiece models of vocabularies that are there in other forms. */
+/** Writes protocol buffers, to make SentencePiece models from other vocabularies. */
 
 const encoder = new TextEncoder();
 

@@ -1,4 +1,4 @@
-/** SentencePiece's .model files, written here from vocabularies of the golden data. */
+/** SentencePiece .model files, written by the tests from golden vocabularies. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';

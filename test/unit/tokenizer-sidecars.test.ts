@@ -1,4 +1,4 @@
-/** Vocabularies without a tokenizer.json, and the files beside them. */
+/** Vocabularies without a tokenizer.json, and sidecar files. */
 import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

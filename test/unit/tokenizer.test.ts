@@ -25,7 +25,7 @@ const golden = new URL('../golden/tokenizers/', import.meta.url);
 const open = (name: string): Tokenizer =>
   loadTokenizer({ tokenizerJson: readFileSync(new URL(`${name}/tokenizer.json`, golden), 'utf8'), name });
 
-/** Decodes id by id; every piece must be whole characters. */
+/** Decodes id by id and checks that no piece ends within a character. */
 function incrementally(tokenizer: Tokenizer, ids: readonly number[]): string {
   const decoder = tokenizer.incremental();
   const pieces = [...ids.map((id) => decoder.push(id)), decoder.end()];
@@ -41,7 +41,7 @@ for (const name of readdirSync(golden)) {
     for (const { text, ids, plain_ids, plain_tokens, decoded, decoded_skip, plain_decoded } of cases) {
       assert.deepEqual(tokenizer.encode(text, { parseSpecial: true }), ids, text);
       assert.deepEqual(tokenizer.encode(text, { addSpecial: false, parseSpecial: true }), plain_ids, text);
-      // The reference shows an unknown piece of a unigram model as it was written.
+      // The reference decodes an unknown piece of a unigram model to its original text.
       const shown = plain_ids.map((id, i) =>
         /unk/i.test(tokenizer.token(id)!) ? plain_tokens[i] : tokenizer.token(id),
       );
@@ -67,7 +67,7 @@ for (const name of readdirSync(golden)) {
   test(`${name}: text never becomes a special token unless asked`, () => {
     const special = tokenizer.specialIds.filter((id) => !/unk/i.test(tokenizer.token(id)!));
     const spelled = special.map((id) => tokenizer.token(id)!);
-    // Wide forms become ASCII where a tokenizer normalizes to NFKC.
+    // NFKC turns full-width forms into ASCII.
     const wide = spelled.map((text) => text.replace(/[!-~]/g, (c) => String.fromCharCode(c.charCodeAt(0) + 0xfee0)));
     const pieces = fc.constantFrom(...spelled, ...wide, '<', '|>', ' ', 'a', '\u200b', '</s', '>');
     fc.assert(

@@ -36,7 +36,7 @@ function withNotes(text?: string, machine = 'here') {
   return { host, kept };
 }
 
-test('shapes are measured once for a machine, and again where the note is not of it', () => {
+test('tile shapes are measured once per machine, and again if the note is of another machine', () => {
   const { host, kept } = withNotes();
   const first = tunedOn(host);
   assert.ok(kept.compiled > 0);

@@ -1,4 +1,4 @@
-/** What `load` of the browser's entry takes: addresses, ids of the hub, files, folders. Under Node, with a local server. */
+/** Sources of the browser's `load`: addresses, ids of the hub, files, folders. Runs under Node with a local server. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -14,7 +14,7 @@ const work = mkdtempSync(path.join(tmpdir(), 'lanewise-web-source-'));
 const files = new Map<string, Uint8Array<ArrayBuffer>>();
 const asked: { url: string; token: string | undefined }[] = [];
 let origin = '';
-/** How the server answers requests for files that it does not have. */
+/** Responses of the server for missing files. */
 let missing: 404 | 403 | 'page' = 404;
 let ranges = true;
 
@@ -145,7 +145,7 @@ test('optional files that a server refuses or answers with a page are not there;
   }
 });
 
-test('what is not there is named, with the answer of the server', async (t) => {
+test("missing files are named, with the server's answer", async (t) => {
   t.after(() => {
     missing = 404;
   });

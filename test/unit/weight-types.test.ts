@@ -1,4 +1,4 @@
-/** Every weight type of ggml against golden blocks, and how near the searched scales of the K types come to the values. */
+/** Weight types of ggml against golden blocks, and the error of the searched scales of the K types. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import test from 'node:test';
@@ -39,7 +39,7 @@ test('names, numbers and block sizes are those of GGUF', () => {
   assert.equal(weightType('constructor'), undefined);
 });
 
-/** About normal, as weights are. */
+/** Approximately normally distributed values, like weights. */
 function normal(count: number, seed: number): Float32Array {
   let state = seed;
   const uniform = (): number => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
@@ -96,7 +96,7 @@ for (const name of ['q4_k', 'q5_k', 'q6_k'] as const) {
   const { quantize, dequantize, block } = weightTypes[name];
 
   test(`${name}: golden values come back with less noise than half a step`, () => {
-    // Blocks of ordinary scales only: those of random bytes may have scales that no values would ask for.
+    // Only blocks with ordinary scales: random bytes may have scales that no quantizer would choose.
     const values = floats(golden('quantize.in.f32')).subarray(0, 256);
     const { signalToNoise } = quantizationError(values, dequantize(quantize!(values)));
     assert.ok(signalToNoise > { q4_k: 20, q5_k: 26, q6_k: 30 }[name], `${signalToNoise} dB`);
