@@ -8,7 +8,8 @@ import { type ChatPrompt, templateOf } from '../prompts/chat.ts';
 import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { readText, unwritable } from './files.ts';
-import { generateOptions, type LoadFlags, loadOptions, numbers, type SamplingFlags } from './generate.ts';
+import { type LoadFlags, loadOptions } from './generate.ts';
+import { generateOptions, numbers, type SamplingFlags } from './generation-flags.ts';
 import { modelPath } from './models.ts';
 import { isMessage, readTemplate } from './prompts.ts';
 import {

@@ -7,13 +7,13 @@ import type { Prompt } from '../prompts/prompt.ts';
 import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { refuseBatch, runBatch } from './batch.ts';
+import { generateOptions, type SamplingFlags } from './generation-flags.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
 import { createProgress } from './progress.ts';
 import { type PromptFlags, readPrompts } from './prompts.ts';
 import { renderStepTable } from './step-table.ts';
 import {
   bytesOf,
-  flagName,
   inFlags,
   type MachineFlags,
   machineOptions,
@@ -21,7 +21,6 @@ import {
   print,
   reportingLoad,
   say,
-  tokenIdsOf,
   UsageError,
 } from './terminal.ts';
 
@@ -34,24 +33,6 @@ export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
   timings?: boolean;
 }
 
-export interface SamplingFlags {
-  maxTokens?: string;
-  temperature?: string;
-  topK?: string;
-  topP?: string;
-  minP?: string;
-  repetitionPenalty?: string;
-  presencePenalty?: string;
-  frequencyPenalty?: string;
-  seed?: string;
-  stop?: string[];
-  stopTokenId?: string[];
-  contextShift?: boolean;
-  timeoutMs?: string;
-  ignoreEos?: boolean;
-  speculate?: string;
-}
-
 export interface LoadFlags extends MachineFlags {
   contextLength?: string;
   quantize?: string;
@@ -60,21 +41,6 @@ export interface LoadFlags extends MachineFlags {
   cacheTokens?: string;
   cacheMemory?: string;
 }
-
-/** Names in the library of the options that are numbers. */
-export const numbers = [
-  'maxTokens',
-  'temperature',
-  'topK',
-  'topP',
-  'minP',
-  'repetitionPenalty',
-  'presencePenalty',
-  'frequencyPenalty',
-  'seed',
-  'timeoutMs',
-  'speculate',
-] as const;
 
 /** @returns the exit code */
 export async function generateCommand(positional: string | undefined, flags: GenerateFlags): Promise<number> {
@@ -117,18 +83,6 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   }
   const { prompt, options: own } = prompts[0]!;
   return await runOne(held, prompt!, { ...generation, ...own }, flags);
-}
-
-export function generateOptions(flags: SamplingFlags): GenerateOptions {
-  const { stop, ignoreEos, contextShift } = flags;
-  const options: GenerateOptions = { stop, ignoreEos, contextShift, temperature: 0.8 };
-  if (flags.stopTokenId)
-    options.stopTokenIds = flags.stopTokenId.flatMap((text) => tokenIdsOf(text, '--stop-token-id'));
-  for (const name of numbers) {
-    const value = numberOf(flagName(name), flags[name]);
-    if (value !== undefined) options[name] = value;
-  }
-  return options;
 }
 
 export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions {

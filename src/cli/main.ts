@@ -9,6 +9,7 @@ import { demoCommand } from './demo.ts';
 import { embedCommand } from './embed.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
+import { addGenerationFlags, collected } from './generation-flags.ts';
 import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hub.ts';
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
@@ -256,29 +257,11 @@ async function program(finish: (code: number) => void): Promise<Command> {
   return top;
 }
 
-/** Collects the values of a repeatable option. (A variadic option would take MODEL as a value too.) */
-const collected = (value: string, before: readonly string[] = []): string[] => [...before, value];
-
 /** Adds the options of sampling and loading. */
 function withGeneration(command: Command): Command {
-  return withMachine(command)
-    .option('--max-tokens <n>', 'most tokens to generate (default: 256; -1: as many as the context holds)')
-    .option('--temperature <t>', '0: always the most probable token (default: 0.8)')
-    .option('--top-k <k>', 'only the k most probable tokens')
-    .option('--top-p <p>', 'only the most probable tokens whose probabilities add up to p')
-    .option('--min-p <p>', 'only tokens at least p times as probable as the most probable one')
-    .option('--repetition-penalty <r>', 'above 1: fewer repetitions')
-    .option('--presence-penalty <x>', '-2 to 2')
-    .option('--frequency-penalty <x>', '-2 to 2')
-    .option('--seed <n>', 'the same seed gives the same text everywhere')
-    .option('--stop <text>', 'end before this text; may be given again', collected)
+  return addGenerationFlags(withMachine(command))
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
-    .option('--timeout-ms <n>', 'end after this many milliseconds, with the text so far')
-    .option('--stop-token-id <id>', 'end with this token too; may be given again', collected)
-    .option('--ignore-eos', 'continue after end tokens of the model')
-    .option('--context-shift', 'drop the oldest turns of a conversation that does not fit in the context')
     .option('--parse-special', 'read control tokens such as <|im_end|> in prompts; otherwise they are text')
-    .option('--speculate <n>', 'guess this many tokens ahead from the text so far; the result stays the same')
     .option('--quantize <policy>', policyHelp)
     .option(...kvCache)
     .option(

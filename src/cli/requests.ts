@@ -2,7 +2,13 @@
 
 import { OptionError } from '../errors.ts';
 import type { Prompt } from '../prompts/prompt.ts';
-import { type GenerateOptions, optionNames, renamedOptions, validateGenerate } from '../schedule/generation-options.ts';
+import {
+  type GenerateOptions,
+  generateTable,
+  optionNames,
+  renamedOptions,
+  validateGenerate,
+} from '../schedule/generation-options.ts';
 import { flagName, UsageError } from './terminal.ts';
 
 export interface JsonRequest {
@@ -11,9 +17,8 @@ export interface JsonRequest {
 }
 
 const contentKeys = ['prompt', 'messages', 'tools', 'system', 'tokenIds', 'parseSpecial'];
-/** Options that a JSON request cannot set. */
-const ours = ['signal', 'throwOnAbort', 'throwOnTimeout', 'constraint', 'logitsProcessor'];
-const options = optionNames.filter((name) => !ours.includes(name));
+/** Without the options that JSON cannot give. */
+const options = optionNames.filter((name) => !generateTable[name].programs);
 
 /** Converts `max_tokens`, `max-tokens` and `--max-tokens` to `maxTokens`. */
 const camel = (key: string): string =>

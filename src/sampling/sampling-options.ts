@@ -1,6 +1,7 @@
 /** What a caller may ask of the choice of the next token, and the ranges it is held to. */
 import { OptionError } from '../errors.ts';
 import type { Constraint, LogitsProcessor } from './constraint.ts';
+import { checked, integer, number, type OptionRules, readOptions, type Settings, type Table } from './option-kinds.ts';
 import { randomSeed } from './random.ts';
 
 export interface SamplingOptions {
@@ -33,98 +34,122 @@ export interface SamplingOptions {
   logitsProcessor?: LogitsProcessor;
 }
 
-export interface SamplingSettings {
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
-  readonly minP: number;
-  readonly repetitionPenalty: number;
-  readonly presencePenalty: number;
-  readonly frequencyPenalty: number;
-  readonly seed: number;
-  readonly logitBias: ReadonlyMap<number, number>;
-  readonly logprobs: number;
-  readonly constraint: Constraint | (() => Constraint) | undefined;
-  readonly logitsProcessor: LogitsProcessor | undefined;
-}
-
-/** How options are checked: all of it optional. */
-export interface OptionRules<Options> {
-  /** Vocabulary size, to check token ids. */
-  vocab?: number;
-  /** What an option left out means. */
-  defaults?: Options;
-  /** What an option is called where it was given: `topP` in the library, `--top-p` in the CLI. */
-  name?: (option: string) => string;
-}
-
 const MAX_LOGPROBS = 20;
 const MAX_BIASES = 1024;
+const MOST = Number.MAX_SAFE_INTEGER;
+
+const penalty = (help: string) =>
+  number({
+    otherwise: 0,
+    accepts: (x) => x >= -2 && x <= 2,
+    expected: 'in [-2, 2]',
+    help,
+    flag: { kind: 'number', value: '<x>' },
+  });
+
+const seed = integer({
+  otherwise: randomSeed,
+  from: 0,
+  to: MOST,
+  expected: 'an integer from 0 to 2^53 - 1 (-1: drawn anew)',
+  help: 'the same seed gives the same text everywhere',
+  standard: 'drawn anew',
+  flag: { kind: 'number', value: '<n>' },
+});
+
+/** Checks, defaults, flags, help and documentation of the options: all of them come from here. */
+export const samplingTable = {
+  temperature: number({
+    otherwise: 1,
+    accepts: (x) => x >= 0 && x < Infinity,
+    expected: 'a number >= 0',
+    help: '0: always the most probable token',
+    standard: '1',
+    flag: { kind: 'number', value: '<t>', standard: '0.8' },
+  }),
+  topK: integer({
+    otherwise: 0,
+    unlimited: 0,
+    from: 0,
+    to: MOST,
+    expected: 'an integer >= 0 (0, or -1: off)',
+    help: 'only the k most probable tokens',
+    flag: { kind: 'number', value: '<k>' },
+  }),
+  topP: number({
+    otherwise: 1,
+    accepts: (x) => x > 0 && x <= 1,
+    expected: 'in (0, 1]',
+    help: 'only the most probable tokens whose probabilities add up to p',
+    flag: { kind: 'number', value: '<p>' },
+  }),
+  minP: number({
+    otherwise: 0,
+    accepts: (x) => x >= 0 && x <= 1,
+    expected: 'in [0, 1]',
+    help: 'only tokens at least p times as probable as the most probable one',
+    flag: { kind: 'number', value: '<p>' },
+  }),
+  repetitionPenalty: number({
+    otherwise: 1,
+    accepts: (x) => x > 0 && x < Infinity,
+    expected: 'a number > 0',
+    help: 'above 1: fewer repetitions',
+    flag: { kind: 'number', value: '<r>' },
+  }),
+  presencePenalty: penalty('subtracted from the logits of tokens generated so far'),
+  frequencyPenalty: penalty('the same, for every time that a token was generated'),
+  seed: { ...seed, read: (given, place) => (given === -1 ? randomSeed() : seed.read(given, place)) },
+  logitBias: checked<ReadonlyMap<number, number>>({
+    otherwise: new Map(),
+    expected: `a map from token ids to numbers in [-100, 100] or -Infinity, at most ${MAX_BIASES}`,
+    read: (given, { name, vocab }) => readBias(given, name, vocab),
+    help: 'added to the logits of tokens; -Infinity forbids a token',
+  }),
+  logprobs: integer({
+    otherwise: 0,
+    from: 0,
+    to: MAX_LOGPROBS,
+    help: 'how many of the most probable tokens to report beside the chosen one',
+  }),
+  constraint: checked<SamplingOptions['constraint']>({
+    otherwise: undefined,
+    expected: 'an object with the methods allowed and accept, or a function that makes one',
+    read: (given, { name }) => readConstraint(given, name),
+    help: 'which tokens may come next; only with `inline`',
+    programs: true,
+  }),
+  logitsProcessor: checked<LogitsProcessor | undefined>({
+    otherwise: undefined,
+    expected: 'a function',
+    read: (given, { name }) => readProcessor(given, name),
+    help: 'changes logits as it likes; only with `inline`',
+    programs: true,
+  }),
+} satisfies Table<SamplingOptions>;
+
+export type SamplingSettings = Settings<typeof samplingTable>;
 
 /** @throws OptionError naming the option and its range */
-export function validateSampling(
+export const validateSampling = (
   options: SamplingOptions = {},
   rules: OptionRules<SamplingOptions> = {},
-): SamplingSettings {
-  const read = optionReader(options, rules);
-  return {
-    temperature: read.number('temperature', 1, (x) => x >= 0 && x < Infinity, 'a number >= 0'),
-    topK: read.unlimited('topK')
-      ? 0
-      : read.integer('topK', 0, 0, Number.MAX_SAFE_INTEGER, 'an integer >= 0 (0, or -1: off)'),
-    topP: read.number('topP', 1, (x) => x > 0 && x <= 1, 'in (0, 1]'),
-    minP: read.number('minP', 0, (x) => x >= 0 && x <= 1, 'in [0, 1]'),
-    repetitionPenalty: read.number('repetitionPenalty', 1, (x) => x > 0 && x < Infinity, 'a number > 0'),
-    presencePenalty: read.number('presencePenalty', 0, (x) => x >= -2 && x <= 2, 'in [-2, 2]'),
-    frequencyPenalty: read.number('frequencyPenalty', 0, (x) => x >= -2 && x <= 2, 'in [-2, 2]'),
-    seed:
-      read.given('seed') && read.value('seed') !== -1
-        ? read.integer('seed', 0, 0, Number.MAX_SAFE_INTEGER, 'an integer from 0 to 2^53 - 1 (-1: drawn anew)')
-        : randomSeed(),
-    logitBias: readBias(read.value('logitBias'), read.name('logitBias'), rules.vocab),
-    logprobs: read.integer('logprobs', 0, 0, MAX_LOGPROBS, `an integer from 0 to ${MAX_LOGPROBS}`),
-    constraint: readConstraint(read.value('constraint'), read.name('constraint')),
-    logitsProcessor: readProcessor(read.value('logitsProcessor'), read.name('logitsProcessor')),
-  };
-}
+): SamplingSettings => readOptions(samplingTable, options, rules);
 
-function readConstraint(given: unknown, name: string): SamplingSettings['constraint'] {
-  if (given === undefined || typeof given === 'function') return given as SamplingSettings['constraint'];
+function readConstraint(given: unknown, name: string): SamplingOptions['constraint'] {
+  if (typeof given === 'function') return given as SamplingOptions['constraint'];
   const { allowed, accept } = Object(given) as Partial<Constraint>;
   if (typeof allowed !== 'function' || typeof accept !== 'function')
     throw new OptionError(name, 'an object with the methods allowed and accept, or a function that makes one', given);
   return given as Constraint;
 }
 
-function readProcessor(given: unknown, name: string): LogitsProcessor | undefined {
-  if (given === undefined || typeof given === 'function') return given as LogitsProcessor | undefined;
+function readProcessor(given: unknown, name: string): LogitsProcessor {
+  if (typeof given === 'function') return given as LogitsProcessor;
   throw new OptionError(name, 'a function', given);
 }
 
-/** Reads options one by one; undefined and null count as left out, every comparison is written so that NaN fails it. */
-export function optionReader<Options extends object>(options: Options, rules: OptionRules<Options>) {
-  const name = rules.name ?? ((option: string) => option);
-  type Key = keyof Options & string;
-  const value = (option: Key): unknown => options[option] ?? rules.defaults?.[option];
-  const number = (option: Key, otherwise: number, accepts: (x: number) => boolean, expected: string): number => {
-    const found = value(option) ?? otherwise;
-    if (typeof found !== 'number' || !accepts(found)) throw new OptionError(name(option), expected, found);
-    return found;
-  };
-  return {
-    value,
-    number,
-    name,
-    given: (option: Key): boolean => value(option) !== undefined,
-    /** Whether a limit is none, as people say it. */
-    unlimited: (option: Key): boolean => value(option) === -1 || value(option) === Number.POSITIVE_INFINITY,
-    integer: (option: Key, otherwise: number, least: number, most: number, expected: string): number =>
-      number(option, otherwise, (x) => Number.isInteger(x) && x >= least && x <= most, expected),
-  };
-}
-
 function readBias(given: unknown, name: string, vocab: number | undefined): ReadonlyMap<number, number> {
-  if (given === undefined) return new Map();
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw new OptionError(name, 'a map from token id to bias', given);
   const entries = given instanceof Map ? [...given] : Object.entries(given);

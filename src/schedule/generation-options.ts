@@ -1,12 +1,16 @@
 /** The options of a generation, checked in one place for library and CLI. */
 import { OptionError } from '../errors.ts';
 import {
+  checked,
+  flag,
+  integer,
+  number,
   type OptionRules,
-  optionReader,
-  type SamplingOptions,
-  type SamplingSettings,
-  validateSampling,
-} from '../sampling/sampling-options.ts';
+  readOptions,
+  type Settings,
+  type Table,
+} from '../sampling/option-kinds.ts';
+import { type SamplingOptions, samplingTable } from '../sampling/sampling-options.ts';
 import { MAX_STOP_LENGTH, MAX_STOPS } from './stop.ts';
 
 export interface GenerateOptions extends SamplingOptions {
@@ -57,63 +61,6 @@ export interface GenerateOptions extends SamplingOptions {
   throwOnAbort?: boolean;
 }
 
-export interface GenerateSettings extends SamplingSettings {
-  readonly maxTokens: number;
-  /** Infinity: none. */
-  readonly timeoutMs: number;
-  /** Infinity: none. */
-  readonly deadline: number;
-  readonly stop: readonly string[];
-  readonly stopTokenIds: ReadonlySet<number>;
-  readonly ignoreEos: boolean;
-  readonly contextShift: boolean;
-  readonly throwOnAbort: boolean;
-  readonly throwOnTimeout: boolean;
-  readonly speculate: number;
-  readonly n: number;
-  readonly priority: number;
-  readonly fairnessKey: string;
-  readonly timing: boolean;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** Every key of GenerateOptions; the type makes forgetting one a compile error. */
-const KNOWN: Record<keyof GenerateOptions, true> = {
-  maxTokens: true,
-  timeoutMs: true,
-  deadline: true,
-  throwOnTimeout: true,
-  stop: true,
-  stopTokenIds: true,
-  ignoreEos: true,
-  contextShift: true,
-  speculate: true,
-  n: true,
-  priority: true,
-  fairnessKey: true,
-  timing: true,
-  signal: true,
-  throwOnAbort: true,
-  temperature: true,
-  topK: true,
-  topP: true,
-  minP: true,
-  repetitionPenalty: true,
-  presencePenalty: true,
-  frequencyPenalty: true,
-  seed: true,
-  logitBias: true,
-  logprobs: true,
-  constraint: true,
-  logitsProcessor: true,
-};
-
-export const optionNames = Object.keys(KNOWN) as readonly (keyof GenerateOptions)[];
-
-/** Names of an earlier version that have another unit now, and what to write instead. */
-export const renamedOptions: ReadonlyMap<string, { readonly option: keyof GenerateOptions; readonly unit: string }> =
-  new Map([['timeout', { option: 'timeoutMs', unit: 'milliseconds' }]]);
-
 const DEFAULT_MAX_TOKENS = 256;
 const MAX_SPECULATE = 32;
 const MAX_SAMPLES = 128;
@@ -121,77 +68,137 @@ const MAX_PRIORITY = 2 ** 31 - 1;
 const MAX_KEY_LENGTH = 256;
 const MAX_STOP_TOKENS = 1024;
 
+const samples = integer({
+  otherwise: 1,
+  from: 1,
+  to: MAX_SAMPLES,
+  help: 'answers to one prompt, in batches',
+  standard: '1',
+});
+
+/** Checks, defaults, flags, help and documentation of the options: all of them come from here. */
+export const generateTable = {
+  maxTokens: integer({
+    otherwise: DEFAULT_MAX_TOKENS,
+    unlimited: Number.MAX_SAFE_INTEGER,
+    from: 0,
+    to: Number.MAX_SAFE_INTEGER,
+    expected: 'an integer >= 0 (-1: no limit)',
+    help: 'most tokens to generate',
+    standard: `${DEFAULT_MAX_TOKENS}; -1: as many as the context holds`,
+    flag: { kind: 'number', value: '<n>' },
+  }),
+  ...samplingTable,
+  stop: checked<readonly string[]>({
+    otherwise: [],
+    expected: `a string or an array of at most ${MAX_STOPS} strings of 1 to ${MAX_STOP_LENGTH} characters`,
+    read: (given, { name }) => readStops(given, name),
+    help: 'end before this text; may be given again',
+    flag: { kind: 'texts', value: '<text>' },
+  }),
+  stopTokenIds: checked<ReadonlySet<number>>({
+    otherwise: new Set(),
+    expected: `an array of at most ${MAX_STOP_TOKENS} token ids`,
+    read: (given, { name, vocab }) => readIds(given, name, vocab),
+    help: 'end with this token too; may be given again',
+    flag: { kind: 'ids', value: '<id>', name: 'stopTokenId' },
+  }),
+  ignoreEos: flag(false, { help: 'continue after end tokens of the model', flag: { kind: 'switch' } }),
+  timeoutMs: number({
+    otherwise: Number.POSITIVE_INFINITY,
+    unlimited: Number.POSITIVE_INFINITY,
+    accepts: (x) => x > 0 && x < Infinity,
+    expected: 'a number of milliseconds > 0 (-1: none)',
+    help: 'end after this many milliseconds, with the text so far',
+    flag: { kind: 'number', value: '<n>' },
+  }),
+  deadline: number({
+    otherwise: Number.POSITIVE_INFINITY,
+    accepts: (x) => x > 0 && x <= Number.MAX_SAFE_INTEGER,
+    expected: 'a time in milliseconds, as Date.now()',
+    help: 'end at this time with the text so far, also while the request waits',
+  }),
+  contextShift: flag(false, {
+    help: 'drop the oldest turns of a conversation that does not fit in the context',
+    flag: { kind: 'switch' },
+  }),
+  speculate: integer({
+    otherwise: 0,
+    from: 0,
+    to: MAX_SPECULATE,
+    help: 'guess this many tokens ahead from the text so far; the result stays the same',
+    flag: { kind: 'number', value: '<n>' },
+  }),
+  n: {
+    ...samples,
+    read(given, place) {
+      if (place.single && given !== 1)
+        throw new OptionError(place.name, '1 (generateBatch gives several answers)', given);
+      return samples.read(given, place);
+    },
+  },
+  priority: integer({
+    otherwise: 0,
+    from: -MAX_PRIORITY,
+    to: MAX_PRIORITY,
+    help: 'lower numbers are served first and may make others pause',
+    standard: '0',
+  }),
+  fairnessKey: checked<string>({
+    otherwise: '',
+    expected: `a string of at most ${MAX_KEY_LENGTH} characters`,
+    read: (given, { name }) => readKey(given, name),
+    help: 'whose request it is: prompts are read in turns of such keys',
+  }),
+  timing: flag(false, { help: 'whether the forwards are timed by phase' }),
+  signal: checked<AbortSignal | undefined>({
+    otherwise: undefined,
+    expected: 'an AbortSignal',
+    read(given, { name }) {
+      if (!(given instanceof AbortSignal)) throw new OptionError(name, 'an AbortSignal', given);
+      return given;
+    },
+    help: 'ends the generation when aborted',
+    programs: true,
+  }),
+  throwOnAbort: flag(true, { help: "whether an abort throws the signal's reason", standard: 'true', programs: true }),
+  throwOnTimeout: flag(false, { help: 'whether a timeout throws an error', programs: true }),
+} satisfies Table<GenerateOptions>;
+
+export type GenerateSettings = Settings<typeof generateTable>;
+
+export type OptionName = keyof GenerateOptions;
+
+export const optionNames = Object.keys(generateTable) as readonly OptionName[];
+
+/** Names of an earlier version that have another unit now, and what to write instead. */
+export const renamedOptions: ReadonlyMap<string, { readonly option: keyof GenerateOptions; readonly unit: string }> =
+  new Map([['timeout', { option: 'timeoutMs', unit: 'milliseconds' }]]);
+
 /** @param rules `single`: for one answer @throws OptionError naming the option and what it accepts */
 export function validateGenerate(
   options: GenerateOptions = {},
-  { single = false, ...rules }: OptionRules<GenerateOptions> & { single?: boolean } = {},
+  rules: OptionRules<GenerateOptions> = {},
 ): GenerateSettings {
   if (typeof options !== 'object' || options === null) throw new OptionError('options', 'an object', options);
-  const read = optionReader(options, rules);
+  const { name = (option: string) => option } = rules;
   for (const [key, value] of Object.entries(options)) {
-    if (Object.hasOwn(KNOWN, key)) continue;
+    if (Object.hasOwn(generateTable, key)) continue;
     const renamed = renamedOptions.get(key);
-    if (renamed)
-      throw new OptionError(read.name(key), `given as ${read.name(renamed.option)}, in ${renamed.unit}`, value);
-    const known = optionNames.map(read.name).join(', ');
-    throw new OptionError(read.name(key), `left out (no such option; known: ${known})`, value);
+    if (renamed) throw new OptionError(name(key), `given as ${name(renamed.option)}, in ${renamed.unit}`, value);
+    const known = optionNames.map(name).join(', ');
+    throw new OptionError(name(key), `left out (no such option; known: ${known})`, value);
   }
-  const flag = (option: keyof GenerateOptions, otherwise: boolean): boolean => {
-    const value = read.value(option) ?? otherwise;
-    if (typeof value !== 'boolean') throw new OptionError(read.name(option), 'true or false', value);
-    return value;
-  };
-  const signal = read.value('signal');
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw new OptionError(read.name('signal'), 'an AbortSignal', signal);
-  return {
-    ...validateSampling(options, rules),
-    maxTokens: read.unlimited('maxTokens')
-      ? Number.MAX_SAFE_INTEGER
-      : read.integer('maxTokens', DEFAULT_MAX_TOKENS, 0, Number.MAX_SAFE_INTEGER, 'an integer >= 0 (-1: no limit)'),
-    timeoutMs:
-      read.given('timeoutMs') && !read.unlimited('timeoutMs')
-        ? read.number('timeoutMs', 0, (x) => x > 0 && x < Infinity, 'a number of milliseconds > 0 (-1: none)')
-        : Number.POSITIVE_INFINITY,
-    deadline: read.given('deadline')
-      ? read.number(
-          'deadline',
-          0,
-          (x) => x > 0 && x <= Number.MAX_SAFE_INTEGER,
-          'a time in milliseconds, as Date.now()',
-        )
-      : Number.POSITIVE_INFINITY,
-    n: single
-      ? read.number('n', 1, (x) => x === 1, '1 (generateBatch gives several answers)')
-      : read.integer('n', 1, 1, MAX_SAMPLES, `an integer from 1 to ${MAX_SAMPLES}`),
-    priority: read.integer(
-      'priority',
-      0,
-      -MAX_PRIORITY,
-      MAX_PRIORITY,
-      `an integer from -${MAX_PRIORITY} to ${MAX_PRIORITY}`,
-    ),
-    fairnessKey: readKey(read.value('fairnessKey'), read.name('fairnessKey')),
-    timing: flag('timing', false),
-    stop: readStops(read.value('stop'), read.name('stop')),
-    stopTokenIds: readIds(read.value('stopTokenIds'), read.name('stopTokenIds'), rules.vocab),
-    ignoreEos: flag('ignoreEos', false),
-    contextShift: flag('contextShift', false),
-    throwOnAbort: flag('throwOnAbort', true),
-    throwOnTimeout: flag('throwOnTimeout', false),
-    speculate: read.integer('speculate', 0, 0, MAX_SPECULATE, `an integer from 0 to ${MAX_SPECULATE}`),
-    signal,
-  };
+  return readOptions(generateTable, options, rules);
 }
 
 function readKey(given: unknown, name: string): string {
-  if (given === undefined || given === null) return '';
   if (typeof given === 'string' && given.length <= MAX_KEY_LENGTH) return given;
   throw new OptionError(name, `a string of at most ${MAX_KEY_LENGTH} characters`, given);
 }
 
 function readStops(given: unknown, name: string): readonly string[] {
-  const stops: unknown = typeof given === 'string' ? [given] : (given ?? []);
+  const stops: unknown = typeof given === 'string' ? [given] : given;
   if (!Array.isArray(stops)) throw new OptionError(name, 'a string or an array of strings', given);
   if (stops.length > MAX_STOPS) throw new OptionError(name, `at most ${MAX_STOPS} strings`, stops.length);
   for (const stop of stops) {
@@ -202,13 +209,13 @@ function readStops(given: unknown, name: string): readonly string[] {
   return [...stops];
 }
 
-function readIds(given: unknown, name: string, vocab = 2 ** 31): ReadonlySet<number> {
-  if (given === undefined || given === null) return new Set();
+function readIds(given: unknown, name: string, vocab: number | undefined): ReadonlySet<number> {
   if (!Array.isArray(given)) throw new OptionError(name, 'an array of token ids', given);
   if (given.length > MAX_STOP_TOKENS) throw new OptionError(name, `at most ${MAX_STOP_TOKENS} token ids`, given.length);
+  const last = (vocab ?? 2 ** 31) - 1;
   for (const id of given) {
-    if (!(Number.isInteger(id) && id >= 0 && id < vocab))
-      throw new OptionError(name, `made of integers from 0 to ${vocab - 1}`, id);
+    if (!(Number.isInteger(id) && id >= 0 && id <= last))
+      throw new OptionError(name, `made of integers from 0 to ${last}`, id);
   }
   return new Set(given);
 }
