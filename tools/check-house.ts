@@ -182,7 +182,17 @@ export const rules: Rules = {
     },
     cli: {
       what: 'The command line.',
-      imports: ['surface', 'engine', 'prompts', 'sampling (types)', 'schedule', 'embedding', 'hub', 'measure', 'profile'],
+      imports: [
+        'surface',
+        'engine',
+        'prompts',
+        'sampling (types)',
+        'schedule',
+        'embedding',
+        'hub',
+        'measure',
+        'profile',
+      ],
       packages: ['commander'],
     },
   },
