@@ -24,7 +24,8 @@ export { ChatTemplate, type Rendered, type RenderOptions } from './chat/template
 export type { Pooling } from './embedding/pooling.ts';
 export type { BatchEvent, BatchPrompt, BatchResult } from './engine/batch.ts';
 export type { Conversation } from './engine/conversation.ts';
-export type { Embedding, EmbedInput, EmbedOptions, Encoder } from './engine/encoder.ts';
+export type { Embedding, EmbedInput, EmbedOptions } from './engine/embed-types.ts';
+export type { Encoder } from './engine/encoder.ts';
 export type { NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine/engine.ts';
 export type { Generation } from './engine/generation.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
@@ -50,7 +51,7 @@ export {
   TokenizerError,
 } from './errors.ts';
 export type { CacheFileContent } from './evaluate/cache-file.ts';
-export type { ForwardReport, ForwardTiming } from './evaluate/evaluator.ts';
+export type { ForwardReport, ForwardTiming } from './evaluate/forwards.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export type { ModelKind, Sizes } from './models/architecture.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
@@ -67,7 +68,7 @@ export type { TokenChoice } from './sampling/sampler.ts';
 export type { SamplingOptions } from './sampling/sampling-options.ts';
 export type { FinishReason, GenerateEvent, GenerateResult, StepTiming, Usage } from './schedule/events.ts';
 export type { GenerateOptions } from './schedule/generation-options.ts';
-export type { SchedulerStats } from './schedule/scheduler.ts';
+export type { LineStats, SchedulerStats } from './schedule/scheduler.ts';
 export { tokenizerFromGguf } from './tokenizer/gguf.ts';
 export { loadTokenizer, type TokenizerFiles } from './tokenizer/load.ts';
 export { loadSentencePiece } from './tokenizer/sentencepiece.ts';

@@ -1,7 +1,8 @@
 /** `lanewise embed`: embeds texts, one per line, and prints vectors, one per line. */
 
 import type { Pooling } from '../embedding/pooling.ts';
-import { type Embedding, type Encoder, numbersOf } from '../engine/encoder.ts';
+import { type Embedding, numbersOf } from '../engine/embed-types.ts';
+import type { Encoder } from '../engine/encoder.ts';
 import { loadEncoder } from '../node.ts';
 import { openLines } from './files.ts';
 import { type LoadFlags, loadOptions } from './generate.ts';

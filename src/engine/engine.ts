@@ -2,26 +2,17 @@
  * What the facades (Model, Conversation) ask of an engine, wherever it runs: in this thread, or in a worker at the other end
  * of a message port. Arguments and results can be copied by structured clone, except where said.
  */
-import type { Backend, LoadTimes, LogitsSummary } from '../backend/backend.ts';
+import type { LogitsSummary } from '../backend/backend.ts';
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
-import type { ForwardReport, ForwardTiming } from '../evaluate/evaluator.ts';
-import type { ModelDescription } from '../models/index.ts';
+import type { ForwardReport, ForwardTiming } from '../evaluate/forwards.ts';
 import type { PromptEncoder } from '../prompts/prompt.ts';
 import type { GenerateEvent } from '../schedule/events.ts';
 import type { Request } from '../schedule/run.ts';
 import type { SchedulerStats, Ticket } from '../schedule/scheduler.ts';
+import type { AnyEngine, LoadedInfo } from './loaded.ts';
 
-export interface EngineInfo {
-  readonly name: string;
-  readonly description: ModelDescription;
-  readonly contextLength: number;
+export interface EngineInfo extends LoadedInfo {
   readonly eosTokenIds: ReadonlySet<number>;
-  /** The storage policy. */
-  readonly quantize: string;
-  readonly loadTimes: LoadTimes;
-  readonly threads: number;
-  /** Bits of the vectors that its kernels are made for; undefined of the reference backend. */
-  readonly vectorBits: Backend['vectorBits'];
   /** Most rows of one forward, and most of them whose logits are wanted. */
   readonly maxRows: number;
   readonly maxWanted: number;
@@ -63,7 +54,7 @@ export interface StepOptions {
 /** Rows of numbers by name. */
 export type NamedRows = Map<string, { shape: [number, number]; values: Float32Array }>;
 
-export interface Engine {
+export interface Engine extends AnyEngine {
   readonly info: EngineInfo;
   /** Encodes prompts in the calling thread. */
   readonly prompts: PromptEncoder;
@@ -81,9 +72,5 @@ export interface Engine {
   saveCache(file: string): Promise<CacheFileContent>;
   /** Takes over what the file has, or nothing. @throws FormatError, OutOfMemoryError */
   restoreCache(file: string): Promise<CacheFileContent>;
-  /** Bytes in memory. */
-  memory(): ReturnType<Backend['memory']>;
   stats(): SchedulerStats;
-  /** Ends all requests with the error Disposed, and frees threads, memory and files. */
-  dispose(): Promise<void>;
 }

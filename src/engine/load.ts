@@ -8,16 +8,19 @@ import { ggufPooling } from '../embedding/pooling.ts';
 import { noSettings, readSentenceSettings, type SentenceSettings } from '../embedding/sentence-settings.ts';
 import { FormatError, type LanewiseError, ModelError, OptionError, TemplateError, TokenizerError } from '../errors.ts';
 import { Evaluator } from '../evaluate/evaluator.ts';
+import { TextEvaluator } from '../evaluate/text-evaluator.ts';
 import { nextTurn } from '../event-loop.ts';
 import type { FileFolder, NamedFiles } from '../formats/bytes.ts';
 import type { ModelKind } from '../models/architecture.ts';
 import { buildModel, encoderTypes, type ModelDescription } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
+import { SHARED_ROWS } from '../schedule/text-scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat-files.ts';
-import { Encoder, SHARED_ROWS } from './encoder.ts';
+import { Encoder } from './encoder.ts';
 import { endTokens, readEnds } from './end-tokens.ts';
+import { LocalEncoder } from './local-encoder.ts';
 import { LocalEngine } from './local-engine.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
@@ -87,13 +90,15 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
 
 /** For embeddings. @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
 export function loadEncoderModel(source: ModelSource, options: LoadOptions = {}): Promise<Encoder> {
-  return openAs('encoder', source, options, async ({ files, ...loaded }, { contextLength, onWarning }) => {
+  return openAs('encoder', source, options, async ({ files, ...loaded }, { contextLength, maxQueue, onWarning }) => {
     const { config } = loaded.description;
     const { maxTokens = config.contextLength, lengthFile } = loaded.sentence;
     // What is cut by our own default is not what sentence-transformers would cut.
     const asked = contextLength !== undefined || loaded.contextLength >= Math.min(maxTokens, config.contextLength);
     const modules = await modulesOf(source.folder, files, loaded);
-    return new Encoder({ ...loaded, modules, truncates: lengthFile !== undefined && asked, onWarning });
+    const truncates = lengthFile !== undefined && asked;
+    const evaluator = new TextEvaluator(loaded);
+    return new Encoder(new LocalEncoder({ ...loaded, evaluator, modules, truncates, maxQueue, onWarning }));
   });
 }
 

@@ -9,6 +9,7 @@ import type { PromptEncoder } from '../prompts/prompt.ts';
 import type { GenerateEvent } from '../schedule/events.ts';
 import type { Request } from '../schedule/run.ts';
 import { Scheduler, type SchedulerOptions, type SchedulerStats, type Ticket } from '../schedule/scheduler.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Engine, EngineInfo, NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
 
 export interface LocalEngineParts {
@@ -74,6 +75,10 @@ export class LocalEngine implements Engine {
     this.#scheduler = new Scheduler({ evaluator, prompts, eosTokenIds: info.eosTokenIds }, scheduling);
     this.#named = files;
     this.#close = close;
+  }
+
+  get tokenizer(): Tokenizer | undefined {
+    return this.prompts.files.tokenizer;
   }
 
   submit(request: Request, listener: (event: GenerateEvent) => void): Ticket {

@@ -1,86 +1,35 @@
 /** A loaded model: generates text, evaluates tokens, and gives everything back when disposed. */
-import type { Backend, LoadTimes } from '../backend/backend.ts';
-import { LanewiseError } from '../errors.ts';
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
-import type { ModelDescription } from '../models/index.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import type { ChatFormat } from '../prompts/chat.ts';
 import { checkPrompt } from '../prompts/limits.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
-import type { SchedulerStats } from '../schedule/scheduler.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type BatchEvent, type BatchPrompt, type BatchResult, generateBatch, generateStream } from './batch.ts';
 import { Conversation } from './conversation.ts';
 import type { Engine, NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
 import { Generation } from './generation.ts';
+import { Loaded } from './loaded.ts';
 
-export class Model implements AsyncDisposable {
-  readonly #engine: Engine;
-  #disposed: Promise<void> | undefined;
-
-  constructor(engine: Engine) {
-    this.#engine = engine;
-  }
-
-  get name(): string {
-    return this.#engine.info.name;
-  }
-
-  get description(): ModelDescription {
-    return this.#engine.info.description;
-  }
-
-  get tokenizer(): Tokenizer | undefined {
-    return this.#engine.prompts.files.tokenizer;
-  }
-
-  /** Most positions of one sequence. */
-  get contextLength(): number {
-    return this.#engine.info.contextLength;
-  }
-
+export class Model extends Loaded<Engine> {
   get eosTokenIds(): ReadonlySet<number> {
-    return this.#engine.info.eosTokenIds;
-  }
-
-  /** The storage policy. */
-  get quantize(): string {
-    return this.#engine.info.quantize;
-  }
-
-  get loadTimes(): LoadTimes {
-    return this.#engine.info.loadTimes;
-  }
-
-  get threads(): number {
-    return this.#engine.info.threads;
-  }
-
-  /** Bits of the vectors that its kernels are made for; undefined of the reference backend. */
-  get vectorBits(): Backend['vectorBits'] {
-    return this.#engine.info.vectorBits;
+    return this.engine.info.eosTokenIds;
   }
 
   /** Most rows of one forward: longer prompts are computed in chunks. */
   get maxRows(): number {
-    return this.#engine.info.maxRows;
+    return this.engine.info.maxRows;
   }
 
   /** Most requests that run at once; others wait. */
   get maxSequences(): number {
-    return this.#engine.info.maxWanted;
+    return this.engine.info.maxWanted;
   }
 
   /** The model's chat template. @throws LanewiseError NoChatTemplate, TemplateError */
   get chatFormat(): ChatFormat {
-    return this.#engine.prompts.chatFormat;
-  }
-
-  /** Bytes in memory. */
-  memory(): ReturnType<Backend['memory']> {
-    return this.#engine.memory();
+    return this.engine.prompts.chatFormat;
   }
 
   /**
@@ -88,8 +37,8 @@ export class Model implements AsyncDisposable {
    * values of people's texts: keep it as you keep these.
    */
   async saveCache(file: string): Promise<CacheFileContent> {
-    this.#alive();
-    return this.#engine.saveCache(file);
+    this.alive();
+    return this.engine.saveCache(file);
   }
 
   /**
@@ -97,13 +46,8 @@ export class Model implements AsyncDisposable {
    * computed, to the same bits. @throws FormatError where the file is of another model or damaged; nothing is taken then
    */
   async restoreCache(file: string): Promise<CacheFileContent> {
-    this.#alive();
-    return this.#engine.restoreCache(file);
-  }
-
-  /** Requests waiting and running, pages of the cache, times of recent forwards. */
-  stats(): SchedulerStats {
-    return this.#engine.stats();
+    this.alive();
+    return this.engine.restoreCache(file);
   }
 
   /**
@@ -116,10 +60,10 @@ export class Model implements AsyncDisposable {
 
   /** One answer: its events, token by token, its text, or its result. @throws OptionError for options and prompt, at once */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
-    this.#alive();
+    this.alive();
     const settings = validateGenerate(options, { vocab: this.description.config.vocab, single: true });
     checkPrompt(prompt);
-    return new Generation((listener) => this.#engine.submit({ prompt, settings }, listener), settings);
+    return new Generation((listener) => this.engine.submit({ prompt, settings }, listener), settings);
   }
 
   /** One whole answer. @throws OptionError; LanewiseError; the signal's reason */
@@ -132,8 +76,8 @@ export class Model implements AsyncDisposable {
    * `error` of its result. @throws OptionError for the options, and where an abort is to throw
    */
   async generateBatch(prompts: readonly BatchPrompt[], options: GenerateOptions = {}): Promise<BatchResult[]> {
-    this.#alive();
-    return generateBatch(this.#engine, prompts, options);
+    this.alive();
+    return generateBatch(this.engine, prompts, options);
   }
 
   /** Events of many prompts in shared forwards, as they come; `index` says of which prompt. @throws OptionError */
@@ -141,14 +85,14 @@ export class Model implements AsyncDisposable {
     prompts: readonly BatchPrompt[],
     options: GenerateOptions = {},
   ): AsyncGenerator<BatchEvent, void, undefined> {
-    this.#alive();
-    return generateStream(this.#engine, prompts, options);
+    this.alive();
+    return generateStream(this.engine, prompts, options);
   }
 
   /** A conversation, one turn at a time. */
   conversation(): Conversation {
-    this.#alive();
-    return new Conversation(this.#engine);
+    this.alive();
+    return new Conversation(this.engine);
   }
 
   /**
@@ -156,13 +100,13 @@ export class Model implements AsyncDisposable {
    * @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate, ContextLengthExceeded
    */
   encode(prompt: Prompt): number[] {
-    return this.#engine.prompts.encode(prompt);
+    return this.engine.prompts.encode(prompt);
   }
 
   /** A sequence of its own in the cache, for `step`. @param expected tokens that it will have at least, as far as is known */
   sequence(expected = 0): SequenceHandle {
-    this.#alive();
-    return this.#engine.sequence(expected);
+    this.alive();
+    return this.engine.sequence(expected);
   }
 
   /**
@@ -172,7 +116,7 @@ export class Model implements AsyncDisposable {
    * @throws OptionError for rows that it cannot take
    */
   async step(parts: readonly StepRows[], options: StepOptions = {}): Promise<StepLogits[]> {
-    return this.#engine.step(parts, options);
+    return this.engine.step(parts, options);
   }
 
   /**
@@ -180,20 +124,6 @@ export class Model implements AsyncDisposable {
    * `hidden`.
    */
   async forward(tokenIds: readonly number[]): Promise<NamedRows> {
-    return this.#engine.forward(tokenIds);
-  }
-
-  /** Ends what is being computed; frees threads, memory and files. May be called twice; everything else throws afterwards. */
-  dispose(): Promise<void> {
-    this.#disposed ??= this.#engine.dispose();
-    return this.#disposed;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.dispose();
-  }
-
-  #alive(): void {
-    if (this.#disposed) throw new LanewiseError('Disposed', `${this.name} has been disposed`);
+    return this.engine.forward(tokenIds);
   }
 }

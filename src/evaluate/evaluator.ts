@@ -1,15 +1,10 @@
 /** Computes rows of sequences: a plan, the backend that runs it, and the cache of keys and values. */
-import type { Backend, Results } from '../backend/backend.ts';
-import { LanewiseError } from '../errors.ts';
 import type { ByteSource } from '../formats/bytes.ts';
-import type { ModelDescription } from '../models/index.ts';
-import { describeWork } from '../plan/print.ts';
 import { ropeSet } from '../plan/rope.ts';
-import { logForward, wantsForward } from '../profile/log.ts';
-import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
 import { Cache } from './cache.ts';
 import type { CacheFileContent, CacheFileContext } from './cache-file.ts';
 import { fingerprint } from './fingerprint.ts';
+import { type Evaluation, Forwards, type ForwardsParts, type ForwardTiming } from './forwards.ts';
 import { checkRows } from './rows.ts';
 import { Sequence } from './sequence.ts';
 
@@ -21,49 +16,13 @@ export interface SequenceRows {
   readonly wanted: boolean | 'all';
 }
 
-/** How closely a forward is timed: not at all, by phase, or step by step (up to 2 % slower in small models). */
-export type ForwardTiming = false | true | 'steps';
-
-/** What one forward did. */
-export interface ForwardReport {
-  /** On the clock of `performance.now()`. */
-  readonly start: number;
-  readonly ms: number;
-  readonly rows: number;
-  /** While timed. */
-  readonly phases?: Phases;
-  /** While timed step by step: one after another, with the wait behind each. */
-  readonly steps?: readonly StepMilliseconds[];
-}
-
-export interface Evaluation {
-  /** Wanted rows in the order of the parts. Valid until the next forward begins. */
-  readonly results: Results;
-  readonly report: ForwardReport;
-}
-
-export interface EvaluatorParts {
-  /** Of the model, for messages. */
-  readonly name: string;
-  readonly description: ModelDescription;
-  readonly backend: Backend;
-}
-
-export class Evaluator {
-  readonly name: string;
-  readonly description: ModelDescription;
-  readonly backend: Backend;
+export class Evaluator extends Forwards {
   readonly cache: Cache;
-  readonly #timer: ReturnType<typeof createScopeTimer>;
-  #queue: Promise<unknown> = Promise.resolve();
-  #disposed: Promise<void> | undefined;
 
-  constructor({ name, description, backend }: EvaluatorParts) {
-    this.name = name;
-    this.description = description;
-    this.backend = backend;
+  constructor(parts: ForwardsParts) {
+    super(parts);
+    const { backend, description } = parts;
     this.cache = new Cache(backend.cache, { capacity: backend.cache.capacity, ropes: description.plan.ropes });
-    this.#timer = createScopeTimer(description.plan.steps);
   }
 
   /** Most rows of one forward. */
@@ -78,16 +37,6 @@ export class Evaluator {
 
   get vocab(): number {
     return this.description.config.vocab;
-  }
-
-  /** Runs `work` when all work given before is done: results stay valid within it. @throws LanewiseError Disposed */
-  exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#queue.then(() => {
-      this.#alive();
-      return work();
-    });
-    this.#queue = run.catch(() => {});
-    return run;
   }
 
   /** How many rows can be appended and cut off again without crossing LongRoPE's limit, behind which all keys change. */
@@ -121,12 +70,6 @@ export class Evaluator {
     return this.cache.restore(this.#cacheFile(), source);
   }
 
-  /** Frees threads and memory, when the work given before is done. May be called twice. */
-  dispose(): Promise<void> {
-    this.#disposed ??= this.#queue.then(() => this.backend.dispose());
-    return this.#disposed;
-  }
-
   #cacheFile(): Omit<CacheFileContext, 'pool'> {
     const { plan } = this.description;
     return {
@@ -151,10 +94,6 @@ export class Evaluator {
       wanted: new Int32Array(0),
       lengths: Int32Array.of(length),
     });
-  }
-
-  #alive(): void {
-    if (this.#disposed) throw new LanewiseError('Disposed', `${this.name} has been disposed`);
   }
 
   /**
@@ -187,25 +126,16 @@ export class Evaluator {
       await sequence.reserve(sequence.length + added.length);
       pages.push(sequence.table());
     }
-    const logs = wantsForward();
-    const timing = timed === 'steps' ? 'steps' : (logs ?? (timed ? 'scopes' : 'off'));
-    const start = performance.now();
-    const results = await this.backend.forward({
+    const batch = {
       tokens: Int32Array.from(tokens),
       positions: Int32Array.from(positions),
       sequences: Int32Array.from(sequences),
       pages,
       wanted: Int32Array.from(wanted),
       lengths: Int32Array.from(parts, ({ sequence, tokens }) => sequence.span(tokens.length)),
-      timing,
-    });
-    const report = { start, ms: performance.now() - start, rows: tokens.length };
+    };
+    const evaluation = await this.run(batch, timed);
     for (const { sequence, tokens: added } of parts) sequence.append(added);
-    if (timing === 'off') return { results, report };
-    const { times } = results;
-    const tree = this.#timer(times);
-    const { plan } = this.description;
-    if (logs) logForward(tree, plan.steps, times, (step) => describeWork(plan, step, tokens.length, wanted.length));
-    return { results, report: { ...report, phases: phasesOf(tree), ...(timed === 'steps' && { steps: times }) } };
+    return evaluation;
   }
 }

@@ -11,12 +11,13 @@ import type {
 import { type LoadOptions, validateLoad } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
-import type { ForwardReport } from '../evaluate/evaluator.ts';
+import type { ForwardReport } from '../evaluate/forwards.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
 import { emptyResult, type GenerateEvent } from '../schedule/events.ts';
 import type { GenerateSettings } from '../schedule/generation-options.ts';
 import type { Request } from '../schedule/run.ts';
 import type { Ticket } from '../schedule/scheduler.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Caller } from './caller.ts';
 import { type ErrorData, unpackError } from './error-data.ts';
 import { passOn, wantedLevels } from './logs.ts';
@@ -100,6 +101,10 @@ class RemoteEngine implements Engine {
     } catch (error) {
       throw this.#supervisor.started ? error : new NotStarted((error as Error).message, { cause: error });
     }
+  }
+
+  get tokenizer(): Tokenizer | undefined {
+    return this.prompts.files.tokenizer;
   }
 
   submit({ prompt, settings, dropped }: Request, listener: (event: GenerateEvent) => void): Ticket {

@@ -6,9 +6,8 @@
 import { PAGE } from '../backend/backend.ts';
 import { LanewiseError, OutOfMemoryError } from '../errors.ts';
 import type { CacheStats } from '../evaluate/block-pool.ts';
-import type { Evaluation } from '../evaluate/evaluator.ts';
+import type { Evaluation } from '../evaluate/forwards.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
-import { nextTurn } from '../event-loop.ts';
 import { logPrefill } from '../profile/log.ts';
 import { sampleRows } from '../sampling/sample-rows.ts';
 import { StepCost } from './cost.ts';
@@ -16,6 +15,7 @@ import { Job, type Listener } from './job.ts';
 import { type Request, Run, type RunContext } from './run.ts';
 import { PromptShares } from './shares.ts';
 import { type StepNumbers, StepRecord } from './step-record.ts';
+import { asError, Turns } from './turns.ts';
 import { hasAged, WaitingLine } from './waiting.ts';
 
 export interface SchedulerOptions {
@@ -30,15 +30,19 @@ export interface Ticket {
   cancel(reason?: LanewiseError): void;
 }
 
-export interface SchedulerStats {
-  /** Requests in line, paused ones among them, and those that take part in forwards. */
+export interface LineStats {
+  /** Requests in line, and those that take part in forwards. */
   readonly waiting: number;
-  readonly paused: number;
   readonly running: number;
   /** Requests that have ended since the model was loaded. */
   readonly ended: number;
-  readonly pages: CacheStats;
   readonly steps: StepNumbers;
+}
+
+export interface SchedulerStats extends LineStats {
+  /** Of those in line: requests that ran and wait for pages. */
+  readonly paused: number;
+  readonly pages: CacheStats;
 }
 
 /** Prompt rows of a forward beside others that decode, however little time there is: prompts must end some day. */
@@ -63,9 +67,9 @@ export class Scheduler {
   readonly #shares = new PromptShares();
   readonly #cost = new StepCost();
   readonly #record = new StepRecord();
+  readonly #turns: Turns;
   #arrivals = 0;
   #ended = 0;
-  #turning = false;
   /** Waits in line and has its prompt looked up in the cache: it must not be ended meanwhile. */
   #admitting: Job | undefined;
   #disposed: LanewiseError | undefined;
@@ -73,6 +77,12 @@ export class Scheduler {
   constructor(context: RunContext, options: SchedulerOptions) {
     this.#context = context;
     this.#options = options;
+    this.#turns = new Turns({
+      forwards: context.evaluator,
+      busy: () => this.#line.size + this.#running.size > 0,
+      step: () => this.#step(),
+      fail: (error) => this.#fail(error),
+    });
   }
 
   /**
@@ -86,7 +96,7 @@ export class Scheduler {
       throw new LanewiseError('Busy', `${maxQueue} requests wait already: try again later, or raise maxQueue`);
     const job = new Job(request, this.#arrivals++, listener);
     this.#line.add(job);
-    void this.#turn();
+    this.#turns.wake();
     return { cancel: (reason) => this.#cancel(job, reason) };
   }
 
@@ -117,23 +127,7 @@ export class Scheduler {
     job.cancelled ??= reason ?? 'aborted';
     // A request that takes part in forwards ends between two of them.
     if (job !== this.#admitting && this.#line.delete(job)) this.#retire(job);
-    else void this.#turn();
-  }
-
-  /** Steps until nobody waits or runs. The first one in a later turn, so that requests of one turn share it. */
-  async #turn(): Promise<void> {
-    if (this.#turning) return;
-    this.#turning = true;
-    await nextTurn();
-    while (this.#line.size + this.#running.size > 0) {
-      try {
-        await this.#context.evaluator.exclusive(() => this.#step());
-      } catch (error) {
-        this.#fail(asError(error));
-      }
-      await nextTurn();
-    }
-    this.#turning = false;
+    else this.#turns.wake();
   }
 
   /** Ends what runs; where nothing does, what waits: each failure leaves fewer requests. */
@@ -424,8 +418,3 @@ function attempt<T>(what: () => T): T | LanewiseError {
     return asError(error);
   }
 }
-
-const asError = (error: unknown): LanewiseError =>
-  error instanceof LanewiseError
-    ? error
-    : new LanewiseError('Internal', `a step failed: ${(error as Error)?.message ?? error}`, { cause: error });

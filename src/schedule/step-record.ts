@@ -1,5 +1,5 @@
 /** Numbers of the recent forwards, for people. */
-import type { ForwardReport } from '../evaluate/evaluator.ts';
+import type { ForwardReport } from '../evaluate/forwards.ts';
 
 export interface StepNumbers {
   /** Forwards since the model was loaded, and rows that they computed. */

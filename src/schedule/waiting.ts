@@ -42,19 +42,25 @@ export class WaitingLine<R extends WaitingRequest> {
     return held;
   }
 
-  /** The one to be admitted next; it stays in line. */
-  next(): R | undefined {
+  /** The one to be served next; it stays in line. @param eligible which ones count */
+  next(eligible: (request: R) => boolean = () => true): R | undefined {
     let best: R | undefined;
-    for (const request of this.#requests) if (!best || this.#before(request, best)) best = request;
+    for (const request of this.#requests)
+      if (eligible(request) && (!best || this.#before(request, best))) best = request;
     return best;
   }
 
   /** Takes one out of the line. */
   admit(request: R): void {
+    this.served(request);
+    this.delete(request);
+  }
+
+  /** Notes that one had its turn; whether it stays in line is the caller's affair. */
+  served(request: R): void {
     for (const other of this.#requests) if (other.arrival < request.arrival) other.passed++;
     this.#turns.delete(request.fairnessKey);
     this.#turns.set(request.fairnessKey, ++this.#turn);
-    this.delete(request);
     // The key whose last turn is longest ago comes first, remembered or not.
     const [oldest] = this.#turns.keys();
     if (this.#turns.size > 2 * this.#requests.size + 1) this.#turns.delete(oldest!);

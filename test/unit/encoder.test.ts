@@ -199,3 +199,32 @@ test('an abort takes effect between forwards; a disposed encoder throws', async 
   await encoder.dispose();
   await assert.rejects(encoder.embed(['a']), /has been disposed/);
 });
+
+test('texts of several calls share forwards in turns of their keys, and a call that is aborted touches no other', async () => {
+  await using encoder = await open();
+  const texts = Array.from({ length: 40 }, (_, i) => `${'a '.repeat(1 + (i % 5))}cat`);
+  const alone = await encoder.embed(texts);
+  const before = encoder.stats();
+  const stop = new AbortController();
+  const ends: string[] = [];
+  const long = encoder.embed(Array.from({ length: 8 }, () => texts).flat(), {
+    fairnessKey: 'long',
+    signal: stop.signal,
+  });
+  const short = ['x', 'y'].map(async (fairnessKey) => {
+    const result = await encoder.embed(texts, { fairnessKey });
+    ends.push(fairnessKey);
+    return result;
+  });
+  void long.then(
+    () => ends.push('long'),
+    () => ends.push('stopped'),
+  );
+  for (const result of await Promise.all(short)) assert.deepEqual(result, alone);
+  assert.deepEqual(ends.toSorted(), ['x', 'y'], 'nobody waits for the long one');
+  stop.abort(new Error('enough'));
+  await assert.rejects(long, /enough/);
+  const after = encoder.stats();
+  assert.deepEqual([after.waiting, after.running], [0, 0]);
+  assert.equal(after.ended - before.ended, 3);
+});
