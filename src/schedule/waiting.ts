@@ -8,7 +8,7 @@ export interface WaitingRequest {
   readonly fairnessKey: string;
   /** Counts up with each request. A paused one keeps its own. */
   readonly arrival: number;
-  /** Later ones that were admitted before it. */
+  /** Later ones that were served since its own last turn. */
   passed: number;
 }
 
@@ -58,6 +58,7 @@ export class WaitingLine<R extends WaitingRequest> {
 
   /** Notes that one had its turn; whether it stays in line is the caller's affair. */
   served(request: R): void {
+    request.passed = 0;
     for (const other of this.#requests) if (other.arrival < request.arrival) other.passed++;
     this.#turns.delete(request.fairnessKey);
     this.#turns.set(request.fairnessKey, ++this.#turn);
