@@ -236,8 +236,17 @@ export interface CachePages {
   copy(from: number, to: number): Promise<void>;
   /** Copy of a page's bytes, as this backend keeps them. [pageBytes] */
   read(page: number): Promise<Uint8Array>;
-  /** Bytes that `read` gave, of this or another backend of the same kind and plan. */
-  write(page: number, bytes: Uint8Array): Promise<void>;
-  /** Where a page's bytes hold a number that is not finite; they begin at a multiple of 4. */
-  firstNotFinite(bytes: Uint8Array): number | undefined;
+  /**
+   * Fills a page with bytes that `read` gave, of this or another backend of the same kind and plan.
+   * @param source fills `target` with the bytes from `start` on
+   */
+  fill(page: number, source: (start: number, target: Uint8Array) => Promise<void>): Promise<void>;
+  inspect(page: number): Promise<PageReport>;
+}
+
+export interface PageReport {
+  /** Of the bytes that `read` gives. */
+  readonly checksum: number;
+  /** Byte of the first number that is not finite; undefined: all are. */
+  readonly notFinite: number | undefined;
 }

@@ -12,6 +12,7 @@
  * as many as it holds. Only whole blocks are saved.
  */
 import { PAGE } from '../backend/backend.ts';
+import { Checksum } from '../backend/checksum.ts';
 import type { FormatErrorCode } from '../error-codes.ts';
 import { FormatError } from '../errors.ts';
 import type { ByteSource } from '../formats/bytes.ts';
@@ -69,9 +70,12 @@ export async function writeCache(
     pool.hold(block);
     let checksum = 0;
     try {
-      const bytes = await exclusive(() => pool.pages.read(block.page));
-      if (pool.pages.firstNotFinite(bytes) !== undefined) continue;
-      checksum = checksumOf(bytes);
+      const [report, bytes] = await exclusive(async () => [
+        await pool.pages.inspect(block.page),
+        await pool.pages.read(block.page),
+      ]);
+      if (report.notFinite !== undefined) continue;
+      checksum = report.checksum;
       await out.add(bytes);
     } finally {
       pool.drop(block);
@@ -98,7 +102,7 @@ export async function writeCache(
   u32(names.length);
   u32(nameBytes);
   u32(rows.length);
-  u32(checksumOf(tail.subarray(0, at)));
+  u32(new Checksum().add(tail.subarray(0, at)).value);
   tail.set(new TextEncoder().encode(TAIL_MARK), at);
   await out.add(tail);
   return { tokens: rows.length * PAGE, bytes: await out.end() };
@@ -218,7 +222,7 @@ async function readIndex({ pool, fingerprint, vocab }: CacheFileContext, source:
     fail('InvalidLength', byteLength - TAIL_BYTES, `expected ${length} bytes for ${pages} pages, found ${byteLength}`);
   if (namespaces! > pages!) fail('TooMany', byteLength - TAIL_BYTES, `${namespaces} namespaces of ${pages} pages`);
   const index = await source.read(indexAt, byteLength - TAIL_BYTES + 12);
-  if (checksumOf(index) !== sum)
+  if (new Checksum().add(index).value !== sum)
     fail('InvalidChecksum', indexAt, 'the checksum is not that of the index; save it again');
   const view = new DataView(index.buffer);
   const roots: Root[] = [];
@@ -266,73 +270,56 @@ async function proveBits(context: CacheFileContext, source: ByteSource, blocks: 
   const proved = new Set<Root>();
   for (const entry of blocks) {
     const { index, block, parent } = entry;
+    const at = HEAD_BYTES + index * pages.pageBytes;
     if (!(parent instanceof Root) || proved.has(parent)) continue;
     proved.add(parent);
-    const at = HEAD_BYTES + index * pages.pageBytes;
-    const saved = await source.read(at, at + pages.pageBytes);
-    checkPage(context, source, entry, saved);
     const [page] = (await pool.take(1)) as [number];
     try {
-      const found = await exclusive(async () => {
-        await pages.write(page, saved);
+      const { checksum } = await exclusive(async () => {
+        await fillPage(context, source, entry, page);
         const computed = compute(page, block.tokens[0]!, parent.ropeSet);
         if (!computed) throw new FormatError('InvalidIndex', source.name, 'no such rope frequencies in this model');
         await computed;
-        return pages.read(page);
+        return pages.inspect(page);
       });
-      if (found.some((byte, i) => byte !== saved[i]))
-        throw new FormatError('OtherModel', source.name, otherModel, { offset: at });
+      if (checksum !== entry.checksum) throw new FormatError('OtherModel', source.name, otherModel, { offset: at });
     } finally {
       pool.giveBack(page);
     }
   }
 }
 
-/** @throws FormatError */
+/** Several pages at once: bytes of some come while others are looked at. @throws FormatError */
 async function readPages(
   context: CacheFileContext,
   source: ByteSource,
   missing: readonly FileBlock[],
   held: ReadonlyMap<FileBlock, Block>,
 ): Promise<void> {
-  const { pages } = context.pool;
-  const { pageBytes } = pages;
-  const most = Math.max(1, Math.floor(CHUNK / pageBytes));
-  const runs: FileBlock[][] = [];
-  for (const entry of missing) {
-    const run = runs.at(-1);
-    if (run && run.length < most && run.at(-1)!.index + 1 === entry.index) run.push(entry);
-    else runs.push([entry]);
-  }
-  const buffers = [0, 1].map(() => new Uint8Array(Math.min(most, missing.length) * pageBytes));
-  const read = async (n: number): Promise<Uint8Array> => {
-    const run = runs[n]!;
-    const bytes = buffers[n & 1]!.subarray(0, run.length * pageBytes);
-    await source.readInto(HEAD_BYTES + run[0]!.index * pageBytes, bytes);
-    return bytes;
-  };
-  let next = runs.length > 0 ? read(0) : undefined;
-  for (const [n, run] of runs.entries()) {
-    const bytes = await next!;
-    // The next bytes come while these are looked at.
-    next = n + 1 < runs.length ? read(n + 1) : undefined;
-    next?.catch(() => {});
-    const pieces = run.map((_, i) => bytes.subarray(i * pageBytes, (i + 1) * pageBytes));
-    for (const [i, entry] of run.entries()) checkPage(context, source, entry, pieces[i]!);
+  const most = Math.max(1, Math.floor(CHUNK / context.pool.pages.pageBytes));
+  for (let start = 0; start < missing.length; start += most) {
+    const entries = missing.slice(start, start + most);
     await context.exclusive(async () => {
-      for (const [i, entry] of run.entries()) await pages.write(held.get(entry)!.page, pieces[i]!);
+      const filled = entries.map((entry) => fillPage(context, source, entry, held.get(entry)!.page));
+      // Nothing may be on its way into pages that others get.
+      await Promise.allSettled(filled);
+      await Promise.all(filled);
     });
   }
 }
 
 /** @throws FormatError InvalidChecksum, NotFinite */
-function checkPage({ pool }: CacheFileContext, { name }: ByteSource, entry: FileBlock, bytes: Uint8Array): void {
+async function fillPage({ pool }: CacheFileContext, file: ByteSource, entry: FileBlock, page: number): Promise<void> {
   const offset = HEAD_BYTES + entry.index * pool.pages.pageBytes;
-  if (checksumOf(bytes) !== entry.checksum)
-    throw new FormatError('InvalidChecksum', name, 'the checksum is not that of the page; save it again', { offset });
-  const bad = pool.pages.firstNotFinite(bytes);
-  if (bad === undefined) return;
-  throw new FormatError('NotFinite', name, 'a key or value is not finite; save it again', { offset: offset + bad });
+  await pool.pages.fill(page, (start, target) => file.readInto(offset + start, target));
+  const { checksum, notFinite } = await pool.pages.inspect(page);
+  if (checksum !== entry.checksum)
+    throw new FormatError('InvalidChecksum', file.name, 'the checksum is not that of the page; save it again', {
+      offset,
+    });
+  if (notFinite === undefined) return;
+  const place = { offset: offset + notFinite };
+  throw new FormatError('NotFinite', file.name, 'a key or value is not finite; save it again', place);
 }
 
 function utf8(bytes: Uint8Array): string | undefined {
@@ -341,19 +328,4 @@ function utf8(bytes: Uint8Array): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Tells what was changed by accident, not on purpose. In four sums, so that one need not wait for the other. */
-function checksumOf(bytes: Uint8Array): number {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
-  const end = words.length & ~3;
-  let [a, b, c, d] = [1, 2, 3, 4];
-  for (let i = 0; i < end; i += 4) {
-    a = Math.imul(a, 0x9e3779b1) ^ words[i]!;
-    b = Math.imul(b, 0x9e3779b1) ^ words[i + 1]!;
-    c = Math.imul(c, 0x9e3779b1) ^ words[i + 2]!;
-    d = Math.imul(d, 0x9e3779b1) ^ words[i + 3]!;
-  }
-  for (let i = end * 4; i < bytes.length; i++) a = Math.imul(a, 0x9e3779b1) ^ bytes[i]!;
-  return [b, c, d].reduce((sum, value) => Math.imul(sum ^ (sum >>> 15), 0x85ebca6b) ^ value, a) >>> 0;
 }

@@ -40,11 +40,11 @@ class TextPages implements CachePages {
     throw new Error('not asked for here');
   }
 
-  firstNotFinite(): undefined {
+  inspect(): never {
     throw new Error('not asked for here');
   }
 
-  write(): Promise<void> {
+  fill(): Promise<void> {
     throw new Error('not asked for here');
   }
 }

@@ -17,6 +17,7 @@ import {
   type TensorData,
 } from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
+import { Checksum, firstNotFinite } from '../checksum.ts';
 import { drawFrom } from '../draw.ts';
 import { checkFinite, notFinite } from '../finite.ts';
 import { combineSummary } from '../summary.ts';
@@ -189,17 +190,20 @@ function pagesOf(caches: readonly KvPages[], size: BackendOptions['cache']): Cac
       }
       return whole;
     },
-    firstNotFinite(bytes) {
-      const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-      const found = values.findIndex((value) => !Number.isFinite(value));
-      return found < 0 ? undefined : found * 4;
-    },
-    async write(page, bytes) {
+    async fill(page, source) {
       let at = 0;
       for (const cache of caches) {
-        cache.write(page, bytes.subarray(at, at + cache.pageBytes));
-        at += cache.pageBytes;
+        const bytes = new Uint8Array(cache.pageBytes);
+        await source(at, bytes);
+        cache.write(page, bytes);
+        at += bytes.length;
       }
+    },
+    async inspect(page) {
+      const bytes = await this.read(page);
+      const words = new Int32Array(bytes.buffer);
+      const found = firstNotFinite(words, 0, words.length, 'f32');
+      return { checksum: new Checksum().add(bytes).value, notFinite: found && 4 * found };
     },
   };
 }

@@ -2,7 +2,8 @@
 import { OutOfMemoryError } from '../../errors.ts';
 import { headBytes, keyBytes, keyGroupBytes, pageBytes, scaleBytes, valueScaleBytes } from '../../kernels/kv.ts';
 import type { KvCacheSpec, Plan } from '../../plan/step.ts';
-import { type CachePages, PAGE } from '../backend.ts';
+import { type CachePages, PAGE, type PageReport } from '../backend.ts';
+import { Checksum, firstNotFinite } from '../checksum.ts';
 import type { PartMemory } from './loading/load-run.ts';
 import { MEMORY_LIMIT } from './memory/memory.ts';
 
@@ -75,21 +76,34 @@ export class WasmCachePages implements CachePages {
     return bytes;
   }
 
-  async write(page: number, bytes: Uint8Array): Promise<void> {
-    let at = 0;
-    for (const view of this.#views(page)) {
-      view.set(bytes.subarray(at, at + view.length));
-      at += view.length;
+  async fill(page: number, source: (start: number, target: Uint8Array) => Promise<void>): Promise<void> {
+    let start = 0;
+    for (const [n, view] of this.#views(page).entries()) {
+      // The memory of a single thread lies elsewhere once it has grown.
+      const stays = !(view.buffer instanceof ArrayBuffer);
+      const target = stays ? view : new Uint8Array(view.length);
+      await source(start, target);
+      if (!stays) this.#views(page)[n]!.set(target);
+      start += view.length;
     }
   }
 
-  firstNotFinite(bytes: Uint8Array): number | undefined {
-    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, this.pageBytes / 4);
-    for (const { type, start, bytes: length } of this.#areas) {
-      const found = firstNotFiniteWord(words, start / 4, (start + length) / 4, type);
-      if (found !== undefined) return found * 4;
+  async inspect(page: number): Promise<PageReport> {
+    const checksum = new Checksum();
+    let notFinite: number | undefined;
+    let start = 0;
+    for (const view of this.#views(page)) {
+      checksum.add(view);
+      const words = new Int32Array(view.buffer, view.byteOffset, view.length / 4);
+      for (const area of this.#areas) {
+        const from = (area.start - start) / 4;
+        if (notFinite !== undefined || from < 0 || from >= words.length) continue;
+        const found = firstNotFinite(words, from, from + area.bytes / 4, area.type);
+        if (found !== undefined) notFinite = start + found * 4;
+      }
+      start += view.length;
     }
-    return undefined;
+    return { checksum: checksum.value, notFinite };
   }
 
   /** The bytes of a page in each memory. */
@@ -112,16 +126,4 @@ function floatAreas({ kvHeads, ...head }: KvCacheSpec, start: number): FloatArea
     })),
     { type: 'f32', start: keys + keyBytes(head), bytes: valueScaleBytes(head) },
   ]);
-}
-
-function firstNotFiniteWord(words: Uint32Array, from: number, to: number, type: 'f32' | 'f16'): number | undefined {
-  if (type === 'f32') {
-    for (let i = from; i < to; i++) if ((words[i]! & 0x7f800000) === 0x7f800000) return i;
-    return undefined;
-  }
-  for (let i = from; i < to; i++) {
-    const pair = words[i]!;
-    if ((pair & 0x7c00) === 0x7c00 || (pair & 0x7c000000) === 0x7c000000) return i;
-  }
-  return undefined;
 }
