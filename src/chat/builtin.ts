@@ -15,7 +15,7 @@ export type Test = (operand: Value, args: Arguments, context: Context) => boolea
 /** Name -> parameters (src/chat/signature.ts) and function. */
 export type Table<T> = Readonly<Record<string, readonly [signature: string, run: T]>>;
 
-/** @throws Fault */
+/** An argument that must be a text. @param what names it in the error @throws Fault */
 export function textIn(value: Value | undefined, what: string): Text {
   if (value instanceof Text) return value;
   throw new Fault(`${what} must be a text, found ${value === undefined ? 'nothing' : typeName(value)}`);

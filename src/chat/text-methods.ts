@@ -1,4 +1,5 @@
 /** Methods of Python's str. */
+import { textIn } from './builtin.ts';
 import { encoded } from './bytes.ts';
 import { integerOf } from './numbers.ts';
 import { toText } from './represent.ts';
@@ -7,14 +8,8 @@ import { sliceBounds } from './slices.ts';
 import { escaped, Markup, Text } from './text.ts';
 import { partition, replace, split, splitLines, splitRight, strip } from './text-cuts.ts';
 import { capitalize, casefold, classes, isLower, isTitle, isUpper, notPrintable, swapcase, title } from './unicode.ts';
-import { type CallArguments, Dict, Fault, Func, isTrue, List, listOf, Tuple, typeName, type Value } from './values.ts';
+import { type CallArguments, Dict, Fault, Func, isTrue, List, listOf, Tuple, type Value } from './values.ts';
 import { checkLength, spend, spendCharacters } from './work.ts';
-
-/** @throws Fault */
-export function textOf(value: Value | undefined, what: string): Text {
-  if (value instanceof Text) return value;
-  throw new Fault(`${what} must be a text, found ${value === undefined ? 'nothing' : typeName(value)}`);
-}
 
 type Run = (text: Text, args: readonly (Value | undefined)[], all: CallArguments) => Value;
 export type Methods = Readonly<Record<string, readonly [signature: string, run: Run]>>;
@@ -47,7 +42,7 @@ function within(
 
 function find(last: boolean): Run {
   return (text, [part, start, end]) => {
-    const { value } = textOf(part, 'what to find');
+    const { value } = textIn(part, 'what to find');
     const range = within(text, start, end);
     if (!range) return -1;
     const unit = last ? range[0].value.lastIndexOf(value) : range[0].value.indexOf(value);
@@ -68,7 +63,7 @@ function begins(test: (text: Text, part: string) => boolean): Run {
     const parts = part instanceof Tuple ? part.items : [part];
     const range = within(text, start, end);
     return parts.some((one) => {
-      const { value } = textOf(one, 'a prefix or suffix');
+      const { value } = textIn(one, 'a prefix or suffix');
       return range !== undefined && test(range[0], value);
     });
   };
@@ -83,7 +78,7 @@ function count(text: Text, part: Text): number {
 
 function justified(side: 'left' | 'right' | 'both'): Run {
   return (text, [width, fill]) => {
-    const pad = fill === undefined ? new Text(' ') : textOf(fill, 'the fill character');
+    const pad = fill === undefined ? new Text(' ') : textIn(fill, 'the fill character');
     if (pad.characters !== 1) throw new Fault('The fill character must be exactly one character long');
     const total = integerOf(width, 'the width');
     const missing = total - text.characters;
@@ -128,11 +123,11 @@ function makeTable([from, to, gone]: readonly (Value | undefined)[]): Dict {
     }
     return table;
   }
-  const [a, b] = [textOf(from, 'the first argument').split(), textOf(to, 'the second argument').split()];
+  const [a, b] = [textIn(from, 'the first argument').split(), textIn(to, 'the second argument').split()];
   if (a.length !== b.length) throw new Fault('the first two maketrans arguments must have equal length');
   for (const [i, character] of a.entries()) table.set(code(character), code(b[i]!));
   if (gone !== undefined)
-    for (const character of textOf(gone, 'the third argument').split()) table.set(code(character), null);
+    for (const character of textIn(gone, 'the third argument').split()) table.set(code(character), null);
   return table;
 }
 
@@ -162,7 +157,7 @@ export function zeroFilled(text: Text, width: number): Text {
 
 const most = (value: Value | undefined, name: string): number => integerOf(value, name, -1);
 const separatorOf = (value: Value | undefined): Text | undefined =>
-  optional(value) === undefined ? undefined : textOf(value, 'the separator');
+  optional(value) === undefined ? undefined : textIn(value, 'the separator');
 const parts = (items: readonly Text[]): List => new List(items);
 
 export const textMethods: Methods = {
@@ -172,7 +167,7 @@ export const textMethods: Methods = {
   count: [
     'sub start? end? /',
     (text, [part, start, end]) => {
-      const sub = textOf(part, 'what to count');
+      const sub = textIn(part, 'what to count');
       const range = within(text, start, end);
       return range ? count(range[0], sub) : 0;
     },
@@ -200,32 +195,32 @@ export const textMethods: Methods = {
     },
   ],
   isupper: ['', (text) => isUpper(text.value)],
-  join: ['iterable /', (text, [items]) => joined(text, listOf(items!), (item) => textOf(item, 'an item of join'))],
+  join: ['iterable /', (text, [items]) => joined(text, listOf(items!), (item) => textIn(item, 'an item of join'))],
   ljust: ['width fillchar? /', justified('right')],
   lower: ['', (text) => text.respelled(text.value.toLowerCase())],
   lstrip: ['chars? /', (text, [chars]) => strip(text, separatorOf(chars), 'left')],
   maketrans: ['x y? z? /', (_, args) => makeTable(args)],
-  partition: ['sep /', (text, [separator]) => new Tuple(partition(text, textOf(separator, 'the separator'), false))],
+  partition: ['sep /', (text, [separator]) => new Tuple(partition(text, textIn(separator, 'the separator'), false))],
   removeprefix: [
     'prefix /',
     (text, [prefix]) =>
-      text.value.startsWith(textOf(prefix, 'the prefix').value) ? text.slice((prefix as Text).length) : text,
+      text.value.startsWith(textIn(prefix, 'the prefix').value) ? text.slice((prefix as Text).length) : text,
   ],
   removesuffix: [
     'suffix /',
     (text, [suffix]) =>
-      text.value.endsWith(textOf(suffix, 'the suffix').value)
+      text.value.endsWith(textIn(suffix, 'the suffix').value)
         ? text.slice(0, text.length - (suffix as Text).length)
         : text,
   ],
   replace: [
     'old new count? /',
-    (text, [from, to, times]) => replace(text, textOf(from, 'old'), textOf(to, 'new'), most(times, 'count')),
+    (text, [from, to, times]) => replace(text, textIn(from, 'old'), textIn(to, 'new'), most(times, 'count')),
   ],
   rfind: ['sub start? end? /', find(true)],
   rindex: ['sub start? end? /', index(true)],
   rjust: ['width fillchar? /', justified('left')],
-  rpartition: ['sep /', (text, [separator]) => new Tuple(partition(text, textOf(separator, 'the separator'), true))],
+  rpartition: ['sep /', (text, [separator]) => new Tuple(partition(text, textIn(separator, 'the separator'), true))],
   rsplit: [
     'sep? maxsplit?',
     (text, [separator, times]) => parts(splitRight(text, separatorOf(separator), most(times, 'maxsplit'))),

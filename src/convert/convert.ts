@@ -1,6 +1,7 @@
 /** Converts tensors of a file to another type, piece by piece. */
 import { ModelError } from '../errors.ts';
 import type { CheckpointTensor } from '../formats/checkpoint.ts';
+import { countOf } from '../formats/views.ts';
 import { ErrorMeter, type QuantizationError } from '../quant/error.ts';
 import { type WeightType, weightType, weightTypes } from '../quant/ggml.ts';
 import { type ConvertedPiece, convertPiece, type Piece, type WritableType } from './convert-piece.ts';
@@ -137,7 +138,6 @@ function notFiniteError({ name, shape }: Recipe, at: number, value: number): Mod
   return new ModelError('NotFinite', `${name}: expected finite values, found ${value} in ${place}: get the file again`);
 }
 
-const countOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 const f32Bytes = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer.slice(values.byteOffset, values.byteOffset + values.byteLength) as ArrayBuffer);
 

@@ -9,6 +9,3 @@ export const unsupported = (file: string, what: string): ModelError =>
 
 /** A value as JSON, shortened for messages. */
 export const shown = (value: unknown): string => (JSON.stringify(value) ?? 'nothing').slice(0, 120);
-
-export const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,9 +1,9 @@
 /** Reads modules.json of sentence-transformers: the pooling, dense layers and norms after the transformer. */
 import { ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { readJson } from '../formats/json.ts';
+import { isObject, readJson } from '../formats/json.ts';
 import { readDense, readLayerNorm } from './dense.ts';
-import { isObject, type ModuleSettings, shown, unsupported } from './module-settings.ts';
+import { type ModuleSettings, shown, unsupported } from './module-settings.ts';
 import { normalize, type Pooling, poolingNamed, poolings } from './pooling.ts';
 
 /** A module after the pooling. Returns its result in newly allocated memory. */

@@ -1,8 +1,8 @@
 /** Reads the settings of sentence-transformers for texts: maximum length, lower-casing and prompts. */
 import { ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
-import { readJson } from '../formats/json.ts';
-import { isObject, type ModuleSettings, shown, unsupported } from './module-settings.ts';
+import { isObject, readJson } from '../formats/json.ts';
+import { type ModuleSettings, shown, unsupported } from './module-settings.ts';
 
 export interface SentenceSettings {
   /** File that `maxTokens` was read from, if any. */

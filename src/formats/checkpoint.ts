@@ -3,7 +3,7 @@ import { FormatError } from '../errors.ts';
 import type { ByteSource, FileFolder } from './bytes.ts';
 import { isPlainFileName } from './bytes.ts';
 import type { GgmlType } from './gguf-types.ts';
-import { readJson } from './json.ts';
+import { isObject, readJson } from './json.ts';
 import type { Dtype, TensorInfo } from './safetensors.ts';
 import { readSafeTensorsHeader } from './safetensors.ts';
 
@@ -119,9 +119,6 @@ async function readIndex(folder: FileFolder, name: string): Promise<Index> {
   return { weightMap, shards: [...new Set(weightMap.values())].sort(), totalSize };
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 function missingFile(folder: FileFolder, name: string, indexFile?: string): FormatError {
   if (!indexFile) return new FormatError('NoCheckpoint', `${folder.name}/${name}`, 'there is no such file');
   const what = `${indexFile} names this shard but it is missing; download it again`;
@@ -168,11 +165,20 @@ export function checkpointTensor(info: TensorPlace, file: string, source: ByteSo
     file,
     descriptor: source.descriptor,
     async readInto(start, target) {
-      if (!Number.isSafeInteger(start) || start < 0 || start + target.length > info.byteLength) {
-        const what = `expected a range of the tensor's ${info.byteLength} bytes, found ${start} to ${start + target.length}`;
-        throw new FormatError('OutOfTensor', source.name, what, { key: info.name });
-      }
+      checkRange(info, source.name, start, target.length);
       await source.readInto(info.offset + start, target);
     },
   };
+}
+
+/** Checks the range of a read. @param file the tensor's file, for the error @throws FormatError OutOfTensor */
+export function checkRange(
+  { name, byteLength }: Pick<TensorPlace, 'name' | 'byteLength'>,
+  file: string,
+  start: number,
+  length: number,
+): void {
+  if (Number.isSafeInteger(start) && start >= 0 && start + length <= byteLength) return;
+  const what = `expected a range of the tensor's ${byteLength} bytes, found ${start} to ${start + length}`;
+  throw new FormatError('OutOfTensor', file, what, { key: name });
 }

@@ -202,6 +202,9 @@ function firstInvalidUtf8(bytes: Uint8Array): number {
 
 const pathOf = (folder: FileFolder, name: string): string => `${folder.name}/${name}`;
 
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
 /** Largest text file accepted, in bytes. Tokenizers of 262144 tokens with merges have 33 MB. */
 const TEXT_LIMIT = 256 * 2 ** 20;
 

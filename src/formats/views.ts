@@ -1,6 +1,5 @@
 /** Views of a file's tensors: a range of rows, or rows in another order. */
-import { FormatError } from '../errors.ts';
-import type { CheckpointTensor } from './checkpoint.ts';
+import { type CheckpointTensor, checkRange } from './checkpoint.ts';
 
 /**
  * A permutation of rows. A run is `run` consecutive rows, a group is `order.length` consecutive runs, and the tensor is a
@@ -42,10 +41,7 @@ export function viewTensor(
     offset: tensor.offset + base,
     descriptor: rows === undefined ? tensor.descriptor : undefined,
     async readInto(start, target) {
-      if (!Number.isSafeInteger(start) || start < 0 || start + target.length > byteLength) {
-        const what = `expected a range of the tensor's ${byteLength} bytes, found ${start} to ${start + target.length}`;
-        throw new FormatError('OutOfTensor', tensor.file, what, { key: name });
-      }
+      checkRange({ name, byteLength }, tensor.file, start, target.length);
       if (rows === undefined) return tensor.readInto(base + start, target);
       if (rows.run === 1) return gather(tensor, base, rowBytes, rows.order, start, target);
       return readRuns(tensor, base, rowBytes, rows, start, target);
@@ -53,7 +49,8 @@ export function viewTensor(
   };
 }
 
-const countOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
+/** Number of values of a tensor. */
+export const countOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 
 /** Number of rows. A vector has one row per value, as a bias has one value per row of its matrix. */
 const rowsOf = (shape: readonly number[]): number => countOf(shape.length > 1 ? shape.slice(0, -1) : shape);

@@ -5,18 +5,8 @@ import type { NamedToken } from './sidecars.ts';
 import { Trie } from './trie.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
-export interface AddedToken {
+export interface AddedToken extends NamedToken {
   readonly id: number;
-  readonly content: string;
-  /** A control token, matched only where the caller allows it. */
-  readonly special: boolean;
-  /** Not matched within a word. */
-  readonly singleWord: boolean;
-  /** Includes the white space before (left) and after (right) it. */
-  readonly leftStrip: boolean;
-  readonly rightStrip: boolean;
-  /** Matched in the normalized text instead of the original. */
-  readonly normalized: boolean;
 }
 
 /**

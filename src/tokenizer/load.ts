@@ -10,7 +10,7 @@ import { inTurn, readNormalizer } from './normalizers.ts';
 import { Pipeline } from './pipeline.ts';
 import { readWords } from './pretokenizers.ts';
 import { Settings } from './settings.ts';
-import { parseJson, readSidecars, type Sidecars, type SidecarTexts } from './sidecars.ts';
+import { described, parseJson, readSidecars, type Sidecars, type SidecarTexts } from './sidecars.ts';
 import type { Tokenizer, TokenRole } from './tokenizer.ts';
 import { Unigram } from './unigram.ts';
 import { byteTokens, Vocabulary } from './vocabulary.ts';
@@ -126,16 +126,7 @@ function readAdded(settings: Settings, vocabulary: Vocabulary): AddedToken[] {
     const content = token.string('content');
     const known = vocabulary.id(content);
     if (known === undefined) vocabulary.add(content, token.get('id'));
-    const special = token.flag('special', false);
-    return {
-      id: known ?? token.integer('id', 0, 2 ** 31),
-      content,
-      special,
-      singleWord: token.flag('single_word', false),
-      leftStrip: token.flag('lstrip', false),
-      rightStrip: token.flag('rstrip', false),
-      normalized: token.flag('normalized', !special),
-    };
+    return { ...described(token), id: known ?? token.integer('id', 0, 2 ** 31) };
   });
 }
 

@@ -18,10 +18,14 @@ export interface SidecarTexts {
 export interface NamedToken {
   readonly content: string;
   readonly id?: number;
+  /** A control token, matched only where the caller allows it. */
   readonly special: boolean;
+  /** Not matched within a word. */
   readonly singleWord: boolean;
+  /** Includes the white space before (left) and after (right) it. */
   readonly leftStrip: boolean;
   readonly rightStrip: boolean;
+  /** Matched in the normalized text instead of the original. */
   readonly normalized: boolean;
 }
 
@@ -180,7 +184,8 @@ function tokensOf(settings: Settings, key: string): NamedToken[] {
   return [...inner.entries()].flatMap(([name]) => tokenOf(inner, name) ?? []);
 }
 
-function described(token: Settings): NamedToken {
+/** Reads the object that describes a token, without its id. */
+export function described(token: Settings): NamedToken {
   const special = token.flag('special', false);
   return {
     content: token.string('content'),
