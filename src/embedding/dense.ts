@@ -96,11 +96,11 @@ async function readWeights(
   const source = await folder.open(WEIGHTS);
   if (!source) {
     const pickled = await folder.open('pytorch_model.bin');
-    await pickled?.close();
+    await pickled?.dispose();
     const found = pickled ? 'pytorch_model.bin, which is a Python program: save the model again' : 'no such file';
     throw unsupported(file, `expected the weights of the module, found ${found}`);
   }
-  await source.close();
+  await source.dispose();
   const checkpoint = await openCheckpoint(folder, WEIGHTS);
   try {
     const extra = [...checkpoint.tensors.keys()].find((name) => !Object.hasOwn(shapes, name));

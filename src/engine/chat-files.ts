@@ -62,7 +62,7 @@ export async function readChatFormat(
 export async function openChatFormat(folder: FileFolder, file?: string): Promise<ChatFormat> {
   const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
   const source = gguf === undefined ? undefined : await folder.open(gguf);
-  const metadata = source && (await readGgufHeader(source).finally(() => source.close())).metadata;
+  const metadata = source && (await readGgufHeader(source).finally(() => source.dispose())).metadata;
   const files = metadata ? { metadata, files: [gguf!] } : { files: [] };
   const { format } = await readChatFormat(folder, files, metadata && (await tokenizerBeside(folder, files)));
   if (format instanceof LanewiseError) throw format;

@@ -153,7 +153,7 @@ export class LocalEngine implements Engine {
     try {
       return await this.#evaluator.restoreCache(source);
     } finally {
-      await source.close();
+      await source.dispose();
     }
   }
 

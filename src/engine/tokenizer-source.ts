@@ -115,7 +115,7 @@ export async function readSentencePiece(folder: FileFolder, file: string): Promi
     const sidecars = await readSidecarTexts(folder);
     return { kind: 'sentencepiece', bytes, name: source.name, sidecars, folder: folder.name };
   } finally {
-    await source.close();
+    await source.dispose();
   }
 }
 

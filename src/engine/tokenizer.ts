@@ -103,6 +103,6 @@ async function openNamed(folder: FileFolder, file: string | undefined): Promise<
   try {
     return await tokenizerBeside(folder, { ...(await readGgufHeader(source)), files: [gguf] });
   } finally {
-    await source.close();
+    await source.dispose();
   }
 }

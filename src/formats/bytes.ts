@@ -2,7 +2,7 @@
 import { FormatError } from '../errors.ts';
 
 /** A file of known length, read by ranges. Lengths and positions are bytes, at most 2^53 - 1. */
-export interface ByteSource {
+export interface ByteSource extends AsyncDisposable {
   /** Shown in messages: a path, an address or a file name. */
   readonly name: string;
   readonly byteLength: number;
@@ -15,7 +15,8 @@ export interface ByteSource {
   readInto(start: number, target: Uint8Array): Promise<void>;
   /** File descriptor, if other threads of the process can read the open file through it. */
   readonly descriptor?: number;
-  close(): Promise<void>;
+  /** Closes the file. */
+  dispose(): Promise<void>;
 }
 
 /** Files that a program names, where there are any. */
@@ -46,7 +47,7 @@ export function byteSource(
   name: string,
   byteLength: number,
   fill: (start: number, target: Uint8Array) => Promise<void>,
-  close: () => Promise<void> = async () => {},
+  dispose: () => Promise<void> = async () => {},
   descriptor?: number,
 ): ByteSource {
   const check = (start: number, end: number): void => {
@@ -74,7 +75,8 @@ export function byteSource(
       await fill(start, target);
     },
     descriptor,
-    close,
+    dispose,
+    [Symbol.asyncDispose]: dispose,
   };
 }
 

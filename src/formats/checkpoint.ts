@@ -51,7 +51,7 @@ export async function openCheckpoint(folder: FileFolder, file?: string): Promise
   const name = file ?? (await findCheckpoint(folder));
   const index = name.endsWith('.json') ? await readIndex(folder, name) : undefined;
   const opened = new Map<string, ByteSource>();
-  const close = async () => void (await Promise.all([...opened.values()].map((source) => source.close())));
+  const close = async () => void (await Promise.all([...opened.values()].map((source) => source.dispose())));
   try {
     const tensors = new Map<string, CheckpointTensor>();
     const metadata = new Map<string, string>();
@@ -78,7 +78,7 @@ async function findCheckpoint(folder: FileFolder): Promise<string> {
   for (const name of [SINGLE, INDEX]) {
     const source = await folder.open(name);
     if (!source) continue;
-    await source.close();
+    await source.dispose();
     return name;
   }
   const found = (await folder.list()).filter((name) => name.endsWith('.safetensors'));

@@ -22,7 +22,7 @@ const MOST_PARTS = 65_535;
  */
 export async function openGguf(folder: FileFolder, file: string): Promise<GgufCheckpoint> {
   const opened: ByteSource[] = [];
-  const close = async () => void (await Promise.all(opened.map((source) => source.close())));
+  const close = async () => void (await Promise.all(opened.map((source) => source.dispose())));
   try {
     const names = partNames(file, folder.name);
     const tensors = new Map<string, CheckpointTensor>();

@@ -54,7 +54,7 @@ export async function refuseImpostor(source: ByteSource): Promise<ByteSource> {
     if (impostor) throw notTheFile(source.name, impostor);
     return source;
   } catch (error) {
-    await source.close();
+    await source.dispose();
     throw error;
   }
 }

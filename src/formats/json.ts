@@ -225,7 +225,7 @@ export async function readText(folder: FileFolder, name: string, limit = TEXT_LI
     if (bad >= 0) throw new FormatError('InvalidUtf8', file, 'not valid UTF-8', { offset: bad });
     return new TextDecoder().decode(bytes);
   } finally {
-    await source.close();
+    await source.dispose();
   }
 }
 

@@ -65,7 +65,7 @@ async function checkSource(source: ByteSource): Promise<void> {
     await assert.rejects(source.read(start, end), { code: 'OutOfFile' });
   }
   await assert.rejects(source.readInto(999, new Uint8Array(2)), { code: 'OutOfFile' });
-  await source.close();
+  await source.dispose();
 }
 
 async function checkFolder(folder: FileFolder, names: string[]): Promise<void> {
@@ -104,7 +104,7 @@ test('node: a file that shrinks while it is open', async (t) => {
   const path = join(await temporaryFolder(t), 'x.bin');
   await writeFile(path, content);
   const source = (await openFile(path))!;
-  t.after(() => source.close());
+  t.after(() => source.dispose());
   await truncate(path, 500);
   assert.deepEqual(await source.read(0, 500), content.slice(0, 500));
   await assert.rejects(source.read(400, 600), { name: 'FormatError', code: 'FileChanged', file: path, offset: 500 });
@@ -117,7 +117,7 @@ test('node: bytes beyond 4 GiB', async (t) => {
   await handle.write(content, 0, content.length, far);
   await handle.close();
   const source = (await openFile(path))!;
-  t.after(() => source.close());
+  t.after(() => source.dispose());
   assert.equal(source.byteLength, far + content.length);
   assert.deepEqual(await source.read(far + 1, far + 1000), content.slice(1));
 });
