@@ -12,7 +12,7 @@ for (const { name, from, dtype, error } of tensors.filter(({ dtype }) => dtype =
 }
 
 const model = await load(file);
-const [story] = await model.generateBatch(['Once upon a time'], { maxTokens: 20, temperature: 0 });
-console.log(`Once upon a time${story!.text}`);
+const { text } = await model.complete('Once upon a time', { maxTokens: 20, temperature: 0 });
+console.log(`Once upon a time${text}`);
 await model.dispose();
 await rm(folder, { recursive: true });
