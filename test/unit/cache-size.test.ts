@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { cachePages, PAGE } from '../../src/backend/backend.ts';
+import { Checksum } from '../../src/backend/checksum.ts';
 import { buildBackend } from '../../src/backend/wasm/backend.ts';
 import { portable } from '../../src/backend/wasm/choosing/choice.ts';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
@@ -10,7 +11,7 @@ import { loadModel } from '../../src/engine/load.ts';
 import { OptionError, OutOfMemoryError } from '../../src/errors.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { load, loadEncoder } from '../../src/node.ts';
-import { Runner, wasm } from '../models/support.ts';
+import { Runner, wasm, wasmInParts } from '../models/support.ts';
 
 const golden = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
 const llama = golden('llama3-rope-bf16');
@@ -34,13 +35,13 @@ test('pages for what was asked for, at least one context', () => {
 
 test('the cache has the size that the load options ask for, or that the machine allows', async () => {
   const capacity = async (options: object): Promise<number> => {
-    await using model = await load(llama, { threads: 1, ...options });
+    await using model = await load(llama, { threads: 1, inline: true, ...options });
     return model.stats().pages.capacity * PAGE;
   };
   assert.equal(await capacity({ cacheTokens: 1000 }), 1024);
   assert.equal(await capacity({ cacheTokens: 1000, backend: 'reference' }), 1024);
   // A cache of 100 tokens holds no longer text.
-  await using small = await load(llama, { threads: 1, cacheTokens: 100 });
+  await using small = await load(llama, { threads: 1, inline: true, cacheTokens: 100 });
   assert.deepEqual([small.contextLength, small.stats().pages.capacity], [100, 2]);
   const whole = await capacity({});
   assert.equal(whole, 64 * 512, 'a context for each sequence of a forward');
@@ -68,14 +69,17 @@ test('sizes that cannot be are refused before weights are read', async () => {
   ] as const;
   let read = false;
   for (const [options, message] of wrong) {
-    const given = { threads: 1, onProgress: () => (read = true), ...options } as object;
+    const given = { threads: 1, inline: true, onProgress: () => (read = true), ...options } as object;
     await assert.rejects(load(llama, given), (error) => error instanceof OptionError && message.test(error.message));
   }
   // One layer's keys and values that no memory holds.
-  await assert.rejects(load(llama, { threads: 1, cacheTokens: 2 ** 30, onProgress: () => (read = true) }), (error) => {
-    assert.ok(error instanceof OutOfMemoryError);
-    return true;
-  });
+  await assert.rejects(
+    load(llama, { threads: 1, inline: true, cacheTokens: 2 ** 30, onProgress: () => (read = true) }),
+    (error) => {
+      assert.ok(error instanceof OutOfMemoryError);
+      return true;
+    },
+  );
   assert.equal(read, false);
   const encoder = golden('../encoders/bert');
   for (const options of [{ cacheTokens: 1000 }, { cacheMemory: 10 ** 9 }])
@@ -103,4 +107,43 @@ test('weights are spread over as many memories as the cache needs, and all of it
     }
   }
   assert.ok(parts[1]! > 8e6, 'more than one memory may hold');
+});
+
+test('a page tells its checksum and where a number is not finite, in whatever storage and memories', async () => {
+  for (const storage of ['f32', 'f16', 'q8_0'] as const) {
+    const sums: number[] = [];
+    for (const make of [wasm(1, portable), wasm(2, portable), wasmInParts(2, portable)]) {
+      const runner = await Runner.open('llama3-rope-bf16', make, 'none', 64, storage);
+      try {
+        const { cache } = runner.backend;
+        await runner.run(
+          Array.from({ length: PAGE }, (_, i) => 3 + i),
+          PAGE,
+        );
+        const bytes = await cache.read(0);
+        const report = await cache.inspect(0);
+        assert.equal(report.checksum, new Checksum().add(bytes).value);
+        assert.equal(report.notFinite, undefined);
+        sums.push(report.checksum);
+        /** What is found where these bytes stand at a place. */
+        const found = async (at: number, ...put: number[]): Promise<number | undefined> => {
+          const changed = bytes.slice();
+          changed.set(put, at);
+          await cache.ensure(2);
+          await cache.fill(1, async (start, target) => target.set(changed.subarray(start, start + target.length)));
+          assert.deepEqual(await cache.read(1), changed);
+          return (await cache.inspect(1)).notFinite;
+        };
+        const places = [0, 4096, bytes.length - 64];
+        // In q8_0 the scales are in front of the integers, which may be anything.
+        if (storage === 'f32') for (const at of places) assert.equal(await found(at, 0, 0, 0xc0, 0x7f), at);
+        if (storage === 'f16') for (const at of places) assert.equal(await found(at + 2, 0, 0xfc), at);
+        if (storage === 'q8_0') assert.equal(await found(8, 0, 0, 0x80, 0xff), 8);
+        if (storage === 'q8_0') assert.equal(await found(bytes.length - 64, 255, 255, 255, 255), undefined);
+      } finally {
+        await runner.close();
+      }
+    }
+    assert.equal(new Set(sums).size, 1, 'the same bytes, however weights are spread');
+  }
 });
