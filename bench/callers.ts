@@ -21,6 +21,7 @@ import path from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type GenerateEvent, type GenerateOptions, type LoadOptions, load, type Model } from '../src/node.ts';
 import { argumentsOf, countOf, namesOf, refuse } from './arguments.ts';
+import type { CallersReport } from './callers-report.ts';
 
 const parts = ['batch', 'gap', 'turn', 'cancel', 'loop', 'hosting', 'restore'] as const;
 type Part = (typeof parts)[number];
@@ -41,7 +42,7 @@ if (file === undefined || positionals.length > 1) refuse('one MODEL is expected'
 const repeat = countOf('--repeat', values.repeat);
 const long = countOf('--long', values.long, 256);
 const threads = values.threads === undefined ? undefined : countOf('--threads', values.threads);
-const report: Record<string, unknown> = { model: path.basename(file!), load: loadavg()[0] };
+const report: CallersReport = { model: path.basename(file!).replace(/\.gguf$/, ''), load: loadavg()[0]! };
 
 /** Tokens that no other prompt begins with. */
 let prompts = 0;
@@ -210,8 +211,11 @@ async function cancelPart(): Promise<void> {
     await Promise.all(running);
     if (model.stats().pages.used !== 0) throw new Error('pages are still in use');
   }
+  const p99 = (phase: string): number => quantile(waits[phase]!, 0.99);
   report.cancel = {
-    ...Object.fromEntries(Object.entries(waits).map(([name, list]) => [name, quantile(list, 0.99)])),
+    queue: p99('queue'),
+    prefill: p99('prefill'),
+    decode: p99('decode'),
     stepMs: Math.max(...stepsOf),
   };
   say(

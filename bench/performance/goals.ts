@@ -1,22 +1,13 @@
 /** The goals of docs/performance.md, and their rows for a report. */
 import type { Spread } from '../../src/measure/statistics.ts';
+import type { CallersReport } from '../callers-report.ts';
 import type { LoadRow } from '../load-rate.ts';
 import type { PeerReport } from '../peers/compare.ts';
 import type { PeerRow } from '../peers/comparison.ts';
 import type { ScalingReport } from '../scaling.ts';
+import { callersRows } from './callers.ts';
+import type { GoalRow } from './goal-row.ts';
 import type { Report } from './report-format.ts';
-
-/** A row of the table. */
-export interface GoalRow {
-  readonly work: string;
-  readonly goal: string;
-  readonly measured: string;
-  /** Quartiles, if there are samples. */
-  readonly spread: string;
-  readonly of_roof: string;
-  /** Undefined: not measured. */
-  readonly met: boolean | undefined;
-}
 
 type Storage = PeerRow['storage'];
 type Shape = PeerRow['shape'];
@@ -48,8 +39,12 @@ export function goalRows(report: Report): GoalRow[] {
     ...scalingRows(report),
     ...threadRows(report),
     ...narrowRows(report),
+    ...['gemma3-1b', 'gpt2'].flatMap((shape) => callersGoals(report, shape)),
   ];
 }
+
+const callersGoals = (report: Report, shape: string): GoalRow[] =>
+  withResult<CallersReport>(report, `callers ${shape}`, `many callers, ${shape}`, callersRows);
 
 const pairs = <A, B>(first: readonly A[], second: readonly B[]): [A, B][] =>
   first.flatMap((a) => second.map((b): [A, B] => [a, b]));

@@ -47,6 +47,15 @@ const sharesPart = (shape: string, storage: string, seconds: number): Part => ({
   prints: true,
 });
 
+const callersPart = (shape: string, args: readonly string[], seconds: number): Part => ({
+  name: `callers ${shape}`,
+  script: 'callers.ts',
+  args: [cachedModel(shape, 'q8_0'), ...args],
+  quickArgs: ['--repeat', '1', '--long', '512'],
+  seconds,
+  quickSeconds: seconds / 4,
+});
+
 /** In the order in which they run. Missing models are written to the folder of the benches first. */
 export const parts: readonly Part[] = [
   { name: 'roofs', script: 'roofs.ts', args: [], quickArgs: [], seconds: 5, quickSeconds: 5 },
@@ -94,6 +103,8 @@ export const parts: readonly Part[] = [
     quickSeconds: 30,
     prints: true,
   },
+  callersPart('gemma3-1b', ['--repeat', '2'], 400),
+  callersPart('gpt2', ['--only', 'batch,cancel,loop,hosting', '--long', '512'], 60),
   { name: 'load', script: 'load-rate.ts', args: [], quickArgs: ['--repeat', '1'], seconds: 20, quickSeconds: 8 },
   { name: 'first token', script: 'first-token.ts', args: [], quickArgs: [], seconds: 30, quickSeconds: 20 },
   {
