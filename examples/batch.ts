@@ -1,4 +1,4 @@
-/** Several prompts in shared forwards: each text is the one its prompt gives alone, told as soon as it is done. */
+/** Several prompts in shared forwards. Each text equals that of its prompt alone, and is printed as soon as it is done. */
 import { load } from '../src/node.ts';
 
 await using model = await load();

@@ -1,4 +1,4 @@
-/** Streams a continuation of the embedded model, then says how it ended. */
+/** Streams a continuation of the embedded model, then prints why it ended. */
 import { load } from '../src/node.ts';
 
 await using model = await load();

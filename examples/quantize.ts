@@ -1,4 +1,4 @@
-/** The embedded model as a GGUF file of 8-bit weights: what it lost, and the story it tells. */
+/** Writes the embedded model to a GGUF file with 8-bit weights, prints the error, and generates from it. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -16,9 +16,9 @@ export * from './index.ts';
 export interface WebLoadOptions extends LoadOptions, Omit<WebSourceOptions, 'signal'> {}
 
 /**
- * Loads a model: from an id of the hub, from an address, or from files or a folder that a person chose. Its engine has a
- * worker of its own, unless `inline` is given (docs/hosting.md), with several threads where the page is cross-origin isolated;
- * otherwise one, and `onWarning` is told so.
+ * Loads a model from an id of the hub, an address, or files or a folder that the user chose. Its engine runs in a
+ * worker unless `inline` is given (docs/hosting.md). It has several threads if the page is cross-origin isolated,
+ * otherwise one, with a warning through `onWarning`.
  * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function load(source: WebModelSource, options: WebLoadOptions = {}): Promise<Model> {
@@ -31,12 +31,12 @@ export async function load(source: WebModelSource, options: WebLoadOptions = {})
   return new Model(await loadHosted(hosted, rest, loadInline));
 }
 
-/** Loads a model that turns texts into embeddings, from where `load` takes others. @throws as `load` */
+/** Loads an encoder, which turns texts into embeddings, from the same sources as `load`. @throws as `load` */
 export async function loadEncoder(source: WebModelSource, options: WebLoadOptions = {}): Promise<Encoder> {
   return loadFrom(loadEncoderModel, source, options);
 }
 
-/** Where the files are, and how they are loaded. */
+/** Splits the options into those of finding the files and those of loading. */
 function apart(options: WebLoadOptions): [place: Omit<WebSourceOptions, 'signal'>, rest: LoadOptions] {
   const { endpoint, token, revision, headers, ...rest } = options ?? {};
   return [{ endpoint, token, revision, headers }, rest];

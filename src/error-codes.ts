@@ -1,4 +1,4 @@
-/** Codes of errors, for programs: stable. tools/errors-page.ts says of each what it means; docs/errors.md is made from that. */
+/** Stable codes of errors. Their meanings are in tools/errors-page.ts, which writes docs/errors.md. */
 
 /** Files: SafeTensors, GGUF, JSON, and reading them. */
 export type FormatErrorCode =
@@ -57,7 +57,7 @@ export type FormatErrorCode =
   | 'UnsupportedType'
   | 'UnsupportedVersion';
 
-/** What a model's files say of it. */
+/** Contents of a model's files. */
 export type ModelErrorCode =
   | 'InvalidConfig'
   | 'InvalidTokenizer'
@@ -119,7 +119,7 @@ export type TemplateErrorCode = 'InvalidData' | 'InvalidTemplate' | 'Raised';
 /** Threads and kernels. */
 export type BackendErrorCode = 'EngineLost' | 'KernelFailed' | 'SelfCheckFailed' | 'ThreadFailed';
 
-/** Errors without a class of their own, or whose class has one code. */
+/** Errors without a separate class, or whose class has one code. */
 export type EngineErrorCode =
   | 'BenchFailed'
   | 'Busy'

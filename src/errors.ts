@@ -1,4 +1,4 @@
-/** Errors that people are meant to read: what was expected, what was found, where. */
+/** Errors for users. Their messages are one line: what was expected, what was found, where. */
 import type {
   BackendErrorCode,
   ErrorCode,
@@ -19,13 +19,13 @@ export class LanewiseError extends Error {
   }
 }
 
-/** A file that does not say what its format demands. */
+/** A file that violates its format. */
 export class FormatError extends LanewiseError {
   declare readonly code: FormatErrorCode;
   readonly file: string;
-  /** Byte offset in the file, where known. */
+  /** Byte offset in the file, if known. */
   readonly offset: number | undefined;
-  /** Tensor or key concerned, where known. */
+  /** Tensor or key, if known. */
   readonly key: string | undefined;
 
   constructor(code: FormatErrorCode, file: string, what: string, where: { offset?: number; key?: string } = {}) {
@@ -38,7 +38,7 @@ export class FormatError extends LanewiseError {
   }
 }
 
-/** A config.json, tokenizer or set of tensors that does not describe a model we can run. `problems` lists all of them. */
+/** A config.json, tokenizer or set of tensors that does not describe a supported model. `problems` lists all problems. */
 export class ModelError extends LanewiseError {
   declare readonly code: ModelErrorCode;
   readonly problems: readonly string[];
@@ -72,17 +72,17 @@ export class OutOfMemoryError extends LanewiseError {
   }
 }
 
-/** Where the engine refuses a WebAssembly memory or module, whose addresses it reserves in full. */
+/** The error if the JavaScript engine refuses a WebAssembly memory or module: it reserves all its addresses at once. */
 export function memoryRefused(bytes: number): OutOfMemoryError {
   const message =
     'WebAssembly could not reserve a memory, for which engines take 8 GB and more of addresses: raise the limit of the address space (ulimit -v) or free memory';
   return new OutOfMemoryError('WebAssembly', bytes, 0, message);
 }
 
-/** A chat template that cannot be read or rendered, or that refuses its messages. */
+/** A chat template that is invalid, fails, or refuses its messages. */
 export class TemplateError extends LanewiseError {
   declare readonly code: TemplateErrorCode;
-  /** Counted from 1, where known. */
+  /** Line and column from 1, if known. */
   readonly line: number | undefined;
   readonly column: number | undefined;
 
@@ -93,7 +93,7 @@ export class TemplateError extends LanewiseError {
   }
 }
 
-/** A download, or a cache of downloads, that is not as it should be. */
+/** An error of a download, the hub, or the cache of downloads. */
 export class HubError extends LanewiseError {
   declare readonly code: HubErrorCode;
 

@@ -1,4 +1,4 @@
-/** What every surrounding exports alike. */
+/** The exports that Node and browsers share. */
 
 import './disposal.ts';
 import { useLogTape } from './profile/logtape.ts';

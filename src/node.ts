@@ -43,47 +43,50 @@ export { type HubId, parseHubId } from './hub/names.ts';
 export * from './index.ts';
 
 /**
- * The folder of the embedded model, which is the package `lanewise-stories`. Where that is not installed, the functions that
- * take this path look for it once more and say what to do (see engine/embedded-node.ts).
+ * The folder of the embedded model, which is the package `lanewise-stories`. If it is not installed, functions that are
+ * given this path look for it again and throw an error that says how to install it (engine/embedded-node.ts).
  */
 export const embeddedModel: string = embeddedFolder(import.meta.url);
 
 /**
  * Loads a model: a folder, a .gguf file, a .safetensors file beside its config.json, or an id of the hub such as
- * `openai-community/gpt2`, `org/name@revision` or `org/name-GGUF:Q4_K_M` (docs/hub.md); nothing for the embedded one. Its
- * engine has a thread of its own, unless `inline` is given (docs/hosting.md).
+ * `openai-community/gpt2`, `org/name@revision` or `org/name-GGUF:Q4_K_M` (docs/hub.md); by default the embedded model. Its
+ * engine runs in a separate thread unless `inline` is given (docs/hosting.md).
  * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function load(path: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
   const { inline } = validateLoad(options);
   const loadInline = async (): Promise<Engine> =>
     (await loadEngine(await locate(path, options.signal), options)).engine;
-  // Where V8 cannot start a thread, it ends the process.
+  // If V8 cannot start a thread, it ends the process.
   if (inline || !nodeHost().threads.possible) return new Model(await loadInline());
   const source = placeOf(path);
   return new Model(await loadHosted({ start: startEngineThread, source, name: source }, options, loadInline));
 }
 
 /**
- * Loads a model that turns texts into embeddings: a folder, a file, or an id of the hub, as `load`.
+ * Loads an encoder, which turns texts into embeddings: from a folder, a file, or an id of the hub, as `load`.
  * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function loadEncoder(path: string, options: LoadOptions = {}): Promise<Encoder> {
   return loadEncoderModel(await locate(path, signalOf(options)), options);
 }
 
-/** Options of callers without types are checked later. */
+/** The signal, if valid: options of callers without TypeScript are checked later. */
 const signalOf = (options: LoadOptions): AbortSignal | undefined =>
   options?.signal instanceof AbortSignal ? options.signal : undefined;
 
-/** What a model is and how `quantize` would store it. Reads headers only. @throws FormatError, ModelError, OptionError */
+/**
+ * Describes a model and how it would be stored with `quantize`. Reads headers only.
+ * @throws FormatError, ModelError, OptionError
+ */
 export async function describeModel(path: string = embeddedModel, quantize?: string): Promise<ModelDescription> {
   return describe(await locate(path), quantize);
 }
 
 /**
- * Writes a model as one .gguf or .safetensors file. The file appears under its name when it is whole and on disk. Beside a
- * .safetensors file, config.json and the files of the tokenizer are written where there are none.
+ * Writes a model to one .gguf or .safetensors file, which gets its name when it is complete and synced. Beside a
+ * .safetensors file, config.json and the files of the tokenizer are written if they do not exist.
  * @throws FormatError, ModelError, OptionError
  */
 export async function quantizeModel(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport> {
@@ -91,7 +94,7 @@ export async function quantizeModel(input: string, output: string, options: Quan
   return writeQuantized(await locate(input, options.signal), output, options);
 }
 
-/** This machine's ceilings, measured now: memory reads and tiles. @param options `revectorize` as for `load` */
+/** Measures this machine's limits: rates of memory reads and of tile loops. @param options `revectorize` as for `load` */
 export function measureMachine(
   threads?: number,
   options: { revectorize?: boolean; turns?: number } = {},
@@ -103,7 +106,7 @@ export function measureMachine(
   return measureRoofs(host, { threads: threads ?? host.cores, wide: choice.wide, q8: q8Layout(choice), turns });
 }
 
-/** Of a model at the hub. */
+/** Options for models at the hub. */
 export type LookOptions = Pick<DownloadOptions, 'revision' | 'signal'>;
 
 /**
@@ -137,8 +140,8 @@ export async function openChatTemplate(path: string = embeddedModel, options: Lo
 }
 
 /**
- * The files of a model for what needs no weights: here, or else at the hub, where they are read by ranges and not kept.
- * @throws ModelError, HubError where there is no such folder or file
+ * The files of a model for uses that need no weights: local, or at the hub, where they are read by ranges without caching.
+ * @throws ModelError, HubError if there is no such folder or file
  */
 export async function look(given: string, options: LookOptions = {}): Promise<RangedModel & { remote: boolean }> {
   const found = await filesAt(given === embeddedModel ? findEmbedded(import.meta.url) : given, options);
@@ -146,12 +149,12 @@ export async function look(given: string, options: LookOptions = {}): Promise<Ra
 }
 
 /**
- * The files of a model: of a path, or of an id of the hub, fetched where the cache does not have it.
- * @throws OptionError; ModelError, HubError where there is no such folder or file
+ * The files of a model given by a path or an id of the hub; a model that the cache lacks is downloaded.
+ * @throws OptionError; ModelError, HubError if there is no such folder or file
  */
 export async function locate(given: string, signal?: AbortSignal): Promise<ModelSource> {
   return locatePath(placeOf(given), signal);
 }
 
-/** The embedded model is looked for once more. */
+/** The given path; for the embedded model it is looked up again. */
 const placeOf = (given: string): string => (given === embeddedModel ? findEmbedded(import.meta.url) : given);

@@ -1,5 +1,5 @@
 /**
- * Makes dist: what is published. The old one is removed first, for files whose source is gone.
+ * Builds dist, which is published. The old folder is removed first, as it may have files whose sources were deleted.
  *
  *   node tools/build.ts [FOLDER]    default: dist
  */

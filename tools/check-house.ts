@@ -1,12 +1,12 @@
 /**
- * Checks the structure of the code: which room imports which, where the platform is used, how long files are, why each
- * dependency is there. Run by `npm run check`; the rules are the tables below.
+ * Checks the structure of the code: imports between rooms, use of the platform, length of files, reasons for
+ * dependencies. Run by `npm run check`; the rules are the tables below.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
 export interface Room {
-  /** What happens in this room, in one sentence: printed with its size. */
+  /** Purpose of the room, in one sentence; printed with its size. */
   readonly what: string;
   /** Rooms that may be imported; `name (types)`: only with `import type`. */
   readonly imports: readonly string[];
@@ -15,22 +15,22 @@ export interface Room {
 
 export interface Rules {
   /**
-   * Folder below src, or a folder in it -> what its files may import besides each other and the shared files. A file belongs
-   * to the longest folder that is listed. Rooms must not import each other in circles.
+   * Folder below src -> what its files may import besides each other and the shared files. A file belongs to the room with
+   * the longest matching folder. Rooms must not import each other in circles.
    */
   readonly rooms: Readonly<Record<string, Room>>;
-  /** Files below src that everybody may import. They import nothing but each other. */
+  /** Files below src that all rooms may import. They import only each other. */
   readonly shared: readonly string[];
   /** Files below src that may use the platform: `node:*`, and each other. A folder ends in a slash. */
   readonly platform: readonly string[];
   readonly maxLines: number;
-  /** For src/models: what a model is must be read at one sitting. */
+  /** For src/models: the description of a model must be short enough to read at once. */
   readonly maxArchitectureLines: number;
-  /** File -> why it is longer all the same. */
+  /** File -> reason why it may be longer. */
   readonly long: Readonly<Record<string, string>>;
 }
 
-/** `surface` is src/*.ts: what the library shows. */
+/** `surface` is src/*.ts: the public API. */
 export const rules: Rules = {
   rooms: {
     formats: { what: 'Opens SafeTensors and GGUF: headers, and views on tensor bytes.', imports: [] },
@@ -295,7 +295,10 @@ export function checkHouse(
     return `${room} may import ${allowed.join(', ') || 'nothing'}`;
   }
 
-  /** Imports of types count too: whoever reads one of such files has to read them all. */
+  /**
+   * Circles of imports between files. Imports of types count too: to read one file of a circle you have to read them
+   * all.
+   */
   function fileCircles(all: readonly Source[]): string[] {
     const imports = all.map(({ file, text }): [string, string[]] => [
       file,
@@ -374,7 +377,7 @@ function readSources(root: string, folder: string): Source[] {
   });
 }
 
-/** Each circle as the way from a node back to it. */
+/** Each circle as the path from a node back to itself. */
 function circlesOf(imports: ReadonlyMap<string, readonly string[]>): string[][] {
   const circles: string[][] = [];
   const left = new Set<string>();
@@ -414,7 +417,7 @@ function namesTypes(names: string): boolean {
   return list?.split(',').every((name) => /^\s*(type\s.*)?$/s.test(name)) ?? false;
 }
 
-/** Every dependency has a row in ARCHITECTURE.md's table, every row a dependency. */
+/** Checks that every dependency has a row in the table of ARCHITECTURE.md, and every row a dependency. */
 function checkDependencies(root: string): string[] {
   const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as Record<string, unknown>;
   const kinds = ['dependencies', 'devDependencies', 'optionalDependencies', 'peerDependencies'];
@@ -432,7 +435,7 @@ function checkDependencies(root: string): string[] {
   ];
 }
 
-/** Files that ARCHITECTURE.md points at exist. */
+/** Checks that the files linked in ARCHITECTURE.md exist. */
 function checkLinks(root: string): string[] {
   const links = [...architecture(root).matchAll(/\]\(((?!https?:)[^)#]+)/g)].map(([, target]) => target!);
   return links

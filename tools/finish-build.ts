@@ -1,6 +1,6 @@
 /**
- * What the compiler leaves to be done for the package: threads as source texts in built.js, so that bundles and archives need
- * no file beside the code, and declarations that every supported TypeScript reads (see `portableTypes`).
+ * Completes the compiled package: the code of threads as source texts in built.js, so that bundles and archives need no
+ * further files, and declarations that every supported TypeScript can read (see `portableTypes`).
  *
  *   node tools/finish-build.ts [FOLDER]    default: dist
  */
@@ -45,9 +45,9 @@ interface Module {
 }
 
 /**
- * A script with the module and all that it imports, each in a function of its own. Knows the statements that the compiler
- * writes for these modules: imports and exports by name at the first column. @throws Error for any other
- * @param replaced texts of modules, instead of those in the folder
+ * Bundles a module and its imports to a script, each module in a function. Supports the import and export statements
+ * that the compiler writes: by name, at the first column. @throws Error for other statements
+ * @param replaced texts of modules that replace those in the folder
  */
 export function threadSource(folder: string, entry: string, replaced: ReadonlyMap<string, string> = new Map()): string {
   const modules: Module[] = [];
@@ -67,7 +67,7 @@ export function threadSource(folder: string, entry: string, replaced: ReadonlyMa
     const renamed = (list: string): string => list.replace(/(\w+)\s+as\s+(\w+)/g, '$1: $2');
     const text = replaced.get(file) ?? readFileSync(path.join(folder, file), 'utf8');
     const body = text
-      // Comments that have lines of their own.
+      // Comments on separate lines.
       .replace(/^ *\/\*\*.*?\*\/\n/gms, '')
       .replace(/^ *\/\/.*\n/gm, '')
       .replace(/^import ['"]([^'"]+)['"];$/gm, (_, target: string) => `${module(target)};`)
@@ -106,23 +106,22 @@ export function threadSource(folder: string, entry: string, replaced: ReadonlyMa
   add(entry);
   return [
     '(async () => {',
-    // Threads that run a text are scripts in Node; other runtimes may make modules of them.
+    // Node runs the text of a thread as a script; other runtimes may run it as a module.
     "const find = typeof require === 'function' ? require : (name) => import(name);",
     'const platform = {};',
     `for (const name of ${JSON.stringify([...platform])}) platform[name] = await find(name);`,
     ...modules.map(({ body }) => body),
-    // A failure belongs to the thread: it must not be a rejection that nobody handles.
+    // Throws the error outside the promise, so that it ends the thread instead of being an unhandled rejection.
     '})().catch((error) => setTimeout(() => { throw error; }));',
     '',
   ].join('\n');
 }
 
 /**
- * Declarations for TypeScript 5.4 and newer, with or without types of browsers and of Node:
- * arrays before 5.7 have no type parameter; optional members may be undefined also with `exactOptionalPropertyTypes`, as
- * the sources mean them; global types come from globals.d.ts where nothing else declares them; types of Node's modules are
- * any without @types/node.
- * @param up from the file's folder to the package's
+ * Rewrites declarations for TypeScript 5.4 and newer, with or without the types of browsers and Node: typed arrays
+ * before 5.7 have no type parameter; optional members allow undefined, also with `exactOptionalPropertyTypes`; global
+ * types come from globals.d.ts if nothing else declares them; without @types/node, types of Node's modules are any.
+ * @param up path from the file's folder to the package's folder
  */
 export function portableTypes(text: string, up: string): string {
   const portable = text

@@ -1,4 +1,4 @@
-/** Feeds broken files to the readers for a while: `npm run fuzz -- --seconds 60 [--seed N]`. */
+/** Fuzzes the readers of files: `npm run fuzz -- --seconds 60 [--seed N]`. */
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
 import * as gguf from '../test/unit/gguf-arbitrary.ts';
@@ -19,7 +19,7 @@ const elapsed = (): number => (performance.now() - start) / 1000;
 
 interface Mutants<T> {
   readonly mutants: fc.Arbitrary<T>;
-  /** Whether the input could be used; throws where it was refused out of order. */
+  /** Returns whether the input was accepted; throws if it was refused with an unexpected error. */
   checkMutant(mutant: T): boolean | Promise<boolean>;
 }
 

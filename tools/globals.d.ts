@@ -1,6 +1,6 @@
 /**
- * Names of global types that the declarations of this package use. Where the program's libraries (dom, @types/node) declare
- * them, these add nothing; elsewhere the names exist and say nothing.
+ * Global types used in the declarations of this package. If the program's libraries (dom, @types/node) declare them, these
+ * declarations add nothing; otherwise they are empty types.
  */
 /// <reference lib="esnext.disposable" />
 declare global {

@@ -1,6 +1,6 @@
 /**
- * Writes docs/models.md: `node tools/models-page.ts`. Which model_types there are comes from the registry, which golden
- * cases check them from test/golden, and the errors from running these; a test holds the page to all of it.
+ * Writes docs/models.md: `node tools/models-page.ts`. The model_types come from the registry, the golden cases from
+ * test/golden, and the errors from running these. A test checks that the page is current.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -13,7 +13,7 @@ import { largestDifference, Runner, readGolden, wasm } from '../test/models/supp
 interface Family {
   readonly name: string;
   readonly types: readonly string[];
-  /** What sets it apart. */
+  /** Special features. */
   readonly special: string;
 }
 
@@ -114,7 +114,7 @@ function goldenCases(folder: string): Map<string, string[]> {
   return cases;
 }
 
-/** The largest error of a logit: every machine has the same, bits being what they are. */
+/** The largest error of a logit, which is the same on every machine. */
 async function largestError(name: string): Promise<number> {
   const { inputs } = await readGolden(name);
   const runner = await Runner.open(name, wasm(1, portable));
@@ -153,7 +153,7 @@ async function table(
   return lines.join('\n');
 }
 
-/** @throws when a model_type of the registry has no row, or a row no model_type */
+/** @throws Error if a model_type of the registry has no row, or a row no model_type */
 export async function modelsPage(root: string): Promise<string> {
   const named = [...families, ...encoders].flatMap(({ types }) => types);
   for (const type of modelTypes)
@@ -188,7 +188,7 @@ After each case is the largest error of a value of the last hidden state.
 | family | model_type | what is special | golden cases |
 |---|---|---|---|`;
 
-/** Wrappers and other names by the type that is loaded. */
+/** A list of aliases and whole models for each type that is loaded. */
 function wrapperRows(): string {
   const rows = new Map<string, string[]>();
   const add = (type: string, name: string): void => void rows.set(type, [...(rows.get(type) ?? []), `\`${name}\``]);

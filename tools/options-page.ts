@@ -1,4 +1,4 @@
-/** Writes docs/options.md: `node tools/options-page.ts`. A test holds the page to the table of options. */
+/** Writes docs/options.md: `node tools/options-page.ts`. A test checks that the page is current. */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { flagName } from '../src/cli/terminal.ts';

@@ -1,6 +1,6 @@
 /**
- * Runs the tests: `node tools/run-tests.ts [FILE...]`. What Node compiles, types stripped, is kept for the hundreds of processes
- * that the tests are and start: each would compile the sources anew. Node finds it by the hash of the source.
+ * Runs the tests: `node tools/run-tests.ts [FILE...]`. Sets a compile cache for the hundreds of processes that are
+ * started, so that Node does not compile the sources in each of them. Entries are found by the hash of the source.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

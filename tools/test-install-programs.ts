@@ -1,4 +1,4 @@
-/** What consumers of `npm run test:install` run and compile. */
+/** Programs that `npm run test:install` runs and compiles. */
 
 /** Tokens and log-probabilities of the embedded model on two threads, as one JSON line. */
 export const program = `

@@ -1,6 +1,6 @@
 /**
- * Installs the packed package as a consumer would and runs it with package managers, runtimes, bundlers and compilers. Each
- * must give the tokens and log-probabilities that the sources give in the same run.
+ * Installs the packed package with package managers and runs it with runtimes, bundlers and compilers. All must give the
+ * tokens and log-probabilities of the sources.
  *
  *   node tools/test-install.ts [--only NAME] [--quick] [--json]
  *
@@ -25,7 +25,7 @@ const versions = {
     ...['esbuild@0.28.2', 'webpack@5.113.0', 'webpack-cli@7.3.1', 'rollup@4.68.8'],
     ...['@rollup/plugin-node-resolve@16.0.3', 'vite@8.4.0'],
   ],
-  /** With types of Node that this compiler finds no fault with. */
+  /** Version of @types/node that this compiler accepts. */
   typescript: [
     ['5.4.5', '@types/node@20.19.0'],
     ['7.0.2', '@types/node@26.6.6'],
@@ -83,7 +83,7 @@ function run(command: string, args: readonly string[], cwd: string, env: Record<
   throw new Error(error ? error.message : said.slice(0, 600));
 }
 
-/** Folder of a package of the registry, unpacked. @throws Skipped where it cannot be had */
+/** Folder of an unpacked package of the registry. @throws Skipped if it is not available */
 function tool(spec: string): string {
   const folder = path.join(cache, spec.replaceAll(/[@/]/g, '-').replace(/^-/, ''));
   const inside = path.join(folder, 'package');
@@ -144,7 +144,7 @@ const npmProject = once(() => project('npm', (folder) => run('npm', npmInstall, 
 const node = process.execPath;
 const runNode = (folder: string, ...args: string[]): string => check(run(node, [...args, 'program.mjs'], folder));
 
-/** `load()` and `lanewise demo` say what to install, in one line. */
+/** Checks that `load()` and `lanewise demo` say in one line what to install. */
 function withoutModel(): string {
   const install = (folder: string): string => run('npm', npmInstall, folder);
   const folder = project('npm without the model', install, {
@@ -170,7 +170,7 @@ function yarn4(linker: 'node-modules' | 'pnp'): string {
     YARN_ENABLE_IMMUTABLE_INSTALLS: 'false',
     YARN_ENABLE_TELEMETRY: 'false',
     YARN_ENABLE_GLOBAL_CACHE: 'false',
-    // The lines that a current default of waiting for new releases would refuse.
+    // Accept packages that were just published, which yarn refuses by default.
     YARN_NPM_MINIMAL_AGE_GATE: '0',
   };
   const install = (folder: string): string => run(node, [yarn, 'install'], folder, env);

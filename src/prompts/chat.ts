@@ -1,38 +1,42 @@
-/** A conversation as a prompt: which template puts it into words, and how. */
+/** Conversations as prompts: choice of the chat template, and rendering. */
 import { checkTextOnly, type Message } from '../chat/messages.ts';
 import type { ChatTemplate, RenderOptions } from '../chat/template.ts';
 import { type LanewiseError, OptionError } from '../errors.ts';
 import type { TextPart } from '../tokenizer/tokenizer.ts';
 
-/** Texts of the tokens that templates name. */
+/** Texts of the tokens that templates use as variables. */
 export interface TokenTexts {
   readonly bosToken: string | undefined;
   readonly eosToken: string | undefined;
-  /** Others, by the names of their variables: `unk_token`, `pad_token`, ... */
+  /** Texts of other tokens by variable name: `unk_token`, `pad_token`, ... */
   readonly specialTokens?: Readonly<Record<string, string>>;
 }
 
 export interface ChatFormat extends TokenTexts {
   readonly template: ChatTemplate;
-  /** All templates by name (`default`, `tool_use`, ...), where the model has any besides `default`. */
+  /** All templates by name (`default`, `tool_use`, ...), if the model has others than `default`. */
   readonly named?: ReadonlyMap<string, ChatTemplate>;
 }
 
-/** What a model's files say about chats. */
+/** Chat settings from a model's files. */
 export interface ChatFiles {
   readonly tokens: TokenTexts;
-  /** Or why there is none: other prompts work all the same. */
+  /** The chat templates, or the error that explains why there are none; other prompts still work. */
   readonly format: ChatFormat | LanewiseError;
 }
 
 /** A conversation as a prompt. */
 export interface ChatPrompt extends Pick<RenderOptions, 'tools' | 'continueFinalMessage' | 'now' | 'variables'> {
   readonly messages: readonly Message[];
-  /** Instead of the model's own; or the name of one of its own. */
+  /** A template to use instead of the model's, or the name of one of the model's templates. */
   readonly template?: ChatTemplate | string | undefined;
 }
 
-/** @param named the one asked for, or `tool_use` where there are tools @throws OptionError */
+/**
+ * The template to use.
+ * @param named requested name; default: `tool_use` if there are tools, else `default`
+ * @throws OptionError
+ */
 export function templateOf(format: ChatFormat, named: string | undefined, tools: ChatPrompt['tools']): ChatTemplate {
   if (named !== undefined) {
     const found = format.named?.get(named) ?? (named === 'default' ? format.template : undefined);
@@ -44,7 +48,7 @@ export function templateOf(format: ChatFormat, named: string | undefined, tools:
 }
 
 /**
- * Text of a conversation for a model that reads text only. An answer at the end is gone on with.
+ * Renders a conversation, whose messages must be text only. An unfinished answer at its end is continued.
  * @throws TemplateError, OptionError
  */
 export function renderChat(tokens: TokenTexts, template: ChatTemplate, prompt: ChatPrompt): readonly TextPart[] {
@@ -64,7 +68,7 @@ export function renderChat(tokens: TokenTexts, template: ChatTemplate, prompt: C
   }).parts;
 }
 
-/** An answer with text, which calls no tools. */
+/** Whether the last message is an answer with text and without tool calls. */
 function isUnfinished(last: Message | undefined): boolean {
   if (last?.role !== 'assistant') return false;
   const { content, tool_calls: calls } = last;

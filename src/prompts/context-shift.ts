@@ -1,14 +1,15 @@
-/** Leaves out the oldest turns of a conversation that the context does not hold. */
+/** Drops the oldest turns of a conversation that does not fit in the context. */
 import { OptionError } from '../errors.ts';
 import type { ChatPrompt } from './chat.ts';
 import { ContextLengthError } from './limits.ts';
 import type { Prompt, PromptEncoder } from './prompt.ts';
 
 /**
- * Ids of a conversation without its oldest turns, as far as they must go to leave room for an answer. System messages in
- * front stay, and the last turn; a turn is a message of a user and all up to the next one. Once turns must go, at most half of the
- * context stays in use, so that the following turns can share what was computed.
- * @param before messages left out before: with them left out again, the beginning is the same
+ * Token ids of a conversation without as many of its oldest turns as needed to leave room for an answer. A turn is a user
+ * message and all messages up to the next one. System messages at the beginning and the last turn are kept. If turns are
+ * dropped, the rest takes at most half of the context, so that the following turns can reuse its keys and values.
+ * @param before number of messages dropped in earlier turns; they are dropped again, so that the prompt begins in the
+ * same way
  * @throws OptionError for prompts without messages; ContextLengthError is left to the caller's check
  */
 export function encodeShifted(
@@ -24,7 +25,7 @@ export function encodeShifted(
   const { messages } = prompt;
   const head = messages.findIndex(({ role }) => role !== 'system' && role !== 'developer');
   const users = messages.flatMap(({ role }, i) => (role === 'user' ? [i] : []));
-  // Possible numbers of messages left out, each up to the beginning of a turn.
+  // Possible numbers of dropped messages: up to the beginning of each turn.
   const cuts = [0, ...users.slice(1).map((start) => start - head)];
   const encode = (dropped: number): number[] | undefined => {
     const kept = [...messages.slice(0, Math.max(head, 0)), ...messages.slice(head + dropped)];
@@ -39,7 +40,7 @@ export function encodeShifted(
   if (cuts.length === 1 || (whole !== undefined && whole.length <= room)) return { ids: whole ?? [], dropped: 0 };
   const same = cuts.includes(before) && before > 0 ? encode(before) : undefined;
   if (same && same.length <= room) return { ids: same, dropped: before };
-  // The fewest turns that must go.
+  // Binary search for the fewest turns to drop.
   let [low, high] = [1, cuts.length - 1];
   while (low < high) {
     const middle = (low + high) >> 1;

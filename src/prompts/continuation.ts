@@ -1,12 +1,12 @@
-/** The text of a generation: what its tokens add to the text of the prompt. */
+/** Decoding of generated tokens: the text that they add to the text of the prompt. */
 import type { DecodeOptions, IncrementalDecoder, Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** Tokens of the prompt that are decoded again: more than a character is made of. */
+/** Number of prompt tokens that are decoded again: more than a character has. */
 const TAIL = 16;
 
 /**
- * Decodes tokens that go on with a text: prompt and pieces joined are what decoding all tokens gives. A decoder that begins
- * with them would take them for the beginning of a text, where those of SentencePiece leave out a space.
+ * A decoder for tokens after a prompt: the texts of prompt and pieces joined equal the text of all tokens. A decoder that
+ * starts with the first generated token would treat it as the beginning of a text, where SentencePiece drops a space.
  */
 export function continueText(
   tokenizer: Tokenizer,
@@ -17,7 +17,7 @@ export function continueText(
   const tail = promptIds.slice(-TAIL).filter((id) => !special.has(id));
   const decoder = tokenizer.incremental(options);
   const shown = tail.map((id) => decoder.push(id)).join('');
-  // What the decoder holds back of the prompt comes with later pieces.
+  // Text of the prompt that the decoder holds back comes with later pieces.
   let owed = tokenizer.decode(tail).slice(shown.length);
   const added = (text: string): string => {
     const held = owed;

@@ -1,9 +1,9 @@
-/** What a prompt must keep to. */
+/** Checks of prompts. */
 import { LanewiseError, OptionError } from '../errors.ts';
 
-/** A prompt that the context does not hold. */
+/** A prompt that does not fit in the context. */
 export class ContextLengthError extends LanewiseError {
-  /** Positions that the context holds, and the most that the model was made for. */
+  /** Positions of the context, and the largest context that the model supports. */
   readonly contextLength: number;
   readonly longest: number;
 
@@ -24,7 +24,7 @@ export function checkLength(tokens: number, contextLength: number, longest = con
     throw new ContextLengthError(`${tokens} tokens, the context holds ${contextLength}`, contextLength, longest);
 }
 
-/** What a prompt is, for callers whom no type has told. @throws OptionError */
+/** Checks the type of a prompt, for callers without TypeScript. @throws OptionError */
 export function checkPrompt(prompt: unknown): void {
   if (typeof prompt === 'string') return;
   const parts = typeof prompt === 'object' && prompt !== null ? (prompt as Record<string, unknown>) : {};

@@ -1,36 +1,36 @@
-/** Prompts become token ids. */
+/** Encodes prompts to token ids. */
 import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ChatFiles, type ChatFormat, type ChatPrompt, renderChat, templateOf } from './chat.ts';
 import { ContextLengthError, checkPrompt } from './limits.ts';
 
 /**
- * Text, the ids of its tokens, or a conversation that the model's chat template puts into words. In text, what spells a
- * control token (`<|im_end|>`) is text, unless `parseSpecial` is given with it.
+ * Text, token ids, or a conversation that is rendered with the model's chat template. Control tokens spelled in text
+ * (`<|im_end|>`) are ordinary text unless `parseSpecial` is set.
  */
 export type Prompt = string | TextPart | { readonly tokenIds: readonly number[] } | ChatPrompt;
 
 export interface PromptFiles {
-  /** Name of the model, for messages. */
+  /** Name of the model, for errors. */
   readonly name: string;
   readonly tokenizer: Tokenizer | undefined;
-  /** Why there is none, where the model has a bad one. */
+  /** The error if the model's tokenizer is invalid. */
   readonly tokenizerError?: TokenizerError | undefined;
-  /** The model's chat templates, or why there are none. */
+  /** The model's chat templates, or the error that explains why there are none. */
   readonly chat: ChatFiles;
   readonly vocab: number;
-  /** Positions that a sequence may have, and the most that the model was made for. */
+  /** Largest number of positions of a sequence, and the largest that the model supports. */
   readonly contextLength: number;
   readonly longestContext: number;
 }
 
-/** Characters that are tokenized in an instant, whatever the context. */
+/** Texts up to this length are tokenized without checking their length first. */
 const QUICK_TEXT = 2 ** 20;
 
 /** Encodes prompts for one model. */
 export class PromptEncoder {
   #files: PromptFiles;
-  /** Characters of the longest token. */
+  /** Characters of the longest token, computed when first needed. */
   #longestToken: number | undefined;
   #disposed = false;
 
@@ -42,7 +42,7 @@ export class PromptEncoder {
     return this.#files;
   }
 
-  /** Lets the tokenizer go: it is the largest thing that a disposed model would keep. */
+  /** Releases the tokenizer, the largest object that a disposed model would keep alive. */
   dispose(): void {
     this.#files = { ...this.#files, tokenizer: undefined };
     this.#disposed = true;
@@ -56,7 +56,8 @@ export class PromptEncoder {
   }
 
   /**
-   * Token ids of a prompt. A text that could not fit the context even with the longest tokens is refused unread.
+   * Token ids of a prompt. A text that cannot fit in the context even with the longest tokens is refused without
+   * tokenizing it.
    * @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate, ContextLengthExceeded
    */
   encode(prompt: Prompt): number[] {
@@ -107,7 +108,7 @@ export class PromptEncoder {
   }
 }
 
-/** Characters of its longest token as it is spelled, which is never shorter than the text that it stands for. */
+/** Characters of the vocabulary's longest token. Its spelling is never shorter than its text. */
 function longestToken(tokenizer: Tokenizer): number {
   let longest = 1;
   for (let id = 0; id < tokenizer.vocabSize; id++) longest = Math.max(longest, tokenizer.token(id)?.length ?? 0);

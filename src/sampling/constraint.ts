@@ -1,25 +1,25 @@
-/** What callers may put between the model's logits and the choice of a token. */
+/** Hooks of callers between the logits and the choice of a token. */
 import { LanewiseError } from '../errors.ts';
 
-/** Decides which tokens may come next; a grammar, for example. It keeps the state of one text. */
+/** Decides which tokens are allowed next, such as a grammar. It holds the state of one text. */
 export interface Constraint {
   /**
-   * Clears the bits of the tokens that may not come next: bit id % 32 of word id / 32. All bits are set before. Applied
-   * before anything else acts on the logits. Asked once for each token that is chosen.
+   * Clears the bits of forbidden tokens: bit id % 32 of word floor(id / 32). All bits are set before the call. Called
+   * once for each token, before anything else changes the logits.
    */
   allowed(mask: Uint32Array): void;
-  /** `token` is now part of the text. */
+  /** Called when `token` has been added to the text. */
   accept(token: number): void;
 }
 
 /**
- * Changes the logits of the next token in place, [vocab]. Tokens that the constraint forbids are -Infinity, and stay
- * forbidden whatever is written there.
+ * Changes the logits [vocab] of the next token in place. Tokens forbidden by the constraint are -Infinity and stay
+ * forbidden whatever the function writes.
  * @param history ids of prompt and text so far
  */
 export type LogitsProcessor = (logits: Float32Array, history: readonly number[]) => void;
 
-/** Runs a caller's function; what it throws ends the request with a typed error. @throws LanewiseError CallbackFailed */
+/** Runs a function of the caller and wraps its errors. @throws LanewiseError CallbackFailed */
 export function callback<T>(name: string, run: () => T): T {
   try {
     return run();

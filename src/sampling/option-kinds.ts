@@ -1,41 +1,41 @@
-/** What tables of options are made of: how a value is checked, what it is where it was left out, its flag at the command line. */
+/** Building blocks of option tables: check of a value, default, help and command line flag. */
 import { OptionError } from '../errors.ts';
 
-/** Where a value was given. */
+/** Context in which an option was given. */
 export interface OptionPlace {
-  /** What the option is called there: `topP` in the library, `--top-p` at the command line. */
+  /** Name of the option there: `topP` in the library, `--top-p` at the command line. */
   readonly name: string;
   /** Vocabulary size, to check token ids. */
   readonly vocab: number | undefined;
-  /** Whether one answer is wanted, not several. */
+  /** Whether the call returns a single answer. */
   readonly single: boolean;
 }
 
 /** The option's flag: `--top-p <p>`. */
 export interface Flag {
-  /** How its text becomes a value: a number, a switch without a text, texts or token ids given one by one. */
+  /** How its text is parsed: a number, a switch without text, or repeated texts or token ids. */
   readonly kind: 'number' | 'switch' | 'texts' | 'ids';
-  /** What help calls the value. */
+  /** Placeholder of the value in the help. */
   readonly value?: string;
-  /** Where it is not that of the option, in camel case. */
+  /** Name of the flag in camel case, if it differs from that of the option. */
   readonly name?: string;
-  /** Where the command line has another default. */
+  /** Default of the command line, if it differs from the library's. */
   readonly standard?: string;
 }
 
 export interface Option<T> {
   /** @param given neither undefined nor null @throws OptionError */
   read(given: unknown, place: OptionPlace): T;
-  /** Its value where it was left out. */
+  /** Value of an omitted option. */
   otherwise(): T;
-  /** What it does, in one line. */
+  /** Effect of the option, in one line. */
   readonly help: string;
-  /** What it may be. */
+  /** Allowed values, for errors. */
   readonly expected: string;
-  /** Its default in words, where it has one to tell. */
+  /** Description of the default, if there is one. */
   readonly standard?: string;
   readonly flag?: Flag;
-  /** Only programs can give it: a function, a signal, whether errors are thrown. */
+  /** Whether it is available only in the library: functions, signals, whether errors are thrown. */
   readonly programs?: boolean;
 }
 
@@ -44,9 +44,9 @@ type Texts = Pick<Option<unknown>, 'help' | 'standard' | 'flag' | 'programs'>;
 interface NumberOptions extends Texts {
   readonly otherwise: number | (() => number);
   readonly expected: string;
-  /** Written so that NaN fails it. */
+  /** Must be false for NaN. */
   readonly accepts: (x: number) => boolean;
-  /** What -1 and Infinity mean, where they mean that there is no limit. */
+  /** Value for -1 and Infinity, if these mean no limit. */
   readonly unlimited?: number;
 }
 
@@ -101,18 +101,21 @@ export const checked = <T>({ otherwise, ...rest }: CheckedOptions<T>): Option<T>
 
 export type Table<Options> = { readonly [K in keyof Required<Options>]: Option<unknown> };
 
-/** The values of a table's options. */
+/** Values of the options of a table. */
 export type Settings<T> = { readonly [K in keyof T]: T[K] extends Option<infer V> ? V : never };
 
-/** How options are checked: all of it optional. */
+/** Settings of `readOptions`, all optional. */
 export interface OptionRules<Options> extends Partial<Omit<OptionPlace, 'name'>> {
-  /** What an option left out means. */
+  /** Values of omitted options. */
   readonly defaults?: Options;
-  /** What an option is called where it was given. */
+  /** Name of an option in errors. */
   readonly name?: (option: string) => string;
 }
 
-/** Undefined and null count as left out. @throws OptionError naming the option and what it accepts */
+/**
+ * Checks options by a table; undefined and null mean omitted.
+ * @throws OptionError naming the option and its allowed values
+ */
 export function readOptions<T extends Readonly<Record<string, Option<unknown>>>>(
   table: T,
   options: object,

@@ -1,6 +1,6 @@
 /**
- * Random numbers that are the same on every machine: xoshiro128** 1.1 by Blackman and Vigna (prng.di.unimi.it), its four
- * words filled by two outputs of SplitMix64 (low word first), so that every bit of a 53-bit seed counts.
+ * Random numbers that are the same on every machine: xoshiro128** 1.1 by Blackman and Vigna (prng.di.unimi.it). Its four
+ * state words are two outputs of SplitMix64 (low word first), so that every bit of a 53-bit seed matters.
  */
 export class Random {
   private readonly state: Uint32Array;
@@ -50,21 +50,21 @@ export function splitMix64(seed: bigint): () => bigint {
 }
 
 /**
- * Seed of sample `index` of a request with seed `seed`: `seed` itself for the first, which so equals the request alone; for
- * the others the low 53 bits of the first output of SplitMix64 seeded with m + index, where m is the first output of
- * SplitMix64 seeded with `seed`.
+ * Seed of sample `index` of a request with seed `seed`. The first sample has `seed` itself, so that it equals a request for
+ * one sample; the others have the low 53 bits of the first output of SplitMix64 seeded with m + index, where m is the first
+ * output of SplitMix64 seeded with `seed`.
  *
  * @param seed integer from 0 to 2^53 - 1
  * @param index from 0
  */
 export function seedOfSample(seed: number, index: number): number {
   if (index === 0) return seed;
-  // Mixed before the index is added: neighbouring seeds must not share samples.
+  // The seed is mixed before the index is added, so that consecutive seeds do not share samples.
   const mixed = splitMix64(BigInt(seed))();
   return Number(splitMix64(mixed + BigInt(index))() & ((1n << 53n) - 1n));
 }
 
-/** A seed nobody chose, for requests without one: 53 bits of the platform's entropy. */
+/** A random seed of 53 bits, for requests without a seed. */
 export function randomSeed(): number {
   const words = globalThis.crypto.getRandomValues(new Uint32Array(2));
   return (words[0]! & 0x1fffff) * 2 ** 32 + words[1]!;

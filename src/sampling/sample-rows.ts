@@ -1,4 +1,4 @@
-/** One token for each of many rows of a forward: the backend's threads find what falls on each draw. */
+/** Samples a token for each of several rows of a forward. The backend's threads evaluate the draws. */
 import type { Draw, Results } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
 import { notNumbers, type Sample, type Sampler } from './sampler.ts';
@@ -6,13 +6,13 @@ import { notNumbers, type Sample, type Sampler } from './sampler.ts';
 export interface SampledRow {
   /** Index of the wanted row. */
   readonly row: number;
-  /** Of the row's sequence. Each sampler at most once: its next row is sampled after `accept`. */
+  /** Sampler of the row's sequence. A sampler may occur once per call: `accept` comes before its next row. */
   readonly sampler: Sampler;
 }
 
 /**
- * Samples of the rows, in their order; what is wrong with one row (NumericError, NoCandidate, CallbackFailed) is its own
- * result. Log-probabilities are those of the model, before anything acts on the logits.
+ * Samples of the rows, in order. An error of a row (NumericError, NoCandidate, CallbackFailed) is the result of that row.
+ * Log-probabilities are those of the model, before anything changes the logits.
  */
 export async function sampleRows(
   results: Pick<Results, 'output' | 'summary' | 'draw'>,

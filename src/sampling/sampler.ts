@@ -1,4 +1,4 @@
-/** From logits to the next token. */
+/** Chooses the next token from logits. */
 import type { Draw, LogitsSummary } from '../backend/backend.ts';
 import { drawFrom } from '../backend/draw.ts';
 import { Selection } from '../backend/selection.ts';
@@ -11,34 +11,38 @@ import type { SamplingSettings } from './sampling-options.ts';
 
 export interface TokenChoice {
   readonly id: number;
-  /** Natural logarithm of the probability the model itself gave: before constraint, bias, penalties, temperature and cuts. */
+  /**
+   * Natural logarithm of the model's probability, before constraint, bias, penalties, temperature and top-k, top-p,
+   * min-p.
+   */
   readonly logprob: number;
 }
 
 export interface Sample extends TokenChoice {
-  /** The most probable tokens, best first (lowest id on a tie), where `logprobs` asked for some. */
+  /** The most probable tokens, best first (lowest id on a tie), if `logprobs` is set. */
   readonly top?: readonly TokenChoice[];
 }
 
 const MAX_FLOAT32 = 3.4028234663852886e38;
 
 /**
- * Chooses the tokens of one sequence. On the logits act, in this order: constraint, logits processor, logit bias, repetition
- * penalty, presence and frequency penalty, temperature, top-k, top-p (of what top-k left), min-p. Then one number of the
- * sequence's own random generator picks; temperature 0 takes the largest logit, lowest id on a tie, and no random number.
+ * Chooses the tokens of one sequence. The logits are changed by, in this order: constraint, logits processor, logit bias,
+ * repetition penalty, presence and frequency penalty, temperature, top-k, top-p (of the rest), min-p. A number of the
+ * sequence's random generator then picks a token. Temperature 0 takes the largest logit (lowest id on a tie) and no random
+ * number.
  *
- * All arithmetic is defined (src/backend/draw.ts), so equal logits and settings choose equally everywhere.
+ * The arithmetic is defined to the bit (src/backend/draw.ts): equal logits and settings give equal tokens everywhere.
  */
 export class Sampler {
   private readonly settings: SamplingSettings;
   private readonly random: Random;
   private readonly constraint: Constraint | undefined;
   private readonly processor: LogitsProcessor | undefined;
-  /** Ids of prompt and text, where a processor wants them. */
+  /** Ids of prompt and text, kept only for a logits processor. */
   private readonly history: number[];
-  /** Distinct ids of prompt and text: the repetition penalty's. */
+  /** Distinct ids of prompt and text, for the repetition penalty. */
   private readonly seen: Set<number>;
-  /** How often each id was generated: for presence and frequency penalty. */
+  /** How often each id was generated, for presence and frequency penalty. */
   private readonly counts = new Map<number, number>();
   private readonly selection = new Selection();
 
@@ -55,11 +59,11 @@ export class Sampler {
   }
 
   /**
-   * Chooses a token of logits that lie in no backend.
+   * Chooses a token from logits in ordinary memory.
    *
-   * @param logits one per token id [vocab]; not changed. -Infinity masks a token.
-   * @param summary what is known of them; without it they are looked at one by one
-   * @throws LanewiseError `NumericError` for NaN or +Infinity, `NoCandidate` where every token is masked, `CallbackFailed`
+   * @param logits [vocab], not changed; -Infinity masks a token
+   * @param summary their summary; computed if omitted
+   * @throws LanewiseError `NumericError` for NaN or +Infinity, `NoCandidate` if every token is masked, `CallbackFailed`
    */
   sample(logits: Float32Array, summary?: LogitsSummary): Sample {
     const known = summary && Number.isFinite(summary.largest) ? summary : summarize(logits);
@@ -68,8 +72,8 @@ export class Sampler {
   }
 
   /**
-   * The next token where it is known without a draw, else the draw that it takes: -1 where there is none.
-   * @throws LanewiseError CallbackFailed, NumericError for what a processor wrote
+   * The next token if it needs no draw (-1 if no token is possible), else the draw to evaluate.
+   * @throws LanewiseError CallbackFailed, NumericError for invalid logits from a processor
    */
   prepare(logits: Float32Array, summary: LogitsSummary): number | Omit<Draw, 'row'> {
     const { temperature, topK, topP, minP } = this.settings;
@@ -86,7 +90,7 @@ export class Sampler {
     return { ...draw, changed };
   }
 
-  /** What is reported of the chosen token. @param id -1: none @throws LanewiseError NoCandidate */
+  /** The sample for the chosen token. @param id -1: no token was possible @throws LanewiseError NoCandidate */
   report(id: number, logits: Float32Array, summary: LogitsSummary): Sample {
     if (id < 0) {
       const expected = this.constraint ? 'a token that the constraint allows' : 'one logit above -Infinity';
@@ -98,7 +102,7 @@ export class Sampler {
     return { ...choice(id), top: largestLogits(logits, summary, logprobs, this.selection).map(choice) };
   }
 
-  /** Tells the penalties and the constraint that `id` is now part of the text. @throws LanewiseError CallbackFailed */
+  /** Adds `id` to the text, for penalties and constraint. @throws LanewiseError CallbackFailed */
   accept(id: number): void {
     const { constraint } = this;
     this.seen.add(id);
@@ -131,7 +135,7 @@ export class Sampler {
     return processed;
   }
 
-  /** Logits that bias and penalties change; undefined where there are none. */
+  /** Logits changed by bias and penalties; undefined if there are none. */
   private changes(logits: Float32Array): Draw['changed'] {
     const { logitBias, repetitionPenalty, presencePenalty, frequencyPenalty } = this.settings;
     const repeats = repetitionPenalty !== 1;
@@ -155,14 +159,14 @@ export class Sampler {
   }
 }
 
-/** The error for logits that are no numbers; their summary says that there are some. */
+/** The error for logits that contain NaN or +Infinity. */
 export function notNumbers(logits: Float32Array): LanewiseError {
   const id = logits.findIndex((x) => !(x < Number.POSITIVE_INFINITY));
   const expected = `logit of token ${id} must be a finite number or -Infinity`;
   return new LanewiseError('NumericError', `${expected}, got ${logits[id]}`);
 }
 
-/** The summary of logits that no forward summarized: their chunks are unknown. @throws LanewiseError NumericError */
+/** The summary of logits without a summary by a forward; it has no chunks. @throws LanewiseError NumericError */
 function summarize(logits: Float32Array): LogitsSummary {
   let largest = Number.NEGATIVE_INFINITY;
   for (let id = 0; id < logits.length; id++) {
@@ -184,7 +188,7 @@ function largestLogits(
   selection: Selection,
 ): readonly number[] {
   const maxima = chunks.filter((_, i) => i % 2 === 0);
-  // At least `count` logits reach the count-th largest maximum of the chunks.
+  // At least `count` logits are no smaller than the count-th largest maximum of a chunk.
   const floor = maxima.length < count ? Number.NEGATIVE_INFINITY : maxima.slice().sort()[maxima.length - count]!;
   selection.clear(logits.length);
   for (let start = 0, chunk = 0; start < logits.length; start += SUMMARY_CHUNK, chunk++) {

@@ -1,4 +1,4 @@
-/** What a caller may ask of the choice of the next token, and the ranges it is held to. */
+/** Options of sampling, and their allowed ranges. */
 import { OptionError } from '../errors.ts';
 import type { Constraint, LogitsProcessor } from './constraint.ts';
 import { checked, integer, number, type OptionRules, readOptions, type Settings, type Table } from './option-kinds.ts';
@@ -13,24 +13,24 @@ export interface SamplingOptions {
   topP?: number;
   /** Only tokens at least this probable relative to the most probable one. */
   minP?: number;
-  /** Logits of tokens of prompt and text so far: divided by it where positive, multiplied where negative. */
+  /** For tokens of prompt and text so far: positive logits are divided by it, negative ones multiplied. */
   repetitionPenalty?: number;
   /** Subtracted once from the logits of tokens generated so far. */
   presencePenalty?: number;
   /** Subtracted from the logit of a token for every time it was generated. */
   frequencyPenalty?: number;
-  /** The same seed gives the same text. Left out, or -1: drawn anew, and found in the settings. */
+  /** The same seed gives the same text. Omitted, or -1: a random seed, which the result names. */
   seed?: number;
   /** Added to the logits of these token ids; -Infinity forbids a token. */
   logitBias?: ReadonlyMap<number, number> | Readonly<Record<string, number>>;
-  /** How many of the most probable tokens to report beside the chosen one. */
+  /** Number of most probable tokens to report with the chosen one. */
   logprobs?: number;
   /**
-   * Which tokens may come next: applied before everything else. It keeps the state of one text; where options are used for
-   * several, give a function that makes one for each. Only where the model runs in this thread (`inline`).
+   * Decides which tokens are allowed next, before anything else changes the logits. It holds the state of one text: for
+   * several texts, give a function that makes one for each. Only with `inline`.
    */
   constraint?: Constraint | (() => Constraint);
-  /** Changes logits as it likes, after the constraint and before bias and penalties. Only where the model runs in this thread. */
+  /** Changes the logits, after the constraint and before bias and penalties. Only with `inline`. */
   logitsProcessor?: LogitsProcessor;
 }
 
@@ -51,13 +51,13 @@ const seed = integer({
   otherwise: randomSeed,
   from: 0,
   to: MOST,
-  expected: 'an integer from 0 to 2^53 - 1 (-1: drawn anew)',
+  expected: 'an integer from 0 to 2^53 - 1 (-1: random)',
   help: 'the same seed gives the same text everywhere',
-  standard: 'drawn anew',
+  standard: 'random',
   flag: { kind: 'number', value: '<n>' },
 });
 
-/** Checks, defaults, flags, help and documentation of the options: all of them come from here. */
+/** The options, from which checks, defaults, flags, help and documentation are derived. */
 export const samplingTable = {
   temperature: number({
     otherwise: 1,
@@ -98,7 +98,7 @@ export const samplingTable = {
     flag: { kind: 'number', value: '<r>' },
   }),
   presencePenalty: penalty('subtracted from the logits of tokens generated so far'),
-  frequencyPenalty: penalty('the same, for every time that a token was generated'),
+  frequencyPenalty: penalty('subtracted from the logit of a token once for each time it was generated'),
   seed: { ...seed, read: (given, place) => (given === -1 ? randomSeed() : seed.read(given, place)) },
   logitBias: checked<ReadonlyMap<number, number>>({
     otherwise: new Map(),
@@ -110,7 +110,7 @@ export const samplingTable = {
     otherwise: 0,
     from: 0,
     to: MAX_LOGPROBS,
-    help: 'how many of the most probable tokens to report beside the chosen one',
+    help: 'number of most probable tokens to report with the chosen one',
   }),
   constraint: checked<SamplingOptions['constraint']>({
     otherwise: undefined,
@@ -123,7 +123,7 @@ export const samplingTable = {
     otherwise: undefined,
     expected: 'a function',
     read: (given, { name }) => readProcessor(given, name),
-    help: 'changes logits as it likes; only with `inline`',
+    help: 'changes the logits; only with `inline`',
     programs: true,
   }),
 } satisfies Table<SamplingOptions>;

@@ -19,11 +19,14 @@ export interface GenerateOptions extends SamplingOptions {
    * many as the context holds.
    */
   maxTokens?: number;
-  /** Milliseconds after which the text so far is the result (finish reason `timeout`), from its start: waiting does not count. */
+  /**
+   * Milliseconds after which the text so far is the result (finish reason `timeout`), from its start: waiting does not
+   * count.
+   */
   timeoutMs?: number;
   /**
-   * Time, as of `Date.now()`, at which the text so far is the result (finish reason `timeout`), also where the request still
-   * waits.
+   * Time, as of `Date.now()`, at which the text so far is the result (finish reason `timeout`), also where the request
+   * still waits.
    */
   deadline?: number;
   /** Whether a timeout throws an error behind its `done` event. Default false. */
@@ -35,8 +38,8 @@ export interface GenerateOptions extends SamplingOptions {
   /** Go on after the end tokens of the model, and show control tokens. */
   ignoreEos?: boolean;
   /**
-   * Leave out the oldest turns of a conversation that the context does not hold, as few as half of the context allows; system
-   * messages stay (`usage.droppedMessages`). Default false: an error.
+   * Leave out the oldest turns of a conversation that the context does not hold, as few as half of the context allows;
+   * system messages stay (`usage.droppedMessages`). Default false: an error.
    */
   contextShift?: boolean;
   /**
@@ -45,8 +48,8 @@ export interface GenerateOptions extends SamplingOptions {
    */
   speculate?: number;
   /**
-   * Answers to one prompt, in batches: they share its keys and values. The first has the seed of the request, the others seeds that
-   * follow from it. Default 1.
+   * Answers to one prompt, in batches: they share its keys and values. The first has the seed of the request, the
+   * others seeds that follow from it. Default 1.
    */
   n?: number;
   /** Requests with lower numbers are served first and may make others pause. An integer; default 0. */
@@ -116,7 +119,7 @@ export const generateTable = {
     otherwise: Number.POSITIVE_INFINITY,
     accepts: (x) => x > 0 && x <= Number.MAX_SAFE_INTEGER,
     expected: 'a time in milliseconds, as Date.now()',
-    help: 'end at this time with the text so far, also while the request waits',
+    help: 'end at this time, with the text so far, even if the request still waits',
   }),
   contextShift: flag(false, {
     help: 'drop the oldest turns of a conversation that does not fit in the context',
@@ -148,7 +151,7 @@ export const generateTable = {
     otherwise: '',
     expected: `a string of at most ${MAX_KEY_LENGTH} characters`,
     read: (given, { name }) => readKey(given, name),
-    help: 'whose request it is: prompts are read in turns of such keys',
+    help: 'whom the request belongs to; keys take turns when prompts are read',
   }),
   timing: flag(false, { help: 'whether the forwards are timed by phase' }),
   signal: checked<AbortSignal | undefined>({
