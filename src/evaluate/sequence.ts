@@ -100,12 +100,16 @@ export class Sequence {
     if (missing === 0 && !shared) return;
     const pages = await this.pool.take(missing + (shared ? 1 : 0));
     const blocks = pages.map((page) => newBlock(page));
-    if (shared && !this.#released) {
-      await this.pool.pages.copy(shared.page, blocks[0]!.page);
-      blocks[0]!.tokens.push(...shared.tokens.slice(0, this.#length % PAGE));
+    try {
+      if (shared && !this.#released) {
+        await this.pool.pages.copy(shared.page, blocks[0]!.page);
+        blocks[0]!.tokens.push(...shared.tokens.slice(0, this.#length % PAGE));
+      }
+      this.#alive();
+    } catch (error) {
+      for (const block of blocks) this.pool.drop(block);
+      throw error;
     }
-    if (this.#released) for (const block of blocks) this.pool.drop(block);
-    this.#alive();
     for (const [i, block] of blocks.entries()) this.#put(shared && i === 0 ? full : this.#blocks.length, block);
   }
 
@@ -234,11 +238,16 @@ export class Sequence {
       source.tokens.length = tokens;
       this.#put(index, source);
     } else {
-      if (page !== undefined && !this.#released) await pool.pages.copy(source.page, page);
       const block = page === undefined ? undefined : newBlock(page, source.tokens.slice(0, tokens));
-      pool.drop(source);
-      if (block && this.#released) pool.drop(block);
-      this.#alive();
+      try {
+        if (block && !this.#released) await pool.pages.copy(source.page, block.page);
+        this.#alive();
+      } catch (error) {
+        if (block) pool.drop(block);
+        throw error;
+      } finally {
+        pool.drop(source);
+      }
       if (!block) return;
       this.#put(index, block);
     }

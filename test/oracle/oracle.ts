@@ -1,0 +1,65 @@
+/** Random schedules over golden models, shrunk to a small one where a reply is not what it should be. */
+import fc from 'fast-check';
+import { References } from './reference.ts';
+import { type Figures, type OracleModel, Play } from './run.ts';
+import { type Schedule, schedules } from './schedule.ts';
+import { openGolden } from './stage.ts';
+
+/** Grouped queries, a sliding window, LongRoPE (whose limit of 32 tokens most prompts cross), a mixture of experts. */
+const models = ['llama-gqa-f16', 'mistral-window', 'phi3-longrope', 'mixtral'] as const;
+
+export interface OracleOptions {
+  readonly schedules: number;
+  readonly seed?: number | undefined;
+  readonly onSchedule?: ((done: number) => void) | undefined;
+}
+
+export interface OracleReport {
+  readonly schedules: number;
+  readonly failed: boolean;
+  /** The smallest schedule that fails, why, and how to run it again. */
+  readonly message?: string;
+  readonly figures: Figures;
+}
+
+/** Each model in one thread and in two; replies of both must be those of one thread. */
+async function openModels(): Promise<{ list: OracleModel[]; close(): Promise<void> }> {
+  const list: OracleModel[] = [];
+  for (const name of models) {
+    const one = await openGolden(name, 1);
+    const references = new References(one);
+    const two = await openGolden(name, 2);
+    list.push({ golden: one, references }, { golden: two, references });
+  }
+  const close = async (): Promise<void> => {
+    for (const { golden } of list) await golden.backend.dispose();
+  };
+  return { list, close };
+}
+
+export async function runOracle({ schedules: count, seed, onSchedule }: OracleOptions): Promise<OracleReport> {
+  const { list, close } = await openModels();
+  const figures: Figures = {};
+  let done = 0;
+  try {
+    const property = fc.asyncProperty(schedules(list.length), async (schedule: Schedule) => {
+      await new Play(list[schedule.model]!, schedule, figures).run();
+      onSchedule?.(++done);
+    });
+    const details = await fc.check(property, {
+      numRuns: count,
+      ...(seed !== undefined && { seed }),
+      endOnFailure: false,
+    });
+    figures['references computed'] = list.reduce(
+      (sum, { references }, i) => sum + (i % 2 === 0 ? references.size : 0),
+      0,
+    );
+    const { errorInstance } = details;
+    const stack = errorInstance instanceof Error ? errorInstance.stack : errorInstance;
+    const message = details.failed ? `${fc.defaultReportMessage(details)}\n${stack}` : undefined;
+    return { schedules: details.numRuns, failed: details.failed, figures, ...(message && { message }) };
+  } finally {
+    await close();
+  }
+}
