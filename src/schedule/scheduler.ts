@@ -154,7 +154,8 @@ export class Scheduler {
       const late = now >= job.request.settings.deadline;
       if (late && job.run) job.run.finishReason ??= 'timeout';
       if (job.admitted) job.run!.checkTime();
-      if (!late && job.run?.finishReason === undefined) continue;
+      // A request may be cancelled in the step in which it pauses.
+      if (!late && !job.cancelled && job.run?.finishReason === undefined) continue;
       this.#line.delete(job);
       this.#retire(job);
     }

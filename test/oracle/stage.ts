@@ -129,6 +129,10 @@ class StagedPages implements CachePages {
     await this.#pages.copy(from, to);
   }
 
+  firstNotFinite(bytes: Uint8Array): ReturnType<CachePages['firstNotFinite']> {
+    return this.#pages.firstNotFinite(bytes);
+  }
+
   read(page: number): Promise<Uint8Array> {
     return this.#pages.read(page);
   }
@@ -221,6 +225,7 @@ export function makeStage(golden: Golden, options: StageOptions, hooks: Hooks = 
     evaluator,
     prompts,
     scheduling: options,
+    files: undefined,
     close: async () => {},
   });
   return { engine, evaluator };
