@@ -50,15 +50,19 @@ export class WaitingLine<R extends WaitingRequest> {
     return best;
   }
 
-  /** Takes one out of the line. */
+  /** Takes one out of the line. It stays aged: having waited for so long, it is not to wait again. */
   admit(request: R): void {
-    this.served(request);
+    this.#takeTurn(request);
     this.delete(request);
   }
 
-  /** Notes that one had its turn; whether it stays in line is the caller's affair. */
+  /** Notes that one had its turn and stays in line. */
   served(request: R): void {
     request.passed = 0;
+    this.#takeTurn(request);
+  }
+
+  #takeTurn(request: R): void {
     for (const other of this.#requests) if (other.arrival < request.arrival) other.passed++;
     this.#turns.delete(request.fairnessKey);
     this.#turns.set(request.fairnessKey, ++this.#turn);

@@ -22,14 +22,14 @@ export interface OracleReport {
   readonly figures: Figures;
 }
 
-/** Each model in one thread and in two; replies of both must be those of one thread. */
+/** Each model in one thread, some in two as well; replies of both must be those of one thread. */
 async function openModels(): Promise<{ list: OracleModel[]; close(): Promise<void> }> {
   const list: OracleModel[] = [];
   for (const name of models) {
     const one = await openGolden(name, 1);
     const references = new References(one);
-    const two = await openGolden(name, 2);
-    list.push({ golden: one, references }, { golden: two, references });
+    list.push({ golden: one, references });
+    if (models.indexOf(name) % 2 === 1) list.push({ golden: await openGolden(name, 2), references });
   }
   const close = async (): Promise<void> => {
     for (const { golden } of list) await golden.backend.dispose();
@@ -51,10 +51,8 @@ export async function runOracle({ schedules: count, seed, onSchedule }: OracleOp
       ...(seed !== undefined && { seed }),
       endOnFailure: false,
     });
-    figures['references computed'] = list.reduce(
-      (sum, { references }, i) => sum + (i % 2 === 0 ? references.size : 0),
-      0,
-    );
+    const references = new Set(list.map((model) => model.references));
+    figures['references computed'] = [...references].reduce((sum, { size }) => sum + size, 0);
     const { errorInstance } = details;
     const stack = errorInstance instanceof Error ? errorInstance.stack : errorInstance;
     const message = details.failed ? `${fc.defaultReportMessage(details)}\n${stack}` : undefined;

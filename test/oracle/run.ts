@@ -8,7 +8,7 @@ import { seedOfSample } from '../../src/sampling/random.ts';
 import type { GenerateEvent, GenerateResult } from '../../src/schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../../src/schedule/generation-options.ts';
 import { bitsOf, codeOf, optionsOf, type References, type TokenBits } from './reference.ts';
-import type { PlannedFault, PlannedPrompt, PlannedRaw, PlannedRequest, Schedule } from './schedule.ts';
+import { type PlannedFault, type PlannedRaw, type PlannedRequest, promptOf, type Schedule } from './schedule.ts';
 import { beside, type Golden, injected, makeStage, type Phase, type Stage } from './stage.ts';
 
 export interface OracleModel {
@@ -44,19 +44,6 @@ interface Reply {
   ended?: number;
   cancelled?: number;
   left: boolean;
-}
-
-function promptOf(planned: PlannedPrompt): Prompt {
-  if ('turns' in planned) {
-    const messages = Array.from({ length: 2 * planned.turns - 1 }, (_, i) => ({
-      role: i % 2 === 0 ? ('user' as const) : ('assistant' as const),
-      content: `word ${i}`,
-    }));
-    return { messages };
-  }
-  const { family, length, tail } = planned;
-  const differs = (i: number): number => (i >= length - 3 ? tail * (1 + i) : 0);
-  return { tokenIds: Array.from({ length }, (_, i) => 3 + ((i * 7 + family * 5 + differs(i)) % 50)) };
 }
 
 export class Play {

@@ -1,5 +1,6 @@
 /** Random schedules, as data: who asks for what and when, who goes away, and what breaks. */
 import fc from 'fast-check';
+import type { Prompt } from '../../src/prompts/prompt.ts';
 import type { Constraint } from '../../src/sampling/constraint.ts';
 import type { GenerateOptions } from '../../src/schedule/generation-options.ts';
 import type { Phase } from './stage.ts';
@@ -9,6 +10,19 @@ export type PlannedPrompt =
   | { readonly family: number; readonly length: number; readonly tail: number }
   /** A conversation of so many turns, of which the oldest may go. */
   | { readonly turns: number };
+
+export function promptOf(planned: PlannedPrompt): Prompt {
+  if ('turns' in planned) {
+    const messages = Array.from({ length: 2 * planned.turns - 1 }, (_, i) => ({
+      role: i % 2 === 0 ? ('user' as const) : ('assistant' as const),
+      content: `word ${i}`,
+    }));
+    return { messages };
+  }
+  const { family, length, tail } = planned;
+  const differs = (i: number): number => (i >= length - 3 ? tail * (1 + i) : 0);
+  return { tokenIds: Array.from({ length }, (_, i) => 3 + ((i * 7 + family * 5 + differs(i)) % 50)) };
+}
 
 export interface PlannedOptions {
   /** Index into `samplings`. */

@@ -14,7 +14,8 @@ import { LocalEngine } from '../../src/engine/local-engine.ts';
 import { openModel } from '../../src/engine/open.ts';
 import { makeTokenizer, readTokenizerSource } from '../../src/engine/tokenizer-source.ts';
 import { LanewiseError, OutOfMemoryError } from '../../src/errors.ts';
-import { type Evaluation, Evaluator, type ForwardTiming, type SequenceRows } from '../../src/evaluate/evaluator.ts';
+import { Evaluator, type SequenceRows } from '../../src/evaluate/evaluator.ts';
+import type { Evaluation, ForwardTiming } from '../../src/evaluate/forwards.ts';
 import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { buildModel, type ModelDescription } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
@@ -129,16 +130,16 @@ class StagedPages implements CachePages {
     await this.#pages.copy(from, to);
   }
 
-  firstNotFinite(bytes: Uint8Array): ReturnType<CachePages['firstNotFinite']> {
-    return this.#pages.firstNotFinite(bytes);
-  }
-
   read(page: number): Promise<Uint8Array> {
     return this.#pages.read(page);
   }
 
-  write(page: number, bytes: Uint8Array): Promise<void> {
-    return this.#pages.write(page, bytes);
+  fill(...to: Parameters<CachePages['fill']>): Promise<void> {
+    return this.#pages.fill(...to);
+  }
+
+  inspect(page: number): ReturnType<CachePages['inspect']> {
+    return this.#pages.inspect(page);
   }
 }
 
