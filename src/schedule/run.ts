@@ -113,13 +113,20 @@ export class Run {
     return done;
   }
 
-  /** Takes from the cache what it has of the tokens to be computed. */
-  async reuse(): Promise<void> {
+  /** Takes from the cache what it has of the tokens to be computed. @param beside a running one whose last block may be copied */
+  async reuse(beside?: Run): Promise<void> {
     this.#reached = Math.max(this.#reached, this.sequence.length);
-    const length = await this.sequence.reuse(this.#history);
+    const length = await this.sequence.reuse(this.#history, this.#history.length - 1, beside?.sequence);
     if (length <= this.#reached) return;
     if (this.reading) this.#cached += length - this.#reached;
     this.#reached = length;
+  }
+
+  /** Tokens that prompt and text so far have in common with another's. */
+  shared({ promptIds }: Run): number {
+    let count = 0;
+    while (count < promptIds.length && promptIds[count] === this.#history[count]) count++;
+    return count;
   }
 
   /** The tokens of the next forward, at most `most`. */

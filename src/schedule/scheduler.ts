@@ -231,11 +231,22 @@ export class Scheduler {
   /** Whether the cache has room for all of a request's tokens so far, and one more, beside what the others use. */
   async #fits({ run }: Job): Promise<boolean> {
     const { cache } = this.#context.evaluator;
-    await run!.reuse();
+    await run!.reuse(this.#nearest(run!));
     const { used, capacity } = cache.stats();
     if (pagesFor(run!.total + 1) - pagesFor(run!.sequence.length) <= capacity - used) return true;
     run!.pause();
     return false;
+  }
+
+  /** The running request with the most tokens in common: its last block, which is not full, is shared by copy. */
+  #nearest(run: Run): Run | undefined {
+    let nearest: Run | undefined;
+    let most = 0;
+    for (const { run: other } of this.#running) {
+      const shared = run.shared(other!);
+      if (shared > most) [nearest, most] = [other, shared];
+    }
+    return nearest;
   }
 
   /**

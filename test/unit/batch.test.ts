@@ -233,3 +233,20 @@ test('an abort keeps finished texts, ends running ones with their text so far, a
     ['aborted', 'length'],
   );
 });
+
+test('answers to one prompt share its keys and values, each with a seed of its own, and are those that it gives alone', async () => {
+  await using model = await load(llama, { threads: 1, inline: true });
+  const prompt = { tokenIds: ids(PAGE + 20, 3) };
+  const options = { temperature: 1, maxTokens: 12, ignoreEos: true, n: 4, seed: 5 };
+  const results = await model.generateBatch([prompt, { tokenIds: ids(3, 9) }], options);
+  assert.equal(results.length, 8);
+  assert.deepEqual(
+    results.slice(0, 4).map(({ usage }) => usage.cachedTokens),
+    [0, PAGE + 19, PAGE + 19, PAGE + 19],
+  );
+  assert.equal(results[0]!.seed, 5);
+  assert.equal(new Set(results.slice(0, 4).map(({ seed }) => seed)).size, 4);
+  for (const { seed, tokenIds } of results.slice(0, 4))
+    assert.deepEqual((await alone(model, prompt, { ...options, n: 1, seed })).tokenIds, tokenIds);
+  assert.throws(() => model.generate(prompt, { n: 2 }), OptionError);
+});
