@@ -12,7 +12,12 @@ import { type BrowserName, browserNames, findBrowser, withBrowser } from './brow
 import { type Outcome, outcomeOf } from './outcome.ts';
 import { serveSources } from './server.ts';
 
-type Results = Readonly<Record<string, Outcome & { readonly error?: string; readonly stopped?: number }>>;
+type Results = Readonly<
+  Record<
+    string,
+    Outcome & { readonly error?: string; readonly stopped?: number; readonly turns?: number; readonly ms?: number }
+  >
+>;
 
 const work = mkdtempSync(path.join(tmpdir(), 'lanewise-browser-test-'));
 const gguf = path.join(work, 'stories-Q8_0.gguf');
@@ -59,18 +64,29 @@ for (const name of browserNames) {
   const skip = findBrowser(name) === undefined && `no ${name} on this machine: install one to run the sources in it`;
   const options = { skip, timeout: 240_000 };
 
-  test(`${name}: an isolated page has several threads in a worker, one on the main thread`, options, async () => {
-    const jobs = ['folder', 'one', 'two'];
-    const { main, worker } = await inBrowser(name, true, `jobs=${[...jobs, 'stopped']}`);
-    for (const results of [main, worker]) {
-      assertSame(results, jobs);
-      assert.ok(results.stopped!.stopped! < 2000, `a timer waited ${results.stopped!.stopped} ms`);
-    }
-    assert.deepEqual([main.folder!.threads, main.two!.threads, worker.one!.threads, worker.two!.threads], [1, 1, 1, 2]);
-    assert.match(main.folder!.warnings.join('\n'), availableParallelism() > 1 ? /^one thread only: the main.*$/ : /^$/);
-    if (availableParallelism() > 1) assert.ok(worker.folder!.threads > 1, `${worker.folder!.threads} threads`);
-    assert.deepEqual(worker.folder!.warnings, []);
-  });
+  test(
+    `${name}: an isolated page has several threads, inline in a worker only, and its event loop is free`,
+    options,
+    async () => {
+      const jobs = ['folder', 'one', 'two', 'inline', 'relative'];
+      const { main, worker } = await inBrowser(name, true, `jobs=${[...jobs, 'stopped', 'turns']}`);
+      for (const results of [main, worker]) {
+        assertSame(results, jobs);
+        assert.ok(results.stopped!.stopped! < 2000, `a timer waited ${results.stopped!.stopped} ms`);
+      }
+      for (const { folder, one, two, turns } of [main, worker]) {
+        assert.deepEqual([one!.threads, two!.threads, folder!.warnings], [1, 2, []]);
+        assert.ok(turns!.turns! > turns!.ms! / 50, `${turns!.turns} turns in ${turns!.ms} ms`);
+        if (availableParallelism() > 1) assert.ok(folder!.threads > 1, `${folder!.threads} threads`);
+      }
+      assert.equal(main.inline!.threads, 1);
+      assert.equal(worker.inline!.threads, worker.folder!.threads);
+      assert.match(
+        main.inline!.warnings.join('\n'),
+        availableParallelism() > 1 ? /^one thread only: the main.*$/ : /^$/,
+      );
+    },
+  );
 
   test(`${name}: a page that is not isolated has one thread everywhere, and says so once`, options, async () => {
     const { main, worker } = await inBrowser(name, false, 'jobs=folder,two');
@@ -86,17 +102,20 @@ for (const name of browserNames) {
     `${name}: an isolated page whose engine shares no memory has one thread, and says so once`,
     options,
     async () => {
-      const { worker } = await inBrowser(name, true, 'jobs=two&unshared');
-      assertSame(worker, ['two']);
-      assert.equal(worker.two!.threads, 1);
-      assert.match(worker.two!.warnings.join('\n'), /^one thread only: this browser shares no WebAssembly memory.*$/);
+      const { worker } = await inBrowser(name, true, 'jobs=inlineTwo&unshared');
+      assertSame(worker, ['inlineTwo']);
+      assert.equal(worker.inlineTwo!.threads, 1);
+      assert.match(
+        worker.inlineTwo!.warnings.join('\n'),
+        /^one thread only: this browser shares no WebAssembly memory.*$/,
+      );
     },
   );
 
   test(`${name}: more cores claimed than there are: as many threads, the same bits`, options, async () => {
-    const { worker } = await inBrowser(name, true, 'jobs=folder&cores=8');
-    assertSame(worker, ['folder']);
-    assert.equal(worker.folder!.threads, 8);
+    const { worker } = await inBrowser(name, true, 'jobs=inline&cores=8');
+    assertSame(worker, ['inline']);
+    assert.equal(worker.inline!.threads, 8);
   });
 
   test(`${name}: a GGUF address, an id of the hub, a file, a folder of the page's own`, options, async () => {

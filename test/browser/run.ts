@@ -1,12 +1,20 @@
-/** Jobs of a page or worker, named in its address; the results are posted. */
+/** The jobs of a page or worker, by their names in its address; what comes out is posted. */
 import type { WebLoadOptions, WebModelSource } from '../../src/browser.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
 
-export type Outcomes = Readonly<Record<string, Outcome | { readonly error: string } | { readonly stopped: number }>>;
+export type Outcomes = Readonly<
+  Record<
+    string,
+    | Outcome
+    | { readonly error: string }
+    | { readonly stopped: number }
+    | { readonly turns: number; readonly ms: number }
+  >
+>;
 
 const parameters = new URLSearchParams(location.search);
 
-/** Simulates engines without shared memory, and machines with another number of cores. */
+/** Simulates engines without shared memory, and machines with another number of cores: for this thread. */
 function pretend(): void {
   if (parameters.has('unshared')) Reflect.deleteProperty(globalThis, 'SharedArrayBuffer');
   const cores = Number(parameters.get('cores'));
@@ -19,7 +27,7 @@ async function fileAt(address: string): Promise<File> {
   return new File([await (await fetch(address)).blob()], address.slice(address.lastIndexOf('/') + 1));
 }
 
-/** A folder in the page's private file system, with the model's files. */
+/** A folder of the page's own, filled with the model's files. */
 async function ownFolder(): Promise<FileSystemDirectoryHandle> {
   const root = await navigator.storage.getDirectory();
   const handle = await root.getDirectoryHandle('stories', { create: true });
@@ -35,11 +43,28 @@ const jobs: Readonly<Record<string, () => Promise<[WebModelSource, WebLoadOption
   folder: async () => [folder, {}],
   one: async () => [folder, { threads: 1 }],
   two: async () => [folder, { threads: 2 }],
+  inline: async () => [folder, { inline: true }],
+  inlineTwo: async () => [folder, { inline: true, threads: 2 }],
+  relative: async () => [new URL(folder).pathname, { threads: 2 }],
   gguf: async () => [`${location.origin}/given/stories-Q8_0.gguf`, {}],
   hub: async () => ['org/stories:Q8_0', { endpoint: location.origin }],
   file: async () => [await fileAt(`${location.origin}/given/stories-Q8_0.gguf`), {}],
   handle: async () => [await ownFolder(), {}],
 };
+
+/** Turns of a timer of 5 ms while a long prompt is computed. */
+async function turns(): Promise<{ turns: number; ms: number }> {
+  const { load } = await import('../../src/browser.ts');
+  const model = await load(folder, { backend: 'reference' });
+  let turns = 0;
+  const start = performance.now();
+  const timer = setInterval(() => turns++, 5);
+  await model.complete({ tokenIds: Array.from({ length: 64 }, (_, i) => i + 1) }, { maxTokens: 1 });
+  clearInterval(timer);
+  const ms = performance.now() - start;
+  await model.dispose();
+  return { turns, ms };
+}
 
 /** Milliseconds until a timer of 20 ms stopped an endless text. */
 async function stopped(): Promise<{ stopped: number }> {
@@ -79,6 +104,7 @@ export async function run(): Promise<unknown> {
   for (const name of asked) {
     try {
       if (name === 'stopped') results[name] = await stopped();
+      else if (name === 'turns') results[name] = await turns();
       else if (name.startsWith('speed')) results[name] = await speed(Number(name.slice(5)) || undefined);
       else {
         const { load } = await import('../../src/browser.ts');

@@ -25,7 +25,7 @@ function memoryBytes(): number {
 
 function whyNoThreads(): string | undefined {
   if (typeof document !== 'undefined') {
-    return 'the main thread of a page may not wait for other threads; load the model in a worker';
+    return 'the main thread of a page may not wait for other threads; load the model without inline, or in a worker';
   }
   if (!globalThis.crossOriginIsolated) {
     return 'the page is not isolated; serve it with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp';
