@@ -1,12 +1,14 @@
 /** Lanewise for browsers. */
 import './disposal.ts';
 import { browserHost } from './backend/wasm/threads/host-browser.ts';
-import type { Encoder } from './engine/encoder.ts';
+import { Encoder } from './engine/encoder.ts';
+import type { EncoderEngine } from './engine/encoder-engine.ts';
 import type { Engine } from './engine/engine.ts';
-import { loadEncoderModel, loadEngine, type ModelSource } from './engine/load.ts';
+import { loadEncoderEngine, loadEngine, type ModelSource } from './engine/load.ts';
 import { Model } from './engine/model.ts';
 import { type LoadOptions, validateLoad } from './engine/options.ts';
-import { loadHosted } from './hosting/load-hosted.ts';
+import type { HostedSource } from './hosting/hosted-model.ts';
+import { loadHosted, loadHostedEncoder } from './hosting/load-hosted.ts';
 import { startEngineThread } from './hosting/thread-browser.ts';
 import { findFiles, sourceForWorker, type WebModelSource, type WebSourceOptions } from './hosting/web-source.ts';
 
@@ -22,18 +24,26 @@ export interface WebLoadOptions extends LoadOptions, Omit<WebSourceOptions, 'sig
  * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function load(source: WebModelSource, options: WebLoadOptions = {}): Promise<Model> {
-  const [place, rest] = apart(options);
-  const { inline } = validateLoad(rest);
-  const loadInline = (): Promise<Engine> =>
+  const inline = (): Promise<Engine> =>
     loadFrom(async (found, given) => (await loadEngine(found, given)).engine, source, options);
-  if (inline) return new Model(await loadInline());
-  const hosted = { start: startEngineThread, source: [sourceForWorker(source), place], name: 'the model' };
-  return new Model(await loadHosted(hosted, rest, loadInline));
+  if (runsInline(options)) return new Model(await inline());
+  return new Model(await loadHosted(hostedSource(source, options), apart(options)[1], inline));
 }
 
 /** Loads an encoder, which turns texts into embeddings, from the same sources as `load`. @throws as `load` */
 export async function loadEncoder(source: WebModelSource, options: WebLoadOptions = {}): Promise<Encoder> {
-  return loadFrom(loadEncoderModel, source, options);
+  const inline = (): Promise<EncoderEngine> =>
+    loadFrom(async (found, given) => (await loadEncoderEngine(found, given)).engine, source, options);
+  if (runsInline(options)) return new Encoder(await inline());
+  return new Encoder(await loadHostedEncoder(hostedSource(source, options), apart(options)[1], inline));
+}
+
+/** @throws OptionError */
+const runsInline = (options: WebLoadOptions): boolean => validateLoad(apart(options)[1]).inline;
+
+/** @throws OptionError */
+function hostedSource(source: WebModelSource, options: WebLoadOptions): HostedSource {
+  return { start: startEngineThread, source: [sourceForWorker(source), apart(options)[0]], name: 'the model' };
 }
 
 /** Splits the options into those of finding the files and those of loading. */

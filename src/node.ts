@@ -9,16 +9,18 @@ import { ChatTemplate } from './chat/template.ts';
 import { checkOutput, type QuantizeOptions, type QuantizeReport, writeQuantized } from './convert/quantize-node.ts';
 import { openChatFormat } from './engine/chat-files.ts';
 import { embeddedFolder, findEmbedded } from './engine/embedded-node.ts';
-import type { Encoder } from './engine/encoder.ts';
+import { Encoder } from './engine/encoder.ts';
+import type { EncoderEngine } from './engine/encoder-engine.ts';
 import type { Engine } from './engine/engine.ts';
-import { describe, loadEncoderModel, loadEngine, type ModelSource } from './engine/load.ts';
+import { describe, loadEncoderEngine, loadEngine, type ModelSource } from './engine/load.ts';
 import { Model } from './engine/model.ts';
 import { type LoadOptions, validateLoad } from './engine/options.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
 import { ModelError } from './errors.ts';
 import { nodeFolder } from './formats/adapters/node.ts';
 import { readText } from './formats/json.ts';
-import { loadHosted } from './hosting/load-hosted.ts';
+import type { HostedSource } from './hosting/hosted-model.ts';
+import { loadHosted, loadHostedEncoder } from './hosting/load-hosted.ts';
 import { locatePath, statusOf } from './hosting/locate-node.ts';
 import { startEngineThread } from './hosting/thread-node.ts';
 import type { DownloadOptions } from './hub/download.ts';
@@ -55,13 +57,9 @@ export const embeddedModel: string = embeddedFolder(import.meta.url);
  * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function load(path: string = embeddedModel, options: LoadOptions = {}): Promise<Model> {
-  const { inline } = validateLoad(options);
-  const loadInline = async (): Promise<Engine> =>
-    (await loadEngine(await locate(path, options.signal), options)).engine;
-  // If V8 cannot start a thread, it ends the process.
-  if (inline || !nodeHost().threads.possible) return new Model(await loadInline());
-  const source = placeOf(path);
-  return new Model(await loadHosted({ start: startEngineThread, source, name: source }, options, loadInline));
+  const inline = async (): Promise<Engine> => (await loadEngine(await locate(path, options.signal), options)).engine;
+  if (runsInline(options)) return new Model(await inline());
+  return new Model(await loadHosted(hostedSource(path), options, inline));
 }
 
 /**
@@ -69,12 +67,19 @@ export async function load(path: string = embeddedModel, options: LoadOptions = 
  * @throws FormatError, ModelError, HubError, OptionError, OutOfMemoryError
  */
 export async function loadEncoder(path: string, options: LoadOptions = {}): Promise<Encoder> {
-  return loadEncoderModel(await locate(path, signalOf(options)), options);
+  const inline = async (): Promise<EncoderEngine> =>
+    (await loadEncoderEngine(await locate(path, options.signal), options)).engine;
+  if (runsInline(options)) return new Encoder(await inline());
+  return new Encoder(await loadHostedEncoder(hostedSource(path), options, inline));
 }
 
-/** The signal, if valid: options of callers without TypeScript are checked later. */
-const signalOf = (options: LoadOptions): AbortSignal | undefined =>
-  options?.signal instanceof AbortSignal ? options.signal : undefined;
+/** If V8 cannot start a thread, it ends the process. @throws OptionError */
+const runsInline = (options: LoadOptions): boolean => validateLoad(options).inline || !nodeHost().threads.possible;
+
+function hostedSource(path: string): HostedSource {
+  const source = placeOf(path);
+  return { start: startEngineThread, source, name: source };
+}
 
 /**
  * Describes a model and how it would be stored with `quantize`. Reads headers only.

@@ -88,8 +88,22 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
   });
 }
 
-/** For embeddings. @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
-export function loadEncoderModel(source: ModelSource, options: LoadOptions = {}): Promise<Encoder> {
+/**
+ * Loads an encoder that runs in the calling thread.
+ * @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then
+ */
+export async function loadEncoderModel(source: ModelSource, options: LoadOptions = {}): Promise<Encoder> {
+  return new Encoder((await loadEncoderEngine(source, options)).engine);
+}
+
+export interface LoadedEncoder {
+  readonly engine: LocalEncoder;
+  /** What its tokenizer was made of. */
+  readonly tokenizerSource: TokenizerSource | undefined;
+}
+
+/** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
+export function loadEncoderEngine(source: ModelSource, options: LoadOptions = {}): Promise<LoadedEncoder> {
   return openAs('encoder', source, options, async ({ files, ...loaded }, { contextLength, maxQueue, onWarning }) => {
     const { config } = loaded.description;
     const { maxTokens = config.contextLength, lengthFile } = loaded.sentence;
@@ -98,7 +112,8 @@ export function loadEncoderModel(source: ModelSource, options: LoadOptions = {})
     const modules = await modulesOf(source.folder, files, loaded);
     const truncates = lengthFile !== undefined && asked;
     const evaluator = new TextEvaluator(loaded);
-    return new Encoder(new LocalEncoder({ ...loaded, evaluator, modules, truncates, maxQueue, onWarning }));
+    const engine = new LocalEncoder({ ...loaded, evaluator, modules, truncates, maxQueue, onWarning });
+    return { engine, tokenizerSource: loaded.tokenizerSource };
   });
 }
 

@@ -114,6 +114,8 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   if (cacheTokens !== undefined && cacheMemory !== undefined)
     throw new OptionError('cacheMemory', 'left out where cacheTokens is given', cacheMemory);
   count('threads', threads, 64, 'the cores there are');
+  if (options.signal !== undefined && !(options.signal instanceof AbortSignal))
+    throw new OptionError('signal', 'an AbortSignal', options.signal);
   if (typeof inline !== 'boolean') throw new OptionError('inline', 'true or false', inline);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
   if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);

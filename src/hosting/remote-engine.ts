@@ -20,87 +20,37 @@ import type { Ticket } from '../schedule/scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Caller } from './caller.ts';
 import { type ErrorData, unpackError } from './error-data.ts';
-import { passOn, wantedLevels } from './logs.ts';
-import type { EngineThread } from './messages.ts';
+import { HostedModel, type HostedSource } from './hosted-model.ts';
 import { packPrompt } from './plain-data.ts';
 import { HostedPromptFiles, type PromptData } from './prompt-files.ts';
-import type { PlainLoadOptions, PlainRows } from './serve-engine.ts';
-import { Supervisor } from './supervisor.ts';
+import type { PlainRows } from './serve-engine.ts';
 
-interface Loaded {
+interface LoadedData {
   readonly info: EngineInfo;
   readonly prompts: PromptData;
-  /** What finds the same files once more. */
   readonly again: unknown;
 }
 
-interface State {
-  readonly memory: ReturnType<Engine['memory']>;
-  readonly stats: ReturnType<Engine['stats']>;
-}
-
-export interface HostedSource {
-  readonly start: () => EngineThread;
-  /** Can be cloned; the thread's platform knows what it means. */
-  readonly source: unknown;
-  /** For messages. */
-  readonly name: string;
-}
-
-/** The engine's thread could not be started: there is none, or it ended before it took a call. */
-export class NotStarted extends Error {}
-
-/** @throws what the load throws; NotStarted */
+/** @throws OptionError, what the load throws; NotStarted */
 export async function hostedEngine(hosted: HostedSource, options: LoadOptions): Promise<Engine> {
-  const engine = new RemoteEngine(hosted, options, validateLoad(options).maxQueue);
-  await engine.load();
-  return engine;
+  const model = new HostedModel<Engine, LoadedData>(hosted, 'load', options);
+  return new RemoteEngine(model, await model.load(({ info }) => info.name), validateLoad(options).maxQueue);
 }
 
 class RemoteEngine implements Engine {
-  info!: EngineInfo;
-  prompts!: PromptEncoder;
-  readonly #supervisor: Supervisor<Loaded>;
+  readonly info: EngineInfo;
+  readonly prompts: PromptEncoder;
+  readonly #model: HostedModel<Engine, LoadedData>;
   readonly #maxQueue: number;
-  #source: unknown;
-  #state: State | undefined;
   /** Requests whose end has not been heard. */
   #open = 0;
   #nextSequence = 0;
-  #disposed: Promise<void> | undefined;
 
-  constructor({ start, source, name }: HostedSource, options: LoadOptions, maxQueue: number) {
-    const { onProgress, onWarning, signal, inline: _, ...rest } = options;
-    const plain: PlainLoadOptions = rest;
-    this.#source = source;
+  constructor(model: HostedModel<Engine, LoadedData>, { info, prompts }: LoadedData, maxQueue: number) {
+    this.info = info;
+    this.prompts = new PromptEncoder(new HostedPromptFiles(prompts));
+    this.#model = model;
     this.#maxQueue = maxQueue;
-    let first = true;
-    this.#supervisor = new Supervisor<Loaded>({
-      name: () => this.info?.name ?? name,
-      start,
-      load: (caller) => {
-        caller.wantLog(wantedLevels());
-        const told = first ? { onEvent: (event: unknown) => onProgress?.(...(event as [number, number])), signal } : {};
-        first = false;
-        return caller.call<Loaded>('load', [this.#source, plain], told);
-      },
-      onState: (state) => {
-        this.#state = state as State;
-      },
-      onWarning,
-      onLog: passOn,
-    });
-  }
-
-  async load(): Promise<void> {
-    try {
-      const { loaded } = await this.#supervisor.running();
-      this.info = loaded.info;
-      this.prompts = new PromptEncoder(new HostedPromptFiles(loaded.prompts));
-      this.#source = loaded.again;
-    } catch (error) {
-      throw this.#supervisor.started ? error : new NotStarted((error as Error).message, { cause: error });
-    }
   }
 
   get tokenizer(): Tokenizer | undefined {
@@ -108,7 +58,7 @@ class RemoteEngine implements Engine {
   }
 
   submit({ prompt, settings, dropped }: Request, listener: (event: GenerateEvent) => void): Ticket {
-    this.#alive();
+    this.#model.alive();
     const { maxRows, maxWanted } = this.info;
     if (this.#open >= this.#maxQueue + Math.min(maxRows, maxWanted))
       throw new LanewiseError('Busy', `${this.#maxQueue} requests wait already: try again later, or raise maxQueue`);
@@ -132,12 +82,12 @@ class RemoteEngine implements Engine {
     };
     let done: GenerateEvent;
     try {
-      const { caller } = await this.#running();
+      const { caller } = await this.#model.running();
       const call = caller.call<GenerateEvent & { error?: ErrorData }>('submit', values, {
         onEvent: hear,
         cancel: signal,
       });
-      const event = await this.#supervisor.succeeded(call);
+      const event = await this.#model.succeeded(call);
       done = (event.error ? { ...event, error: unpackError(event.error) } : event) as GenerateEvent;
     } catch (error) {
       done = { type: 'done', ...told.result(seed, asError(error)) };
@@ -147,14 +97,14 @@ class RemoteEngine implements Engine {
   }
 
   sequence(expected: number): SequenceHandle {
-    this.#alive();
-    return new RemoteSequence(this.#nextSequence++, expected, () => this.#running());
+    this.#model.alive();
+    return new RemoteSequence(this.#nextSequence++, expected, () => this.#model.running());
   }
 
   async step(parts: readonly StepRows[], { timing, onReport }: StepOptions): Promise<StepLogits[]> {
-    this.#alive();
+    this.#model.alive();
     if (!Array.isArray(parts)) throw new OptionError('parts', 'an array of at least one part', parts);
-    const { caller } = await this.#running();
+    const { caller } = await this.#model.running();
     const rows = parts.map(({ sequence, tokens, wanted }): PlainRows => {
       if (!(sequence instanceof RemoteSequence))
         throw new OptionError('sequence', 'a sequence of this model', sequence);
@@ -164,55 +114,34 @@ class RemoteEngine implements Engine {
       rows,
       timing,
     ]);
-    const { results, lengths, report } = await this.#supervisor.succeeded(call);
+    const { results, lengths, report } = await this.#model.succeeded(call);
     for (const [i, { sequence }] of parts.entries()) (sequence as RemoteSequence).length = lengths[i]!;
     onReport?.(report);
     return results;
   }
 
   async forward(tokenIds: readonly number[]): Promise<NamedRows> {
-    this.#alive();
-    const { caller } = await this.#running();
-    return this.#supervisor.succeeded(caller.call<NamedRows>('forward', [tokenIds]));
+    return this.#model.call('forward', [tokenIds]);
   }
 
-  saveCache(file: string): Promise<CacheFileContent> {
-    return this.#withCache('saveCache', file);
+  async saveCache(file: string): Promise<CacheFileContent> {
+    return this.#model.call('saveCache', [file]);
   }
 
-  restoreCache(file: string): Promise<CacheFileContent> {
-    return this.#withCache('restoreCache', file);
+  async restoreCache(file: string): Promise<CacheFileContent> {
+    return this.#model.call('restoreCache', [file]);
   }
 
-  async #withCache(method: string, file: string): Promise<CacheFileContent> {
-    this.#alive();
-    const { caller } = await this.#running();
-    return this.#supervisor.succeeded(caller.call<CacheFileContent>(method, [file]));
-  }
-
-  /** As the engine last told: with every result, and every 100 ms while it tells events. */
   memory(): ReturnType<Engine['memory']> {
-    return this.#state!.memory;
+    return this.#model.state.memory;
   }
 
-  /** As `memory`. */
   stats(): ReturnType<Engine['stats']> {
-    return this.#state!.stats;
+    return this.#model.state.stats;
   }
 
   dispose(): Promise<void> {
-    this.#disposed ??= this.#supervisor.dispose();
-    return this.#disposed;
-  }
-
-  async #running(): ReturnType<Supervisor<Loaded>['running']> {
-    const running = await this.#supervisor.running();
-    running.caller.wantLog(wantedLevels());
-    return running;
-  }
-
-  #alive(): void {
-    if (this.#disposed) throw new LanewiseError('Disposed', `${this.info.name} has been disposed`);
+    return this.#model.dispose();
   }
 }
 

@@ -1,6 +1,8 @@
 /** The thread of a hosted engine: an engine of this thread that answers its caller's calls. */
+import type { EmbedInput, EmbedOptions } from '../engine/embed-types.ts';
 import type { SequenceHandle, StepOptions, StepRows } from '../engine/engine.ts';
-import { loadEngine, type ModelSource } from '../engine/load.ts';
+import { loadEncoderEngine, loadEngine, type ModelSource } from '../engine/load.ts';
+import type { LocalEncoder } from '../engine/local-encoder.ts';
 import type { LocalEngine } from '../engine/local-engine.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
@@ -13,6 +15,7 @@ import { receiveLevels } from './logs.ts';
 import type { Port } from './messages.ts';
 import { unpackPrompt } from './plain-data.ts';
 import { packPromptFiles } from './prompt-files.ts';
+import { packTokenizer } from './tokenizer-data.ts';
 
 /** What a thread of its platform knows: where the files of a model are. */
 export interface EnginePlatform {
@@ -30,32 +33,53 @@ export type PlainRows = Omit<StepRows, 'sequence'> & { readonly sequence: number
 
 export function serveEngine(port: Port, platform: EnginePlatform): void {
   let engine: LocalEngine | undefined;
+  let encoder: LocalEncoder | undefined;
   const sequences = new Map<number, SequenceHandle>();
-  const loaded = (): LocalEngine => {
-    if (!engine) throw new LanewiseError('Disposed', 'the engine is not loaded');
-    return engine;
-  };
+  const loaded = (): LocalEngine => engine ?? notLoaded();
   const sequenceOf = (id: number, expected: number): SequenceHandle => {
     const sequence = sequences.get(id) ?? loaded().sequence(expected);
     sequences.set(id, sequence);
     return sequence;
   };
   let answering: Answering;
+  /** Loads what the caller named, and tells it how far that is. */
+  const load = async <M>(
+    { signal, emit }: Call,
+    source: unknown,
+    options: PlainLoadOptions,
+    make: (source: ModelSource, options: LoadOptions) => Promise<M>,
+  ): Promise<{ made: M; again: unknown }> => {
+    const found = await platform.open(source, signal);
+    const onProgress = (done: number, total: number): void => emit([done, total]);
+    const onWarning = (text: string): void => answering.warn(text);
+    try {
+      const made = await make(found.source, { ...options, signal, onProgress, onWarning });
+      return { made, again: found.again };
+    } catch (error) {
+      throw found.explain?.(error) ?? error;
+    }
+  };
   const methods = {
     async load(call: Call, source: unknown, options: PlainLoadOptions) {
-      const { signal } = call;
-      const found = await platform.open(source, signal);
-      const onProgress = (done: number, total: number): void => call.emit([done, total]);
-      const onWarning = (text: string): void => answering.warn(text);
-      try {
-        const made = await loadEngine(found.source, { ...options, signal, onProgress, onWarning });
-        engine = made.engine;
-        const buffers: ArrayBuffer[] = [];
-        const prompts = packPromptFiles(made.engine.prompts.files, made.tokenizerSource, buffers);
-        return new Moved({ info: made.engine.info, prompts, again: found.again }, buffers);
-      } catch (error) {
-        throw found.explain?.(error) ?? error;
-      }
+      const { made, again } = await load(call, source, options, loadEngine);
+      engine = made.engine;
+      const buffers: ArrayBuffer[] = [];
+      const prompts = packPromptFiles(engine.prompts.files, made.tokenizerSource, buffers);
+      return new Moved({ info: engine.info, prompts, again }, buffers);
+    },
+    async loadEncoder(call: Call, source: unknown, options: PlainLoadOptions) {
+      const { made, again } = await load(call, source, options, loadEncoderEngine);
+      encoder = made.engine;
+      const buffers: ArrayBuffer[] = [];
+      const tokenizer = packTokenizer(made.tokenizerSource, buffers);
+      return new Moved({ info: encoder.info, tokenizer, again }, buffers);
+    },
+    async embed({ signal }: Call, texts: readonly EmbedInput[], options: EmbedOptions) {
+      const embeddings = await (encoder ?? notLoaded()).embed(texts, { ...options, signal });
+      return new Moved(
+        embeddings,
+        embeddings.map(({ embedding }) => embedding.buffer as ArrayBuffer),
+      );
     },
     submit(call: Call, prompt: unknown, settings: GenerateSettings, dropped: number | undefined) {
       return new Promise((resolve) => {
@@ -109,10 +133,17 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
       return loaded().restoreCache(file);
     },
     async dispose() {
-      await engine?.dispose();
+      await (engine ?? encoder)?.dispose();
       flushLog();
     },
   };
-  const state = (): unknown => engine && { memory: engine.memory(), stats: engine.stats() };
+  const state = (): unknown => {
+    const made = engine ?? encoder;
+    return made && { memory: made.memory(), stats: made.stats() };
+  };
   answering = answer(port, methods, { state, onLog: receiveLevels((...record) => answering.log(...record)) });
+}
+
+function notLoaded(): never {
+  throw new LanewiseError('Disposed', 'nothing is loaded');
 }

@@ -142,7 +142,12 @@ test('logits without a candidate, or not finite, end one text', async (t) => {
 });
 
 test('the cache holds those that run at once, however many prompts there are', async () => {
-  await using model = await load(llama, { inline: true, threads: 1, contextLength: PAGE, cacheTokens: 64 * PAGE });
+  await using model = await load(llama, {
+    inline: true,
+    threads: 1,
+    contextLength: PAGE,
+    cacheTokens: 64 * PAGE,
+  });
   assert.equal(model.maxSequences, 64);
   const prompts = Array.from({ length: 10 * model.maxSequences }, (_, i) => ({ tokenIds: ids(3, i) }));
   let most = 0;

@@ -107,7 +107,9 @@ test('a turn whose conversation is disposed ends with an error; the conversation
 });
 
 test('messages become tokens by the template; user text never becomes a control token', async (t) => {
-  await using model = await load(await withTemplate(t, { 'chat_template.jinja': template }), { inline: true });
+  await using model = await load(await withTemplate(t, { 'chat_template.jinja': template }), {
+    inline: true,
+  });
   const { bosToken, eosToken } = model.chatFormat;
   assert.ok(bosToken && eosToken);
   const [bos, eos] = [model.tokenizer!.id(bosToken)!, model.tokenizer!.id(eosToken)!];

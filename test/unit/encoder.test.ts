@@ -6,7 +6,8 @@ import test, { type TestContext } from 'node:test';
 import { LanewiseError, loadEncoder, OptionError } from '../../src/node.ts';
 import { encoderFolder } from '../models/encoder-support.ts';
 
-const open = (options = {}) => loadEncoder(encoderFolder('modernbert'), { quantize: 'none', threads: 2, ...options });
+const open = (options = {}) =>
+  loadEncoder(encoderFolder('modernbert'), { inline: true, quantize: 'none', threads: 2, ...options });
 
 test('concurrent calls are independent and give the same results as alone', async () => {
   await using encoder = await open();
@@ -98,7 +99,7 @@ test('old and new files of one pooling give the same bits; without a Normalize m
   const modules = { 'modules.json': [transformer, pooling] };
   const embed = async (config: object, options = {}): Promise<Float32Array> => {
     const folder = await changed(t, { ...modules, '1_Pooling/config.json': config });
-    await using encoder = await loadEncoder(folder, { threads: 1 });
+    await using encoder = await loadEncoder(folder, { inline: true, threads: 1 });
     return (await encoder.embed(['a cat'], options))[0]!.embedding;
   };
   const cls = await embed({ pooling_mode: 'cls' });
@@ -115,7 +116,7 @@ test('texts are cut to max_seq_length with a warning, unless options say otherwi
   const folder = await changed(t, { 'sentence_bert_config.json': { max_seq_length: 10 } });
   const warnings: string[] = [];
   const onWarning = (text: string): void => void warnings.push(text);
-  await using encoder = await loadEncoder(folder, { threads: 1, onWarning });
+  await using encoder = await loadEncoder(folder, { inline: true, threads: 1, onWarning });
   assert.equal(encoder.contextLength, 10);
   const long = 'a '.repeat(50);
   const [cut, whole] = await encoder.embed([long, 'a '.repeat(8)]);
@@ -125,7 +126,7 @@ test('texts are cut to max_seq_length with a warning, unless options say otherwi
   assert.deepEqual((await encoder.embed([long], { truncate: true }))[0], cut);
   assert.equal(warnings.length, 1);
   await assert.rejects(encoder.embed([long], { truncate: false }), /has 52 tokens, the context holds 10/);
-  await using longer = await loadEncoder(folder, { threads: 1, contextLength: 100 });
+  await using longer = await loadEncoder(folder, { inline: true, threads: 1, contextLength: 100 });
   assert.equal((await longer.embed([long]))[0]!.tokens, 52);
 });
 
@@ -133,7 +134,7 @@ test('prompts are put before texts, by name or by default, pooled or not', async
   const prompts = { query: 'find: ', passage: 'text: ' };
   const files = { 'config_sentence_transformers.json': { prompts, default_prompt_name: 'query' } };
   const folder = await changed(t, files);
-  await using encoder = await loadEncoder(folder, { threads: 1 });
+  await using encoder = await loadEncoder(folder, { inline: true, threads: 1 });
   assert.deepEqual(Object.fromEntries(encoder.prompts), prompts);
   const embed = async (text: string, options: object): Promise<Float32Array> =>
     (await encoder.embed([text], options))[0]!.embedding;

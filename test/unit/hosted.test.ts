@@ -11,7 +11,16 @@ import { BackendError, LanewiseError, OptionError, OutOfMemoryError } from '../.
 import type { EngineThread } from '../../src/hosting/messages.ts';
 import { hostedEngine } from '../../src/hosting/remote-engine.ts';
 import { startEngineThread } from '../../src/hosting/thread-node.ts';
-import { ChatTemplate, embeddedModel, type GenerateEvent, JsonNumber, load, type Prompt } from '../../src/node.ts';
+import {
+  ChatTemplate,
+  configureLogging,
+  embeddedModel,
+  type GenerateEvent,
+  JsonNumber,
+  load,
+  loadEncoder,
+  type Prompt,
+} from '../../src/node.ts';
 
 const golden = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
 const greedy = { temperature: 0, maxTokens: 24, seed: 1 };
@@ -273,6 +282,55 @@ test('an engine without memory for what it is asked says so, and goes on', async
     (error) => error instanceof OutOfMemoryError && error.asked > 2 ** 40,
   );
   await hosted.step([{ sequence, tokens: [5], wanted: false }]);
+});
+
+test('a hosted encoder has the embeddings and errors of an inline one', async (t) => {
+  const folder = fileURLToPath(new URL('../golden/encoders/modernbert', import.meta.url));
+  const [far, near] = await Promise.all([loadEncoder(folder), loadEncoder(folder, { inline: true })]);
+  t.after(() => Promise.all([far.dispose(), near.dispose()]));
+  const texts = ['A cat sat on the mat.', 'Cats like mats.', { tokenIds: [5, 6, 7] }];
+  const [a, b] = await Promise.all([far.embed(texts), near.embed(texts)]);
+  assert.deepEqual(a, b);
+  assert.equal(JSON.stringify(a), JSON.stringify(b));
+  for (const key of ['description', 'contextLength', 'prompts', 'similarity', 'threads'] as const)
+    assert.deepEqual(far[key], near[key], key);
+  assert.deepEqual(far.tokenizer!.encode('Cats'), near.tokenizer!.encode('Cats'));
+  assert.equal(far.memory().weights, near.memory().weights);
+  await assert.rejects(far.embed([1 as never]), OptionError);
+  const reason = new Error('my reason');
+  await assert.rejects(far.embed(texts, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+  await assert.rejects(loadEncoder(golden('llama-gqa-f16')), { code: 'NotAnEncoder' });
+  await assert.rejects(load(folder), { code: 'NotADecoder' });
+  await far.dispose();
+  await assert.rejects(far.embed(texts), { code: 'Disposed' });
+});
+
+test('a load tells its progress and warnings, and ends when it is aborted', async () => {
+  const steps: [number, number][] = [];
+  const model = await load(undefined, { onProgress: (...step) => steps.push(step) });
+  const [done, total] = steps.at(-1)!;
+  assert.ok(steps.length > 1 && done === total && total > 1e6);
+  await model.dispose();
+  const reason = new Error('my reason');
+  await assert.rejects(load(undefined, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+  const controller = new AbortController();
+  const loading = load(undefined, { signal: controller.signal, onProgress: () => controller.abort(reason) });
+  await assert.rejects(loading, (error) => error === reason);
+  await assert.rejects(load('/nowhere/at/all.gguf'), { code: 'NoModel' });
+});
+
+test('the log of a hosted engine comes to its caller', async () => {
+  let text = '';
+  configureLogging('debug', (lines) => {
+    text += lines;
+  });
+  const model = await load(golden('llama-gqa-f16'));
+  await model.complete({ tokenIds: [5, 6] }, { maxTokens: 3, ignoreEos: true });
+  await model.dispose();
+  configureLogging(undefined, () => {});
+  assert.match(text, /\[perf\] generator\.prefill tokens=2/);
+  assert.equal(text.match(/generator\.decode_step/g)?.length, 2);
+  assert.match(text, /model\.forward embedding=/);
 });
 
 test('two hosted models at once', async (t) => {

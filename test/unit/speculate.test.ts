@@ -45,7 +45,9 @@ test('the same tokens and text with drafts and without, greedy or drawn, up to t
 
 test('a text that repeats itself takes few forwards', async () => {
   // Random weights: after some tokens they go in circles.
-  const model = await load(fileURLToPath(new URL('../golden/models/falcon-7b', import.meta.url)), { inline: true });
+  const model = await load(fileURLToPath(new URL('../golden/models/falcon-7b', import.meta.url)), {
+    inline: true,
+  });
   try {
     const options = { temperature: 0, maxTokens: 60, ignoreEos: true };
     const plain = await generate(model, { tokenIds: [5, 6, 7] }, options);

@@ -1,0 +1,107 @@
+/** A model in a thread of its own, of either kind: its load, its last known state, its calls. */
+import type { AnyEngine } from '../engine/loaded.ts';
+import { type LoadOptions, validateLoad } from '../engine/options.ts';
+import { LanewiseError } from '../errors.ts';
+import type { CallOptions } from './caller.ts';
+import { passOn, wantedLevels } from './logs.ts';
+import type { EngineThread } from './messages.ts';
+import type { PlainLoadOptions } from './serve-engine.ts';
+import { type Running, Supervisor } from './supervisor.ts';
+
+export interface HostedSource {
+  readonly start: () => EngineThread;
+  /** Can be cloned; the thread's platform knows what it means. */
+  readonly source: unknown;
+  /** For messages. */
+  readonly name: string;
+}
+
+/** The engine's thread could not be started: there is none, or it ended before it took a call. */
+export class NotStarted extends Error {}
+
+/** What a load in the thread gives: `again` finds the same files once more. */
+interface LoadedData {
+  readonly again: unknown;
+}
+
+interface State<E extends AnyEngine> {
+  readonly memory: ReturnType<E['memory']>;
+  readonly stats: ReturnType<E['stats']>;
+}
+
+export class HostedModel<E extends AnyEngine, L extends LoadedData> {
+  readonly #supervisor: Supervisor<L>;
+  #name: string;
+  #source: unknown;
+  #state: State<E> | undefined;
+  #disposed: Promise<void> | undefined;
+
+  /** @param method loads in the thread @throws OptionError */
+  constructor({ start, source, name }: HostedSource, method: 'load' | 'loadEncoder', options: LoadOptions) {
+    const { onProgress, onWarning, signal, inline: _, ...rest } = options;
+    validateLoad(options);
+    const plain: PlainLoadOptions = rest;
+    this.#name = name;
+    this.#source = source;
+    let first = true;
+    this.#supervisor = new Supervisor<L>({
+      name: () => this.#name,
+      start,
+      load: (caller) => {
+        caller.wantLog(wantedLevels());
+        const told = first ? { onEvent: (event: unknown) => onProgress?.(...(event as [number, number])), signal } : {};
+        first = false;
+        return caller.call<L>(method, [this.#source, plain], told);
+      },
+      onState: (state) => {
+        this.#state = state as State<E>;
+      },
+      onWarning,
+      onLog: passOn,
+    });
+  }
+
+  /** @throws what the load throws; NotStarted */
+  async load(nameOf: (loaded: L) => string): Promise<L> {
+    try {
+      const { loaded } = await this.#supervisor.running();
+      this.#source = loaded.again;
+      this.#name = nameOf(loaded);
+      return loaded;
+    } catch (error) {
+      throw this.#supervisor.started ? error : new NotStarted((error as Error).message, { cause: error });
+    }
+  }
+
+  /** As the engine last told: with every result, and every 100 ms while it tells events. */
+  get state(): State<E> {
+    return this.#state!;
+  }
+
+  /** The thread that runs now. @throws LanewiseError Disposed, EngineLost; what the load throws */
+  async running(): Promise<Running<L>> {
+    this.alive();
+    const running = await this.#supervisor.running();
+    running.caller.wantLog(wantedLevels());
+    return running;
+  }
+
+  async call<T>(method: string, values: readonly unknown[], options?: CallOptions): Promise<T> {
+    const { caller } = await this.running();
+    return this.succeeded(caller.call<T>(method, values, options));
+  }
+
+  succeeded<T>(call: Promise<T>): Promise<T> {
+    return this.#supervisor.succeeded(call);
+  }
+
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#supervisor.dispose();
+    return this.#disposed;
+  }
+
+  /** @throws LanewiseError Disposed */
+  alive(): void {
+    if (this.#disposed) throw new LanewiseError('Disposed', `${this.#name} has been disposed`);
+  }
+}
