@@ -22,12 +22,17 @@ function compiledOnce(bytes: Uint8Array<ArrayBuffer>, wide: boolean): WebAssembl
 /** Bytes of a thread's scratch area. */
 const SCRATCH = 1 << 19;
 
+/** The first area reaches across 2 GiB, where addresses become negative as signed numbers; all others lie above. */
+const START = 2 ** 31 - 64;
+
 export class Arena {
   readonly memory: WebAssembly.Memory;
-  #next = 1024;
+  #next = START;
 
+  /** What lies below the first area is never touched, and so takes no memory. */
   constructor(bytes = 1 << 24) {
-    this.memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536), maximum: MAXIMUM, shared: true });
+    const initial = Math.ceil((START + bytes) / 65536);
+    this.memory = new WebAssembly.Memory({ initial, maximum: MAXIMUM, shared: true });
   }
 
   /** Address of `bytes` new bytes, aligned to 64. They are zeros. */
