@@ -60,7 +60,7 @@ export interface LoadedEngine {
 /** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
 export function loadEngine(source: ModelSource, options: LoadOptions = {}): Promise<LoadedEngine> {
   return openAs('decoder', source, options, async ({ files, ...loaded }, settings) => {
-    const { name, description, backend, tokenizer, tokenizerError, contextLength, quantize, close } = loaded;
+    const { name, description, backend, tokenizer, tokenizerError, contextLength, quantize } = loaded;
     const chat = await readChatFormat(source.folder, files, tokenizer);
     if (chat.format instanceof TemplateError) settings.onWarning?.(`${chat.format.message}; chats will not work`);
     const ends = files.metadata ? {} : await readEnds(source.folder);
@@ -83,7 +83,7 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
     });
     const evaluator = new Evaluator({ name, description, backend });
     const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds) };
-    const engine = new LocalEngine({ info, evaluator, prompts, scheduling: settings, files: source.files, close });
+    const engine = new LocalEngine({ info, evaluator, prompts, scheduling: settings, files: source.files });
     return { engine, tokenizerSource: loaded.tokenizerSource };
   });
 }
@@ -141,7 +141,6 @@ interface Loaded {
   /** Of an encoder's folder. */
   readonly sentence: SentenceSettings;
   readonly quantize: string;
-  readonly close: () => Promise<void>;
 }
 
 /** Threads hold several descriptors each: where those are used up, one thread loads what more could not. */
@@ -223,16 +222,17 @@ async function openOnce<M>(
       onWarning?.(`${error.message}; texts will not work, token ids do`);
     }
     const backend = await loading;
-    const close = (): Promise<void> => files.close();
     const model = { files, name, description, backend, tokenizer, tokenizerSource, tokenizerError };
-    return await make({ ...model, contextLength, sentence, quantize, close }, settings);
+    return await make({ ...model, contextLength, sentence, quantize }, settings);
   } catch (error) {
     await loading?.then(
       (backend) => backend.dispose(),
       () => {},
     );
-    await files.close();
     throw error;
+  } finally {
+    // A model has all of its files in memory.
+    await files.close();
   }
 }
 

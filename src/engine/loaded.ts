@@ -24,7 +24,7 @@ export interface AnyEngine {
   /** Bytes in memory. */
   memory(): ReturnType<Backend['memory']>;
   stats(): LineStats;
-  /** Ends all requests with the error Disposed, and frees threads, memory and files. */
+  /** Ends all requests with the error Disposed, and frees threads and memory. */
   dispose(): Promise<void>;
 }
 
@@ -81,7 +81,7 @@ export abstract class Loaded<E extends AnyEngine> implements AsyncDisposable {
     return this.engine.stats() as ReturnType<E['stats']>;
   }
 
-  /** Ends what is being computed; frees threads, memory and files. May be called twice; everything else throws afterwards. */
+  /** Ends what is being computed; frees threads and memory. May be called twice; everything else throws afterwards. */
   dispose(): Promise<void> {
     this.#disposed ??= this.engine.dispose();
     return this.#disposed;

@@ -24,7 +24,6 @@ export interface LocalEncoderParts {
   readonly truncates: boolean;
   readonly maxQueue: number;
   readonly onWarning?: (text: string) => void;
-  readonly close: () => Promise<void>;
 }
 
 export class LocalEncoder implements EncoderEngine {
@@ -36,7 +35,6 @@ export class LocalEncoder implements EncoderEngine {
   readonly #sentence: SentenceSettings;
   readonly #truncates: boolean;
   readonly #onWarning: LocalEncoderParts['onWarning'];
-  readonly #close: () => Promise<void>;
   #disposed: Promise<void> | undefined;
 
   constructor(parts: LocalEncoderParts) {
@@ -52,7 +50,6 @@ export class LocalEncoder implements EncoderEngine {
     this.#sentence = sentence;
     this.#truncates = parts.truncates;
     this.#onWarning = parts.onWarning;
-    this.#close = parts.close;
   }
 
   memory(): ReturnType<Backend['memory']> {
@@ -91,7 +88,6 @@ export class LocalEncoder implements EncoderEngine {
     this.#disposed ??= (async () => {
       this.#scheduler.dispose(this.#gone());
       await this.#evaluator.dispose();
-      await this.#close();
     })();
     return this.#disposed;
   }

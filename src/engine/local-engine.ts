@@ -19,8 +19,6 @@ export interface LocalEngineParts {
   readonly scheduling: SchedulerOptions;
   /** Where caches are saved. */
   readonly files: NamedFiles | undefined;
-  /** Closes the model's files. */
-  readonly close: () => Promise<void>;
 }
 
 class LocalSequence implements SequenceHandle {
@@ -63,10 +61,9 @@ export class LocalEngine implements Engine {
   readonly #evaluator: Evaluator;
   readonly #scheduler: Scheduler;
   readonly #named: NamedFiles | undefined;
-  readonly #close: () => Promise<void>;
   #disposed: Promise<void> | undefined;
 
-  constructor({ info, evaluator, prompts, scheduling, files, close }: LocalEngineParts) {
+  constructor({ info, evaluator, prompts, scheduling, files }: LocalEngineParts) {
     const { name, description, backend, maxRows, maxWanted } = evaluator;
     const { loadTimes, threads, vectorBits } = backend;
     this.info = { ...info, name, description, loadTimes, threads, vectorBits, maxRows, maxWanted };
@@ -74,7 +71,6 @@ export class LocalEngine implements Engine {
     this.#evaluator = evaluator;
     this.#scheduler = new Scheduler({ evaluator, prompts, eosTokenIds: info.eosTokenIds }, scheduling);
     this.#named = files;
-    this.#close = close;
   }
 
   get tokenizer(): Tokenizer | undefined {
@@ -175,7 +171,6 @@ export class LocalEngine implements Engine {
       this.#scheduler.dispose(new LanewiseError('Disposed', `${this.info.name} has been disposed`));
       await this.#evaluator.dispose();
       this.prompts.dispose();
-      await this.#close();
     })();
     return this.#disposed;
   }

@@ -30,7 +30,10 @@ const forms: readonly (readonly [RegExp, (found: RegExpExecArray, text: string) 
   ],
   [/^# xet version \d/, () => ({ what: 'a Git Xet pointer', remedy: pull('git xet checkout') })],
   // Pages may begin with a declaration of XML or with a comment, which can be longer than what is looked at.
-  [/^(?:<\?xml\b[^>]*>\s*)?<(?:!doctype html\b|html[\s>]|head[\s>]|!--)/i, () => ({ what: 'an HTML page', remedy: again })],
+  [
+    /^(?:<\?xml\b[^>]*>\s*)?<(?:!doctype html\b|html[\s>]|head[\s>]|!--)/i,
+    () => ({ what: 'an HTML page', remedy: again }),
+  ],
   [
     /^(?:Entry not found|Repository not found|Invalid username or password|Access to model .{1,200} is restricted)/,
     ([message]) => ({ what: `the message ${JSON.stringify(message)} of a server`, remedy: again }),

@@ -141,7 +141,7 @@ class RemoteEngine implements Engine {
   }
 
   dispose(): Promise<void> {
-    return this.#model.dispose();
+    return this.#model.dispose().finally(() => this.prompts.dispose());
   }
 }
 

@@ -1,5 +1,5 @@
 /** Encodes prompts to token ids. */
-import { LanewiseError, OptionError, type TokenizerError } from '../errors.ts';
+import { LanewiseError, OptionError } from '../errors.ts';
 import type { TextPart, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ChatFiles, type ChatFormat, type ChatPrompt, renderChat, templateOf } from './chat.ts';
 import { ContextLengthError, checkPrompt } from './limits.ts';
@@ -14,8 +14,8 @@ export interface PromptFiles {
   /** Name of the model, for errors. */
   readonly name: string;
   readonly tokenizer: Tokenizer | undefined;
-  /** The error if the model's tokenizer is invalid. */
-  readonly tokenizerError?: TokenizerError | undefined;
+  /** The error if the model's tokenizer is invalid, or the model is disposed. */
+  readonly tokenizerError?: LanewiseError | undefined;
   /** The model's chat templates, or the error that explains why there are none. */
   readonly chat: ChatFiles;
   readonly vocab: number;
@@ -32,7 +32,6 @@ export class PromptEncoder {
   #files: PromptFiles;
   /** Characters of the longest token, computed when first needed. */
   #longestToken: number | undefined;
-  #disposed = false;
 
   constructor(files: PromptFiles) {
     this.#files = files;
@@ -42,10 +41,12 @@ export class PromptEncoder {
     return this.#files;
   }
 
-  /** Releases the tokenizer, the largest object that a disposed model would keep alive. */
+  /** Releases tokenizer and templates, the largest objects that a disposed model would keep alive. */
   dispose(): void {
-    this.#files = { ...this.#files, tokenizer: undefined };
-    this.#disposed = true;
+    const { name, vocab, contextLength, longestContext } = this.#files;
+    const gone = new LanewiseError('Disposed', `${name} has been disposed`);
+    const chat = { tokens: { bosToken: undefined, eosToken: undefined }, format: gone };
+    this.#files = { name, vocab, contextLength, longestContext, tokenizer: undefined, tokenizerError: gone, chat };
   }
 
   /** The model's chat template. @throws LanewiseError NoChatTemplate, TemplateError */
@@ -81,7 +82,6 @@ export class PromptEncoder {
 
   #tokenizer(): Tokenizer {
     const { name, tokenizer, tokenizerError } = this.files;
-    if (this.#disposed) throw new LanewiseError('Disposed', `${name} has been disposed`);
     if (tokenizerError) throw tokenizerError;
     if (!tokenizer) throw new LanewiseError('NoTokenizer', `${name} has no tokenizer: give token ids`);
     return tokenizer;

@@ -227,7 +227,6 @@ export function makeStage(golden: Golden, options: StageOptions, hooks: Hooks = 
     prompts,
     scheduling: options,
     files: undefined,
-    close: async () => {},
   });
   return { engine, evaluator };
 }
