@@ -176,6 +176,13 @@ export class BlockPool {
     return true;
   }
 
+  /** As `own`, of a block that was idle. */
+  reclaim(block: Block): boolean {
+    const owned = this.own(block);
+    if (owned) this.#evictions++;
+    return owned;
+  }
+
   /** Takes a block and all that follow it out of the index. Sequences that use them keep them. */
   discard(block: Block): void {
     if (block.parent) this.#remove(block);

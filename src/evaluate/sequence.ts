@@ -79,11 +79,14 @@ export class Sequence {
         await this.#copyInto(full, match.block, match.shared);
         break;
       }
-      this.pool.hold(match.block);
-      this.#put(full, match.block);
+      // It may have been cut back into this very block.
+      if (this.#blocks[full] !== match.block) {
+        this.pool.hold(match.block);
+        this.#put(full, match.block);
+      }
       this.#length = (full + 1) * PAGE;
     }
-    this.pool.hit(this.#length - before);
+    this.pool.hit(Math.max(0, this.#length - before));
     return this.#length;
   }
 
@@ -175,7 +178,9 @@ export class Sequence {
     const kept = this.tokens;
     let shared = 0;
     while (shared < kept.length && shared < most && kept[shared] === ids[shared]) shared++;
-    this.truncate(shared);
+    const last = this.#blocks[Math.floor(shared / PAGE)];
+    // A block that only this sequence uses stays in the index, and is copied like any other.
+    this.truncate(last?.parent && last.users === 1 ? shared - (shared % PAGE) : shared);
     this.#expected = ids.length;
     return shared;
   }
@@ -234,7 +239,7 @@ export class Sequence {
       if (error instanceof OutOfMemoryError) return [];
       throw error;
     });
-    if (page === undefined && !this.#released && pool.own(source)) {
+    if (page === undefined && !this.#released && pool.reclaim(source)) {
       source.tokens.length = tokens;
       this.#put(index, source);
     } else {
