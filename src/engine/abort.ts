@@ -1,8 +1,8 @@
-/** Who is told when a signal is aborted. One listener stands for all: platforms warn of many on one signal. */
+/** Callbacks by signal. Each signal has one listener, because platforms warn about many listeners on one signal. */
 
 const told = new WeakMap<AbortSignal, Set<() => void>>();
 
-/** Calls `run` when the signal is aborted, at once where it is. @returns what ends the wait */
+/** Calls `run` when the signal is aborted, at once if it already is. @returns a function that cancels the callback */
 export function onAbort(signal: AbortSignal | undefined, run: () => void): () => void {
   if (!signal) return () => {};
   if (signal.aborted) {

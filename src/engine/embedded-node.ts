@@ -1,4 +1,4 @@
-/** Where the embedded model is: the folder of the package `lanewise-stories`. */
+/** Finds the embedded model: the folder of the package `lanewise-stories`. */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
@@ -7,7 +7,7 @@ import { ModelError } from '../errors.ts';
 
 const PACKAGE = 'lanewise-stories';
 
-/** Undefined where Node's permission model forbids to look. */
+/** Whether a folder has a model; undefined if Node's permission model forbids the check. */
 function isThere(folder: string): boolean | undefined {
   try {
     return existsSync(join(folder, 'config.json'));
@@ -16,7 +16,10 @@ function isThere(folder: string): boolean | undefined {
   }
 }
 
-/** The folder of the package, or where it would be if it were installed. Never fails. @param code address of src/node.ts, if it has one */
+/**
+ * The folder of the package, or its place in a checkout if it is not found. Does not throw.
+ * @param code address of src/node.ts, if known
+ */
 export function embeddedFolder(code: string | undefined): string {
   try {
     return findEmbedded(code);
@@ -26,8 +29,8 @@ export function embeddedFolder(code: string | undefined): string {
 }
 
 /**
- * In a checkout the folder of the workspace; else what the name of the package stands for, from the code of Lanewise, from the
- * program (a bundle is not where Lanewise is installed) or from the current folder.
+ * Finds the folder: in a checkout the one of the workspace, else the package as resolved from the code of Lanewise,
+ * from the program (for bundles, which are not where Lanewise is installed) or from the current folder.
  * @throws ModelError NoModel
  */
 export function findEmbedded(code: string | undefined): string {
@@ -37,7 +40,7 @@ export function findEmbedded(code: string | undefined): string {
     ...(codeFolder === undefined ? [] : [resolve(codeFolder, '../models', PACKAGE)]),
     ...starts.flatMap((start) => (start === undefined ? [] : placesFrom(start))),
   ];
-  // What may not be read is an error of its own where it is opened.
+  // A folder that may not be read is used too: opening it gives the right error.
   const found = places.find((place) => isThere(place)) ?? places.find((place) => isThere(place) === undefined);
   if (found !== undefined) return found;
   throw new ModelError(
@@ -54,14 +57,14 @@ function folderOf(code: string | undefined): string | undefined {
   }
 }
 
-/** Folders that Node's resolution would take for the package. */
+/** Folders that Node's resolution tries for the package. */
 function placesFrom(start: string): string[] {
   const places: string[] = [];
   if (process.versions.pnp !== undefined) {
     try {
       places.push(dirname(createRequire(join(start, 'program.js')).resolve(`${PACKAGE}/package.json`)));
     } catch {
-      // Not among the dependencies of what is there.
+      // The package is not installed there.
     }
   }
   for (let folder = start, inner = ''; folder !== inner; inner = folder, folder = dirname(folder))

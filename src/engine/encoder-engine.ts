@@ -1,12 +1,15 @@
-/** What the facade of an encoder asks of its engine, wherever that runs. Arguments can be copied by structured clone. */
+/**
+ * The engine interface of encoders. Arguments can be copied by structured clone, as the engine may run in another
+ * thread.
+ */
 import type { LineStats } from '../schedule/scheduler.ts';
 import type { Embedding, EmbedInput, EmbedOptions } from './embed-types.ts';
 import type { AnyEngine, LoadedInfo } from './loaded.ts';
 
 export interface EncoderInfo extends LoadedInfo {
-  /** Texts that the model's files offer to put in front, by name. */
+  /** Prompts of the model by name; a prompt is put in front of a text. */
   readonly prompts: ReadonlyMap<string, string>;
-  /** How embeddings are compared, if the model's files say so. */
+  /** How embeddings are compared, if the model's files name it. */
   readonly similarity: string | undefined;
 }
 

@@ -1,24 +1,24 @@
-/** A loaded encoder: turns texts into embeddings, and gives everything back when disposed. */
+/** A loaded encoder: turns texts into embeddings. Disposing it frees all its resources. */
 import type { Embedding, EmbedInput, EmbedOptions } from './embed-types.ts';
 import type { EncoderEngine } from './encoder-engine.ts';
 import { Loaded } from './loaded.ts';
 
 export class Encoder extends Loaded<EncoderEngine> {
-  /** Texts that the model's files offer to put in front, by name (config_sentence_transformers.json). */
+  /** Prompts of the model by name (config_sentence_transformers.json); a prompt is put in front of a text. */
   get prompts(): ReadonlyMap<string, string> {
     return this.engine.info.prompts;
   }
 
-  /** How the model's embeddings are compared, if its files say so: cosine, dot, euclidean or manhattan. */
+  /** How embeddings are compared, if the model's files name it: cosine, dot, euclidean or manhattan. */
   get similarity(): string | undefined {
     return this.engine.info.similarity;
   }
 
   /**
-   * Embeddings of texts (or of token ids), in their order; each is what it would be alone, bit for bit. Texts of several calls
-   * share forwards.
-   * @throws OptionError, ModelError UnsupportedPooling, LanewiseError NoTokenizer, ContextLengthExceeded, Busy; the signal's
-   * reason
+   * Embeddings of texts (or of token ids), in order. Texts of several calls share forwards; each embedding has the same
+   * bits as alone.
+   * @throws OptionError, ModelError UnsupportedPooling, LanewiseError NoTokenizer, ContextLengthExceeded, Busy; the
+   * signal's reason
    */
   async embed(texts: readonly EmbedInput[], options: EmbedOptions = {}): Promise<Embedding[]> {
     this.alive();

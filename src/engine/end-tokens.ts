@@ -1,10 +1,10 @@
-/** The tokens that end a text: ids that the files of a model give, and tokens that are known as ends by their text. */
+/** End tokens: ids named by the files of a model, and tokens recognized by their text. */
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/checkpoint.ts';
 import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** Spelled as no ordinary text is. */
+/** Texts that do not occur in ordinary text. */
 const turnEnds = [
   '<|im_end|>',
   '<|eot_id|>',
@@ -22,12 +22,11 @@ const turnEnds = [
 ];
 const messageEnds = ['<|eom_id|>'];
 const textEnds = ['<|endoftext|>', '<|end_of_text|>', '<｜end▁of▁sentence｜>', '<|end▁of▁sentence|>'];
-/** Ends only where the vocabulary has them as control tokens: as ordinary tokens they are markup. */
+/** End tokens only if they are control tokens of the vocabulary; as ordinary tokens they are markup. */
 const controlEnds = ['<EOT>', '_<EOT>', '▁<EOT>', '[EOT]', '[e~[', '<eos>', '[EOS]', '</s>'];
 
 /**
- * Ids of known end tokens. A token counts if it is a control token, was added to the vocabulary, or cannot come out of text;
- * a word that text may contain does not.
+ * Ids of known end tokens. A token counts if it is a control token, an added token, or cannot be produced by encoding text.
  */
 export function knownEnds(tokenizer: Tokenizer): number[] {
   const special = new Set(tokenizer.specialIds);
@@ -50,27 +49,27 @@ export function knownEnds(tokenizer: Tokenizer): number[] {
   return channels ? found.filter((id) => id !== tokenizer.id('<|end|>')) : found;
 }
 
-/** Known ends that were added to the vocabulary, as control tokens or not. */
+/** Known end tokens that are added tokens, control tokens or not. */
 export function addedEnds(tokenizer: Tokenizer): number[] {
   const added = new Set(tokenizer.addedIds);
   return knownEnds(tokenizer).filter((id) => added.has(id));
 }
 
-/** What the files of a model say about its ends. */
+/** Data of a model's files from which its end tokens are found. */
 export interface EndSources {
-  /** config.json, parsed; a `text_config` in it counts too. */
+  /** Parsed config.json, including its `text_config`. */
   readonly config?: unknown;
-  /** generation_config.json, parsed. */
+  /** Parsed generation_config.json. */
   readonly generation?: unknown;
   /** Text of the tokenizer's end token. */
   readonly eosToken?: string | undefined;
   readonly metadata?: GgufMetadata | undefined;
   readonly tokenizer: Tokenizer | undefined;
-  /** Ids beyond the model's vocabulary are no ends. */
+  /** Size of the model's vocabulary; ids beyond it are ignored. */
   readonly vocab: number;
 }
 
-/** All ends of a model, ids that its files name first. */
+/** All end tokens of a model; ids named by its files come first. */
 export function endTokens({ config, generation, eosToken, metadata, tokenizer, vocab }: EndSources): number[] {
   const named = eosToken === undefined ? undefined : tokenizer?.id(eosToken);
   const ids = [
@@ -84,7 +83,7 @@ export function endTokens({ config, generation, eosToken, metadata, tokenizer, v
   return [...new Set(ids)].filter((id) => Number.isInteger(id) && id >= 0 && id < vocab);
 }
 
-/** `eos_token_id`, `eot_token_id`, `eom_token_id`, and lists of them. */
+/** Ids from `eos_token_id`, `eot_token_id`, `eom_token_id`, and lists of them. */
 function idsOfGguf(metadata: GgufMetadata): number[] {
   return [...metadata].flatMap(([key, { type, value }]) => {
     if (!/^tokenizer\.ggml\.(eos|eot|eom|eog)_(token_)?ids?$/.test(key) || type === 'string' || type === 'bool')
@@ -93,7 +92,7 @@ function idsOfGguf(metadata: GgufMetadata): number[] {
   });
 }
 
-/** What a model folder says beside config.json. */
+/** Reads the files of a model folder, other than config.json, that name end tokens. */
 export async function readEnds(folder: FileFolder): Promise<Pick<EndSources, 'generation' | 'eosToken'>> {
   const generation = await readJson(folder, 'generation_config.json');
   for (const file of ['tokenizer_config.json', 'special_tokens_map.json']) {
@@ -105,8 +104,8 @@ export async function readEnds(folder: FileFolder): Promise<Pick<EndSources, 'ge
 }
 
 /**
- * Ends as `tokenizer.ggml.*` entries: llama.cpp reads one id per role, `eos_token_ids` has all of them.
- * @param eos the id of the tokenizer's own end token
+ * End tokens as `tokenizer.ggml.*` entries. llama.cpp reads one id per role; `eos_token_ids` has all of them.
+ * @param eos id of the tokenizer's eos token
  */
 export function endEntries(
   ends: readonly number[],
@@ -121,7 +120,7 @@ export function endEntries(
     const role = roleOfEnd(tokenOf(id) ?? '');
     if (role !== undefined && role !== 'eos' && !ids.has(role)) ids.set(role, id);
   }
-  // An end without a known spelling takes the place that is free.
+  // An end token with an unknown text gets a free role.
   const rest = others.filter((id) => ![...ids.values()].includes(id));
   if (!ids.has('eot') && rest.length > 0) ids.set('eot', rest[0]!);
   const entries = new Map<string, GgufValue>(
@@ -142,7 +141,7 @@ function idsOf(json: unknown, key: string): number[] {
   return (Array.isArray(ids) ? ids : [ids]).filter((id) => typeof id === 'number');
 }
 
-/** Which GGUF key an end belongs to, by its text: undefined where the text does not tell. */
+/** Role in GGUF of an end token by its text; undefined if unknown. */
 function roleOfEnd(text: string): 'eot' | 'eom' | 'eos' | undefined {
   if (messageEnds.includes(text)) return 'eom';
   if (turnEnds.includes(text) || /^[_▁]?[<[]EOT[\]>]$/.test(text)) return 'eot';

@@ -1,4 +1,4 @@
-/** Events on their way from an engine that tells them to a loop that reads them. */
+/** A queue of events between an engine that pushes them and a loop that reads them. */
 
 export class EventQueue<E> {
   #events: E[] = [];
@@ -13,7 +13,7 @@ export class EventQueue<E> {
     else this.#events.push(event);
   }
 
-  /** Nothing comes any more; behind what has been told, readers get the error. */
+  /** Ends the queue. After the remaining events, readers get the error, if any. */
   end(error?: unknown): void {
     if (this.#ended) return;
     this.#ended = true;

@@ -1,4 +1,4 @@
-/** One answer on its way: events, text and result of one request. */
+/** The events, text and result of one request. */
 import { LanewiseError } from '../errors.ts';
 import { emptyResult, type GenerateEvent, type GenerateResult } from '../schedule/events.ts';
 import type { GenerateSettings } from '../schedule/generation-options.ts';
@@ -9,8 +9,8 @@ import { EventQueue } from './event-queue.ts';
 type Outcome = { readonly result: GenerateResult } | { readonly error: unknown };
 
 /**
- * Begins when something of it is first read: its events (`for await`), its `textStream` or its `result`. Events can be read once, as
- * events or as text; leaving the loop ends the request. The result can be asked for besides, or alone.
+ * Starts when it is first read: its events (`for await`), `textStream` or `result`. Events can be read once, as events
+ * or as text; leaving the loop ends the request. `result` can be read in addition, or alone.
  */
 export class Generation implements AsyncGenerator<GenerateEvent, void, undefined> {
   readonly #submit: (listener: (event: GenerateEvent) => void) => Ticket;
@@ -23,15 +23,15 @@ export class Generation implements AsyncGenerator<GenerateEvent, void, undefined
   #ticket: Ticket | undefined;
   #quiet = (): void => {};
 
-  /** @param submit puts the request in line; what it throws is the outcome */
+  /** @param submit queues the request; an error that it throws is the outcome of the generation */
   constructor(submit: (listener: (event: GenerateEvent) => void) => Ticket, settings: GenerateSettings) {
     this.#submit = submit;
     this.#settings = settings;
   }
 
   /**
-   * The whole answer. An abort or a timeout is a result with the text so far, or an error, as `throwOnAbort` and
-   * `throwOnTimeout` say. @throws what ended it: LanewiseError, the signal's reason
+   * The complete result. After an abort or a timeout it is the text so far or an error, depending on `throwOnAbort` and
+   * `throwOnTimeout`. @throws LanewiseError, the signal's reason
    */
   get result(): Promise<GenerateResult> {
     this.#begin();
@@ -43,7 +43,7 @@ export class Generation implements AsyncGenerator<GenerateEvent, void, undefined
     });
   }
 
-  /** The text as it comes, in pieces that are not empty. */
+  /** The text in non-empty pieces, as they are generated. */
   get textStream(): AsyncGenerator<string, void, undefined> {
     return textOf(this);
   }
@@ -54,7 +54,7 @@ export class Generation implements AsyncGenerator<GenerateEvent, void, undefined
     return this.#events.next();
   }
 
-  /** Ends the request; resolves when the engine has given up what it held. */
+  /** Ends the request. Resolves when the engine has released its resources. */
   async return(): Promise<IteratorResult<GenerateEvent, void>> {
     this.#left = true;
     if (this.#begun) {
@@ -85,7 +85,7 @@ export class Generation implements AsyncGenerator<GenerateEvent, void, undefined
     this.#begun = true;
     const { signal, throwOnAbort } = this.#settings;
     try {
-      // What never began has no end to tell.
+      // A request that never started has no `done` event.
       if (throwOnAbort) signal?.throwIfAborted();
       this.#ticket = this.#submit((event) => this.#hear(event));
     } catch (error) {
@@ -128,7 +128,7 @@ async function* textOf(generation: Generation): AsyncGenerator<string, void, und
   }
 }
 
-/** The error that the options ask for where a request was ended from outside. */
+/** The error to throw after an abort or a timeout, depending on the options. */
 export function endError(
   { finishReason }: Pick<GenerateResult, 'finishReason'>,
   { throwOnAbort, throwOnTimeout, timeoutMs, signal }: GenerateSettings,

@@ -1,4 +1,4 @@
-/** Opens the files of a model, whichever format they have: what config.json and the tensors' shapes say, and their bytes. */
+/** Opens the files of a model in either format: config, names and shapes of tensors, and their bytes. */
 import type { TensorData } from '../backend/backend.ts';
 import { FormatError, ModelError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
@@ -16,26 +16,26 @@ import { type BlockStorage, storageLayout } from '../quant/storage.ts';
 
 export { IMPOSTOR_BYTES, impostorOf } from '../formats/impostor.ts';
 
-/** Longest rope factors that are read: one per pair of a head. */
+/** Most rope factors that are read: one per pair of a head. */
 const MOST_FACTORS = 4096;
-/** Values that are decoded at once. */
+/** Values dequantized per piece. */
 const DECODE_VALUES = 2 ** 18;
 
 export interface OpenModel {
-  /** As config.json has it, or would. */
+  /** config.json, or the equivalent settings of a GGUF file. */
   readonly config: unknown;
-  /** By their names in Hugging Face. */
+  /** By Hugging Face's names. */
   readonly tensors: ReadonlyMap<string, TensorShape>;
   tensor(name: string): TensorData;
   /** Names of the weight files. */
   readonly files: readonly string[];
-  /** For messages about a GGUF file. */
+  /** Names in a GGUF file, for messages. */
   readonly origin?: ModelOrigin;
-  /** Of a GGUF file; it may hold a vocabulary and a chat template. */
+  /** Metadata of a GGUF file, which may have a vocabulary and a chat template. */
   readonly metadata?: GgufMetadata;
-  /** config.json calls the output head and the embedding the same, and their bytes differ. */
+  /** Whether the output head differs from the embedding although config.json ties them. */
   readonly headDiffers?: boolean;
-  /** The storage policy of models of this format: GGUF files are stored as somebody wanted them. */
+  /** Default storage policy of the format: `none` for GGUF files, whose types were chosen by their authors. */
   readonly defaultPolicy: string;
   close(): Promise<void>;
 }
@@ -79,14 +79,14 @@ function stackedPart(tensor: CheckpointTensor, index: number): CheckpointTensor 
   return viewTensor(tensor.name, tensor, { source: tensor.name, shape, firstRow: index * shape[0]! });
 }
 
-/** Whether the output head differs from an embedding that config.json calls the same. @throws ModelError of readModel */
+/** Whether the output head differs from an embedding that config.json ties to it. @throws ModelError of readModel */
 export async function comparesHead(config: unknown, { tensors }: TensorFiles): Promise<boolean> {
   const pair = tensorsToCompare(config, tensors);
   if (pair === undefined) return false;
   return !(await sameBytes(tensors.get(pair.embedding)!, tensors.get(pair.head)!));
 }
 
-/** Bytes that are compared at once. */
+/** Bytes compared per piece. */
 const COMPARE_BYTES = 2 ** 20;
 
 async function sameBytes(a: CheckpointTensor, b: CheckpointTensor): Promise<boolean> {
@@ -101,12 +101,12 @@ async function sameBytes(a: CheckpointTensor, b: CheckpointTensor): Promise<bool
   return true;
 }
 
-/** The GGUF file of a folder, where weights with a config.json are not there too. */
+/** The GGUF file of a folder; undefined if the folder has SafeTensors weights with a config.json. */
 export async function findGguf(folder: FileFolder): Promise<string | undefined> {
   const names = await folder.list();
   if (names.includes('config.json') && names.some((name) => name.endsWith('.safetensors'))) return undefined;
   const found = [...new Set(names.filter(isModelGguf).map(firstPart))];
-  // Alone, an mmproj file is opened: the error says what it is.
+  // A single mmproj file is opened, so that the error says what it is.
   const others = names.filter((name) => name.endsWith('.gguf'));
   if (found.length === 0 && !names.includes('config.json')) return others[0];
   if (found.length < 2) return found[0];
@@ -158,13 +158,13 @@ export async function readFactors({ tensors }: TensorFiles): Promise<Map<string,
   return factors;
 }
 
-/** A tensor for a backend: float types as they are, blocks as the f32 values they stand for. */
+/** A tensor for a backend: float types unchanged, block types dequantized to f32 or, for kernels, as blocks. */
 export function tensorData(tensor: CheckpointTensor): TensorData {
   const name = tensor.dtype.toLowerCase();
   const { descriptor, offset } = tensor;
   const inFile = descriptor === undefined ? undefined : { descriptor, offset };
   if (name === 'f32' || name === 'f16' || name === 'bf16') return { ...tensor, dtype: name, inFile };
-  // The weights manifest has refused every other type.
+  // The weights manifest has refused all other types.
   const { block, bytes, dequantize } = weightType(name)!;
   const storage = Object.hasOwn(storageLayout, name) ? (name as BlockStorage) : undefined;
   const step = DECODE_VALUES / block;

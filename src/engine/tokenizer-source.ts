@@ -1,4 +1,4 @@
-/** What the files of a model say of its tokenizer: read, and not yet made into one, which takes longer. */
+/** Reads the files of a model's tokenizer, and builds a tokenizer from them, which takes longer. */
 import { ModelError, TokenizerError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson, readText } from '../formats/checkpoint.ts';
@@ -17,14 +17,14 @@ import {
 } from '../tokenizer/vocabulary-files.ts';
 import type { OpenModel } from './open.ts';
 
-/** Longest .model file that is read: the largest known ones have 10 MB. */
+/** Largest .model file accepted; known ones have up to 10 MB. */
 const MOST_MODEL_BYTES = 256 * 2 ** 20;
-/** Llama and Gemma call it the first way, then T5, XLM-R, DeBERTa. */
+/** File names of Llama and Gemma, T5, XLM-R, DeBERTa. */
 const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'spm.model'];
 
-/** Plain data. `name` is for messages: the path of the file or folder. */
+/** The data of a tokenizer's files, which can be cloned. `name` is the path of the file or folder, for errors. */
 export type TokenizerSource =
-  /** Values of the metadata whose keys begin with tokenizer.ggml. */
+  /** Metadata values whose keys begin with tokenizer.ggml. */
   | { readonly kind: 'gguf'; readonly values: ReadonlyMap<string, unknown>; readonly name: string }
   | { readonly kind: 'json'; readonly files: TokenizerFiles }
   | {
@@ -42,7 +42,7 @@ export type VocabularyFilesSource =
   | { readonly kind: 'merges'; readonly files: MergesFiles }
   | { readonly kind: 'words'; readonly files: WordPieceFiles };
 
-/** @throws TokenizerError; undefined where GGUF metadata has no vocabulary */
+/** Builds the tokenizer; undefined if GGUF metadata has no vocabulary. @throws TokenizerError */
 export function makeTokenizer(source: TokenizerSource, onWarning?: (message: string) => void): Tokenizer | undefined {
   switch (source.kind) {
     case 'gguf':
@@ -63,8 +63,8 @@ export const composeVocabulary = (source: VocabularyFilesSource): ReturnType<typ
   source.kind === 'merges' ? composeMerges(source.files) : composeWordPieces(source.files);
 
 /**
- * Of the tokenizer that lies beside weights, or in the metadata of a GGUF file. Undefined where there is none: such models
- * take token ids.
+ * Reads the tokenizer beside weights, or in the metadata of a GGUF file. Undefined if there is none: the model then
+ * takes token ids.
  * @throws TokenizerError, FormatError
  */
 export async function readTokenizerSource(
@@ -146,7 +146,7 @@ export async function readSidecarTexts(folder: FileFolder): Promise<SidecarTexts
   };
 }
 
-/** `model_type` of config.json; whether the rest of that file is right is asked where the model is loaded. */
+/** `model_type` of config.json. The rest of that file is checked when the model is loaded. */
 async function modelTypeOf(folder: FileFolder): Promise<string | undefined> {
   const config = await readJson(folder, 'config.json').catch(() => undefined);
   const type = (config as { model_type?: unknown } | null | undefined)?.model_type;

@@ -1,20 +1,20 @@
 /**
  * Blocks of the key/value cache, and the index that finds them by their tokens.
  *
- * The index is a tree: the path from a root to a block spells the tokens of a text from its beginning, whole blocks of
- * PAGE tokens each. Only leaves may hold fewer. Children are sorted by their tokens, so that a lookup compares tokens and
- * never relies on a hash: a block costs a binary search among its siblings.
+ * The index is a tree: the path from a root to a block has the tokens of a text from its beginning, PAGE tokens per block.
+ * Only leaves may have fewer. Children are sorted by their tokens and found by binary search, so that a lookup compares
+ * tokens and does not rely on hashes.
  */
 import { PAGE } from '../backend/backend.ts';
 
 /** PAGE positions of the cache, and the tokens whose keys and values they hold. */
 export class Block {
   readonly page: number;
-  /** At most PAGE. */
+  /** At most PAGE tokens. */
   readonly tokens: number[];
-  /** Sequences that have it in their page table, and copies that read it. */
+  /** Number of sequences with this block in their page table, and of copies that read it. */
   users = 0;
-  /** Where the index has it; undefined: nowhere. */
+  /** Parent in the index; undefined if the block is not in the index. */
   parent: Block | Root | undefined;
   readonly children: Block[] = [];
   /** Neighbours in the list of idle blocks. */
@@ -31,9 +31,9 @@ export class Block {
   }
 }
 
-/** Where the paths of one namespace begin. */
+/** The root of a namespace. */
 export class Root {
-  /** The number of its rope frequencies, a space, and the key that its sequences have in common. */
+  /** Number of the rope set, a space, and the key that its sequences share. */
   readonly name: string;
   readonly children: Block[] = [];
 
@@ -50,13 +50,13 @@ export class Root {
   }
 }
 
-/** A block, and how many of the tokens looked for are its first ones. */
+/** A block, and the number of its first tokens that match. */
 export interface Match {
   readonly block: Block;
   readonly shared: number;
 }
 
-/** The child that has most of `ids[from]` up to `ids[to - 1]` as its first tokens; undefined where none has any. */
+/** The child with the longest common prefix with ids[from .. to - 1]; undefined if none has one. */
 export function longestMatch(
   children: readonly Block[],
   ids: readonly number[],
@@ -65,7 +65,7 @@ export function longestMatch(
 ): Match | undefined {
   const at = place(children, ids, from, to);
   let best: Match | undefined;
-  // In sorted texts the one with the longest common beginning is a neighbour.
+  // In sorted order, the child with the longest common prefix is next to the position of the ids.
   for (const block of [children[at], children[at - 1]]) {
     if (!block) continue;
     const shared = sharedTokens(block.tokens, ids, from, to);
@@ -74,13 +74,13 @@ export function longestMatch(
   return best;
 }
 
-/** Puts a block among the children of `parent`, none of which has the same tokens. */
+/** Adds a block to the children of `parent`, none of which may have the same tokens. */
 export function insertChild(parent: Block | Root, block: Block): void {
   parent.children.splice(place(parent.children, block.tokens, 0, block.tokens.length), 0, block);
   block.parent = parent;
 }
 
-/** Takes a block and what follows it out of the index. @returns all of them, each behind those that follow it */
+/** Removes a block and its descendants from the index. @returns them, descendants first */
 export function removeTree(block: Block): Block[] {
   const siblings = block.parent!.children;
   siblings.splice(place(siblings, block.tokens, 0, block.tokens.length), 1);
@@ -94,7 +94,7 @@ export function removeTree(block: Block): Block[] {
   return out.reverse();
 }
 
-/** The number of children whose tokens sort before `ids[from]` up to `ids[to - 1]`, of which PAGE count. */
+/** Number of children whose tokens sort before ids[from .. to - 1], of which at most PAGE are compared. */
 function place(children: readonly Block[], ids: readonly number[], from: number, to: number): number {
   const end = Math.min(to, from + PAGE);
   let [low, high] = [0, children.length];
@@ -120,8 +120,8 @@ function sharedTokens(tokens: readonly number[], ids: readonly number[], from: n
 }
 
 /**
- * Blocks of the index that no sequence uses, in the order of their last use. A block that follows another one comes
- * before it: whoever used it used the other one too, and gave it back later. So the oldest is always a leaf.
+ * Blocks of the index that no sequence uses, in the order of their last use. Sequences release their last block first, so a
+ * block is always older than its parent, and the oldest block is a leaf.
  */
 export class IdleBlocks {
   #oldest: Block | undefined;
@@ -140,7 +140,7 @@ export class IdleBlocks {
     return this.#newest;
   }
 
-  /** As the one that was used last. */
+  /** Adds a block as the most recently used. */
   add(block: Block): void {
     block.older = this.#newest;
     if (this.#newest) this.#newest.newer = block;

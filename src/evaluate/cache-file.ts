@@ -1,5 +1,5 @@
 /**
- * Cached blocks as a file, so that a long system prompt is computed once for all runs of a program. All numbers are
+ * Saves cached blocks to a file, so that a long system prompt is computed once for all runs of a program. All numbers are
  * little-endian:
  *
  *   0      "lanewise", u32 version, u32 bytes per page, 32 bytes: fingerprint of plan and backend, as hexadecimal digits
@@ -8,8 +8,8 @@
  *          for each page: i32 the page before it in its text, or -1 - namespace; u32 its checksum; PAGE times i32 token id
  *          u32 namespaces, u32 bytes of all namespaces, u32 pages, u32 checksum of all behind the pages, "eisewnal"
  *
- * Pages stand in the order of their last use, the latest first, and behind those that they follow: a smaller cache takes
- * as many as it holds. Only whole blocks are saved.
+ * Pages are ordered by last use, the latest first, but after the pages that precede them in their text: a smaller cache
+ * takes as many as it can hold. Only full blocks are saved.
  */
 import { PAGE } from '../backend/backend.ts';
 import { Checksum } from '../backend/checksum.ts';
@@ -25,10 +25,10 @@ const TAIL_MARK = 'eisewnal';
 const HEAD_BYTES = 4096;
 const ROW_BYTES = 8 + 4 * PAGE;
 const TAIL_BYTES = 24;
-/** Bytes that are read or written at once, at least one page. */
+/** Bytes per read or write, at least one page. */
 const CHUNK = 16 * 2 ** 20;
 
-/** What a cache of this model is made of. */
+/** The cache of a model, and what identifies the model. */
 export interface CacheFileContext {
   readonly pool: BlockPool;
   /** 32 hexadecimal digits. */
@@ -36,7 +36,7 @@ export interface CacheFileContext {
   readonly vocab: number;
   /** Runs `work` while no forward runs. */
   exclusive<T>(work: () => Promise<T>): Promise<T>;
-  /** Computes one token at position 0 into a page. Undefined where the model has no such rope frequencies. */
+  /** Computes one token at position 0 into a page. Undefined if the model has no such rope set. */
   compute(page: number, token: number, ropeSet: number): Promise<void> | undefined;
 }
 
@@ -46,8 +46,8 @@ export interface CacheFileContent {
 }
 
 /**
- * Writes all whole blocks of the index, used or not. Forwards may run meanwhile; blocks that are evicted before their turn,
- * or whose numbers are not finite, are left out with what follows them.
+ * Writes all full blocks of the index, used or not. Forwards may run meanwhile. Blocks that are evicted before they are
+ * written, or have values that are not finite, are left out with their descendants.
  */
 export async function writeCache(
   { pool, fingerprint, exclusive }: CacheFileContext,
@@ -65,7 +65,7 @@ export async function writeCache(
   const rows: Int32Array[] = [];
   for (const block of pool.fullBlocks()) {
     const { parent } = block;
-    // Evicted meanwhile, or behind one that was.
+    // The block or an ancestor has been evicted meanwhile.
     if (!parent || (parent instanceof Block && !written.has(parent))) continue;
     pool.hold(block);
     let checksum = 0;
@@ -108,7 +108,7 @@ export async function writeCache(
   return { tokens: rows.length * PAGE, bytes: await out.end() };
 }
 
-/** Joins small pieces. */
+/** Buffers small pieces for writing. */
 class Output {
   readonly #write: (bytes: Uint8Array) => Promise<void>;
   #pieces: Uint8Array[] = [];
@@ -150,16 +150,16 @@ interface FileBlock {
 }
 
 /**
- * Takes over the blocks of a file that the cache does not have, as many as it has room for beside what sequences use, or
- * none where anything is wrong. Bytes are checked before pages are taken for them, and the keys of one token of each namespace are
- * computed again: other weights or kernels would give other bits.
- * @throws FormatError; OutOfMemoryError where the system refuses pages
+ * Adds the blocks of a file that the cache does not have, as many as it has room for, or none if the file is invalid. Bytes
+ * are checked before pages are allocated, and the first token of each namespace is computed again: with other weights or
+ * kernels its bits would differ.
+ * @throws FormatError; OutOfMemoryError if the system refuses memory
  */
 export async function readCache(context: CacheFileContext, source: ByteSource): Promise<CacheFileContent> {
   const { pool } = context;
   const blocks = await readIndex(context, source);
   await proveBits(context, source, blocks);
-  /** What stands for each block of the file, in use until all is done. */
+  /** The block of the cache for each block of the file; held until all are added. */
   const held = new Map<FileBlock, Block>();
   try {
     for (const entry of blocks) {
@@ -180,7 +180,7 @@ export async function readCache(context: CacheFileContext, source: ByteSource): 
     await readPages(context, source, missing, held);
     for (const entry of missing) {
       const parent = entry.parent instanceof Root ? pool.root(entry.parent.name) : held.get(entry.parent)!;
-      // Sequences may have computed the same blocks meanwhile, or had to forget some.
+      // Meanwhile sequences may have computed the same blocks, or removed some.
       if (parent instanceof Block && !parent.parent) continue;
       const block = held.get(entry)!;
       const shown = pool.publish(parent, block);
@@ -194,7 +194,7 @@ export async function readCache(context: CacheFileContext, source: ByteSource): 
   }
 }
 
-/** Names, tokens and order of a file's pages. @throws FormatError */
+/** Reads and checks namespaces, tokens and order of a file's pages. @throws FormatError */
 async function readIndex({ pool, fingerprint, vocab }: CacheFileContext, source: ByteSource): Promise<FileBlock[]> {
   const { name, byteLength } = source;
   const fail = (code: FormatErrorCode, offset: number, what: string): never => {
@@ -263,7 +263,7 @@ async function readIndex({ pool, fingerprint, vocab }: CacheFileContext, source:
 const otherModel =
   'it was saved with another model, other storage of weights or cache, or another version of the kernels; save it again';
 
-/** @throws FormatError OtherModel where the first key of a namespace comes out otherwise today */
+/** @throws FormatError OtherModel if computing the first token of a namespace gives other bits */
 async function proveBits(context: CacheFileContext, source: ByteSource, blocks: readonly FileBlock[]): Promise<void> {
   const { pool, exclusive, compute } = context;
   const { pages } = pool;
@@ -289,7 +289,7 @@ async function proveBits(context: CacheFileContext, source: ByteSource, blocks: 
   }
 }
 
-/** Several pages at once: bytes of some come while others are looked at. @throws FormatError */
+/** Reads several pages at once, so that reading and checking overlap. @throws FormatError */
 async function readPages(
   context: CacheFileContext,
   source: ByteSource,
@@ -301,7 +301,7 @@ async function readPages(
     const entries = missing.slice(start, start + most);
     await context.exclusive(async () => {
       const filled = entries.map((entry) => fillPage(context, source, entry, held.get(entry)!.page));
-      // Nothing may be on its way into pages that others get.
+      // All reads must end before the pages are given to others.
       await Promise.allSettled(filled);
       await Promise.all(filled);
     });

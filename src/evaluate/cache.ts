@@ -1,6 +1,6 @@
 /**
- * The key/value cache of one model. Sequences share the blocks of common beginnings, also while they run; what no sequence
- * uses stays until its pages are needed. The pages themselves are the backend's.
+ * The KV cache of one model. Sequences share the blocks of common prefixes, also while they run. Blocks that no
+ * sequence uses stay until their pages are needed. The pages belong to the backend.
  */
 import type { CachePages } from '../backend/backend.ts';
 import type { ByteSource } from '../formats/bytes.ts';
@@ -17,7 +17,7 @@ export class Cache {
     this.#pool = new BlockPool(pages, options);
   }
 
-  /** An empty sequence. Release it. */
+  /** A new, empty sequence, which the caller must release. */
   sequence(options: SequenceOptions = {}): Sequence {
     return new Sequence(this.#pool, options);
   }
@@ -30,17 +30,17 @@ export class Cache {
     return this.#pool.stats();
   }
 
-  /** Writes all whole blocks, see cache-file.ts. */
+  /** Writes all full blocks, see cache-file.ts. */
   save(context: FileContext, write: (bytes: Uint8Array) => Promise<void>): Promise<CacheFileContent> {
     return writeCache({ ...context, pool: this.#pool }, write);
   }
 
-  /** Takes over what a file has and this cache does not, or nothing. @throws FormatError, OutOfMemoryError */
+  /** Adds the blocks of a file that the cache does not have; none after an error. @throws FormatError, OutOfMemoryError */
   restore(context: FileContext, source: ByteSource): Promise<CacheFileContent> {
     return readCache({ ...context, pool: this.#pool }, source);
   }
 
-  /** Forgets all blocks that no sequence uses. */
+  /** Removes all blocks that no sequence uses. */
   clear(): void {
     this.#pool.clear();
   }

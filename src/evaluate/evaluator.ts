@@ -1,4 +1,4 @@
-/** Computes rows of sequences: a plan, the backend that runs it, and the cache of keys and values. */
+/** Computes rows of sequences with a plan, its backend and the KV cache. */
 import type { ByteSource } from '../formats/bytes.ts';
 import { ropeSet } from '../plan/rope.ts';
 import { Cache } from './cache.ts';
@@ -8,7 +8,7 @@ import { type Evaluation, Forwards, type ForwardsParts, type ForwardTiming } fro
 import { checkRows } from './rows.ts';
 import { Sequence } from './sequence.ts';
 
-/** Rows that one sequence adds to a forward. */
+/** Rows of one sequence in a forward. */
 export interface SequenceRows {
   readonly sequence: Sequence;
   readonly tokens: readonly number[];
@@ -39,7 +39,7 @@ export class Evaluator extends Forwards {
     return this.description.config.vocab;
   }
 
-  /** How many rows can be appended and cut off again without crossing LongRoPE's limit, behind which all keys change. */
+  /** How many rows can be appended and rolled back without crossing LongRoPE's limit (which would re-rotate all keys). */
   steadyRows(sequence: Sequence): number {
     const { ropes } = this.description.plan;
     const now = ropeSet(ropes, sequence.span(1));
@@ -60,12 +60,12 @@ export class Evaluator extends Forwards {
     return this.#evaluate(parts, timing);
   }
 
-  /** Writes the whole blocks of the cache, while forwards go on. @throws LanewiseError Disposed */
+  /** Writes the full blocks of the cache, while forwards go on. @throws LanewiseError Disposed */
   saveCache(write: (bytes: Uint8Array) => Promise<void>): Promise<CacheFileContent> {
     return this.cache.save(this.#cacheFile(), write);
   }
 
-  /** Takes over what the file has, or nothing. @throws FormatError, OutOfMemoryError, LanewiseError Disposed */
+  /** Adds the blocks of a file; none after an error. @throws FormatError, OutOfMemoryError, LanewiseError Disposed */
   restoreCache(source: ByteSource): Promise<CacheFileContent> {
     return this.cache.restore(this.#cacheFile(), source);
   }
@@ -84,7 +84,7 @@ export class Evaluator extends Forwards {
     };
   }
 
-  /** Keys and values of a text's first token. @param length of the whole text */
+  /** Computes keys and values of a text's first token. @param length of the whole text */
   async #computeFirst(page: number, token: number, length: number): Promise<void> {
     await this.backend.forward({
       tokens: Int32Array.of(token),
@@ -97,8 +97,8 @@ export class Evaluator extends Forwards {
   }
 
   /**
-   * LongRoPE has other frequencies for all tokens of a sequence above a limit: one that crosses it is computed anew, as if
-   * its length had been known from the start.
+   * LongRoPE has other frequencies for sequences above a limit. A sequence that crosses it is computed again from its first
+   * token, as if its length had been known from the start.
    */
   async #stretch({ sequence, tokens }: SequenceRows): Promise<void> {
     if (!sequence.crosses(tokens.length)) return;

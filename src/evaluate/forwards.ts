@@ -1,4 +1,4 @@
-/** Forwards of one backend, one after the other, each with its own report. */
+/** Runs the forwards of one backend one after the other, each with its own report. */
 import type { Backend, Batch, Results } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
@@ -6,18 +6,18 @@ import { describeWork } from '../plan/print.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
 
-/** How closely a forward is timed: not at all, by phase, or step by step (up to 2 % slower in small models). */
+/** Timing of a forward: none, by phase, or step by step (up to 2 % slower in small models). */
 export type ForwardTiming = false | true | 'steps';
 
-/** What one forward did. */
+/** Times of one forward. */
 export interface ForwardReport {
-  /** On the clock of `performance.now()`. */
+  /** Start, as `performance.now()`. */
   readonly start: number;
   readonly ms: number;
   readonly rows: number;
-  /** While timed. */
+  /** Only if timed. */
   readonly phases?: Phases;
-  /** While timed step by step: one after another, with the wait behind each. */
+  /** Only if timed step by step: in order, each with the wait after it. */
   readonly steps?: readonly StepMilliseconds[];
 }
 
@@ -28,7 +28,7 @@ export interface Evaluation {
 }
 
 export interface ForwardsParts {
-  /** Of the model, for messages. */
+  /** Name of the model, for errors. */
   readonly name: string;
   readonly description: ModelDescription;
   readonly backend: Backend;
@@ -49,7 +49,7 @@ export class Forwards {
     this.#timer = createScopeTimer(description.plan.steps);
   }
 
-  /** Runs `work` when all work given before is done: results stay valid within it. @throws LanewiseError Disposed */
+  /** Runs `work` after all earlier work; results stay valid until it ends. @throws LanewiseError Disposed */
   exclusive<T>(work: () => Promise<T>): Promise<T> {
     const run = this.#queue.then(() => {
       if (this.#disposed) throw new LanewiseError('Disposed', `${this.name} has been disposed`);
@@ -59,13 +59,13 @@ export class Forwards {
     return run;
   }
 
-  /** Frees threads and memory, when the work given before is done. May be called twice. */
+  /** Frees threads and memory after all earlier work. May be called twice. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#queue.then(() => this.backend.dispose());
     return this.#disposed;
   }
 
-  /** One forward, timed as asked and as the log needs. */
+  /** Runs one forward, timed as requested and as needed for the log. */
   protected async run(batch: Batch, timed: ForwardTiming): Promise<Evaluation> {
     const logs = wantsForward();
     const timing = timed === 'steps' ? 'steps' : (logs ?? (timed ? 'scopes' : 'off'));

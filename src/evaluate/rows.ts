@@ -1,4 +1,4 @@
-/** What the rows of a forward must keep to. */
+/** Checks of the rows of a forward. */
 import { OptionError } from '../errors.ts';
 import type { Sequence } from './sequence.ts';
 

@@ -1,9 +1,9 @@
-/** Computes whole texts for encoders: all rows of a text in one forward, several texts in one where they fit. */
+/** Computes texts for encoders: all rows of a text in one forward, which several texts may share. */
 import { PAGE } from '../backend/backend.ts';
 import { type Evaluation, Forwards } from './forwards.ts';
 
 export class TextEvaluator extends Forwards {
-  /** One forward, within `exclusive`. Row i of the results is the i-th token of all texts. @param texts token ids */
+  /** One forward, within `exclusive`. Row i of the results is token i of the concatenated texts. @param texts token ids */
   async forward(texts: readonly (readonly number[])[]): Promise<Evaluation> {
     let pageCount = 0;
     const pages = texts.map(({ length }) => Int32Array.from({ length: Math.ceil(length / PAGE) }, () => pageCount++));

@@ -1,12 +1,12 @@
-/** The engine's side of a connection: runs the methods that its caller asks for, and sends what comes of them. */
+/** The engine's side of a connection: runs the methods that the caller calls, and sends events and results. */
 import { packError, unpackError } from './error-data.ts';
 import type { CallerMessage, EngineMessage, LogLevels, Port } from './messages.ts';
 
-/** One call that is being answered. */
+/** A call in progress. */
 export interface Call {
   /** Aborted when the caller cancels the call. */
   readonly signal: AbortSignal;
-  /** Sends an event, together with others of the same turn. */
+  /** Sends an event, in one message with others of the same turn of the event loop. */
   emit(event: unknown): void;
 }
 
@@ -14,7 +14,7 @@ export interface Call {
 export type Method = (call: Call, ...values: never[]) => unknown;
 export type Methods = Readonly<Record<string, Method>>;
 
-/** A result whose buffers move to the caller: nobody here uses them any more. */
+/** A result whose buffers are transferred to the caller and become unusable here. */
 export class Moved {
   readonly value: unknown;
   readonly buffers: readonly ArrayBuffer[];
@@ -25,13 +25,13 @@ export class Moved {
   }
 }
 
-/** The reason of calls that were cancelled. */
+/** The abort reason of cancelled calls. */
 export const cancelled = new Error('the caller cancelled the call');
 
 export interface AnswerOptions {
-  /** Told which records of the log the caller wants. */
+  /** Called with the log levels that the caller wants. */
   readonly onLog?: (levels: LogLevels) => void;
-  /** Sent along after every result, and now and then with events; undefined: not yet. */
+  /** State to send with every result and from time to time with events; undefined: none yet. */
   readonly state?: () => unknown;
 }
 
@@ -74,17 +74,20 @@ export function answer(port: Port, methods: Methods, { onLog, state }: AnswerOpt
   };
 }
 
-/** Milliseconds after which the state is sent again, with whatever is sent then. */
+/** Milliseconds after which the state is sent again with the next message. */
 const STATE_MS = 100;
 
-/** What one turn has to say goes as one message: a message costs as much as a step of a small model. */
+/**
+ * Collects the messages of a turn of the event loop to one, as a message takes as long as a decode step of a small
+ * model.
+ */
 class Outbox {
   readonly #port: Port;
   readonly #state: (() => unknown) | undefined;
   #messages: EngineMessage[] = [];
   #buffers: ArrayBuffer[] = [];
   #stateAt = 0;
-  /** Whether something ended since the state was sent. */
+  /** Whether a call has ended since the state was sent. */
   #ended = false;
 
   constructor(port: Port, state: (() => unknown) | undefined) {
@@ -106,7 +109,7 @@ class Outbox {
     try {
       this.#port.post(messages, buffers);
     } catch (error) {
-      // One of them cannot be cloned: that one's call fails, the others arrive.
+      // One of them cannot be cloned: its call fails, the others are sent.
       for (const message of messages) this.#postAlone(message, error);
     }
   }
@@ -115,7 +118,7 @@ class Outbox {
     const now = performance.now();
     if (!this.#ended && now - this.#stateAt < STATE_MS) return;
     const state = this.#state?.();
-    // Before results: whoever waits for one finds the state that it led to.
+    // Sent before results, so that the state is current when a call resolves.
     if (state !== undefined) this.#messages.unshift({ kind: 'state', state });
     this.#stateAt = now;
     this.#ended = false;

@@ -1,21 +1,21 @@
-/** The caller's side of a hosted engine: calls with their events, and what becomes of them when the thread is lost. */
+/** The caller's side of a hosted engine: calls and their events, and their failure when the thread is lost. */
 import { BackendError, LanewiseError, OptionError } from '../errors.ts';
 import { packError, unpackError } from './error-data.ts';
 import type { CallerMessage, EngineMessage, EngineThread, LogLevels } from './messages.ts';
 
 export interface CallOptions {
-  /** Hears of what comes before the result. */
+  /** Called with the events before the result. */
   readonly onEvent?: (event: unknown) => void;
-  /** Its abort asks the engine to end the call; the call rejects with its reason where the engine does. */
+  /** Aborts the call: the engine ends it, and it rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** The same for a call whose end the engine tells in its result, also of one that was cancelled before it was sent. */
+  /** Aborts a call whose result reports the end; the engine answers even if it was aborted before it was sent. */
   readonly cancel?: AbortSignal;
-  /** Buffers that move to the engine's thread. */
+  /** Buffers to transfer to the engine's thread. */
   readonly transfer?: readonly ArrayBuffer[];
 }
 
 export interface CallerOptions {
-  /** Looks in a row without a message, after a sign of life has been asked for, that end a thread. */
+  /** Number of checks in a row without a message, after a ping, after which the thread is ended. */
   readonly patience?: number;
   readonly lookMs?: number;
   readonly onState?: (state: unknown) => void;
@@ -29,16 +29,16 @@ interface Pending extends CallOptions {
   readonly onAbort: () => void;
 }
 
-/** Looks without a message before a sign of life is asked for. */
+/** Checks without a message before a ping is sent. */
 const QUIET_LOOKS = 5;
-/** More than a walk that a thread is missing from takes to fail (src/kernels/barrier.ts). */
+/** Longer than the time after which a walk with a missing thread fails (src/kernels/barrier.ts). */
 const PATIENCE_LOOKS = 120;
 const LOOK_MS = 1000;
 
 export class Caller {
-  /** Resolves when the thread takes calls. Rejects where it ended before. */
+  /** Resolves when the thread takes calls. Rejects if it ends earlier. */
   readonly ready: Promise<void>;
-  /** Resolves when the thread is lost, or was ended. */
+  /** Resolves when the thread is lost or has been ended. */
   readonly lost: Promise<LanewiseError>;
   readonly #thread: EngineThread;
   readonly #options: CallerOptions;
@@ -47,7 +47,7 @@ export class Caller {
   #failure: LanewiseError | undefined;
   #setReady!: (failure?: LanewiseError) => void;
   #setLost!: (failure: LanewiseError) => void;
-  /** Looks since the last message. */
+  /** Checks since the last message. */
   #quiet = 0;
   #clock: ReturnType<typeof setInterval> | undefined;
   #levels = '';
@@ -68,7 +68,7 @@ export class Caller {
     this.#watch();
   }
 
-  /** Why no call can succeed any more. */
+  /** The error of all further calls, once the thread is lost. */
   get failure(): LanewiseError | undefined {
     return this.#failure;
   }
@@ -96,7 +96,7 @@ export class Caller {
     }) as Promise<T>;
   }
 
-  /** The log records that the engine's thread is to send. */
+  /** Sets the log levels that the engine's thread sends. */
   wantLog(levels: LogLevels): void {
     const text = JSON.stringify(levels);
     if (text === this.#levels || this.#failure) return;
@@ -104,7 +104,7 @@ export class Caller {
     this.#post({ kind: 'log', levels });
   }
 
-  /** Fails all calls, now and later. The thread is ended. */
+  /** Ends the thread and fails all calls, now and later. */
   fail(failure: LanewiseError): void {
     if (this.#failure) return;
     this.#failure = failure;
@@ -120,13 +120,13 @@ export class Caller {
     }
   }
 
-  /** Ends the thread. Calls that are not done fail with `failure`. */
+  /** Ends the thread. Pending calls fail with `failure`. */
   async end(failure: LanewiseError): Promise<void> {
     this.fail(failure);
     await this.#thread.terminate();
   }
 
-  /** Tells the engine why, where that is an error of ours. */
+  /** Cancels a call, with the reason if it is a LanewiseError. */
   #cancel(id: number, why: unknown): void {
     if (!this.#pending.has(id)) return;
     this.#post({ kind: 'cancel', id, reason: why instanceof LanewiseError ? packError(why) : undefined });
@@ -164,7 +164,7 @@ export class Caller {
     else reject(message.cancelled && signal?.aborted ? signal.reason : unpackError(message.error));
   }
 
-  /** While something is waited for, the thread keeps the process alive and has to show that it lives. */
+  /** While calls are pending, the thread keeps the process alive and is checked for messages. */
   #watch(): void {
     const waits = !this.#failure && (this.#pending.size > 0 || !this.#isReady);
     if (waits === (this.#clock !== undefined)) return;
@@ -177,13 +177,13 @@ export class Caller {
     (this.#clock as { unref?(): void }).unref?.();
   }
 
-  /** Looks are counted, not seconds: a process that was stopped meanwhile loses one of them. */
+  /** Checks are counted, not seconds, so that a process that was suspended does not lose its thread. */
   #look(): void {
     this.#quiet++;
     if (this.#quiet === QUIET_LOOKS) this.#post({ kind: 'ping' });
     const { patience = PATIENCE_LOOKS, lookMs = LOOK_MS } = this.#options;
     if (this.#quiet < QUIET_LOOKS + patience) return;
-    this.fail(lostError(`it gave no sign of life for ${(this.#quiet * lookMs) / 1000} s`));
+    this.fail(lostError(`it did not respond for ${(this.#quiet * lookMs) / 1000} s`));
   }
 }
 

@@ -1,4 +1,4 @@
-/** Errors that cross threads: class, code, fields and stack are the same on the other side. */
+/** Converts errors for messages between threads; class, code, fields and stack are preserved. */
 
 import * as own from '../errors.ts';
 import { ContextLengthError } from '../prompts/limits.ts';
@@ -13,7 +13,7 @@ export type ErrorData =
       readonly fields: Readonly<Record<string, unknown>>;
       readonly cause: ErrorData | undefined;
     }
-  /** Thrown, but no error. */
+  /** A thrown value that is not an error. */
   | { readonly type: undefined; readonly value: unknown };
 
 type ErrorClass = new (...values: never[]) => Error;
@@ -24,7 +24,7 @@ const isErrorClass = (value: unknown): value is ErrorClass =>
 const ofJavaScript = { Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
 const candidates: Readonly<Record<string, unknown>> = { ...own, ContextLengthError, ...ofJavaScript };
 
-/** By the names that the sources give them: bundlers shorten the names of classes, not those of exports and globals. */
+/** Error classes by their names in the sources. Bundlers shorten names of classes, but not of exports and globals. */
 const classes: ReadonlyMap<string, ErrorClass> = new Map(
   Object.entries(candidates).filter((entry): entry is [string, ErrorClass] => isErrorClass(entry[1])),
 );
@@ -71,7 +71,7 @@ export function unpackError(data: ErrorData): unknown {
   const error =
     type === 'DOMException'
       ? new DOMException(message, String(fields.name))
-      : // Constructors of our classes take other values than a message.
+      : // Constructors of Lanewise's classes have other parameters than a message.
         Object.setPrototypeOf(new Error(message), (classes.get(type) ?? Error).prototype);
   if (type !== 'DOMException') Object.assign(error, fields);
   const hidden = { configurable: true, enumerable: false, writable: true };

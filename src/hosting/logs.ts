@@ -1,8 +1,8 @@
-/** The log of a hosted engine: its records go to the caller, who says which ones are wanted. */
+/** The log of a hosted engine: its records are sent to the caller, at the levels that the caller wants. */
 import { enabledLevels, type Logger, type LogLevel, levelOrder, useLoggers, writeRecord } from '../profile/log.ts';
 import type { EngineMessage, LogLevels } from './messages.ts';
 
-/** In the engine's thread. @returns takes the levels that the caller wants */
+/** For the engine's thread. @returns a function that sets the levels that the caller wants */
 export function receiveLevels(
   send: (category: string, level: string, message: string) => void,
 ): (levels: LogLevels) => void {
@@ -29,7 +29,7 @@ export function receiveLevels(
   };
 }
 
-/** In the caller's. */
+/** For the caller's thread. */
 export const wantedLevels = (): LogLevels => enabledLevels();
 
 export const passOn = ({ category, level, message }: Extract<EngineMessage, { kind: 'log' }>): void =>

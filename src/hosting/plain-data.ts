@@ -1,16 +1,16 @@
-/** Prompts on their way to another thread: what templates see of them is the same on the other side. */
+/** Converts prompts for messages to another thread, so that templates see the same values there. */
 import { JsonNumber } from '../chat/json.ts';
 import { ChatTemplate } from '../chat/template.ts';
 import type { ChatPrompt } from '../prompts/chat.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 
-/** Deeper data are refused by templates, on either side. */
+/** Templates refuse data nested more deeply than this. */
 const MOST_LEVELS = 1200;
 
-/** Stands in plain data, which has no maps, for a value that cannot be cloned as it is. */
+/** A Map, which plain data cannot contain, stands for a value that cannot be cloned directly. */
 type Mark = ReadonlyMap<'number' | 'type', string>;
 
-/** Objects become what templates see of them: their own enumerable values. */
+/** Converts objects to what templates see of them: their own enumerable properties. */
 function plain(data: unknown, level = 0): unknown {
   if (typeof data === 'function' || typeof data === 'symbol') return new Map([['type', typeof data]]);
   if (typeof data !== 'object' || data === null) return data;
@@ -61,7 +61,7 @@ export function unpackPrompt(packed: unknown): Prompt {
   };
 }
 
-/** Templates of callers, which come again with each turn. */
+/** Parsed templates of callers, cached because the same template comes with each turn. */
 const templates = new Map<string, ChatTemplate>();
 const MOST_TEMPLATES = 8;
 

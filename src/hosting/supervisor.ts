@@ -1,23 +1,23 @@
-/** Keeps one engine in a thread of its own: starts it, loads it, and starts another one where the thread was lost. */
+/** Runs an engine in a separate thread: starts and loads it, and starts another one if the thread is lost. */
 import { BackendError, LanewiseError } from '../errors.ts';
 import { Caller, type CallerOptions, type CallOptions } from './caller.ts';
 import type { EngineThread } from './messages.ts';
 
 export interface SupervisorOptions<L> extends CallerOptions {
-  /** For messages. */
+  /** Name of the model, for errors. */
   readonly name: () => string;
-  /** @throws errors of the system where no thread can start */
+  /** Starts a thread. @throws system errors if no thread can start */
   readonly start: () => EngineThread;
-  /** Loads the model; first, or again. */
+  /** Loads the model, the first time or again. */
   readonly load: (caller: Caller) => Promise<L>;
 }
 
-/** Losses in a row, without a call that succeeded in between, after which the model is given up. */
+/** Number of losses in a row, without a successful call in between, after which the model is given up. */
 const MOST_LOSSES = 2;
-/** Milliseconds for an engine to give back what it holds, before its thread is ended all the same. */
+/** Milliseconds for an engine to release its resources before its thread is terminated. */
 const DISPOSE_MS = 10_000;
 
-/** An engine that runs, with what its load said. */
+/** A running engine, and the result of its load. */
 export interface Running<L> {
   readonly caller: Caller;
   readonly loaded: L;
@@ -40,28 +40,28 @@ export class Supervisor<L> {
     return this.#started;
   }
 
-  /** The engine that runs now; another one where the last one was lost. @throws what the load throws; EngineLost */
+  /** The running engine, or a new one if the last one was lost. @throws errors of the load; EngineLost */
   running(): Promise<Running<L>> {
     if (this.#disposed) return Promise.reject(this.#disposedError());
     this.#running ??= this.#launch();
     return this.#running;
   }
 
-  /** One call of the engine that runs now. */
+  /** Calls the running engine. */
   async call<T>(method: string, values: readonly unknown[], options?: CallOptions): Promise<T> {
     const { caller } = await this.running();
     options?.signal?.throwIfAborted();
     return this.succeeded(caller.call<T>(method, values, options));
   }
 
-  /** Counts a call: an engine that still does what it is asked may be lost again later. */
+  /** Notes a successful call, which resets the number of losses. */
   async succeeded<T>(call: Promise<T>): Promise<T> {
     const value = await call;
     this.#losses = 0;
     return value;
   }
 
-  /** Ends the thread. Never fails; what is in flight does. */
+  /** Ends the thread. Does not fail; calls in flight do. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#end();
     return this.#disposed;
@@ -107,7 +107,7 @@ export class Supervisor<L> {
   }
 }
 
-/** Resolves when the work is done or failed, or the time is over. */
+/** Resolves when the work has ended, or after `ms`. */
 function within(work: Promise<unknown>, ms: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);

@@ -1,9 +1,9 @@
-/** The thread of an engine in a browser. */
+/** Starts the thread of an engine in a browser. */
 import type { EngineMessages, EngineThread } from './messages.ts';
 
-/** @throws where the page may not start workers */
+/** @throws if the page may not start workers */
 export function startEngineThread(): EngineThread {
-  // In this form, and by the name it has when built, bundlers find the worker's file.
+  // Bundlers recognize this form; the file has the name of the built package.
   const worker = new Worker(new URL('./worker-browser.js', import.meta.url), {
     type: 'module',
     name: 'lanewise engine',

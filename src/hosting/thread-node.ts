@@ -1,9 +1,9 @@
-/** The thread of an engine under Node. */
+/** Starts the thread of an engine under Node. */
 import type { Worker } from 'node:worker_threads';
 import { startThread } from '../backend/wasm/threads/start-node.ts';
 import type { EngineMessages, EngineThread } from './messages.ts';
 
-/** @throws errors of the system, ERR_ACCESS_DENIED under Node's permission model */
+/** @throws system errors; ERR_ACCESS_DENIED under Node's permission model */
 export function startEngineThread(): EngineThread {
   return threadOf(startThread('engine', './worker-checkout', import.meta.url, 'lanewise engine'));
 }
@@ -15,7 +15,7 @@ export function threadOf(worker: Worker): EngineThread {
     ended: new Promise((resolve) => {
       worker.once('error', (error: NodeJS.ErrnoException) => resolve(reasonOf(error)));
       worker.once('messageerror', (error) => resolve(`a message could not be read (${error.message})`));
-      worker.once('exit', (code) => resolve(`it ended with code ${code}`));
+      worker.once('exit', (code) => resolve(`it exited with code ${code}`));
     }),
     hold: (on) => (on ? worker.ref() : worker.unref()),
     async terminate() {

@@ -1,4 +1,7 @@
-/** The thread of an engine in a checkout: keeps what Node compiles of the sources, which takes most of its start otherwise. */
+/**
+ * Entry file of the thread of an engine in a checkout. Uses Node's compile cache: compiling the sources takes most of
+ * the start.
+ */
 import * as modules from 'node:module';
 
 // Node 22 has it.

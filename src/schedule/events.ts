@@ -1,42 +1,45 @@
-/** What a request tells on its way, and what it comes to. */
+/** Events and results of requests. */
 import type { LanewiseError } from '../errors.ts';
 import type { Phases } from '../profile/scopes.ts';
 import type { TokenChoice } from '../sampling/sampler.ts';
 
 /**
- * stop: an end token or a stop string; length: `maxTokens`; contextLength: the context is full; timeout and aborted: the
- * text so far; error: see `error` of the result.
+ * Why a text ended. stop: an end token or a stop string; length: `maxTokens`; contextLength: the context is full; timeout,
+ * aborted: the result has the text so far; error: see `error` of the result.
  */
 export type FinishReason = 'stop' | 'length' | 'contextLength' | 'timeout' | 'aborted' | 'error';
 
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
-  /** Tokens of the prompt whose keys and values were in the cache already. */
+  /** Prompt tokens whose keys and values were found in the cache. */
   readonly cachedTokens: number;
-  /** Messages at the front that the context did not hold; only with `contextShift`. */
+  /** Messages dropped because they did not fit in the context; only with `contextShift`. */
   readonly droppedMessages?: number;
   /** Tokens guessed ahead, and those of them that were right; only where drafts were asked for. */
   readonly draftTokens?: number;
   readonly acceptedDraftTokens?: number;
 }
 
-/** What led to a token: one forward, or all those that read the prompt. Forwards are shared with other requests. */
+/**
+ * Times of a token: one forward, or for the first token all forwards of the prefill. Forwards are shared with other
+ * requests.
+ */
 export interface StepTiming {
   readonly prefill: boolean;
   readonly ms: number;
-  /** Where `timing` asked for them. */
+  /** Only with `timing`. */
   readonly phases: Phases | undefined;
 }
 
 export interface GenerateResult {
   readonly finishReason: FinishReason;
-  /** What ended it with finish reason `stop`: the id of an end token, or a stop string. */
+  /** With finish reason `stop`: the id of the end token, or the stop string. */
   readonly stoppedBy?: number | string;
-  /** With finish reason `error`. */
+  /** The error, with finish reason `error`. */
   readonly error?: LanewiseError;
   readonly promptTokenIds: readonly number[];
-  /** Generated ids; an end token that ended the text is not among them. */
+  /** Generated ids, without the end token. */
   readonly tokenIds: readonly number[];
   readonly text: string;
   readonly usage: Usage;
@@ -45,17 +48,17 @@ export interface GenerateResult {
 }
 
 export type GenerateEvent =
-  /** Tokens of the prompt that are computed, after each forward that computed some. */
+  /** Number of prompt tokens computed so far, after each forward with prompt rows. */
   | { readonly type: 'prefill'; readonly done: number; readonly total: number }
   | {
       readonly type: 'token';
       readonly id: number;
-      /** Text that is certain now: may be empty, never part of a stop string. */
+      /** Text that later tokens cannot change. May be empty; never part of a stop string. */
       readonly text: string;
       readonly logprob: number;
       readonly top?: readonly TokenChoice[];
     }
-  /** Behind the last token: text that was held back and became no stop string, or a character that never became whole. */
+  /** After the last token: text held back that did not become a stop string, or an incomplete character. */
   | { readonly type: 'text'; readonly text: string }
   | ({ readonly type: 'done' } & GenerateResult);
 

@@ -1,35 +1,35 @@
 /**
- * Divides the prompt rows of a forward among the requests that read their prompts: deficit round robin over fairness keys
- * (M. Shreedhar and G. Varghese, 1995), within a key the prompt that is done soonest first. A request that has waited for
- * ten times its own work comes before all others, so that short prompts cannot keep a long one waiting for ever.
+ * Divides the prompt rows of a forward among requests in prefill: deficit round robin over fairness keys (M. Shreedhar and
+ * G. Varghese, 1995); within a key, the prompt with the fewest missing rows first. A request that has waited for ten times
+ * its own work comes before all others, so that short prompts cannot delay a long one for ever.
  */
 
 export interface PromptReader {
-  /** Lower ones are served first. */
+  /** Lower numbers are served first. */
   readonly priority: number;
   readonly fairnessKey: string;
-  /** Counts up with each request. */
+  /** Number of the request, ascending. */
   readonly arrival: number;
-  /** Rows of its prompt that are not computed yet, at least 1. */
+  /** Prompt rows that remain to be computed, at least 1. */
   readonly missing: number;
-  /** Rows of its whole prompt. */
+  /** Rows of the whole prompt. */
   readonly total: number;
-  /** Rows that others were given while it had none. */
+  /** Rows given to others while it got none. */
   waited: number;
 }
 
-/** Rows that a key may have more in each round. */
+/** Rows added to the deficit of a key in each round. */
 const QUANTUM = 16;
-/** Rows that a key has for nothing when it comes anew: an ordinary question need not wait for a round. */
+/** Initial deficit of a new key, so that a short prompt does not wait for a round. */
 const WELCOME = 64;
-/** Waiting is measured in the request's own work. */
+/** A request comes first after waiting for this multiple of its own rows. */
 const PATIENCE = 10;
 
 export class PromptShares {
-  /** Keys in the order of their turns, and the rows that each may still have in this round. */
+  /** Fairness keys in the order of their turns -> rows that each may still get in this round. */
   readonly #deficits = new Map<string, number>();
 
-  /** @returns rows of each reader; those without any are left out */
+  /** @returns rows of each request; requests without rows are left out */
   divide<R extends PromptReader>(readers: readonly R[], room: number): Map<R, number> {
     const given = new Map<R, number>();
     const give = (reader: R, most: number): number => {
@@ -53,7 +53,7 @@ export class PromptShares {
     return given;
   }
 
-  /** Keys without readers lose what they had; new ones are next. */
+  /** Removes keys without requests, and puts new keys first. */
   #meet(readers: readonly PromptReader[]): void {
     const keys = new Set(readers.map(({ fairnessKey }) => fairnessKey));
     for (const key of this.#deficits.keys()) if (!keys.has(key)) this.#deficits.delete(key);
@@ -88,7 +88,7 @@ export class PromptShares {
       if (own.length === 0) byKey.delete(key);
       if (left() === 0 && deficit > 0) this.#deficits.set(key, deficit);
       else {
-        // Its turn is over: to the end, with what the next round gives it.
+        // The turn of the key is over: move it to the end, with the quantum of the next round.
         this.#deficits.delete(key);
         this.#deficits.set(key, (own.length === 0 ? 0 : deficit) + QUANTUM);
       }

@@ -1,4 +1,4 @@
-/** The text of a generation as its tokens come: decoded, cut before stop strings. */
+/** Decodes the tokens of a generation to text, cut before stop strings. */
 
 import { continueText } from '../prompts/continuation.ts';
 import type { IncrementalDecoder, Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -6,23 +6,23 @@ import { StopMatcher } from './stop.ts';
 
 interface Piece {
   readonly text: string;
-  /** The stop string that is complete: no text follows. */
+  /** The stop string that was completed; no text follows. */
   readonly stop?: string | undefined;
 }
 
-/** Text without stop strings; they are found in the text with its control tokens too, where those are not shown. */
+/** Text without stop strings. They are also matched in the text with control tokens, if the shown text has none. */
 export class ShownText {
   readonly #decoder: IncrementalDecoder | undefined;
   readonly #stops: StopMatcher;
-  /** Shown text that no stop string in itself holds back. */
+  /** Shown text that is held back only because of the full text. */
   #pending = '';
-  /** The same text with control tokens in it; absent where they are shown, or where nothing is looked for. */
+  /** The text with control tokens; undefined if these are shown anyway, or if there are no stop strings. */
   readonly #full: { readonly decoder: IncrementalDecoder; readonly stops: StopMatcher } | undefined;
   readonly #special: ReadonlySet<number>;
-  /** For each character that is held back in the full text, whether it is shown. */
+  /** For each character held back in the full text, whether it is shown. */
   #heldShown: boolean[] = [];
 
-  /** @param before ids of the text that this one continues */
+  /** @param before token ids of the prompt */
   constructor(
     tokenizer: Tokenizer | undefined,
     before: readonly number[],
@@ -35,12 +35,12 @@ export class ShownText {
       this.#full = { decoder: continueText(tokenizer, before, { skipSpecial: false }), stops: new StopMatcher(stop) };
   }
 
-  /** Text that is certain with this token. */
+  /** Adds a token and returns the text that later tokens cannot change. */
   push(id: number): Piece {
     return this.#take(this.#decoder?.push(id) ?? '', this.#full?.decoder.push(id) ?? '', !this.#special.has(id));
   }
 
-  /** The rest, where no more tokens come. */
+  /** The rest of the text, after the last token. */
   end(): Piece {
     const last = this.#take(this.#decoder?.end() ?? '', this.#full?.decoder.end() ?? '', true);
     if (last.stop !== undefined) return last;
@@ -55,14 +55,14 @@ export class ShownText {
     if (!this.#full) return own;
     const all = this.#full.stops.push(full);
     for (let i = 0; i < full.length; i++) this.#heldShown.push(isShown);
-    // Characters behind the text that the matcher let through.
+    // Characters after the text that the matcher has released.
     this.#heldShown = this.#heldShown.slice(all.text.length);
     const back = this.#heldShown.filter(Boolean).length;
     const before = this.#pending.length + held + shown.length;
     const pending = this.#pending + own.text;
     this.#pending = '';
     if (all.stop !== undefined) {
-      // The matcher over shown text holds at most what the other one cuts off, or lets it through now.
+      // What the matcher of the shown text holds back is cut off below, or released now.
       const rest = own.stop === undefined ? pending + this.#stops.end() : pending;
       return { text: rest.slice(0, Math.max(0, before - back)), stop: all.stop };
     }

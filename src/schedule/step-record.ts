@@ -1,13 +1,13 @@
-/** Numbers of the recent forwards, for people. */
+/** Statistics of recent forwards, for `stats()`. */
 import type { ForwardReport } from '../evaluate/forwards.ts';
 
 export interface StepNumbers {
-  /** Forwards since the model was loaded, and rows that they computed. */
+  /** Forwards since the model was loaded, and rows computed. */
   readonly count: number;
   readonly rows: number;
-  /** Of the last forward. */
+  /** Milliseconds of the last forward. */
   readonly lastMs: number;
-  /** Of the last 128. */
+  /** Median and 99th percentile of the last 128 forwards. */
   readonly medianMs: number;
   readonly p99Ms: number;
   /** Requests in the last forward. */

@@ -1,12 +1,12 @@
-/** Stop strings: found across pieces of text, never let through. */
+/** Finds stop strings across pieces of text. */
 
 export const MAX_STOPS = 64;
 export const MAX_STOP_LENGTH = 4096;
 
 /**
- * Lets text through until a stop string is complete. The stop that is complete first wins; of those complete at the same
- * character, the longest (which starts first). How the text is cut into pieces makes no difference, and only text that
- * may still become a stop is held back.
+ * Releases text up to a stop string. The stop string that is completed first wins; of several completed at the same
+ * character, the longest (which starts first). The result does not depend on how the text is cut into pieces. Only text
+ * that may become part of a stop string is held back.
  */
 export class StopMatcher {
   private readonly searches: readonly StopSearch[];
@@ -18,12 +18,15 @@ export class StopMatcher {
     this.searches = stops.map((stop) => new StopSearch(stop));
   }
 
-  /** Characters that are held back. */
+  /** Number of characters held back. */
   get heldLength(): number {
     return this.held.length;
   }
 
-  /** Text that may be shown now; `stop` once a stop string is complete: nothing comes after it. */
+  /**
+   * Adds a piece and returns the text that can be shown; `stop` once a stop string is complete, after which there is no
+   * text.
+   */
   push(piece: string): { text: string; stop?: string } {
     if (this.found !== undefined) return { text: '', stop: this.found };
     const text = this.held + piece;
@@ -43,7 +46,7 @@ export class StopMatcher {
     return { text: text.slice(0, text.length - hold) };
   }
 
-  /** What was held back and became no stop: the end of the text. */
+  /** The text held back, at the end of the text. */
   end(): string {
     const rest = this.held;
     this.held = '';
@@ -51,12 +54,12 @@ export class StopMatcher {
   }
 }
 
-/** One string searched for in a stream of UTF-16 units: Knuth, Morris, Pratt. */
+/** Searches for one string in a stream of UTF-16 code units (Knuth-Morris-Pratt). */
 class StopSearch {
   readonly stop: string;
-  /** Length of the longest beginning of `stop` that the text ends in. */
+  /** Length of the longest prefix of `stop` that is a suffix of the text. */
   matched = 0;
-  /** borders[n]: the longest proper beginning of stop[0..n) that it also ends in. */
+  /** borders[n]: length of the longest proper prefix of stop[0..n) that is also its suffix. */
   private readonly borders: Uint16Array;
 
   constructor(stop: string) {
@@ -69,7 +72,7 @@ class StopSearch {
     }
   }
 
-  /** @returns whether the stop is complete with this unit */
+  /** Adds a code unit. @returns whether the stop string is complete */
   advance(unit: number): boolean {
     while (this.matched > 0 && unit !== this.stop.charCodeAt(this.matched)) this.matched = this.borders[this.matched]!;
     if (unit === this.stop.charCodeAt(this.matched)) this.matched++;

@@ -1,4 +1,7 @@
-/** Texts of all callers of an encoder in shared forwards. A request keeps its place in line until its last text is computed. */
+/**
+ * Schedules texts of all callers of an encoder in shared forwards. A request stays in line until its last text is
+ * computed.
+ */
 import type { Results } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
 import type { TextEvaluator } from '../evaluate/text-evaluator.ts';
@@ -7,16 +10,16 @@ import { StepRecord } from './step-record.ts';
 import { asError, Turns } from './turns.ts';
 import { WaitingLine, type WaitingRequest } from './waiting.ts';
 
-/** Rows and texts of one forward, unless a single text is longer: few enough that an abort is soon heard. */
+/** Most rows and texts of a forward, unless a single text is longer. Few enough for a quick abort. */
 export const SHARED_ROWS = 128;
 const SHARED_TEXTS = 64;
 
 export interface TextRequest {
-  /** Token ids of its texts, each of at least one token. */
+  /** Token ids of the texts, at least one each. */
   readonly texts: readonly (readonly number[])[];
   readonly priority: number;
   readonly fairnessKey: string;
-  /** Takes what a forward says of text `index`; its first token is row `first` of the results. */
+  /** Called with the results of text `index`, whose first token is row `first`. */
   take(index: number, results: Results, first: number): void;
 }
 
@@ -26,7 +29,7 @@ class TextJob implements WaitingRequest {
   readonly priority: number;
   readonly fairnessKey: string;
   passed = 0;
-  /** Texts that are computed. */
+  /** Number of texts computed. */
   done = 0;
   readonly settle: (error?: unknown) => void;
 
@@ -69,8 +72,8 @@ export class TextScheduler {
   }
 
   /**
-   * Resolves when all texts have been taken. An abort ends the request within one forward.
-   * @throws LanewiseError Busy where too many wait, Disposed; the signal's reason
+   * Resolves when all texts are computed. An abort ends the request within one forward.
+   * @throws LanewiseError Busy if too many requests wait, Disposed; the signal's reason
    */
   async submit(request: TextRequest, signal?: AbortSignal): Promise<void> {
     if (this.#disposed) throw this.#disposed;
@@ -97,7 +100,7 @@ export class TextScheduler {
     return { waiting, running: this.#running, ended: this.#ended, steps: this.#record.numbers() };
   }
 
-  /** Ends all requests with the error, and takes no more. */
+  /** Ends all requests with the error, and refuses new ones. */
   dispose(error: LanewiseError): void {
     this.#disposed ??= error;
     this.#fail(error);
@@ -132,7 +135,7 @@ export class TextScheduler {
     }
   }
 
-  /** One text of each request in turn, as many as share a forward. */
+  /** Chooses the texts of a forward, taking one text of each request in turn. */
   #compose(): Part[] {
     const parts: Part[] = [];
     const next = new Map<TextJob, number>();
@@ -153,7 +156,7 @@ export class TextScheduler {
     return parts;
   }
 
-  /** What one text meets is its request's own. */
+  /** Passes results to the request. An error ends only this request. */
   #take(job: TextJob, index: number, results: Results, row: number): void {
     if (job.done !== index) return;
     try {

@@ -1,4 +1,4 @@
-/** Steps of a scheduler, one in each turn of the event loop, as long as there is work. */
+/** Runs the steps of a scheduler, one per turn of the event loop, as long as there is work. */
 import { LanewiseError } from '../errors.ts';
 import type { Forwards } from '../evaluate/forwards.ts';
 import { nextTurn } from '../event-loop.ts';
@@ -7,7 +7,7 @@ export interface Stepping {
   readonly forwards: Pick<Forwards, 'exclusive'>;
   busy(): boolean;
   step(): Promise<void>;
-  /** Ends work with the error of a step that failed as a whole: each time there is less. */
+  /** Ends requests with the error of a failed step. Must leave fewer requests each time. */
   fail(error: LanewiseError): void;
 }
 
@@ -19,7 +19,7 @@ export class Turns {
     this.#work = work;
   }
 
-  /** Begins with the next turn, so that what one turn asks for shares a step. */
+  /** Starts in the next turn, so that requests of one turn share a step. */
   wake(): void {
     if (!this.#turning) void this.#turn();
   }

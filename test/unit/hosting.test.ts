@@ -114,13 +114,13 @@ for (const [how, expected] of [
   });
 }
 
-test('a thread that gives no sign of life is ended, one that is only busy is not', async (t) => {
+test('a thread that does not respond is ended, a busy one is not', async (t) => {
   const patient = await connect(t, { lookMs: 10, patience: 1e6 });
   assert.equal(await patient.call('block', [300]), 300);
   const caller = await connect(t, { lookMs: 10, patience: 20 });
   // Looks end the wait, not a time: the thread is blocked for good.
   const error = (await thrownBy(caller.call('block', [1e9]))) as BackendError;
-  assert.match(error.message, /no sign of life/);
+  assert.match(error.message, /did not respond/);
   // Calls that wait on their own answer pings.
   const waiting = await connect(t, { lookMs: 10, patience: 30 });
   const controller = new AbortController();
