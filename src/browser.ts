@@ -4,13 +4,23 @@ import { browserHost } from './backend/wasm/threads/host-browser.ts';
 import { Encoder } from './engine/encoder.ts';
 import type { EncoderEngine } from './engine/encoder-engine.ts';
 import type { Engine } from './engine/engine.ts';
-import { loadEncoderEngine, loadEngine, type ModelSource } from './engine/load.ts';
+import { describe, loadEncoderEngine, loadEngine, type ModelSource } from './engine/load.ts';
 import { Model } from './engine/model.ts';
 import { type LoadOptions, validateLoad } from './engine/options.ts';
+import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
 import type { HostedSource } from './hosting/hosted-model.ts';
 import { loadHosted, loadHostedEncoder } from './hosting/load-hosted.ts';
 import { startEngineThread } from './hosting/thread-browser.ts';
-import { findFiles, sourceForWorker, type WebModelSource, type WebSourceOptions } from './hosting/web-source.ts';
+import {
+  type FoundFiles,
+  findFiles,
+  sourceForWorker,
+  type WebModelSource,
+  type WebSourceOptions,
+} from './hosting/web-source.ts';
+
+import type { ModelDescription } from './models/index.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { WebModelSource, WebSourceOptions } from './hosting/web-source.ts';
 export * from './index.ts';
@@ -38,6 +48,20 @@ export async function loadEncoder(source: WebModelSource, options: WebLoadOption
   return new Encoder(await loadHostedEncoder(hostedSource(source, options), apart(options)[1], inline));
 }
 
+/** The tokenizer of a model, without its weights. @throws ModelError, TokenizerError, FormatError, HubError, OptionError */
+export async function openTokenizer(source: WebModelSource, options: WebSourceOptions = {}): Promise<Tokenizer> {
+  return fromFiles(({ folder, file }) => openTokenizerIn(folder, file), source, options);
+}
+
+/** What a model is and how `quantize` would store it. Reads headers only. @throws as `openTokenizer` */
+export async function describeModel(
+  source: WebModelSource,
+  quantize?: string,
+  options: WebSourceOptions = {},
+): Promise<ModelDescription> {
+  return fromFiles((files) => describe(files, quantize), source, options);
+}
+
 /** @throws OptionError */
 const runsInline = (options: WebLoadOptions): boolean => validateLoad(apart(options)[1]).inline;
 
@@ -58,9 +82,19 @@ async function loadFrom<M>(
   options: WebLoadOptions,
 ): Promise<M> {
   const [place, rest] = apart(options);
-  const found = await findFiles(source, { ...place, signal: rest.signal });
+  const load = (files: FoundFiles): Promise<M> =>
+    make({ folder: files.folder, file: files.file, host: browserHost() }, rest);
+  return fromFiles(load, source, { ...place, signal: rest.signal });
+}
+
+async function fromFiles<T>(
+  read: (files: FoundFiles) => Promise<T>,
+  source: WebModelSource,
+  options: WebSourceOptions,
+): Promise<T> {
+  const found = await findFiles(source, options);
   try {
-    return await make({ folder: found.folder, file: found.file, host: browserHost() }, rest);
+    return await read(found);
   } catch (error) {
     throw found.explain(error);
   }

@@ -5,7 +5,7 @@ import type { FileFolder } from '../formats/bytes.ts';
 import { firstPart } from '../formats/gguf.ts';
 import { readGgufHeader } from '../formats/gguf-header.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
-import { readJson, readText } from '../formats/json.ts';
+import { isObject, readJson, readText } from '../formats/json.ts';
 import type { ChatFiles, ChatFormat, TokenTexts } from '../prompts/chat.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { findGguf } from './open.ts';
@@ -128,8 +128,7 @@ async function additionalTemplates(folder: FileFolder): Promise<[name: string, t
   return found;
 }
 
-const asObject = (json: unknown): Record<string, unknown> =>
-  typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as Record<string, unknown>) : {};
+const asObject = (json: unknown): Record<string, unknown> => (isObject(json) ? json : {});
 
 /** One template, or a list of {name, template}, or templates by name. */
 function namedTemplates(given: unknown): [string, unknown][] {

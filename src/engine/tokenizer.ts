@@ -53,11 +53,7 @@ export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: stri
     const token = JSON.stringify(tokenizer.token(beyond));
     throw new TokenizerError(name, `the text has the token ${beyond} (${token}), the model has ${vocab} tokens`);
   };
-  return {
-    vocabSize: tokenizer.vocabSize,
-    specialIds: tokenizer.specialIds,
-    addedIds: tokenizer.addedIds,
-    kind: tokenizer.kind,
+  const limited: Pick<Tokenizer, 'encode' | 'encodeParts' | 'encodePair'> = {
     encode: (text, options) => known(tokenizer.encode(text, options)),
     encodeParts: (parts, options) => known(tokenizer.encodeParts(parts, options)),
     encodePair(first, second, options) {
@@ -65,12 +61,14 @@ export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: stri
       known(pair.ids);
       return pair;
     },
-    decode: (ids, options) => tokenizer.decode(ids, options),
-    incremental: (options) => tokenizer.incremental(options),
-    token: (id) => tokenizer.token(id),
-    id: (token) => tokenizer.id(token),
-    role: (role) => tokenizer.role(role),
   };
+  return new Proxy(tokenizer, {
+    get(_, key) {
+      if (Object.hasOwn(limited, key)) return limited[key as keyof typeof limited];
+      const member: unknown = Reflect.get(tokenizer, key, tokenizer);
+      return typeof member === 'function' ? member.bind(tokenizer) : member;
+    },
+  });
 }
 
 /**

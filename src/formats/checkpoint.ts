@@ -1,11 +1,11 @@
 /** The tensors of a model in one SafeTensors file, or in shards with an index that maps tensors to files. */
 import { FormatError } from '../errors.ts';
 import type { ByteSource, FileFolder } from './bytes.ts';
-import { isPlainFileName } from './bytes.ts';
 import type { GgmlType } from './gguf-types.ts';
-import { isObject, readJson } from './json.ts';
+import { readJson } from './json.ts';
 import type { Dtype, TensorInfo } from './safetensors.ts';
 import { readSafeTensorsHeader } from './safetensors.ts';
+import { INDEX, type ShardIndex, SINGLE, shardIndex } from './shard-index.ts';
 
 export { readJson, readText } from './json.ts';
 
@@ -37,9 +37,6 @@ export interface Checkpoint extends TensorFiles {
   /** `__metadata__` of all files; the first shard that has a key wins. */
   readonly metadata: ReadonlyMap<string, string>;
 }
-
-const SINGLE = 'model.safetensors';
-const INDEX = 'model.safetensors.index.json';
 
 /**
  * Opens the weights of a folder: `file` (a .safetensors file or an index), else model.safetensors, else
@@ -90,33 +87,10 @@ async function findCheckpoint(folder: FileFolder): Promise<string> {
   throw new FormatError('AmbiguousCheckpoint', folder.name, what);
 }
 
-interface Index {
-  /** Tensor name -> file name. */
-  readonly weightMap: ReadonlyMap<string, string>;
-  readonly shards: readonly string[];
-  readonly totalSize: unknown;
-}
-
-async function readIndex(folder: FileFolder, name: string): Promise<Index> {
+async function readIndex(folder: FileFolder, name: string): Promise<ShardIndex> {
   const json = await readJson(folder, name);
   if (json === undefined) throw missingFile(folder, name);
-  const file = `${folder.name}/${name}`;
-  const map = isObject(json) ? json.weight_map : undefined;
-  if (!isObject(json) || !isObject(map)) {
-    throw new FormatError('InvalidIndex', file, 'expected {"weight_map": {tensor: file}}', { key: 'weight_map' });
-  }
-  const weightMap = new Map<string, string>();
-  for (const [tensor, shard] of Object.entries(map)) {
-    if (typeof shard !== 'string') throw new FormatError('InvalidIndex', file, 'expected a file name', { key: tensor });
-    if (!isPlainFileName(shard) || !shard.endsWith('.safetensors')) {
-      const found = JSON.stringify(shard.slice(0, 200));
-      const what = `expected the name of a .safetensors file beside the index, without path parts, found ${found}`;
-      throw new FormatError('UnsafeFileName', file, what, { key: tensor });
-    }
-    weightMap.set(tensor, shard);
-  }
-  const totalSize = isObject(json.metadata) ? json.metadata.total_size : undefined;
-  return { weightMap, shards: [...new Set(weightMap.values())].sort(), totalSize };
+  return shardIndex(json, `${folder.name}/${name}`);
 }
 
 function missingFile(folder: FileFolder, name: string, indexFile?: string): FormatError {
@@ -129,7 +103,7 @@ function missingFile(folder: FileFolder, name: string, indexFile?: string): Form
 function checkListed(
   tensor: string,
   shard: string,
-  about: { folder: FileFolder; indexFile: string; index: Index; first: CheckpointTensor | undefined },
+  about: { folder: FileFolder; indexFile: string; index: ShardIndex; first: CheckpointTensor | undefined },
 ): void {
   const { folder, indexFile, index, first } = about;
   const file = `${folder.name}/${shard}`;
@@ -142,7 +116,7 @@ function checkListed(
   throw new FormatError('UnlistedTensor', file, `the file holds the tensor but ${indexFile} ${says}`, { key: tensor });
 }
 
-function checkAllFound(index: Index, tensors: ReadonlyMap<string, unknown>, file: string): void {
+function checkAllFound(index: ShardIndex, tensors: ReadonlyMap<string, unknown>, file: string): void {
   for (const [tensor, shard] of index.weightMap) {
     if (!tensors.has(tensor)) {
       throw new FormatError('MissingTensor', file, `listed in ${shard}, which does not hold it`, { key: tensor });
@@ -150,7 +124,7 @@ function checkAllFound(index: Index, tensors: ReadonlyMap<string, unknown>, file
   }
 }
 
-function sizeWarnings({ totalSize }: Index, tensors: ReadonlyMap<string, TensorPlace>): string[] {
+function sizeWarnings({ totalSize }: ShardIndex, tensors: ReadonlyMap<string, TensorPlace>): string[] {
   const bytes = [...tensors.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   if (totalSize === undefined || totalSize === bytes) return [];
   return [

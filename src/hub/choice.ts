@@ -1,10 +1,9 @@
 /** Chooses the files of a repository that make up its model. */
-import { HubError } from '../errors.ts';
+import { FormatError, HubError } from '../errors.ts';
 import { firstPart, isModelGguf, partNames } from '../formats/gguf.ts';
-import { type HubId, isSafePath } from './names.ts';
+import { INDEX, SINGLE, shardIndex } from '../formats/shard-index.ts';
+import type { HubId } from './names.ts';
 
-export const SINGLE = 'model.safetensors';
-export const INDEX = 'model.safetensors.index.json';
 const companions = [
   'config.json',
   'generation_config.json',
@@ -167,16 +166,13 @@ function choicesOf(repository: string, models: readonly string[]): string {
 
 const examples = (paths: readonly string[]): string => paths.slice(0, 12).join(', ') || 'no files';
 
-export function shardsOf(index: string, name: string): string[] {
-  let map: unknown;
+export function shardsOf(index: string, name: string): readonly string[] {
   try {
-    map = (JSON.parse(index) as { weight_map?: unknown } | null)?.weight_map;
-  } catch {
-    // Reported below.
+    const { shards } = shardIndex(JSON.parse(index), name);
+    if (shards.length > 0) return shards;
+  } catch (error) {
+    if (!(error instanceof FormatError || error instanceof SyntaxError)) throw error;
   }
-  const shards = typeof map === 'object' && map !== null ? [...new Set<unknown>(Object.values(map))] : [];
-  if (shards.length > 0 && shards.every((shard): shard is string => typeof shard === 'string' && isSafePath(shard)))
-    return shards;
   throw new HubError(
     'InvalidIndex',
     `${name}: expected {"weight_map": {tensor: file}} in ${INDEX}, found something else`,

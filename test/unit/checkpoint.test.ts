@@ -29,7 +29,7 @@ function folderOf(files: Record<string, Uint8Array>): FileFolder & { open: FileF
       const source = await inner.open(name);
       if (!source) return undefined;
       count++;
-      return { ...source, close: async () => void count-- };
+      return { ...source, dispose: async () => void count-- };
     },
   };
 }

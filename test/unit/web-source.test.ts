@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { after, before } from 'node:test';
-import { load, type WebLoadOptions, type WebModelSource } from '../../src/browser.ts';
+import { describeModel, load, openTokenizer, type WebLoadOptions, type WebModelSource } from '../../src/browser.ts';
 import { embeddedModel, quantizeModel } from '../../src/node.ts';
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567';
@@ -93,6 +93,16 @@ function folderHandle(entries: readonly File[]): FileSystemDirectoryHandle {
     getDirectoryHandle: absent,
   } as unknown as FileSystemDirectoryHandle;
 }
+
+test('a tokenizer and a description need no weights', async () => {
+  for (const source of [`${origin}/models`, file('stories-Q8_0.gguf'), folderFiles()]) {
+    const tokenizer = await openTokenizer(source);
+    assert.deepEqual(tokenizer.encode('Once upon a time'), [559, 552, 263, 423]);
+    const { modelType, parameters } = await describeModel(source, 'q4_0');
+    assert.deepEqual([modelType, parameters], ['gpt2', 5_918_720]);
+  }
+  await assert.rejects(openTokenizer('org/gated', { endpoint: origin }), { code: 'Unauthorized' });
+});
 
 test('every way to name a model gives its text', async () => {
   const folder = await say(`${origin}/models`);

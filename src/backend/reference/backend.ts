@@ -10,7 +10,6 @@ import {
   type Batch,
   type CachePages,
   cachePages,
-  joinTensors,
   type LoadTimes,
   type Results,
   type StepTime,
@@ -20,6 +19,7 @@ import { checkBatch } from '../check-batch.ts';
 import { Checksum, firstNotFinite } from '../checksum.ts';
 import { drawFrom } from '../draw.ts';
 import { checkFinite, notFinite } from '../finite.ts';
+import { joinTensors } from '../join-tensors.ts';
 import { combineSummary } from '../summary.ts';
 import { KvPages } from './kv-pages.ts';
 import { type HeldWeight, runStep, type State } from './steps.ts';

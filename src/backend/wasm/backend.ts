@@ -8,7 +8,6 @@ import {
   type Backend,
   type Batch,
   type Draw,
-  joinTensors,
   type LoadTimes,
   type Results,
   type StepTime,
@@ -16,6 +15,7 @@ import {
   type Timing,
 } from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
+import { joinTensors } from '../join-tensors.ts';
 import { combineSummary } from '../summary.ts';
 import { WasmCachePages } from './cache-pages.ts';
 import type { Choice } from './choosing/choice.ts';
