@@ -14,6 +14,7 @@ import { startEngineThread } from './hosting/thread-browser.ts';
 import {
   type FoundFiles,
   findFiles,
+  otherModel,
   sourceForWorker,
   type WebModelSource,
   type WebSourceOptions,
@@ -82,8 +83,9 @@ async function loadFrom<M>(
   options: WebLoadOptions,
 ): Promise<M> {
   const [place, rest] = apart(options);
-  const load = (files: FoundFiles): Promise<M> =>
-    make({ folder: files.folder, file: files.file, host: browserHost() }, rest);
+  const host = browserHost();
+  const other = otherModel(place, rest.signal);
+  const load = ({ folder, file }: FoundFiles): Promise<M> => make({ folder, file, host, other }, rest);
   return fromFiles(load, source, { ...place, signal: rest.signal });
 }
 

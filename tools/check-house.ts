@@ -119,10 +119,14 @@ export const rules: Rules = {
       what: 'Runs forwards over sequences: plan, backend and cache.',
       imports: ['plan', 'backend', 'profile', 'formats (types)', 'models (types)'],
     },
+    drafting: {
+      what: 'Guesses the next tokens of texts, and decides how many guesses pay.',
+      imports: ['backend', 'sampling', 'evaluate'],
+    },
     prompts: { what: 'Turns prompts into token ids.', imports: ['tokenizer', 'chat'] },
     schedule: {
       what: 'Puts requests into shared forwards.',
-      imports: ['backend', 'prompts', 'sampling', 'evaluate', 'tokenizer', 'profile'],
+      imports: ['backend', 'prompts', 'sampling', 'drafting', 'evaluate', 'tokenizer', 'profile'],
     },
     convert: {
       what: 'Writes a model in another storage type.',
@@ -156,6 +160,7 @@ export const rules: Rules = {
         'sampling',
         'prompts',
         'evaluate',
+        'drafting',
         'schedule',
         'embedding',
       ],

@@ -8,7 +8,7 @@ import { type ChatPrompt, templateOf } from '../prompts/chat.ts';
 import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { readText, unwritable } from './files.ts';
-import { type LoadFlags, loadOptions } from './generate.ts';
+import { draftOptions, type LoadFlags, loadOptions } from './generate.ts';
 import { generateOptions, numbers, type SamplingFlags } from './generation-flags.ts';
 import { modelPath } from './models.ts';
 import { isMessage, readTemplate } from './prompts.ts';
@@ -51,8 +51,10 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     const template = await readTemplate(flags.chatTemplate);
     // Whoever types wants to be heard while an answer is computed.
     const inline = !process.stdin.isTTY;
-    const loading = reportingLoad({ ...loadOptions(flags, interrupt.signal), inline });
-    await using model = await load(await modelPath(positional, flags), loading.options).finally(loading.end);
+    const path = await modelPath(positional, flags);
+    const draft = await draftOptions(flags);
+    const loading = reportingLoad({ ...loadOptions(flags, interrupt.signal), ...draft, inline });
+    await using model = await load(path, loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
     // Throws now, not after the first message, if the model has no chat template.
     if (typeof template !== 'object') void templateOf(model.chatFormat, template, undefined);

@@ -40,6 +40,8 @@ export interface LoadFlags extends MachineFlags {
   kvCache?: string;
   cacheTokens?: string;
   cacheMemory?: string;
+  draft?: string;
+  draftQuantize?: string;
 }
 
 /** @returns the exit code */
@@ -62,8 +64,8 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
     return refuseBatch(prompts, { ...printing, json: flags.json ? () => ({}) : undefined });
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
-  const loading = reportingLoad(loadOptions(flags, interrupt.signal));
   const path = await modelPath(positional, flags);
+  const loading = reportingLoad({ ...loadOptions(flags, interrupt.signal), ...(await draftOptions(flags)) });
   let model: Model;
   try {
     model = await load(path, loading.options);
@@ -96,6 +98,12 @@ export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions 
     cacheMemory: bytesOf('--cache-memory', flags.cacheMemory),
     signal,
   };
+}
+
+/** The draft model, fetched where it is one of the hub. */
+export async function draftOptions({ draft, draftQuantize: quantize }: LoadFlags): Promise<Pick<LoadOptions, 'draft'>> {
+  if (draft === undefined && quantize === undefined) return {};
+  return { draft: { ...(draft !== undefined && { path: await modelPath(draft) }), quantize } };
 }
 
 async function runOne(model: Model, prompt: Prompt, options: GenerateOptions, flags: GenerateFlags): Promise<number> {

@@ -269,6 +269,8 @@ function withGeneration(command: Command): Command {
       'tokens whose keys and values are kept, of all texts together (default: see --cache-memory)',
     )
     .option('--cache-memory <bytes>', 'the same in bytes: 800MB, 2GiB (default: at most a quarter of the memory)')
+    .option('--draft <model>', 'a smaller model with the same tokens that guesses ahead; the result stays the same')
+    .option('--draft-quantize <policy>', 'how the draft model is stored; without --draft: the model itself, stored so')
     .option('--backend <name>', 'wasm or reference');
 }
 

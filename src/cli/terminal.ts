@@ -93,9 +93,9 @@ export function reportingLoad(options: LoadOptions): { options: LoadOptions; end
   };
 }
 
-/** `topP` -> `--top-p` */
+/** `topP` -> `--top-p`, `draft.quantize` -> `--draft-quantize` */
 export const flagName = (option: string): string =>
-  `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  `--${option.replaceAll('.', '-').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /** Flags of the running command, such as `--top-p`. */
 let spoken: ReadonlySet<string> | undefined;
@@ -130,7 +130,7 @@ export function inFlags(error: unknown): unknown {
     if (error.message.includes(words))
       return new LanewiseError(error.code, error.message.replace(words, isSpoken(flag) ? inWords : without));
   }
-  if (!(error instanceof OptionError) || !/^[a-zA-Z]+$/.test(error.option)) return error;
+  if (!(error instanceof OptionError) || !/^[a-zA-Z.]+$/.test(error.option)) return error;
   const names = [flagName(error.option), ...(otherNames[error.option] ?? [])];
   const name = names.find(isSpoken);
   return name === undefined ? error : new UsageError(error.message.replace(error.option, name));

@@ -3,6 +3,7 @@ import type { Backend, BackendOptions, CacheSize } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/threads/host.ts';
+import { ModelDrafter } from '../drafting/model-drafter.ts';
 import { defaultModules, type EmbeddingModules, readModules } from '../embedding/modules.ts';
 import { ggufPooling } from '../embedding/pooling.ts';
 import { noSettings, readSentenceSettings, type SentenceSettings } from '../embedding/sentence-settings.ts';
@@ -24,7 +25,8 @@ import { LocalEncoder } from './local-encoder.ts';
 import { LocalEngine } from './local-engine.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
-import { DEFAULT_CONTEXT, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
+import { DEFAULT_CONTEXT, type DraftOptions, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
+import { checkSameTokens, type Tokens } from './same-tokens.ts';
 import { lastOrdinary, withinVocabulary } from './tokenizer.ts';
 import { makeTokenizer, readTokenizerSource, type TokenizerSource } from './tokenizer-source.ts';
 
@@ -33,6 +35,8 @@ const MAX_ROWS = 128;
 /** Sequences of one forward, and rows of logits: 64 MB of them at most. */
 const MAX_WANTED = 64;
 const LOGITS_BYTES = 64e6;
+/** Of the memory that the cache of a model may have, what that of its draft model may have. */
+const DRAFT_MEMORY = 1 / 4;
 
 export interface ModelSource {
   readonly folder: FileFolder;
@@ -41,6 +45,8 @@ export interface ModelSource {
   readonly host: WasmHost;
   /** Where caches are saved; browsers have none. */
   readonly files?: NamedFiles;
+  /** Finds another model, for drafts, by its path or id. */
+  readonly other?: (path: string) => Promise<ModelSource>;
 }
 
 /**
@@ -83,8 +89,11 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
     });
     const evaluator = new Evaluator({ name, description, backend });
     const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds) };
-    const engine = new LocalEngine({ info, evaluator, prompts, scheduling: settings, files: source.files });
-    return { engine, tokenizerSource: loaded.tokenizerSource };
+    const tokens = { name, vocab, tokenizer };
+    const draft = settings.draft && (await loadDraft(source, settings, settings.draft, { tokens, contextLength }));
+    const { onWarning } = settings;
+    const parts = { info, evaluator, prompts, scheduling: settings, draft, onWarning, files: source.files };
+    return { engine: new LocalEngine(parts), tokenizerSource: loaded.tokenizerSource };
   });
 }
 
@@ -100,6 +109,28 @@ export interface LoadedEncoder {
   readonly engine: LocalEncoder;
   /** What its tokenizer was made of. */
   readonly tokenizerSource: TokenizerSource | undefined;
+}
+
+/** @throws what a load throws; OptionError for a model with other tokens */
+async function loadDraft(
+  source: ModelSource,
+  { threads, revectorize, kvCache, backend, cacheTokens, onWarning, signal }: LoadSettings,
+  { path, quantize }: DraftOptions,
+  model: { readonly tokens: Tokens; readonly contextLength: number },
+): Promise<ModelDrafter> {
+  if (path !== undefined && !source.other) throw new OptionError('draft.path', 'left out here', path);
+  const found = path === undefined ? source : await source.other!(path);
+  const options = { quantize, threads, revectorize, kvCache, backend, cacheTokens, onWarning, signal };
+  return openAs(
+    'decoder',
+    found,
+    options,
+    async ({ name, description, backend, tokenizer, contextLength }) => {
+      if (found !== source) checkSameTokens(model.tokens, { name, vocab: description.config.vocab, tokenizer });
+      return new ModelDrafter({ evaluator: new Evaluator({ name, description, backend }), contextLength });
+    },
+    { mostContext: model.contextLength, memoryShare: DRAFT_MEMORY },
+  );
 }
 
 /** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
@@ -143,21 +174,30 @@ interface Loaded {
   readonly quantize: string;
 }
 
+/** What a model that serves another one may have. */
+interface Bounds {
+  /** Its context is not longer than this, however long the model's own is. */
+  readonly mostContext?: number;
+  /** Of the memory for caches. */
+  readonly memoryShare?: number;
+}
+
 /** Threads hold several descriptors each: where those are used up, one thread loads what more could not. */
 async function openAs<M>(
   kind: ModelKind,
   source: ModelSource,
   options: LoadOptions,
   make: (loaded: Loaded, settings: LoadSettings) => Promise<M>,
+  bounds: Bounds = {},
 ): Promise<M> {
   try {
-    return await openOnce(kind, source, options, make);
+    return await openOnce(kind, source, options, make, bounds);
   } catch (error) {
     const tooMany = error instanceof FormatError && error.code === 'TooManyOpenFiles';
     if (!tooMany || options.threads === 1 || options.backend === 'reference') throw error;
     options.onWarning?.(`one thread: too many open files; raise their limit (ulimit -n)`);
     await source.host.endPrestarted?.();
-    return openOnce(kind, source, { ...options, threads: 1 }, make);
+    return openOnce(kind, source, { ...options, threads: 1 }, make, bounds);
   }
 }
 
@@ -166,6 +206,7 @@ async function openOnce<M>(
   { folder, file, host }: ModelSource,
   options: LoadOptions,
   make: (loaded: Loaded, settings: LoadSettings) => Promise<M>,
+  { mostContext, memoryShare = 1 }: Bounds,
 ): Promise<M> {
   const settings = validateLoad(options);
   const files = await openModel(folder, file);
@@ -184,14 +225,14 @@ async function openOnce<M>(
     });
     for (const notice of description.notices) settings.onWarning?.(`${name}: ${notice}`);
     checkKind(name, description, kind);
-    if (kind === 'encoder') refuseCacheOptions(settings);
+    if (kind === 'encoder') refuseDecoderOptions(settings);
     const sentence = kind === 'encoder' && !files.metadata ? await readSentenceSettings(folder) : noSettings;
-    const contextLength = contextOf(description, settings, sentence.maxTokens);
+    const contextLength = contextOf(description, settings, sentence.maxTokens, mostContext);
     const { onProgress, onWarning, signal, threads, revectorize } = settings;
     const backendOptions: BackendOptions = {
       plan: description.plan,
       ...rowsOf(description, contextLength),
-      cache: cacheSize(kind, settings, contextLength, description, host.memoryBytes),
+      cache: cacheSize(kind, settings, contextLength, description, memoryShare * host.memoryBytes),
       tensor: (name) => files.tensor(name),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
       signal,
@@ -258,7 +299,8 @@ function rowsOf({ kind, config }: ModelDescription, contextLength: number): { ma
 }
 
 /** @throws OptionError */
-function refuseCacheOptions({ kvCache, cacheTokens, cacheMemory }: LoadSettings): void {
+function refuseDecoderOptions({ kvCache, cacheTokens, cacheMemory, draft }: LoadSettings): void {
+  if (draft) throw new OptionError('draft', 'left out: an encoder generates no text', draft);
   const given = { kvCache: kvCache === 'f32' ? undefined : kvCache, cacheTokens, cacheMemory };
   for (const [name, value] of Object.entries(given))
     if (value !== undefined) throw new OptionError(name, 'left out: an encoder keeps no keys and values', value);
@@ -306,9 +348,9 @@ function contextOf(
   { kind, config: { contextLength: most } }: ModelDescription,
   settings: LoadSettings,
   maxTokens = most,
+  mostContext: number = DEFAULT_CONTEXT[kind],
 ): number {
-  const { cacheTokens = most, contextLength = Math.min(most, maxTokens, DEFAULT_CONTEXT[kind], cacheTokens) } =
-    settings;
+  const { cacheTokens = most, contextLength = Math.min(most, maxTokens, mostContext, cacheTokens) } = settings;
   if (contextLength > most)
     throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
   return contextLength;

@@ -1,4 +1,7 @@
 /** An engine in the calling thread: an evaluator and the scheduler of its requests. */
+import { Drafts } from '../drafting/drafts.ts';
+import { PromptLookup } from '../drafting/lookup.ts';
+import type { ModelDrafter } from '../drafting/model-drafter.ts';
 import { FormatError, LanewiseError, OptionError } from '../errors.ts';
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import type { Evaluator } from '../evaluate/evaluator.ts';
@@ -19,7 +22,13 @@ export interface LocalEngineParts {
   readonly scheduling: SchedulerOptions;
   /** Where caches are saved. */
   readonly files: NamedFiles | undefined;
+  /** Guesses tokens ahead; the engine disposes of it. */
+  readonly draft?: ModelDrafter | undefined;
+  readonly onWarning?: ((text: string) => void) | undefined;
 }
+
+/** Most tokens that are guessed ahead where there is a draft model and nobody said how many. */
+const MODEL_GUESSES = 16;
 
 class LocalSequence implements SequenceHandle {
   readonly sequence: Sequence;
@@ -60,16 +69,22 @@ export class LocalEngine implements Engine {
   readonly prompts: PromptEncoder;
   readonly #evaluator: Evaluator;
   readonly #scheduler: Scheduler;
+  readonly #drafts: Drafts;
+  readonly #draft: ModelDrafter | undefined;
   readonly #named: NamedFiles | undefined;
   #disposed: Promise<void> | undefined;
 
-  constructor({ info, evaluator, prompts, scheduling, files }: LocalEngineParts) {
+  constructor({ info, evaluator, prompts, scheduling, draft, onWarning, files }: LocalEngineParts) {
     const { name, description, backend, maxRows, maxWanted } = evaluator;
     const { loadTimes, threads, vectorBits } = backend;
     this.info = { ...info, name, description, loadTimes, threads, vectorBits, maxRows, maxWanted };
     this.prompts = prompts;
     this.#evaluator = evaluator;
-    this.#scheduler = new Scheduler({ evaluator, prompts, eosTokenIds: info.eosTokenIds }, scheduling);
+    const drafters = [new PromptLookup(), ...(draft ? [draft] : [])];
+    this.#draft = draft;
+    this.#drafts = new Drafts({ drafters, vocab: evaluator.vocab, onWarning });
+    const context = { evaluator, prompts, eosTokenIds: info.eosTokenIds, guesses: draft ? MODEL_GUESSES : 0 };
+    this.#scheduler = new Scheduler(context, this.#drafts, scheduling);
     this.#named = files;
   }
 
@@ -159,7 +174,14 @@ export class LocalEngine implements Engine {
   }
 
   memory(): ReturnType<Engine['memory']> {
-    return this.#evaluator.backend.memory();
+    const own = this.#evaluator.backend.memory();
+    const draft = this.#draft?.memory();
+    if (!draft) return own;
+    return {
+      weights: own.weights + draft.weights,
+      activations: own.activations + draft.activations,
+      cache: own.cache + draft.cache,
+    };
   }
 
   stats(): SchedulerStats {
@@ -170,6 +192,7 @@ export class LocalEngine implements Engine {
     this.#disposed ??= (async () => {
       this.#scheduler.dispose(new LanewiseError('Disposed', `${this.info.name} has been disposed`));
       await this.#evaluator.dispose();
+      await this.#drafts.dispose();
       this.prompts.dispose();
     })();
     return this.#disposed;

@@ -8,6 +8,14 @@ export { mixtureHint, typeName } from '../models/policy.ts';
 /** Contexts are as long as the model's, up to here, unless asked for. */
 export const DEFAULT_CONTEXT = { decoder: 4096, encoder: 8192 } as const;
 
+/** A model that guesses tokens ahead. */
+export interface DraftOptions {
+  /** A path or an id, as of `load`. Default: the model itself, which makes sense in another storage. */
+  path?: string;
+  /** Its storage policy. Default: as of a model that is loaded alone. */
+  quantize?: string;
+}
+
 export interface LoadOptions {
   /**
    * Run the engine in the calling thread instead of one of its own: each forward then blocks the event loop (docs/hosting.md).
@@ -40,6 +48,11 @@ export interface LoadOptions {
   maxQueue?: number;
   /** Milliseconds that a forward should take at most while a text is being generated: long prompts are read in parts. Default 100. */
   stepBudgetMs?: number;
+  /**
+   * A smaller model with the same tokens, which guesses ahead; the text stays the same to the bit (docs/drafts.md). Its path or
+   * id, or both that and how it is stored.
+   */
+  draft?: string | DraftOptions;
   /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
   backend?: 'wasm' | 'reference';
   /** Keep hidden states of each forward, for inspection. Default false. */
@@ -51,7 +64,7 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
-export interface LoadSettings extends LoadOptions {
+export interface LoadSettings extends Omit<LoadOptions, 'draft'> {
   readonly inline: boolean;
   readonly backend: 'wasm' | 'reference';
   readonly hidden: boolean;
@@ -59,6 +72,7 @@ export interface LoadSettings extends LoadOptions {
   readonly revectorize: boolean;
   readonly maxQueue: number;
   readonly stepBudgetMs: number;
+  readonly draft?: DraftOptions;
 }
 
 const known: Record<keyof LoadOptions, true> = {
@@ -72,6 +86,7 @@ const known: Record<keyof LoadOptions, true> = {
   cacheMemory: true,
   maxQueue: true,
   stepBudgetMs: true,
+  draft: true,
   backend: true,
   hidden: true,
   onProgress: true,
@@ -123,5 +138,31 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   if (!(Number.isInteger(maxQueue) && maxQueue >= 0)) throw new OptionError('maxQueue', 'an integer >= 0', maxQueue);
   if (!(typeof stepBudgetMs === 'number' && stepBudgetMs > 0))
     throw new OptionError('stepBudgetMs', 'a number of milliseconds > 0', stepBudgetMs);
-  return { ...options, inline, backend, hidden, kvCache, revectorize, maxQueue, stepBudgetMs };
+  const { draft, ...rest } = options;
+  return {
+    ...rest,
+    ...(draft !== undefined && { draft: readDraft(draft) }),
+    inline,
+    backend,
+    hidden,
+    kvCache,
+    revectorize,
+    maxQueue,
+    stepBudgetMs,
+  };
+}
+
+/** @throws OptionError */
+function readDraft(draft: unknown): DraftOptions {
+  if (typeof draft === 'string') return { path: draft };
+  if (typeof draft !== 'object' || draft === null)
+    throw new OptionError('draft', 'the path or id of a model, or an object with path and quantize', draft);
+  for (const [key, value] of Object.entries(draft)) {
+    if (key !== 'path' && key !== 'quantize')
+      throw new OptionError(`draft.${key}`, 'left out (no such option; known: path, quantize)', value);
+    if (value !== undefined && typeof value !== 'string') throw new OptionError(`draft.${key}`, 'a string', value);
+  }
+  const { path, quantize } = draft as DraftOptions;
+  if (quantize !== undefined) parsePolicy(quantize, 'draft.quantize');
+  return { ...(path !== undefined && { path }), ...(quantize !== undefined && { quantize }) };
 }

@@ -34,12 +34,14 @@ export async function locatePath(given: string, signal?: AbortSignal): Promise<M
       'NoModel',
       `${path}: expected a model folder, a .safetensors or .gguf file, or an id of the hub (organisation/name), found nothing there`,
     );
-  if (status.isDirectory()) return { folder: nodeFolder(full), host: rememberingHost(), files: nodeFiles };
+  const host = rememberingHost();
+  const other = (path: string): Promise<ModelSource> => locatePath(path, signal);
+  if (status.isDirectory()) return { folder: nodeFolder(full), host, files: nodeFiles, other };
   if (!/\.(safetensors|gguf)$/.test(full)) {
     throw new ModelError(
       'NoModel',
       `${path}: expected a folder, a .gguf file, or a .safetensors file beside its config.json`,
     );
   }
-  return { folder: nodeFolder(dirname(full)), file: basename(full), host: rememberingHost(), files: nodeFiles };
+  return { folder: nodeFolder(dirname(full)), file: basename(full), host, files: nodeFiles, other };
 }

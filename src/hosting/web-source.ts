@@ -1,4 +1,6 @@
 /** Finds the files of a model in a browser: at an address, on the hub, or among files and folders that the user chose. */
+import { browserHost } from '../backend/wasm/threads/host-browser.ts';
+import type { ModelSource } from '../engine/load.ts';
 import { FormatError, LanewiseError, OptionError } from '../errors.ts';
 import { blobFolder, handleFolder } from '../formats/adapters/blob.ts';
 import { type FetchOptions, fetchFolder } from '../formats/adapters/fetch.ts';
@@ -70,6 +72,14 @@ export function sourceForWorker(source: WebModelSource): WebModelSource {
   if (!(Symbol.iterator in source || 'length' in source)) throw new OptionError('source', KINDS, source);
   return Array.from(source);
 }
+
+/** What finds a draft model: a revision is that of the model alone. */
+export const otherModel =
+  ({ endpoint, token, headers }: WebSourceOptions, signal: AbortSignal | undefined) =>
+  async (path: string): Promise<ModelSource> => {
+    const { folder, file } = await findFiles(path, { endpoint, token, headers, signal });
+    return { folder, file, host: browserHost() };
+  };
 
 /** Recognizes a single file by its first bytes: its name may be anything, or missing. */
 async function oneFile(blob: Blob): Promise<Pick<FoundFiles, 'folder' | 'file'>> {

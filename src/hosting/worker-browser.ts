@@ -2,7 +2,7 @@
 import { browserHost } from '../backend/wasm/threads/host-browser.ts';
 import type { CallerMessage } from './messages.ts';
 import { serveEngine } from './serve-engine.ts';
-import { findFiles, type WebModelSource, type WebSourceOptions } from './web-source.ts';
+import { findFiles, otherModel, type WebModelSource, type WebSourceOptions } from './web-source.ts';
 
 const thread = globalThis as unknown as {
   onmessage: (event: MessageEvent<CallerMessage>) => void;
@@ -20,7 +20,8 @@ serveEngine(
     async open(given, signal) {
       const [place, options] = given as readonly [WebModelSource, WebSourceOptions];
       const { folder, file, explain } = await findFiles(place, { ...options, signal });
-      return { source: { folder, file, host: browserHost() }, again: given, explain };
+      const source = { folder, file, host: browserHost(), other: otherModel(options, signal) };
+      return { source, again: given, explain };
     },
   },
 );

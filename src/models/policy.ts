@@ -43,13 +43,13 @@ export function mixtureHint(text: string): string {
   return ` (${near}_* are mixtures of llama.cpp: say ${have})`;
 }
 
-/** @throws OptionError */
-export function parsePolicy(text: string): StoragePolicy {
+/** @param option that the text was given as @throws OptionError */
+export function parsePolicy(text: string, option = 'quantize'): StoragePolicy {
   const expected =
     'none, q8_0, q4_0, q4_k, q5_k, q6_k, f16, bf16 or f32, each but none also as q8_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, ' +
     'output, embedding';
   const fail = (): never => {
-    throw new OptionError('quantize', expected + mixtureHint(text), text);
+    throw new OptionError(option, expected + mixtureHint(text), text);
   };
   const [head, ...rest] = text.toLowerCase().split(',');
   const match = /^([a-z\d_]+)(?::min-dim=(\d{1,9}))?$/.exec(head!.trim()) ?? fail();

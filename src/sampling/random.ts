@@ -12,6 +12,13 @@ export class Random {
     this.state = Uint32Array.of(Number(a & 0xffffffffn), Number(a >> 32n), Number(b & 0xffffffffn), Number(b >> 32n));
   }
 
+  /** Another generator that gives the numbers that come next of this one. */
+  clone(): Random {
+    const copy = new Random(0);
+    copy.state.set(this.state);
+    return copy;
+  }
+
   /** 32 random bits. */
   next(): number {
     const s = this.state;

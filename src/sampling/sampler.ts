@@ -35,7 +35,7 @@ const MAX_FLOAT32 = 3.4028234663852886e38;
  */
 export class Sampler {
   private readonly settings: SamplingSettings;
-  private readonly random: Random;
+  private random: Random;
   private readonly constraint: Constraint | undefined;
   private readonly processor: LogitsProcessor | undefined;
   /** Ids of prompt and text, kept only for a logits processor. */
@@ -43,7 +43,7 @@ export class Sampler {
   /** Distinct ids of prompt and text, for the repetition penalty. */
   private readonly seen: Set<number>;
   /** How often each id was generated, for presence and frequency penalty. */
-  private readonly counts = new Map<number, number>();
+  private counts = new Map<number, number>();
   private readonly selection = new Selection();
 
   /** @param history ids of the prompt @throws LanewiseError CallbackFailed */
@@ -56,6 +56,20 @@ export class Sampler {
     const ids = [...history];
     this.history = logitsProcessor ? ids : [];
     this.seen = new Set(settings.repetitionPenalty === 1 ? [] : ids);
+  }
+
+  /**
+   * A sampler for guesses at the tokens that this one will choose: the same random numbers and penalties, no constraint and no
+   * logits processor (they keep a state of the caller's), no log-probabilities.
+   */
+  fork(): Sampler {
+    const { settings } = this;
+    const own = { constraint: undefined, logitsProcessor: undefined, logprobs: 0 };
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = settings;
+    const fork = new Sampler({ ...settings, ...own }, repetitionPenalty === 1 ? [] : this.seen);
+    fork.random = this.random.clone();
+    if (presencePenalty !== 0 || frequencyPenalty !== 0) fork.counts = new Map(this.counts);
+    return fork;
   }
 
   /**

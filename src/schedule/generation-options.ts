@@ -43,8 +43,8 @@ export interface GenerateOptions extends SamplingOptions {
    */
   contextShift?: boolean;
   /**
-   * Most tokens that are guessed ahead from the text so far and checked in one forward; 0 (default): none. The result is
-   * the same to the bit; texts that repeat parts of their prompt come faster.
+   * Most tokens that are guessed ahead and checked in one forward, from the text so far and by the draft model, where there is
+   * one; 0: none. The result is the same to the bit. Default: 0 without a draft model, else 16.
    */
   speculate?: number;
   /**
@@ -77,6 +77,16 @@ const samples = integer({
   to: MAX_SAMPLES,
   help: 'answers to one prompt, in batches',
   standard: '1',
+});
+
+/** Left out, they depend on the model: whether it has a draft model. */
+const guesses = integer({
+  otherwise: 0,
+  from: 0,
+  to: MAX_SPECULATE,
+  help: 'guess at most this many tokens ahead, from the text so far and by the draft model; the result stays the same',
+  standard: '0, with a draft model 16',
+  flag: { kind: 'number', value: '<n>' },
 });
 
 /** Checks, defaults, flags, help and documentation of the options: all of them come from here. */
@@ -125,13 +135,7 @@ export const generateTable = {
     help: 'drop the oldest turns of a conversation that does not fit in the context',
     flag: { kind: 'switch' },
   }),
-  speculate: integer({
-    otherwise: 0,
-    from: 0,
-    to: MAX_SPECULATE,
-    help: 'guess this many tokens ahead from the text so far; the result stays the same',
-    flag: { kind: 'number', value: '<n>' },
-  }),
+  speculate: { ...guesses, otherwise: (): number | undefined => undefined },
   n: {
     ...samples,
     read(given, place) {

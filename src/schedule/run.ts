@@ -1,4 +1,5 @@
 /** One request on its way through forwards: its tokens, its text, and what ends it. */
+import type { DraftRequest } from '../drafting/drafter.ts';
 import { OptionError } from '../errors.ts';
 import type { Evaluator } from '../evaluate/evaluator.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
@@ -10,7 +11,6 @@ import type { Prompt, PromptEncoder } from '../prompts/prompt.ts';
 import { type Sample, Sampler } from '../sampling/sampler.ts';
 import type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './events.ts';
 import type { GenerateSettings } from './generation-options.ts';
-import { PromptLookup } from './lookup.ts';
 import { ShownText } from './shown-text.ts';
 
 /** What one sequence is to answer. */
@@ -26,15 +26,19 @@ export interface RunContext {
   readonly evaluator: Evaluator;
   readonly prompts: PromptEncoder;
   readonly eosTokenIds: ReadonlySet<number>;
+  /** Tokens to guess ahead where a request does not say how many. */
+  readonly guesses: number;
 }
 
 /** The answer of a chat begins a text of its own. */
 const continuesText = (prompt: Prompt): boolean =>
   typeof prompt === 'string' || !('messages' in prompt) || prompt.continueFinalMessage === true;
 
-export class Run {
+export class Run implements DraftRequest {
   readonly settings: GenerateSettings;
   readonly promptIds: readonly number[];
+  /** Prompt and text so far. */
+  readonly history: number[];
   readonly tokenIds: number[] = [];
   readonly sampler: Sampler;
   sequence: Sequence;
@@ -45,11 +49,10 @@ export class Run {
   /** Of the last forward, where timed. */
   phases: Phases | undefined;
   readonly #context: RunContext;
-  /** Prompt and text so far. */
-  readonly #history: number[];
   readonly #steps: StepTiming[] = [];
   readonly #shown: ShownText;
-  readonly #lookup: PromptLookup;
+  /** Most tokens to guess ahead. */
+  readonly #guesses: number;
   /** On the clock of `performance.now()`. */
   #timeout = Number.POSITIVE_INFINITY;
   readonly #dropped: number | undefined;
@@ -58,6 +61,9 @@ export class Run {
   #reached = 0;
   /** Tokens of the prompt that `progress` has told. */
   #told = 0;
+  /** Tokens guessed ahead, and those of them that were right. */
+  #drafted = 0;
+  #accepted = 0;
   #stoppedBy: number | string | undefined;
 
   /** @throws OptionError, TemplateError, TokenizerError, ContextLengthError */
@@ -74,13 +80,13 @@ export class Run {
     if (this.promptIds.length === 0)
       throw new OptionError('prompt', 'at least one token', typeof prompt === 'string' ? prompt : []);
     checkLength(this.promptIds.length, contextLength, longestContext);
-    this.#history = [...this.promptIds];
+    this.history = [...this.promptIds];
     this.sampler = new Sampler(settings, this.promptIds);
     this.#shown = new ShownText(tokenizer, continuesText(prompt) ? this.promptIds : [], {
       stop: settings.stop,
       hideSpecial: !settings.ignoreEos,
     });
-    this.#lookup = new PromptLookup(settings.speculate);
+    this.#guesses = settings.speculate ?? context.guesses;
     this.sequence = evaluator.cache.sequence({ expected: this.promptIds.length });
     if (settings.maxTokens === 0) this.finishReason = 'length';
   }
@@ -92,12 +98,12 @@ export class Run {
 
   /** Tokens of prompt and text. */
   get total(): number {
-    return this.#history.length;
+    return this.history.length;
   }
 
   /** Tokens of prompt and text that a forward has to compute yet. */
   get missing(): number {
-    return this.#history.length - this.sequence.length;
+    return this.history.length - this.sequence.length;
   }
 
   /** Its `timeoutMs` begin. */
@@ -116,7 +122,7 @@ export class Run {
   /** Takes from the cache what it has of the tokens to be computed. @param beside a running one whose last block may be copied */
   async reuse(beside?: Run): Promise<void> {
     this.#reached = Math.max(this.#reached, this.sequence.length);
-    const length = await this.sequence.reuse(this.#history, this.#history.length - 1, beside?.sequence);
+    const length = await this.sequence.reuse(this.history, this.history.length - 1, beside?.sequence);
     if (length <= this.#reached) return;
     if (this.reading) this.#cached += length - this.#reached;
     this.#reached = length;
@@ -125,25 +131,24 @@ export class Run {
   /** Tokens that prompt and text so far have in common with another's. */
   shared({ promptIds }: Run): number {
     let count = 0;
-    while (count < promptIds.length && promptIds[count] === this.#history[count]) count++;
+    while (count < promptIds.length && promptIds[count] === this.history[count]) count++;
     return count;
   }
 
   /** The tokens of the next forward, at most `most`. */
   next(most: number): number[] {
-    return this.#history.slice(this.sequence.length, this.sequence.length + most);
+    return this.history.slice(this.sequence.length, this.sequence.length + most);
   }
 
-  /** At most `most` tokens guessed to follow the next one, which a forward can check beside it. */
-  draft(most: number): readonly number[] {
-    if (this.settings.speculate === 0 || this.reading || this.missing !== 1) return [];
+  /** Most tokens that may be guessed to follow the next one, for a forward to check beside it. */
+  get mostGuesses(): number {
+    if (this.#guesses === 0 || this.reading || this.missing !== 1) return 0;
     const left = Math.min(
-      most + 1,
       this.settings.maxTokens - this.tokenIds.length,
-      this.#context.prompts.files.contextLength - this.#history.length,
+      this.#context.prompts.files.contextLength - this.history.length,
       this.#context.evaluator.steadyRows(this.sequence),
     );
-    return this.#lookup.propose(this.#history, left - 1);
+    return Math.min(this.#guesses, left - 1);
   }
 
   /** Takes the token that a row's logits chose; undefined when an end token ended the text. */
@@ -160,21 +165,22 @@ export class Run {
     }
     this.sampler.accept(id);
     this.tokenIds.push(id);
-    this.#history.push(id);
+    this.history.push(id);
     const piece = this.#shown.push(id);
     this.text += piece.text;
     if (piece.stop !== undefined) {
       this.finishReason = 'stop';
       this.#stoppedBy = piece.stop;
     } else if (this.tokenIds.length >= maxTokens) this.finishReason = 'length';
-    else if (this.#history.length >= this.#context.prompts.files.contextLength) this.finishReason = 'contextLength';
+    else if (this.history.length >= this.#context.prompts.files.contextLength) this.finishReason = 'contextLength';
     return { type: 'token', id, text: piece.text, logprob, top };
   }
 
   /** After a forward of 1 + `drafted` rows: gives back the places of guesses that were wrong. @param taken rows that counted */
   settle(taken: number, drafted: number): void {
     if (drafted === 0) return;
-    this.#lookup.judge(drafted, taken - 1);
+    this.#drafted += drafted;
+    this.#accepted += taken - 1;
     const wrong = 1 + drafted - taken;
     if (wrong > 0) this.sequence.truncate(this.sequence.length - wrong);
   }
@@ -188,7 +194,7 @@ export class Run {
   pause(): void {
     this.#reached = Math.max(this.#reached, this.sequence.length);
     this.sequence.release();
-    this.sequence = this.#context.evaluator.cache.sequence({ expected: this.#history.length });
+    this.sequence = this.#context.evaluator.cache.sequence({ expected: this.history.length });
   }
 
   /** Text that was held back and became no stop string. */
@@ -212,10 +218,7 @@ export class Run {
         completionTokens: this.tokenIds.length,
         cachedTokens: this.#cached,
         ...(this.#dropped !== undefined && { droppedMessages: this.#dropped }),
-        ...(this.settings.speculate > 0 && {
-          draftTokens: this.#lookup.proposed,
-          acceptedDraftTokens: this.#lookup.accepted,
-        }),
+        ...(this.#guesses > 0 && { draftTokens: this.#drafted, acceptedDraftTokens: this.#accepted }),
       },
       seed: this.settings.seed,
       timings: { prefillMs: ms(true), decodeMs: ms(false), steps: this.#steps },

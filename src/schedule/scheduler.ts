@@ -4,6 +4,8 @@
  * cancellation, a full cache) is its own: the bits of the others do not depend on it.
  */
 import { PAGE } from '../backend/backend.ts';
+import type { DraftRequest } from '../drafting/drafter.ts';
+import type { DraftNumbers, Drafts } from '../drafting/drafts.ts';
 import { LanewiseError, OutOfMemoryError } from '../errors.ts';
 import type { CacheStats } from '../evaluate/block-pool.ts';
 import type { Evaluation } from '../evaluate/forwards.ts';
@@ -43,6 +45,7 @@ export interface SchedulerStats extends LineStats {
   /** Of those in line: requests that ran and wait for pages. */
   readonly paused: number;
   readonly pages: CacheStats;
+  readonly drafts: DraftNumbers;
 }
 
 /** Prompt rows of a forward beside others that decode, however little time there is: prompts must end some day. */
@@ -61,6 +64,7 @@ interface Part {
 
 export class Scheduler {
   readonly #context: RunContext;
+  readonly #drafts: Drafts;
   readonly #options: SchedulerOptions;
   readonly #line = new WaitingLine<Job>();
   readonly #running = new Set<Job>();
@@ -74,8 +78,9 @@ export class Scheduler {
   #admitting: Job | undefined;
   #disposed: LanewiseError | undefined;
 
-  constructor(context: RunContext, options: SchedulerOptions) {
+  constructor(context: RunContext, drafts: Drafts, options: SchedulerOptions) {
     this.#context = context;
+    this.#drafts = drafts;
     this.#options = options;
     this.#turns = new Turns({
       forwards: context.evaluator,
@@ -114,6 +119,7 @@ export class Scheduler {
       ended: this.#ended,
       pages: this.#context.evaluator.cache.stats(),
       steps: this.#record.numbers(),
+      drafts: this.#drafts.numbers(),
     };
   }
 
@@ -173,6 +179,7 @@ export class Scheduler {
     const { cancelled } = job;
     const own = cancelled instanceof LanewiseError && (job.run?.finishReason ?? 'aborted') === 'aborted';
     if (job.run && cancelled) job.run.finishReason ??= 'aborted';
+    if (job.run) this.#drafts.release(job.run);
     job.end(error ?? (own ? cancelled : undefined));
   }
 
@@ -263,6 +270,7 @@ export class Scheduler {
 
   #pause(job: Job): void {
     this.#running.delete(job);
+    this.#drafts.release(job.run!);
     job.run!.pause();
     this.#line.add(job);
   }
@@ -275,28 +283,39 @@ export class Scheduler {
     for (const job of [...this.#running]) await this.#reuse(job);
     const jobs = [...this.#running].sort((a, b) => (a.outranks(b) ? -1 : 1));
     const rows = this.#divide(jobs);
-    const { evaluator } = this.#context;
-    let entries = evaluator.backend.cache.tableEntries;
-    let room = evaluator.maxRows - [...rows.values()].reduce((sum, count) => sum + count, 0);
-    let wanted = evaluator.maxWanted - rows.size;
+    const drafts = await this.#guess(rows);
+    let entries = this.#context.evaluator.backend.cache.tableEntries;
     const parts: Part[] = [];
     for (const [job, count] of rows) {
       if (!this.#running.has(job)) continue;
       const run = job.run!;
       const tokens = run.next(count);
       const { sequence } = run;
-      const guesses = run.draft(Math.min(room, wanted));
+      const guesses = drafts.get(run) ?? [];
       const positions = sequence.length + tokens.length;
       entries -= pagesFor(positions + guesses.length);
       if (entries < 0) break;
       if (!(await this.#reserve(job, positions))) continue;
-      const draft = (await hasRoom(sequence, positions + guesses.length)) ? guesses : [];
-      room -= draft.length;
-      wanted -= draft.length;
+      const draft = guesses.length > 0 && (await hasRoom(sequence, positions + guesses.length)) ? guesses : [];
       parts.push({ job, run, tokens, draft, wanted: draft.length > 0 ? 'all' : run.missing === tokens.length });
     }
     // Those composed first may have had to pause for a later one of higher rank.
     return parts.filter(({ job }) => this.#running.has(job));
+  }
+
+  /** Drafts for the requests that decode. */
+  async #guess(rows: ReadonlyMap<Job, number>): Promise<ReadonlyMap<DraftRequest, readonly number[]>> {
+    const wishes = [...rows.keys()].flatMap(({ run }) => {
+      const most = run!.mostGuesses;
+      return most > 0 ? [{ request: run!, most }] : [];
+    });
+    if (wishes.length === 0) return new Map();
+    const { maxRows, maxWanted } = this.#context.evaluator;
+    const count = [...rows.values()].reduce((sum, each) => sum + each, 0);
+    const room = Math.min(maxRows - count, maxWanted - rows.size);
+    const { drafts, ms } = await this.#drafts.guess(wishes, rows.size, room);
+    for (const { request } of wishes) request.spent += ms;
+    return drafts;
   }
 
   /**
@@ -364,6 +383,8 @@ export class Scheduler {
         run.phases = run.settings.timing ? phases : undefined;
       }
       await this.#sample(evaluation, parts);
+      if (parts.every(({ run, tokens }) => !run.reading && tokens.length === 1))
+        this.#drafts.record(rows, rows - parts.length, performance.now() - evaluation.report.start);
     } catch (error) {
       // What the cache holds of these rows is unknown now.
       for (const { job } of parts) this.#retire(job, asError(error));
@@ -405,7 +426,10 @@ export class Scheduler {
         const more = event && run.finishReason === undefined && event.id === draft[row.taken];
         row.taken++;
         if (more) going.push(row);
-        else run.settle(row.taken, draft.length);
+        else {
+          run.settle(row.taken, draft.length);
+          this.#drafts.judge(run, row.taken - 1, run.finishReason !== undefined);
+        }
         if (event) job.tell(event);
       }
       open = going;

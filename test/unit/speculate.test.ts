@@ -1,10 +1,9 @@
 /** Guessing ahead changes the time, never the text. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { PromptLookup } from '../../src/drafting/lookup.ts';
 import type { GenerateOptions, GenerateResult, Model, Prompt } from '../../src/node.ts';
 import { load } from '../../src/node.ts';
-import { PromptLookup } from '../../src/schedule/lookup.ts';
 
 async function generate(model: Model, prompt: Prompt, options: GenerateOptions): Promise<GenerateResult> {
   for await (const event of model.generate(prompt, options)) if (event.type === 'done') return event;
@@ -43,39 +42,26 @@ test('the same tokens and text with drafts and without, greedy or drawn, up to t
   }
 });
 
-test('a text that repeats itself takes few forwards', async () => {
-  // Random weights: after some tokens they go in circles.
-  const model = await load(fileURLToPath(new URL('../golden/models/falcon-7b', import.meta.url)), {
-    inline: true,
-  });
-  try {
-    const options = { temperature: 0, maxTokens: 60, ignoreEos: true };
-    const plain = await generate(model, { tokenIds: [5, 6, 7] }, options);
-    const fast = await generate(model, { tokenIds: [5, 6, 7] }, { ...options, speculate: 8 });
-    assert.deepEqual(fast.tokenIds, plain.tokenIds);
-    assert.ok(fast.usage.acceptedDraftTokens! > 20, `${fast.usage.acceptedDraftTokens} accepted`);
-    assert.ok(fast.timings.steps.length < 40, `${fast.timings.steps.length} forwards for 60 tokens`);
-  } finally {
-    await model.dispose();
+test('looked-up drafts are what followed last time, also as the text grows', () => {
+  const lookup = new PromptLookup();
+  assert.deepEqual(lookup.lookUp([1, 2, 3, 4, 5, 1, 2], 4), [3, 4, 5, 1]);
+  assert.deepEqual(lookup.lookUp([1, 2, 3, 4, 5, 1, 2], 2), [3, 4]);
+  assert.deepEqual(lookup.lookUp([1, 2, 9, 7, 1, 2, 3, 7, 1, 2], 4), [3, 7, 1, 2], 'the latest occurrence counts');
+  assert.deepEqual(lookup.lookUp([1, 2, 9, 7, 1, 2, 3, 8, 7, 1, 2], 1), [3], 'the longest match counts');
+  assert.deepEqual(lookup.lookUp([1, 2, 3], 8), []);
+  const history: number[] = [];
+  for (let i = 0; i < 500; i++) {
+    history.push((i * i + (i >> 3)) % 7);
+    assert.deepEqual(lookup.lookUp(history, 5), searched(history, 5), `after ${i + 1} tokens`);
   }
 });
 
-test('drafts are what followed last time; they grow when right, shrink and pause when wrong', () => {
-  const lookup = new PromptLookup(8);
-  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 1, 2], 8), [3, 4, 5, 1]);
-  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 1, 2], 2), [3, 4]);
-  assert.deepEqual(lookup.propose([1, 2, 9, 7, 1, 2, 3, 7, 1, 2], 8), [3, 7, 1, 2], 'the latest occurrence counts');
-  assert.deepEqual(lookup.propose([1, 2, 3], 8), []);
-  assert.deepEqual(lookup.propose([1, 2, 3, 1, 2], 0), []);
-  const history = [...Array(20).keys(), 0, 1, 2];
-  lookup.judge(4, 4);
-  assert.equal(lookup.propose(history, 8).length, 8);
-  lookup.judge(8, 2);
-  assert.equal(lookup.propose(history, 8).length, 2);
-  lookup.judge(2, 0);
-  assert.deepEqual(
-    [1, 2, 3].map(() => lookup.propose(history, 8).length),
-    [0, 0, 1],
-  );
-  assert.deepEqual([lookup.proposed, lookup.accepted], [14, 6]);
-});
+/** The same by a search of the whole text. */
+function searched(history: readonly number[], most: number): readonly number[] {
+  for (let length = Math.min(4, history.length - 1); length >= 2; length--) {
+    const tail = history.slice(-length).join();
+    for (let end = history.length - 1; end >= length; end--)
+      if (history.slice(end - length, end).join() === tail) return history.slice(end, end + most);
+  }
+  return [];
+}
