@@ -31,6 +31,7 @@ export type { Generation } from './engine/generation.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 export type { Model } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
+export type { SamplingDefault, SamplingDefaults } from './engine/sampling-defaults.ts';
 export type {
   BackendErrorCode,
   ErrorCode,

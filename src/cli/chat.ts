@@ -3,6 +3,7 @@ import { createInterface, type Interface } from 'node:readline';
 import type { Conversation } from '../engine/conversation.ts';
 import type { Model } from '../engine/model.ts';
 import { DEFAULT_CONTEXT } from '../engine/options.ts';
+import { describeSampling } from '../engine/sampling-defaults.ts';
 import { LanewiseError, load, type Message, parseJson, writeAtomically } from '../node.ts';
 import { type ChatPrompt, templateOf } from '../prompts/chat.ts';
 import type { GenerateResult } from '../schedule/events.ts';
@@ -279,6 +280,7 @@ class Session {
       this.#options[name] === undefined ? [] : [`${flagName(name).slice(2)} ${this.#options[name]}`],
     );
     say(options.join(', '));
+    say(`where not set: ${describeSampling(this.model.samplingDefaults)}`);
     say(
       `${this.#history.length} messages, ${this.#conversation.length} of ${this.model.contextLength} tokens in the cache`,
     );

@@ -2,6 +2,7 @@
 
 import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
+import { describeSampling } from '../engine/sampling-defaults.ts';
 import { load } from '../node.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 import type { GenerateResult } from '../schedule/events.ts';
@@ -78,7 +79,13 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   await using held = model;
   const generation: GenerateOptions = { ...options, timing: flags.timings ?? false, signal: interrupt.signal };
   if (flags.timings)
-    for (const line of [modelLine(held.description), storageLine(held.description), loadLine(held)]) say(line);
+    for (const line of [
+      modelLine(held.description),
+      storageLine(held.description),
+      loadLine(held),
+      `sampling: ${describeSampling(held.samplingDefaults)}`,
+    ])
+      say(line);
   if (batch) {
     const json = flags.json ? (result: GenerateResult) => jsonOf(held, result) : undefined;
     return await runBatch(held, prompts, generation, { ...printing, json });

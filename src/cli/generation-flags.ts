@@ -42,7 +42,7 @@ export function addGenerationFlags(command: Command): Command {
 
 /** @throws OptionError */
 export function generateOptions(flags: SamplingFlags): GenerateOptions {
-  const options: Record<string, unknown> = { temperature: 0.8 };
+  const options: Record<string, unknown> = {};
   for (const { option, flag, name } of flagged) {
     const given = flags[name];
     if (given === undefined) continue;

@@ -2,6 +2,7 @@
 import { freemem } from 'node:os';
 import { type Check, Inspection, type TensorStatistics } from '../engine/inspect.ts';
 import { validateLoad } from '../engine/options.ts';
+import { describeSampling } from '../engine/sampling-defaults.ts';
 import { LanewiseError } from '../errors.ts';
 import { look } from '../node.ts';
 import { formatBytes } from '../profile/units.ts';
@@ -139,7 +140,7 @@ async function verify(inspection: Inspection, remote: boolean, json: boolean): P
 }
 
 async function showModel(inspection: Inspection, flags: InspectFlags): Promise<number> {
-  const { name, format, files, tensors, description, tokenizer, chat } = inspection;
+  const { name, format, files, tensors, description, tokenizer, chat, sampling } = inspection;
   if (description instanceof LanewiseError) throw description;
   const { config } = description;
   const asked = numberOf('--context-length', flags.contextLength);
@@ -183,6 +184,7 @@ async function showModel(inspection: Inspection, flags: InspectFlags): Promise<n
           ? { kind: words.kind, vocab_size: words.vocabSize, special_tokens: words.specialIds.length }
           : null,
         chat_template: template,
+        sampling,
         memory,
         free_bytes: free,
       })}\n`,
@@ -194,6 +196,7 @@ async function showModel(inspection: Inspection, flags: InspectFlags): Promise<n
 ${format}, ${files.length} ${files.length === 1 ? 'file' : 'files'}, ${formatBytes(fileBytes)}: ${[...types].map(([type, count]) => `${count} ${type}`).join(', ')}
 tokenizer: ${words ? `${words.kind}, ids below ${words.vocabSize}, ${words.specialIds.length} special` : reason}
 chat template: ${chat instanceof LanewiseError ? (chat.code === 'NoChatTemplate' ? 'none' : chat.message) : `${chat.template.source.length} characters`}
+sampling: ${describeSampling(sampling)}
 
 `);
   const columns = contexts.map((positions) => ({ title: `${positions} tokens`, align: 'right' as const }));

@@ -2,6 +2,7 @@
 import { LanewiseError, OptionError } from '../errors.ts';
 import { checkPrompt } from '../prompts/limits.ts';
 import type { Prompt } from '../prompts/prompt.ts';
+import type { OptionRules } from '../sampling/option-kinds.ts';
 import { seedOfSample } from '../sampling/random.ts';
 import { emptyResult, type GenerateEvent, type GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, type GenerateSettings, validateGenerate } from '../schedule/generation-options.ts';
@@ -10,6 +11,7 @@ import { onAbort } from './abort.ts';
 import type { Engine } from './engine.ts';
 import { EventQueue } from './event-queue.ts';
 import { endError } from './generation.ts';
+import { generationRules } from './sampling-defaults.ts';
 
 export type BatchResult = GenerateResult;
 
@@ -42,13 +44,13 @@ export function generateStream(
 ): AsyncGenerator<BatchEvent, void, undefined> {
   if (!Array.isArray(prompts) || prompts.length === 0)
     throw new OptionError('prompts', 'an array of at least one prompt', prompts);
-  const { vocab } = engine.info.description.config;
-  const common = validateGenerate(options, { vocab });
-  const items = prompts.map((prompt, index) => itemOf(prompt, options, index, vocab));
+  const rules = generationRules(engine.info);
+  const common = validateGenerate(options, rules);
+  const items = prompts.map((prompt, index) => itemOf(prompt, options, index, rules));
   return stream(engine, items, common);
 }
 
-function itemOf(given: BatchPrompt, common: GenerateOptions, index: number, vocab: number): Item {
+function itemOf(given: BatchPrompt, common: GenerateOptions, index: number, rules: OptionRules<GenerateOptions>): Item {
   const own = typeof given === 'object' && given !== null && 'prompt' in given ? given : { prompt: given };
   const { prompt, options = {} } = own as { prompt: Prompt; options?: GenerateOptions };
   try {
@@ -59,7 +61,7 @@ function itemOf(given: BatchPrompt, common: GenerateOptions, index: number, voca
     throw error;
   }
   try {
-    const settings = validateGenerate({ ...common, ...options }, { vocab });
+    const settings = validateGenerate({ ...common, ...options }, rules);
     const followers = Array.from({ length: settings.n - 1 }, (_, i): Item => {
       const sample = i + 1;
       return {

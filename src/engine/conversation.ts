@@ -7,6 +7,7 @@ import { type GenerateOptions, validateGenerate } from '../schedule/generation-o
 import type { Ticket } from '../schedule/scheduler.ts';
 import type { Engine } from './engine.ts';
 import { Generation } from './generation.ts';
+import { generationRules } from './sampling-defaults.ts';
 
 export class Conversation implements Disposable {
   readonly #engine: Engine;
@@ -31,7 +32,7 @@ export class Conversation implements Disposable {
    * @throws OptionError; the generation: LanewiseError Busy; Disposed when the conversation is disposed meanwhile
    */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
-    const settings = validateGenerate(options, { vocab: this.#engine.info.description.config.vocab, single: true });
+    const settings = validateGenerate(options, { ...generationRules(this.#engine.info), single: true });
     checkPrompt(prompt);
     return new Generation((listener) => {
       if (this.#answering)

@@ -10,9 +10,12 @@ import type { GenerateEvent } from '../schedule/events.ts';
 import type { Request } from '../schedule/run.ts';
 import type { SchedulerStats, Ticket } from '../schedule/scheduler.ts';
 import type { AnyEngine, LoadedInfo } from './loaded.ts';
+import type { SamplingDefaults } from './sampling-defaults.ts';
 
 export interface EngineInfo extends LoadedInfo {
   readonly eosTokenIds: ReadonlySet<number>;
+  /** What options of sampling mean where they are left out, and which file says so. */
+  readonly samplingDefaults: SamplingDefaults;
   /** Most rows of one forward, and most of them whose logits are wanted. */
   readonly maxRows: number;
   readonly maxWanted: number;

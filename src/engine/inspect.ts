@@ -15,6 +15,7 @@ import type { KvStorage } from '../quant/kv-cache.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat-files.ts';
 import { type OpenModel, openModel } from './open.ts';
+import { readSamplingDefaults, type SamplingDefaults } from './sampling-defaults.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
 export interface TensorSummary {
@@ -64,13 +65,15 @@ export class Inspection implements AsyncDisposable {
   readonly description: ModelDescription | LanewiseError;
   readonly tokenizer: Tokenizer | LanewiseError | undefined;
   readonly chat: ChatFormat | LanewiseError;
+  /** What options of sampling mean where they are left out. */
+  readonly sampling: SamplingDefaults;
   readonly #files: OpenModel;
   readonly #warnings: readonly string[];
 
   private constructor(
     name: string,
     files: OpenModel,
-    parts: Pick<Inspection, 'metadata' | 'tokenizer' | 'chat'>,
+    parts: Pick<Inspection, 'metadata' | 'tokenizer' | 'chat' | 'sampling'>,
     warnings: readonly string[],
   ) {
     this.name = name;
@@ -79,6 +82,7 @@ export class Inspection implements AsyncDisposable {
     this.metadata = parts.metadata;
     this.tokenizer = parts.tokenizer;
     this.chat = parts.chat;
+    this.sampling = parts.sampling;
     this.tensors = [...files.tensors].map(([tensor, { dtype, shape }]) => ({
       name: tensor,
       origin: files.origin?.nameOf(tensor) ?? tensor,
@@ -97,8 +101,10 @@ export class Inspection implements AsyncDisposable {
       const tokenizer = await attemptAsync(() => tokenizerBeside(folder, files));
       const known = tokenizer instanceof LanewiseError ? undefined : tokenizer;
       const { format: chat } = await readChatFormat(folder, files, known);
+      const more: string[] = [];
+      const sampling = await readSamplingDefaults(folder, files.metadata, (text) => more.push(text));
       const name = files.metadata ? `${folder.name}/${files.files[0]}` : folder.name;
-      return new Inspection(name, files, { metadata, tokenizer, chat }, warnings);
+      return new Inspection(name, files, { metadata, tokenizer, chat, sampling }, [...warnings, ...more]);
     } catch (error) {
       await files.close();
       throw error;

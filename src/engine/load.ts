@@ -27,6 +27,7 @@ import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { DEFAULT_CONTEXT, type DraftOptions, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
 import { checkSameTokens, type Tokens } from './same-tokens.ts';
+import { readSamplingDefaults } from './sampling-defaults.ts';
 import { lastOrdinary, withinVocabulary } from './tokenizer.ts';
 import { makeTokenizer, readTokenizerSource, type TokenizerSource } from './tokenizer-source.ts';
 
@@ -88,7 +89,8 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
       longestContext,
     });
     const evaluator = new Evaluator({ name, description, backend });
-    const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds) };
+    const samplingDefaults = await readSamplingDefaults(source.folder, files.metadata, settings.onWarning);
+    const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds), samplingDefaults };
     const tokens = { name, vocab, tokenizer };
     const draft = settings.draft && (await loadDraft(source, settings, settings.draft, { tokens, contextLength }));
     const { onWarning } = settings;

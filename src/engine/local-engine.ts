@@ -16,7 +16,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Engine, EngineInfo, NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
 
 export interface LocalEngineParts {
-  readonly info: Pick<EngineInfo, 'quantize' | 'eosTokenIds' | 'contextLength'>;
+  readonly info: Pick<EngineInfo, 'quantize' | 'eosTokenIds' | 'samplingDefaults' | 'contextLength'>;
   readonly evaluator: Evaluator;
   readonly prompts: PromptEncoder;
   readonly scheduling: SchedulerOptions;

@@ -11,10 +11,16 @@ import { Conversation } from './conversation.ts';
 import type { Engine, NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
 import { Generation } from './generation.ts';
 import { Loaded } from './loaded.ts';
+import { generationRules, type SamplingDefaults } from './sampling-defaults.ts';
 
 export class Model extends Loaded<Engine> {
   get eosTokenIds(): ReadonlySet<number> {
     return this.engine.info.eosTokenIds;
+  }
+
+  /** What options of sampling mean where they are left out, and which of the model's files says so. */
+  get samplingDefaults(): SamplingDefaults {
+    return this.engine.info.samplingDefaults;
   }
 
   /** Most rows of one forward: longer prompts are computed in chunks. */
@@ -61,7 +67,7 @@ export class Model extends Loaded<Engine> {
   /** One answer: its events, token by token, its text, or its result. @throws OptionError for options and prompt, at once */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     this.alive();
-    const settings = validateGenerate(options, { vocab: this.description.config.vocab, single: true });
+    const settings = validateGenerate(options, { ...generationRules(this.engine.info), single: true });
     checkPrompt(prompt);
     return new Generation((listener) => this.engine.submit({ prompt, settings }, listener), settings);
   }

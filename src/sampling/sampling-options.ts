@@ -5,7 +5,10 @@ import { checked, integer, number, type OptionRules, readOptions, type Settings,
 import { randomSeed } from './random.ts';
 
 export interface SamplingOptions {
-  /** 0: always the most probable token. Otherwise logits are divided by it. */
+  /**
+   * 0: always the most probable token. Otherwise logits are divided by it. Default of this and of topK, topP, minP and
+   * repetitionPenalty: what the model's files say (`model.samplingDefaults`), else 0.8 and no cuts.
+   */
   temperature?: number;
   /** Only the k most probable tokens; 0, or -1: all. */
   topK?: number;
@@ -34,6 +37,9 @@ export interface SamplingOptions {
   logitsProcessor?: LogitsProcessor;
 }
 
+/** Used where neither the caller nor the model's files give a value. */
+export const librarySampling = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 } as const;
+
 const MAX_LOGPROBS = 20;
 const MAX_BIASES = 1024;
 const MOST = Number.MAX_SAFE_INTEGER;
@@ -60,41 +66,45 @@ const seed = integer({
 /** The options, from which checks, defaults, flags, help and documentation are derived. */
 export const samplingTable = {
   temperature: number({
-    otherwise: 1,
+    otherwise: librarySampling.temperature,
     accepts: (x) => x >= 0 && x < Infinity,
     expected: 'a number >= 0',
     help: '0: always the most probable token',
-    standard: '1',
-    flag: { kind: 'number', value: '<t>', standard: '0.8' },
+    standard: `the model's, else ${librarySampling.temperature}`,
+    flag: { kind: 'number', value: '<t>' },
   }),
   topK: integer({
-    otherwise: 0,
+    otherwise: librarySampling.topK,
     unlimited: 0,
     from: 0,
     to: MOST,
     expected: 'an integer >= 0 (0, or -1: off)',
     help: 'only the k most probable tokens',
+    standard: "the model's, else off",
     flag: { kind: 'number', value: '<k>' },
   }),
   topP: number({
-    otherwise: 1,
+    otherwise: librarySampling.topP,
     accepts: (x) => x > 0 && x <= 1,
     expected: 'in (0, 1]',
     help: 'only the most probable tokens whose probabilities add up to p',
+    standard: "the model's, else off",
     flag: { kind: 'number', value: '<p>' },
   }),
   minP: number({
-    otherwise: 0,
+    otherwise: librarySampling.minP,
     accepts: (x) => x >= 0 && x <= 1,
     expected: 'in [0, 1]',
     help: 'only tokens at least p times as probable as the most probable one',
+    standard: "the model's, else off",
     flag: { kind: 'number', value: '<p>' },
   }),
   repetitionPenalty: number({
-    otherwise: 1,
+    otherwise: librarySampling.repetitionPenalty,
     accepts: (x) => x > 0 && x < Infinity,
     expected: 'a number > 0',
     help: 'above 1: fewer repetitions',
+    standard: "the model's, else off",
     flag: { kind: 'number', value: '<r>' },
   }),
   presencePenalty: penalty('subtracted from the logits of tokens generated so far'),

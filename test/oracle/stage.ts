@@ -12,6 +12,7 @@ import { ChatTemplate } from '../../src/chat/template.ts';
 import { endTokens } from '../../src/engine/end-tokens.ts';
 import { LocalEngine } from '../../src/engine/local-engine.ts';
 import { openModel } from '../../src/engine/open.ts';
+import { fromGeneration } from '../../src/engine/sampling-defaults.ts';
 import { makeTokenizer, readTokenizerSource } from '../../src/engine/tokenizer-source.ts';
 import { LanewiseError, OutOfMemoryError } from '../../src/errors.ts';
 import { Evaluator, type SequenceRows } from '../../src/evaluate/evaluator.ts';
@@ -222,7 +223,7 @@ export function makeStage(golden: Golden, options: StageOptions, hooks: Hooks = 
   const { prompts, eosTokenIds } = golden;
   const { contextLength } = prompts.files;
   const engine = new LocalEngine({
-    info: { quantize: 'none', eosTokenIds, contextLength },
+    info: { quantize: 'none', eosTokenIds, samplingDefaults: fromGeneration(undefined), contextLength },
     evaluator,
     prompts,
     scheduling: options,

@@ -65,13 +65,13 @@ const cases: readonly SamplingOptions[] = [
   { logitsProcessor: (logits) => void logits.fill(-3, 0, 9000) },
 ];
 
-/** Ids of three tokens in a row, of each case, with those of the most probable ones; rows alone, or all in one call. */
+/** Ids of two tokens in a row, of each case, with those of the most probable ones; rows alone, or all in one call. */
 async function samples(backend: Backend, together: boolean): Promise<unknown[]> {
   const samplers = cases.map((options, seed) => new Sampler(validateSampling({ ...options, seed }), [1, 2, 3, 500]));
   const tokens = Int32Array.from(cases, (_, i) => i);
   await backend.cache.ensure(tokens.length);
   const found: unknown[] = [];
-  for (let turn = 0; turn < 3; turn++) {
+  for (let turn = 0; turn < 2; turn++) {
     const results = await backend.forward({
       tokens: tokens.map((row) => (row + 3 * turn) % ROWS),
       positions: new Int32Array(tokens.length).fill(turn),
@@ -92,19 +92,17 @@ async function samples(backend: Backend, together: boolean): Promise<unknown[]> 
 }
 
 test('the same tokens by both backends, alone and in a batch, for any number of threads', async () => {
-  for (const factor of [1, 9]) {
-    let expected: unknown[] | undefined;
-    for (const threads of ['reference', 1, 2, 3] as const) {
-      const backend = await open(threads, factor);
-      try {
-        for (const together of [true, false]) {
-          const found = await samples(backend, together);
-          expected ??= found;
-          assert.deepEqual(found, expected, `${threads}, ${together ? 'together' : 'alone'}`);
-        }
-      } finally {
-        await backend.dispose();
+  let expected: unknown[] | undefined;
+  for (const threads of ['reference', 1, 3] as const) {
+    const backend = await open(threads, 4);
+    try {
+      for (const together of threads === 'reference' ? [true] : [true, false]) {
+        const found = await samples(backend, together);
+        expected ??= found;
+        assert.deepEqual(found, expected, `${threads}, ${together ? 'together' : 'alone'}`);
       }
+    } finally {
+      await backend.dispose();
     }
   }
 });

@@ -13,7 +13,7 @@ import { type SamplingOptions, validateSampling } from '../../src/sampling/sampl
 import { StopMatcher } from '../../src/schedule/stop.ts';
 
 const sampler = (options: SamplingOptions, history: number[] = []): Sampler =>
-  new Sampler(validateSampling({ seed: 1, ...options }), history);
+  new Sampler(validateSampling({ seed: 1, temperature: 1, ...options }), history);
 const logits = (...values: number[]): Float32Array => Float32Array.from(values);
 const drawn = (options: SamplingOptions, of: Float32Array): Set<number> => {
   const one = sampler(options);
