@@ -37,6 +37,9 @@ export function sequenceLengths({ pages, positions, sequences, lengths }: Batch)
   return found;
 }
 
+/** Most threads of a backend. */
+export const MAX_THREADS = 64;
+
 /** Positions per page of the key/value cache. Attention adds up page by page, so this number is part of the results' bits. */
 export const PAGE = 64;
 

@@ -1,4 +1,5 @@
 /** The options of `load` and `loadEncoder`. */
+import { MAX_THREADS } from '../backend/backend.ts';
 import { OptionError } from '../errors.ts';
 import { parsePolicy } from '../models/policy.ts';
 import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
@@ -128,7 +129,7 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   count('cacheMemory', cacheMemory, Number.MAX_SAFE_INTEGER, 'what the memory of this machine allows');
   if (cacheTokens !== undefined && cacheMemory !== undefined)
     throw new OptionError('cacheMemory', 'left out where cacheTokens is given', cacheMemory);
-  count('threads', threads, 64, 'the cores there are');
+  count('threads', threads, MAX_THREADS, 'the cores there are');
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal))
     throw new OptionError('signal', 'an AbortSignal', options.signal);
   if (typeof inline !== 'boolean') throw new OptionError('inline', 'true or false', inline);

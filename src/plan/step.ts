@@ -240,6 +240,9 @@ export type Step = { readonly scope: string } & (
     }
 );
 
+/** A step of one kind. */
+export type StepOf<Op extends Step['op']> = Extract<Step, { op: Op }>;
+
 export interface Plan {
   readonly buffers: readonly RowBuffer[];
   readonly weights: readonly PlannedWeight[];

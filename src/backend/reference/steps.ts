@@ -6,6 +6,7 @@ import {
   type KvCacheSpec,
   type Plan,
   type Step,
+  type StepOf,
   SUMMARY_CHUNK,
   tableTokens,
 } from '../../plan/step.ts';
@@ -32,14 +33,12 @@ export interface State {
   readonly caches: readonly KvPages[];
 }
 
-type Case<Op extends Step['op']> = Extract<Step, { op: Op }>;
-
 export function runStep(step: Step, state: State): void {
   const run = meanings[step.op] as (step: Step, state: State) => void;
   run(step, state);
 }
 
-const meanings: { readonly [Op in Step['op']]: (step: Case<Op>, state: State) => void } = {
+const meanings: { readonly [Op in Step['op']]: (step: StepOf<Op>, state: State) => void } = {
   embed,
   norm,
   matmul,
@@ -57,12 +56,12 @@ const meanings: { readonly [Op in Step['op']]: (step: Case<Op>, state: State) =>
   tap: ({ x, out }, { buffers }) => buffers[out]!.set(buffers[x]!),
 };
 
-function add({ base, x, scale, out }: Case<'add'>, { buffers }: State): void {
+function add({ base, x, scale, out }: StepOf<'add'>, { buffers }: State): void {
   const [before, from, to] = [buffers[base]!, buffers[x]!, buffers[out]!];
   for (let i = 0; i < to.length; i++) to[i] = before[i]! + Math.fround(from[i]! * scale);
 }
 
-function scale({ factor, weight, out }: Case<'scale'>, { buffers, weights }: State): void {
+function scale({ factor, weight, out }: StepOf<'scale'>, { buffers, weights }: State): void {
   const by = Math.fround(weight === undefined ? factor : weights[weight]!.values[0]!);
   mapInPlace(buffers[out]!, (x) => x * by);
 }
@@ -73,17 +72,17 @@ function mapInPlace(values: Float32Array, f: (x: number) => number): void {
 
 const capped = (x: number, cap: number): number => cap * tanh(x / cap);
 
-function columns({ x, first, out }: Case<'columns'>, state: State): void {
+function columns({ x, first, out }: StepOf<'columns'>, state: State): void {
   const from = rowsOf(state, x);
   for (const [t, row] of rowsOf(state, out).entries()) row.set(from[t]!.subarray(first, first + row.length));
 }
 
-function select({ x, out }: Case<'select'>, state: State): void {
+function select({ x, out }: StepOf<'select'>, state: State): void {
   const from = rowsOf(state, x);
   for (const [i, row] of rowsOf(state, out).entries()) row.set(from[state.batch.wanted[i]!]!);
 }
 
-function summarize({ x, out }: Case<'summarize'>, state: State): void {
+function summarize({ x, out }: StepOf<'summarize'>, state: State): void {
   const results = rowsOf(state, out);
   for (const [t, row] of rowsOf(state, x).entries()) {
     for (let start = 0; start < row.length; start += SUMMARY_CHUNK) {
@@ -103,7 +102,7 @@ function rowsOf(state: State, buffer: number): Float32Array[] {
   return Array.from({ length: values.length / width }, (_, row) => values.subarray(row * width, (row + 1) * width));
 }
 
-function embed({ table, index, scale, add, out }: Case<'embed'>, state: State): void {
+function embed({ table, index, scale, add, out }: StepOf<'embed'>, state: State): void {
   const { values } = state.weights[table]!;
   const { tokens, positions, types = new Int32Array(tokens.length) } = state.batch;
   const indices = { token: tableTokens(state.plan, tokens), position: positions, type: types }[index];
@@ -116,7 +115,7 @@ function embed({ table, index, scale, add, out }: Case<'embed'>, state: State): 
   }
 }
 
-function norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>, state: State): void {
+function norm({ kind, x, weight, bias, eps, groups, out }: StepOf<'norm'>, state: State): void {
   const w = weight === undefined ? undefined : state.weights[weight]!.values;
   const b = bias === undefined ? undefined : state.weights[bias]!.values;
   const results = rowsOf(state, out);
@@ -134,7 +133,7 @@ function norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>, state: 
   }
 }
 
-function matmul({ x, weight, bias, add, out }: Case<'matmul'>, state: State): void {
+function matmul({ x, weight, bias, add, out }: StepOf<'matmul'>, state: State): void {
   const b = bias === undefined ? undefined : state.weights[bias]!.values;
   const results = rowsOf(state, out);
   for (const [t, row] of rowsOf(state, x).entries()) {
@@ -152,7 +151,7 @@ function product(plain: Float32Array, { values, quantized }: HeldWeight): Float6
   );
 }
 
-function experts(step: Case<'experts'>, state: State): void {
+function experts(step: StepOf<'experts'>, state: State): void {
   const [logits, results] = [rowsOf(state, step.router), rowsOf(state, step.out)];
   for (const [t, row] of rowsOf(state, step.x).entries()) {
     for (const { expert, share } of chooseExperts(logits[t]!, step.top, step.normalize)) {
@@ -178,7 +177,7 @@ function chooseExperts(logits: Float32Array, top: number, normalize: boolean): {
   return chosen.sort((a, b) => a - b).map((expert) => ({ expert, share: weights[expert]! / total }));
 }
 
-function rope({ x, heads, headDim, table, out }: Case<'rope'>, state: State): void {
+function rope({ x, heads, headDim, table, out }: StepOf<'rope'>, state: State): void {
   const spec = state.plan.ropes[table]!;
   const half = spec.rotary / 2;
   const angles = new Float32Array(spec.rotary);
@@ -199,7 +198,7 @@ function rope({ x, heads, headDim, table, out }: Case<'rope'>, state: State): vo
   }
 }
 
-function appendKv({ cache, k, v }: Case<'appendKv'>, { plan, batch, buffers, caches }: State): void {
+function appendKv({ cache, k, v }: StepOf<'appendKv'>, { plan, batch, buffers, caches }: State): void {
   const { kvHeads, headDim, storage } = plan.caches[cache]!;
   const width = kvHeads * headDim;
   for (let t = 0; t < batch.tokens.length; t++) {
@@ -209,7 +208,10 @@ function appendKv({ cache, k, v }: Case<'appendKv'>, { plan, batch, buffers, cac
   }
 }
 
-function attention({ q, cache, heads, scale, cap, alibi, bidirectional, out }: Case<'attention'>, state: State): void {
+function attention(
+  { q, cache, heads, scale, cap, alibi, bidirectional, out }: StepOf<'attention'>,
+  state: State,
+): void {
   const { batch, plan, caches } = state;
   const spec = plan.caches[cache]!;
   const ends = lastPositions(batch);
@@ -275,7 +277,7 @@ const functions: Readonly<Record<Activation, (x: number) => number>> = {
   relu: (x) => Math.max(x, 0),
 };
 
-function activate({ kind, x, up, out }: Case<'activate'>, { buffers }: State): void {
+function activate({ kind, x, up, out }: StepOf<'activate'>, { buffers }: State): void {
   const f = functions[kind];
   const [from, factor, to] = [buffers[x]!, up === undefined ? undefined : buffers[up]!, buffers[out]!];
   for (let i = 0; i < to.length; i++) to[i] = Math.fround(f(from[i]!)) * (factor?.[i] ?? 1);

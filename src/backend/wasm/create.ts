@@ -1,7 +1,7 @@
 /** The WebAssembly backend with the best kernels that this machine gets right: checked once where that can be kept. */
 import { BackendError, OptionError } from '../../errors.ts';
 import type { Storage } from '../../quant/storage.ts';
-import type { Backend, BackendOptions } from '../backend.ts';
+import { type Backend, type BackendOptions, MAX_THREADS } from '../backend.ts';
 import { buildBackend } from './backend.ts';
 import { type Choice, portable } from './choosing/choice.ts';
 import { KernelNotes } from './choosing/kernel-notes.ts';
@@ -19,8 +19,6 @@ export interface WasmOptions extends BackendOptions {
   readonly revectorize?: boolean;
   readonly onWarning?: (text: string) => void;
 }
-
-export const MAX_THREADS = 64;
 
 /**
  * @throws OptionError for a bad thread count, BackendError when even the portable kernels fail their check

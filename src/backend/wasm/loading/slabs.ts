@@ -1,4 +1,5 @@
 /** Cuts the tensors of a plan into slabs that fit the staging area, each read once and packed by all threads. */
+import { BLOCK, LANES } from '../../../kernels/layout.ts';
 import { type PlannedWeight, sourceRow, type WeightSource } from '../../../plan/step.ts';
 
 export interface ByteRange {
@@ -36,11 +37,6 @@ interface Room {
   readonly capacity: number;
   readonly enough: number;
 }
-
-/** Rows of a lane group; a slab starts at a group's first row. */
-const GROUP = 16;
-/** Values of a quantization block; a transposed slab starts at a block's first column. */
-const BLOCK = 32;
 
 /** A weight to be read, with its index in the plan. */
 export interface Wanted {
@@ -100,7 +96,8 @@ function vectorSlab(tensor: string, { index, weight }: Wanted, size: number): Sl
 function rowSlabs(tensor: string, { index, weight }: Wanted, size: number, room: Room): Slab[] {
   const [rows, columns] = weight.shape as [number, number];
   const lineBytes = columns * size;
-  const step = linesPerSlab(tensor, lineBytes, GROUP, room);
+  // A slab starts at the first row of a lane group.
+  const step = linesPerSlab(tensor, lineBytes, LANES, room);
   const slabs: Slab[] = [];
   for (let firstRow = 0; firstRow < rows; firstRow += step) {
     const count = Math.min(step, rows - firstRow);
@@ -133,6 +130,7 @@ function columnSlabs(
 ): Slab[] {
   const [inputs, outputs] = shape as [number, number];
   const lineBytes = outputs * size;
+  // A slab starts at the first column of a quantization block.
   const step = linesPerSlab(tensor, lineBytes, BLOCK, room);
   const slabs: Slab[] = [];
   for (let firstColumn = 0; firstColumn < inputs; firstColumn += step) {

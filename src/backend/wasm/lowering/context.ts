@@ -3,7 +3,7 @@ import { control } from '../../../kernels/barrier.ts';
 import { type ActivationFormat, activationStride } from '../../../kernels/layout.ts';
 import { quantizeRowsKernel, quantizeRowsRecord } from '../../../kernels/quantize-rows.ts';
 import { rowBytes } from '../../../plan/memory.ts';
-import type { BufferId, Plan, Step, WeightId } from '../../../plan/step.ts';
+import type { BufferId, Plan, WeightId } from '../../../plan/step.ts';
 import type { Storage } from '../../../quant/storage.ts';
 import { type Choice, formatKey } from '../choosing/choice.ts';
 import { controlAddress } from '../memory/shared-words.ts';
@@ -12,7 +12,7 @@ import type { KernelSet } from './kernel-set.ts';
 import type { MemoryMap } from './memory-map.ts';
 
 /** One record to be, and what the barriers need to know about it. */
-export interface Lowered extends TapeStep {
+export interface TapeRecord extends TapeStep {
   /** Index into the plan's steps; a product and the quantization in front of it share one. */
   readonly step: number;
   readonly kernel: number;
@@ -27,8 +27,7 @@ export interface ExpertRows {
   readonly countAt: number;
 }
 
-export type Case<Op extends Step['op']> = Extract<Step, { op: Op }>;
-export type Part = Omit<Lowered, 'step'>;
+export type StepRecord = Omit<TapeRecord, 'step'>;
 
 /** Addresses of the words that hold the forward's row counts. */
 export const countAt = { rows: controlAddress + control.rows, wanted: controlAddress + control.wanted } as const;
@@ -101,7 +100,7 @@ export class LoweringContext {
   }
 
   /** A row-wise step: threads take rows, or do it all when rows are few. */
-  rowWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[], inPlace = false): Part {
+  rowWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[], inPlace = false): StepRecord {
     return {
       kernel,
       words,
@@ -114,7 +113,7 @@ export class LoweringContext {
   }
 
   /** A step on columns, between the product that wrote what it reads and the one that reads what it writes. */
-  columnWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[]): Part {
+  columnWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[]): StepRecord {
     this.#columns.add(out);
     return {
       kernel,
@@ -128,7 +127,7 @@ export class LoweringContext {
   }
 
   /** The quantized rows of x, with the step that makes them unless an earlier product's are still there. */
-  quantize(x: BufferId, format: ActivationFormat): { at: number; access: Access; part?: Part } {
+  quantize(x: BufferId, format: ActivationFormat): { at: number; access: Access; part?: StepRecord } {
     const divided = this.#columns.has(x) ? 'columns' : 'rows';
     const key = `${formatKey(format)} ${divided}`;
     const at = this.map.quantized.get(key)!;
@@ -147,7 +146,7 @@ export class LoweringContext {
     this.#quantized.set(key, { x, version });
     const kernel = this.kernels.index('quantize', key, (m) => quantizeRowsKernel(m, format, divided));
     const words = quantizeRowsRecord.words({ x: this.at(x), out: at, outStride: stride, rows: this.rows(x), width });
-    const part: Part = {
+    const part: StepRecord = {
       kernel,
       words,
       wanted: this.isWanted(x),

@@ -8,24 +8,24 @@ import {
   scatterKernel,
   scatterRecord,
 } from '../../../kernels/experts.ts';
-import type { BufferId, WeightId } from '../../../plan/step.ts';
+import type { BufferId, StepOf, WeightId } from '../../../plan/step.ts';
 import type { Access } from './barriers.ts';
-import type { Case, LoweringContext, Part } from './context.ts';
+import type { LoweringContext, StepRecord } from './context.ts';
 
 /** What an expert is made of. */
 interface Products extends LoweringContext {
-  matmul(step: Case<'matmul'>): Part[];
-  activate(step: Case<'activate'>): Part;
+  matmul(step: StepOf<'matmul'>): StepRecord[];
+  activate(step: StepOf<'activate'>): StepRecord;
 }
 
-export function lowerExperts(g: Products, step: Case<'experts'>): Part[] {
+export function lowerExperts(g: Products, step: StepOf<'experts'>): StepRecord[] {
   const { work, out } = step;
   const { experts } = g.map;
   const routed = route(g, step);
   const parts = step.gate.flatMap((_, index) => {
     g.expert = { countAt: experts.counts + 4 * index };
     const entries = index * 4 * g.map.maxRows;
-    const product = (weight: WeightId, x: BufferId, to: BufferId): Part[] => {
+    const product = (weight: WeightId, x: BufferId, to: BufferId): StepRecord[] => {
       const made = g.matmul({ op: 'matmul', scope: step.scope, x, weight, add: false, out: to });
       g.wrote(to);
       return made;
@@ -53,7 +53,7 @@ export function lowerExperts(g: Products, step: Case<'experts'>): Part[] {
 }
 
 /** Chooses the experts of each row, then the rows of each expert. */
-function route(g: Products, { router, top, normalize, factors, gate, work }: Case<'experts'>): Part[] {
+function route(g: Products, { router, top, normalize, factors, gate, work }: StepOf<'experts'>): StepRecord[] {
   const { experts, maxRows } = g.map;
   const shared = { experts: gate.length, top, rows: g.rows(router) };
   const route = g.kernels.index('experts', 'route', routeKernel);
@@ -69,7 +69,7 @@ function route(g: Products, { router, top, normalize, factors, gate, work }: Cas
     }),
     [router],
   );
-  const group: Part = {
+  const group: StepRecord = {
     kernel: g.kernels.index('experts', 'group', groupKernel),
     words: groupRecord.words({ ...shared, ...experts, choice: g.at(work.choice), listBytes: 4 * maxRows }),
     wanted: false,
@@ -86,7 +86,7 @@ function expertLists(g: Products): Access {
   return { buffer: 'expert lists', start: counts, end: shares + 1, pattern: 'any' };
 }
 
-function gather(g: Products, x: BufferId, out: BufferId, indices: number): Part {
+function gather(g: Products, x: BufferId, out: BufferId, indices: number): StepRecord {
   const kernel = g.kernels.index('rows', 'select', selectKernel);
   const words = selectRecord.words({
     x: g.at(x),
@@ -99,7 +99,7 @@ function gather(g: Products, x: BufferId, out: BufferId, indices: number): Part 
 }
 
 /** Back to the rows of `out`, with their shares. */
-function scatter(g: Products, x: BufferId, out: BufferId, entries: number): Part {
+function scatter(g: Products, x: BufferId, out: BufferId, entries: number): StepRecord {
   const { lists, shares } = g.map.experts;
   const kernel = g.kernels.index('experts', 'scatter', scatterKernel);
   const words = scatterRecord.words({

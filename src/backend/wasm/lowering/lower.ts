@@ -26,10 +26,10 @@ import { ropeKernel, ropeRecord } from '../../../kernels/rope.ts';
 import { summarizeKernel, summarizeRecord } from '../../../kernels/summarize.ts';
 import { flags } from '../../../kernels/walker.ts';
 import { rowBytes } from '../../../plan/memory.ts';
-import { type Step, SUMMARY_CHUNK } from '../../../plan/step.ts';
+import { type Step, type StepOf, SUMMARY_CHUNK } from '../../../plan/step.ts';
 import { productFamily, q8Layout } from '../choosing/choice.ts';
 import { type Access, placeBarriers } from './barriers.ts';
-import { type Case, countAt, type Lowered, LoweringContext, type LowerOptions, type Part } from './context.ts';
+import { countAt, LoweringContext, type LowerOptions, type StepRecord, type TapeRecord } from './context.ts';
 import { lowerExperts } from './lower-experts.ts';
 
 export interface Tape {
@@ -47,7 +47,7 @@ export function lower(options: LowerOptions): Tape {
   const steps = options.plan.steps.flatMap((step, index) => lowering.step(step, index));
   const barriers = placeBarriers(steps);
   const words = new Int32Array((steps.length * RECORD_BYTES) / 4);
-  const scopeOf = (record: Lowered | undefined) => record && options.plan.steps[record.step]!.scope;
+  const scopeOf = (record: TapeRecord | undefined) => record && options.plan.steps[record.step]!.scope;
   const scopeEnds = [...steps.keys()].filter((index) => scopeOf(steps[index]) !== scopeOf(steps[index + 1]));
   const ends = new Set(scopeEnds);
   steps.forEach((step, index) => {
@@ -67,13 +67,13 @@ export function lower(options: LowerOptions): Tape {
 }
 
 class Lowering extends LoweringContext {
-  step(step: Step, index: number): Lowered[] {
+  step(step: Step, index: number): TapeRecord[] {
     const lowered = this.#lower(step).map((part) => ({ ...part, step: index }));
     if ('out' in step) this.wrote(step.out);
     return lowered;
   }
 
-  #lower(step: Step): Part[] {
+  #lower(step: Step): StepRecord[] {
     switch (step.op) {
       case 'embed':
         return [this.#embed(step)];
@@ -112,7 +112,7 @@ class Lowering extends LoweringContext {
     // A negative range of its own per cache: pages lie beyond everything else and only these two steps touch them.
     return { buffer: `cache ${id}`, start: -1 - id, end: -id, pattern };
   }
-  #embed({ table, index, scale, add, out }: Case<'embed'>): Part {
+  #embed({ table, index, scale, add, out }: StepOf<'embed'>): StepRecord {
     const { storage, at, shape } = this.weight(table);
     const kernel = this.kernels.index('embed', `${storage} ${add}`, (m) =>
       embedKernel(m, { storage, q8: q8Layout(this.choice), adds: add }),
@@ -128,7 +128,7 @@ class Lowering extends LoweringContext {
     return this.rowWise(out, kernel, words, add ? [out] : [], add);
   }
 
-  #norm({ kind, x, weight, bias, eps, groups, out }: Case<'norm'>): Part {
+  #norm({ kind, x, weight, bias, eps, groups, out }: StepOf<'norm'>): StepRecord {
     const ownWeights = groups > 1 && weight !== undefined && this.weight(weight).shape[0] === this.width(x);
     const variant = { kind, weighted: weight !== undefined, biased: bias !== undefined };
     const kernel = this.kernels.index('norm', normName(variant), (m) => normKernel(m, variant));
@@ -146,7 +146,7 @@ class Lowering extends LoweringContext {
     return this.rowWise(out, kernel, words, [x]);
   }
 
-  matmul({ x, weight, bias, add, out }: Case<'matmul'>): Part[] {
+  matmul({ x, weight, bias, add, out }: StepOf<'matmul'>): StepRecord[] {
     const { storage, at, shape } = this.weight(weight);
     const [outputs, inputs] = shape as [number, number];
     const family = productFamily(storage, this.choice);
@@ -167,7 +167,7 @@ class Lowering extends LoweringContext {
       rows: this.rows(out),
       add: add ? 1 : 0,
     });
-    const product: Part = {
+    const product: StepRecord = {
       kernel,
       words,
       wanted: this.isWanted(out),
@@ -180,7 +180,7 @@ class Lowering extends LoweringContext {
     return quantize?.part ? [quantize.part, product] : [product];
   }
 
-  #appendKv({ cache, k, v }: Case<'appendKv'>): Part {
+  #appendKv({ cache, k, v }: StepOf<'appendKv'>): StepRecord {
     const head = this.plan.caches[cache]!;
     const { kvHeads } = head;
     const kernel = this.kernels.index('rows', appendKvName(head), (m) => appendKvKernel(m, head));
@@ -196,7 +196,7 @@ class Lowering extends LoweringContext {
     };
   }
 
-  #attention({ q, cache, heads, scale, cap, alibi, bidirectional, out }: Case<'attention'>): Part {
+  #attention({ q, cache, heads, scale, cap, alibi, bidirectional, out }: StepOf<'attention'>): StepRecord {
     const { kvHeads, headDim, storage, window = 0 } = this.plan.caches[cache]!;
     const shape = { headDim, storage, wide: this.choice.wide, cap, alibi, bidirectional };
     const kernel = this.kernels.index(attentionName(shape), 'attention', (m) => attentionKernel(m, shape));
@@ -226,7 +226,7 @@ class Lowering extends LoweringContext {
     return { rows: countAt.rows, sequences, positions, tables, pageBase: pages + cacheOffsets[cache]!, pageStride };
   }
 
-  #rope({ x, heads, headDim, table, out }: Case<'rope'>): Part {
+  #rope({ x, heads, headDim, table, out }: StepOf<'rope'>): StepRecord {
     const kernel = this.kernels.index('rope', 'rope', ropeKernel);
     const { rotary } = this.plan.ropes[table]!;
     const words = ropeRecord.words({
@@ -243,7 +243,7 @@ class Lowering extends LoweringContext {
     return this.rowWise(out, kernel, words, [x]);
   }
 
-  activate({ kind, x, up, out }: Case<'activate'>): Part {
+  activate({ kind, x, up, out }: StepOf<'activate'>): StepRecord {
     const gated = up !== undefined;
     const kernel = this.kernels.index('activate', `${kind} ${gated}`, (m) => activateKernel(m, kind, gated));
     const words = activateRecord.words({
@@ -256,7 +256,7 @@ class Lowering extends LoweringContext {
     return this.columnWise(out, kernel, words, gated ? [x, up] : [x]);
   }
 
-  #add({ base, x, scale, out }: Case<'add'>): Part {
+  #add({ base, x, scale, out }: StepOf<'add'>): StepRecord {
     const kernel = this.kernels.index('rows', 'add', addKernel);
     const words = addRecord.words({
       base: this.at(base),
@@ -269,7 +269,7 @@ class Lowering extends LoweringContext {
     return this.rowWise(out, kernel, words, [base, x]);
   }
 
-  #scale({ factor, weight, out }: Case<'scale'>): Part {
+  #scale({ factor, weight, out }: StepOf<'scale'>): StepRecord {
     const from = weight === undefined ? 'record' : 'memory';
     const kernel = this.kernels.index('rows', `scale ${from}`, (m) => scaleKernel(m, from));
     const words = scaleRecord.words({
@@ -281,7 +281,7 @@ class Lowering extends LoweringContext {
     return this.rowWise(out, kernel, words, [out], true);
   }
 
-  #cap({ cap, out }: Case<'cap'>): Part {
+  #cap({ cap, out }: StepOf<'cap'>): StepRecord {
     const kernel = this.kernels.index('rows', 'cap', capKernel);
     const words = capRecord.words({
       out: this.at(out),
@@ -292,7 +292,7 @@ class Lowering extends LoweringContext {
     return this.rowWise(out, kernel, words, [out], true);
   }
 
-  #columns({ x, first, out }: Case<'columns'>): Part {
+  #columns({ x, first, out }: StepOf<'columns'>): StepRecord {
     const kernel = this.kernels.index('rows', 'columns', columnsKernel);
     const words = columnsRecord.words({
       x: this.at(x) + 4 * first,
@@ -304,7 +304,7 @@ class Lowering extends LoweringContext {
     return this.rowWise(out, kernel, words, [x]);
   }
 
-  #select({ x, out }: Case<'select'>): Part {
+  #select({ x, out }: StepOf<'select'>): StepRecord {
     const kernel = this.kernels.index('rows', 'select', selectKernel);
     const words = selectRecord.words({
       x: this.at(x),
@@ -317,7 +317,7 @@ class Lowering extends LoweringContext {
     return { ...this.rowWise(out, kernel, words, []), reads: [this.access(x, 'any')], fence: true };
   }
 
-  #summarize({ x, out }: Case<'summarize'>): Part {
+  #summarize({ x, out }: StepOf<'summarize'>): StepRecord {
     const kernel = this.kernels.index('summarize', 'summarize', (m) => summarizeKernel(m, SUMMARY_CHUNK));
     const words = summarizeRecord.words({
       x: this.at(x),
@@ -336,7 +336,7 @@ class Lowering extends LoweringContext {
     };
   }
 
-  #tap({ x, out }: Case<'tap'>): Part {
+  #tap({ x, out }: StepOf<'tap'>): StepRecord {
     const kernel = this.kernels.index('rows', 'copy', copyKernel);
     const words = copyRecord.words({
       x: this.at(x),
