@@ -88,8 +88,9 @@ export const samplings: readonly GenerateOptions[] = [
   { temperature: 0.8 },
   { temperature: 1, topK: 5, repetitionPenalty: 1.3 },
   { temperature: 0.7, topP: 0.9, presencePenalty: 0.5, frequencyPenalty: 0.2, logprobs: 2 },
-  // Texts that repeat themselves: guesses are right.
+  // Texts that repeat themselves: guesses are right, or some of them.
   { temperature: 0, logitBias: { 17: 100, 40: 99 } },
+  { temperature: 4, logitBias: { 17: 100, 40: 100, 41: 99 } },
   { temperature: 0.5, minP: 0.05, logitsProcessor: (logits, history) => void (logits[history.length % 50] = -1) },
 ];
 
@@ -168,7 +169,7 @@ const request: fc.Arbitrary<PlannedRequest> = fc.record({
   at: fc.nat(40),
   prompt,
   options: fc.constantFrom(...presets),
-  speculate: fc.constantFrom(0, 4),
+  speculate: fc.constantFrom(0, 4, 8),
   priority: fc.constantFrom(0, 0, 0, 1, -1),
   key: fc.nat(2),
   limit: fc.constantFrom('none', 'none', 'none', 'none', 'none', 'none', 'timeout', 'deadline'),
