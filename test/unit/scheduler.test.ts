@@ -272,6 +272,45 @@ test('samples of one prompt share its pages, and each has a seed of its own', as
   nothingLeft(stage);
 });
 
+test('logits that are no numbers end one request, and nothing of it stays cached', async () => {
+  for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    let row: number | undefined = 1;
+    const poison = (wanted: number): { row: number; value: number } | undefined => {
+      if (row === undefined || wanted < 2) return undefined;
+      const bad = { row, value };
+      row = undefined;
+      return bad;
+    };
+    const stage = makeStage(golden, { ...roomy, maxRows: 128 }, { poison });
+    const [good, bad] = [submit(stage, ids(40)), submit(stage, ids(70, 1))];
+    const [kept, lost] = [await good.result, await bad.result];
+    assert.deepEqual([kept.finishReason, lost.finishReason, lost.error?.code], ['length', 'error', 'NumericError']);
+    assert.deepEqual(lost.tokenIds, []);
+    const again = await submit(stage, ids(70, 1)).result;
+    assert.equal(again.usage.cachedTokens, 0);
+    nothingLeft(stage);
+    assert.deepEqual(again.tokenIds, (await alone(ids(70, 1))).tokenIds);
+    assert.deepEqual(kept.tokenIds, (await alone(ids(40))).tokenIds);
+  }
+});
+
+test('samples of a prompt that is cancelled all end, whatever they were at', async () => {
+  for (const events of [1, 4, 9]) {
+    const stage = makeStage(golden, { ...roomy, maxWanted: 2 });
+    const controller = new AbortController();
+    const { signal } = controller;
+    const options = { ...greedy, temperature: 1, n: 3, maxTokens: 100, signal, throwOnAbort: false };
+    const reasons: string[] = [];
+    let heard = 0;
+    for await (const event of new Model(stage.engine).generateStream([{ tokenIds: ids(100) }], options)) {
+      if (event.type === 'done') reasons.push(event.finishReason);
+      if (++heard === events) controller.abort();
+    }
+    assert.deepEqual(reasons, ['aborted', 'aborted', 'aborted']);
+    nothingLeft(stage);
+  }
+});
+
 test('two keys, one with ten times the requests, have the same share of the rows', async () => {
   const { stage } = counted({ ...roomy, maxQueue: 100, maxWanted: 8, capacity: 64, stepBudgetMs: 20 });
   const read = { many: 0, one: 0 };
