@@ -1,4 +1,4 @@
-/** Many prompts of one caller in shared forwards. */
+/** Batches: many prompts of one caller in shared forwards. */
 import { LanewiseError, OptionError } from '../errors.ts';
 import { checkPrompt } from '../prompts/limits.ts';
 import type { Prompt } from '../prompts/prompt.ts';
@@ -15,27 +15,27 @@ import { generationRules } from './sampling-defaults.ts';
 
 export type BatchResult = GenerateResult;
 
-/** A prompt of a batch, with options of its own. */
+/** A prompt of a batch, optionally with its own options. */
 export type BatchPrompt = Prompt | { readonly prompt: Prompt; readonly options?: GenerateOptions };
 
-/** `index` counts the prompts of the batch from 0, `sample` the answers to one prompt. */
+/** An event with the index of its prompt in the batch, and of the sample of that prompt, both from 0. */
 export type BatchEvent = GenerateEvent & { readonly index: number; readonly sample: number };
 
-/** One answer that is wanted. */
+/** One sample of one prompt. */
 interface Item {
   readonly index: number;
   readonly sample: number;
   readonly prompt: Prompt;
-  /** Checked, or what is wrong with the options. */
+  /** The checked options, or their error. */
   readonly settings: GenerateSettings | LanewiseError;
-  /** Other answers to the prompt, which begin when this one has read it and so find it in the cache. */
+  /** Other samples of the prompt. They start when this one has computed the prompt, and find it in the cache. */
   readonly followers: Item[];
 }
 
 /**
- * Events of many prompts, as they come. An error of one is in its `done` event, and the others go on. Without a seed one is
- * drawn for every prompt; a given seed is that of every prompt.
- * @throws OptionError for the options that are common to all, and for values that are no prompts
+ * Events of many prompts, as they occur. An error of one prompt is in its `done` event; the others go on. Without
+ * `seed` every prompt gets a random one; a given seed applies to every prompt.
+ * @throws OptionError for the options common to all prompts, and for values that are not prompts
  */
 export function generateStream(
   engine: Engine,
@@ -85,7 +85,7 @@ async function* stream(
   common: GenerateSettings,
 ): AsyncGenerator<BatchEvent, void, undefined> {
   if (common.throwOnAbort) common.signal?.throwIfAborted();
-  // Enough that forwards are full; the rest does not stand in the line of others.
+  // Enough requests to fill forwards; the rest does not queue before other callers' requests.
   const most = 2 * engine.info.maxWanted;
   const events = new EventQueue<BatchEvent>();
   const tickets = new Set<Ticket>();
@@ -146,7 +146,7 @@ async function* stream(
     }
   };
   let filling = false;
-  /** Whether the line is full: the rest waits until one of this batch has ended. */
+  /** Whether the queue is full: the rest waits until a request of this batch has ended. */
   let busy = false;
   const refill = (): void => {
     if (filling) return;
@@ -177,7 +177,7 @@ async function* stream(
   }
 }
 
-/** Results in the order of the prompts, of each prompt its samples one after the other. @throws as `generateStream` */
+/** Results in the order of the prompts; samples of a prompt follow each other. @throws as `generateStream` */
 export async function generateBatch(
   engine: Engine,
   prompts: readonly BatchPrompt[],

@@ -1,4 +1,4 @@
-/** Reads what a model's files say of chats: its templates and the tokens that they name. */
+/** Reads chat templates from a model's files, and the tokens that templates use. */
 import { ChatTemplate } from '../chat/template.ts';
 import { LanewiseError, TemplateError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
@@ -11,7 +11,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { findGguf } from './open.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
-/** Where a model's files are. */
+/** The files of a model. */
 interface ChatSource {
   readonly metadata?: GgufMetadata | undefined;
   readonly files: readonly string[];
@@ -44,7 +44,7 @@ export async function readChatFormat(
   if (first === undefined) {
     const format = new LanewiseError(
       'NoChatTemplate',
-      `${name} has no chat template: it was not made for chats; give it a prompt, or a chat template`,
+      `${name} has no chat template, so it was not trained for chats; give it a prompt, or a chat template`,
     );
     return { tokens, format };
   }
@@ -58,7 +58,10 @@ export async function readChatFormat(
   }
 }
 
-/** The format of a model, without its weights. @throws LanewiseError NoChatTemplate, TemplateError, FormatError */
+/**
+ * Reads the chat format of a model, without its weights.
+ * @throws LanewiseError NoChatTemplate, TemplateError, FormatError
+ */
 export async function openChatFormat(folder: FileFolder, file?: string): Promise<ChatFormat> {
   const gguf = file === undefined ? await findGguf(folder) : file.endsWith('.gguf') ? firstPart(file) : undefined;
   const source = gguf === undefined ? undefined : await folder.open(gguf);
@@ -87,7 +90,7 @@ function ggufTokens(metadata: GgufMetadata, tokenizer: Tokenizer | undefined): T
   });
 }
 
-/** Templates as transformers finds them: files go before tokenizer_config.json, that before chat_template.json. */
+/** Finds templates as transformers does: .jinja files first, then tokenizer_config.json, then chat_template.json. */
 async function readFolder(
   folder: FileFolder,
   tokenizer: Tokenizer | undefined,
@@ -104,7 +107,7 @@ async function readFolder(
   for (const [name, text] of await additionalTemplates(folder)) sources.set(name, text);
   const tokens = tokenTexts((name) => tokenText(config[`${name}_token`]) ?? tokenText(special[`${name}_token`]));
   if (Object.keys(config).length > 0 || Object.keys(special).length > 0 || !tokenizer) return { sources, tokens };
-  // Without either file, config.json knows the ids.
+  // Without these files, config.json has the ids.
   const ids = asObject(await readJson(folder, 'config.json'));
   return {
     sources,
@@ -115,10 +118,10 @@ async function readFolder(
   };
 }
 
-/** Where the place cannot list, the one name that everybody uses is tried. */
+/** If the folder cannot be listed, only the usual name is tried. */
 async function additionalTemplates(folder: FileFolder): Promise<[name: string, text: string][]> {
   const inside = folder.folder('additional_chat_templates');
-  // Node cannot list a folder that is not there.
+  // Listing a missing folder fails under Node.
   const listed = (await inside.list().catch((): string[] => [])).filter((file) => file.endsWith('.jinja'));
   const found: [string, string][] = [];
   for (const file of listed.length > 0 ? listed : ['tool_use.jinja']) {
@@ -130,7 +133,7 @@ async function additionalTemplates(folder: FileFolder): Promise<[name: string, t
 
 const asObject = (json: unknown): Record<string, unknown> => (isObject(json) ? json : {});
 
-/** One template, or a list of {name, template}, or templates by name. */
+/** Reads one template, a list of {name, template}, or an object of templates by name. */
 function namedTemplates(given: unknown): [string, unknown][] {
   if (given === undefined || given === null) return [];
   if (Array.isArray(given)) {
@@ -150,7 +153,7 @@ function tokenTexts(textOf: (name: (typeof tokenNames)[number]) => string | unde
   return { bosToken, eosToken, specialTokens };
 }
 
-/** A token as text, or as {content}. */
+/** The text of a token: a string, or an object with `content`. */
 function tokenText(token: unknown): string | undefined {
   const text = typeof token === 'string' ? token : asObject(token).content;
   return typeof text === 'string' ? text : undefined;

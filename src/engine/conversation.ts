@@ -1,4 +1,4 @@
-/** A conversation, one turn at a time. What its turns have computed is found in the cache by the next one. */
+/** A conversation, one turn at a time. A turn finds what earlier turns have computed in the cache. */
 import { LanewiseError } from '../errors.ts';
 import { checkPrompt } from '../prompts/limits.ts';
 import type { Prompt } from '../prompts/prompt.ts';
@@ -11,25 +11,25 @@ import { generationRules } from './sampling-defaults.ts';
 
 export class Conversation implements Disposable {
   readonly #engine: Engine;
-  /** Of the turn that is being answered. */
+  /** Ticket of the turn that is being answered. */
   #answering: Ticket | undefined;
   #length = 0;
-  /** Messages that the last turn left out. */
+  /** Number of messages that the last turn dropped. */
   #dropped = 0;
 
   constructor(engine: Engine) {
     this.#engine = engine;
   }
 
-  /** Tokens of the last turn: prompt and answer. */
+  /** Number of tokens of the last turn, prompt and answer. */
   get length(): number {
     return this.#length;
   }
 
   /**
-   * As `Model.generate`. One turn at a time: it ends with its last event, or when its loop is left. With `contextShift` the turns
-   * that one answer leaves out stay left out.
-   * @throws OptionError; the generation: LanewiseError Busy; Disposed when the conversation is disposed meanwhile
+   * Like `Model.generate`, but one turn at a time: a turn ends with its last event, or when its loop is left. Turns
+   * dropped by `contextShift` stay dropped.
+   * @throws OptionError; the generation throws LanewiseError Busy, or Disposed if the conversation is disposed meanwhile
    */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     const settings = validateGenerate(options, { ...generationRules(this.#engine.info), single: true });
@@ -38,7 +38,7 @@ export class Conversation implements Disposable {
       if (this.#answering)
         throw new LanewiseError(
           'Busy',
-          'this conversation is answering: wait for the end of that turn, or begin another one',
+          'this conversation is answering: wait for the end of that turn, or start another conversation',
         );
       let ticket: Ticket | undefined;
       let ended = false;
@@ -58,7 +58,7 @@ export class Conversation implements Disposable {
     }, settings);
   }
 
-  /** Ends a turn that is being answered; the conversation begins anew with the next one. */
+  /** Ends the turn that is being answered. The next turn starts a new conversation. */
   dispose(): void {
     const ticket = this.#answering;
     this.#answering = undefined;

@@ -1,6 +1,6 @@
 /**
- * What the facades (Model, Conversation) ask of an engine, wherever it runs: in this thread, or in a worker at the other end
- * of a message port. Arguments and results can be copied by structured clone, except where said.
+ * The interface between the facades (Model, Conversation) and an engine, which runs in this thread or in a worker at
+ * the other end of a message port. Arguments and results can be copied by structured clone, unless noted.
  */
 import type { LogitsSummary } from '../backend/backend.ts';
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
@@ -16,31 +16,31 @@ export interface EngineInfo extends LoadedInfo {
   readonly eosTokenIds: ReadonlySet<number>;
   /** What options of sampling mean where they are left out, and which file says so. */
   readonly samplingDefaults: SamplingDefaults;
-  /** Most rows of one forward, and most of them whose logits are wanted. */
+  /** Largest number of rows of a forward, and of rows with logits. */
   readonly maxRows: number;
   readonly maxWanted: number;
 }
 
-/** What a step says of one wanted row. */
+/** Logits of one wanted row of a step. */
 export interface StepLogits {
   /** [vocab] */
   readonly logits: Float32Array;
   readonly summary: LogitsSummary;
 }
 
-/** A sequence of its own in the cache. */
+/** A sequence in the cache that the caller controls. */
 export interface SequenceHandle extends Disposable {
   /** Positions computed so far. */
   readonly length: number;
-  /** Takes pages for so many positions. @throws OutOfMemoryError, LanewiseError Disposed */
+  /** Allocates pages for this many positions. @throws OutOfMemoryError, LanewiseError Disposed */
   reserve(positions: number): Promise<void>;
-  /** Cuts off all positions from `length` on. */
+  /** Removes all positions from `length` on. */
   truncate(length: number): void;
-  /** Gives the pages back; no step can use it any more. May be called twice. */
+  /** Releases the pages. The sequence cannot be used afterwards. May be called twice. */
   dispose(): void;
 }
 
-/** Rows that one sequence adds to a step. */
+/** Rows of one sequence in a step. */
 export interface StepRows {
   readonly sequence: SequenceHandle;
   readonly tokens: readonly number[];
@@ -50,11 +50,11 @@ export interface StepRows {
 
 export interface StepOptions {
   readonly timing?: ForwardTiming;
-  /** Told of the forward when it is done. */
+  /** Called with the report of the forward when it is done. */
   readonly onReport?: (report: ForwardReport) => void;
 }
 
-/** Rows of numbers by name. */
+/** Matrices by name. */
 export type NamedRows = Map<string, { shape: [number, number]; values: Float32Array }>;
 
 export interface Engine extends AnyEngine {
@@ -62,18 +62,18 @@ export interface Engine extends AnyEngine {
   /** Encodes prompts in the calling thread. */
   readonly prompts: PromptEncoder;
   /**
-   * Puts a request in line. Its events come to `listener`, `done` last, whatever happens.
+   * Queues a request. Its events are passed to `listener`; the last one is always `done`.
    * @throws LanewiseError Busy, Disposed
    */
   submit(request: Request, listener: (event: GenerateEvent) => void): Ticket;
   sequence(expected: number): SequenceHandle;
   /** @throws OptionError for rows that a forward cannot take */
   step(parts: readonly StepRows[], options: StepOptions): Promise<StepLogits[]>;
-  /** Logits of every position, and hidden states where the model was loaded with them. */
+  /** Logits of every position, and hidden states if the model was loaded with `hidden`. */
   forward(tokenIds: readonly number[]): Promise<NamedRows>;
-  /** Writes the whole blocks of the cache into a file. */
+  /** Writes the full blocks of the cache to a file. */
   saveCache(file: string): Promise<CacheFileContent>;
-  /** Takes over what the file has, or nothing. @throws FormatError, OutOfMemoryError */
+  /** Adds the blocks of a file to the cache; none after an error. @throws FormatError, OutOfMemoryError */
   restoreCache(file: string): Promise<CacheFileContent>;
   stats(): SchedulerStats;
 }

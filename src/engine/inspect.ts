@@ -1,4 +1,4 @@
-/** What a model is, from its headers; and whether it is sound, from all of it. */
+/** Describes a model from its headers, and checks all of it. */
 import { cacheBytes, weightBytes } from '../backend/wasm/footprint.ts';
 import { LanewiseError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
@@ -19,20 +19,20 @@ import { readSamplingDefaults, type SamplingDefaults } from './sampling-defaults
 import { tokenizerBeside } from './tokenizer.ts';
 
 export interface TensorSummary {
-  /** By its name in Hugging Face. */
+  /** Hugging Face's name. */
   readonly name: string;
-  /** Its name in the file. */
+  /** Name in the file. */
   readonly origin: string;
   readonly dtype: string;
   readonly shape: readonly number[];
-  /** In the file. */
+  /** Bytes in the file. */
   readonly bytes: number;
 }
 
-/** Memory that a model takes under a storage policy. */
+/** Memory of a model with a storage policy. */
 export interface PolicySize {
   readonly policy: string;
-  /** Weights as they lie in memory, padding included. */
+  /** Bytes of weights in memory, padding included. */
   readonly weightBytes: number;
 }
 
@@ -42,7 +42,7 @@ export interface TensorStatistics {
   readonly max: number;
   readonly mean: number;
   readonly deviation: number;
-  /** Values that are NaN or infinite; the others are what the rest is about. */
+  /** Number of NaN and infinities, which the other statistics exclude. */
   readonly notFinite: number;
 }
 
@@ -51,17 +51,17 @@ export interface Check {
   readonly what: string;
 }
 
-/** Policies whose sizes are shown. */
+/** Policies whose sizes are shown by default. */
 const policies = ['none', defaultPolicy, 'q8_0', 'q6_k', 'q4_k', 'q4_0'];
 const CHUNK_BYTES = 4 * 2 ** 20;
 
-/** A model that is looked at. Close it. */
+/** A model opened for inspection, which must be closed. */
 export class Inspection implements AsyncDisposable {
   readonly name: string;
   readonly tensors: readonly TensorSummary[];
-  /** Of a GGUF file, or config.json and `__metadata__`. */
+  /** Metadata of a GGUF file, or config.json and `__metadata__`. */
   readonly metadata: ReadonlyMap<string, unknown>;
-  /** Or why it cannot run here. */
+  /** The description, or the error that shows why the model is not supported. */
   readonly description: ModelDescription | LanewiseError;
   readonly tokenizer: Tokenizer | LanewiseError | undefined;
   readonly chat: ChatFormat | LanewiseError;
@@ -93,7 +93,7 @@ export class Inspection implements AsyncDisposable {
     this.description = attempt(() => this.describe(files.defaultPolicy));
   }
 
-  /** Reads headers and texts only. @throws FormatError and ModelError where there is no sound model file */
+  /** Reads headers and text files only. @throws FormatError, ModelError if there is no valid model file */
   static async open(folder: FileFolder, file?: string): Promise<Inspection> {
     const files = await openModel(folder, file);
     try {
@@ -125,19 +125,19 @@ export class Inspection implements AsyncDisposable {
     return buildModel(config, tensors, { policy: parsePolicy(policy), kvCache, origin, headDiffers });
   }
 
-  /** Memory of the weights under the usual policies, and those given. */
+  /** Memory of the weights with the usual policies, and with the given ones. */
   sizes(more: readonly string[] = []): PolicySize[] {
     return [...new Set([...policies, ...more])].map((policy) => {
       return { policy, weightBytes: weightBytes(this.describe(policy).plan) };
     });
   }
 
-  /** Bytes of cached keys and values for a sequence of so many positions. */
+  /** Bytes of cached keys and values for a sequence of this many positions. */
   cacheBytes(positions: number, kvCache: KvStorage = 'f32'): number {
     return cacheBytes(this.describe(defaultPolicy, kvCache).plan, positions);
   }
 
-  /** Reads a tensor's values; undefined where they are no numbers that we know. */
+  /** Reads the values of a tensor; undefined if it has an unsupported type. */
   async statistics(name: string): Promise<TensorStatistics | undefined> {
     const shape = this.#files.tensors.get(name);
     if (!shape || !weightType(shape.dtype)) return undefined;
@@ -175,7 +175,7 @@ export class Inspection implements AsyncDisposable {
     };
   }
 
-  /** What has been found sound or not; values are read if `values` says so. */
+  /** Checks the model. @param options.values whether to read the values of tensors too */
   async *verify({
     values,
     onProgress,

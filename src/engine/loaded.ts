@@ -1,4 +1,4 @@
-/** What all loaded models have in common. */
+/** Base class of loaded models. */
 import type { Backend, LoadTimes } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
@@ -8,13 +8,13 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 export interface LoadedInfo {
   readonly name: string;
   readonly description: ModelDescription;
-  /** Most positions of one sequence. */
+  /** Largest number of positions of a sequence. */
   readonly contextLength: number;
   /** The storage policy. */
   readonly quantize: string;
   readonly loadTimes: LoadTimes;
   readonly threads: number;
-  /** Bits of the vectors that its kernels are made for; undefined of the reference backend. */
+  /** Vector width of the kernels in bits; undefined for the reference backend. */
   readonly vectorBits: Backend['vectorBits'];
 }
 
@@ -24,7 +24,7 @@ export interface AnyEngine {
   /** Bytes in memory. */
   memory(): ReturnType<Backend['memory']>;
   stats(): LineStats;
-  /** Ends all requests with the error Disposed, and frees threads and memory. */
+  /** Ends all requests with the error Disposed and frees threads and memory. */
   dispose(): Promise<void>;
 }
 
@@ -48,7 +48,7 @@ export abstract class Loaded<E extends AnyEngine> implements AsyncDisposable {
     return this.engine.tokenizer;
   }
 
-  /** Most positions of one sequence, or tokens of a text. */
+  /** Largest number of positions of a sequence, or of tokens of a text. */
   get contextLength(): number {
     return this.engine.info.contextLength;
   }
@@ -66,7 +66,7 @@ export abstract class Loaded<E extends AnyEngine> implements AsyncDisposable {
     return this.engine.info.threads;
   }
 
-  /** Bits of the vectors that its kernels are made for; undefined of the reference backend. */
+  /** Vector width of the kernels in bits; undefined for the reference backend. */
   get vectorBits(): Backend['vectorBits'] {
     return this.engine.info.vectorBits;
   }
@@ -76,12 +76,12 @@ export abstract class Loaded<E extends AnyEngine> implements AsyncDisposable {
     return this.engine.memory();
   }
 
-  /** Requests waiting and running, times of recent forwards; of a decoder, pages of the cache too. */
+  /** Numbers of requests, times of recent forwards and, for a decoder, pages of the cache. */
   stats(): ReturnType<E['stats']> {
     return this.engine.stats() as ReturnType<E['stats']>;
   }
 
-  /** Ends what is being computed; frees threads and memory. May be called twice; everything else throws afterwards. */
+  /** Ends all requests and frees threads and memory. May be called twice; all other calls throw afterwards. */
   dispose(): Promise<void> {
     this.#disposed ??= this.engine.dispose();
     return this.#disposed;

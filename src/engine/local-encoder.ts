@@ -1,4 +1,7 @@
-/** An encoder's engine in the calling thread: tokenizes, puts texts into shared forwards, pools what comes out. */
+/**
+ * An encoder's engine in the calling thread: tokenizes texts, computes them in shared forwards and pools the hidden
+ * states.
+ */
 import type { Backend, Results } from '../backend/backend.ts';
 import { defaultModules, type EmbeddingModules } from '../embedding/modules.ts';
 import { normalize, pool, poolingNamed, poolings } from '../embedding/pooling.ts';
@@ -17,10 +20,10 @@ export interface LocalEncoderParts {
   readonly tokenizer: Tokenizer | undefined;
   readonly contextLength: number;
   readonly quantize: string;
-  /** What the model was trained with, or why that is not supported. */
+  /** The model's modules, or the error if they are not supported. */
   readonly modules: EmbeddingModules | LanewiseError;
   readonly sentence: SentenceSettings;
-  /** Whether longer texts are cut unless options say otherwise. */
+  /** Whether longer texts are cut by default. */
   readonly truncates: boolean;
   readonly maxQueue: number;
   readonly onWarning?: (text: string) => void;
@@ -96,7 +99,7 @@ export class LocalEncoder implements EncoderEngine {
     return new LanewiseError('Disposed', `${this.info.name} has been disposed`);
   }
 
-  /** @throws OptionError, ModelError of modules that are not supported */
+  /** Pooling, modules and scaling for a call. @throws OptionError, ModelError for unsupported modules */
   #recipe({ pooling, normalize }: EmbedOptions): { modules: EmbeddingModules; scaled: boolean } {
     for (const [option, value] of Object.entries({ normalize }))
       if (value !== undefined && typeof value !== 'boolean') throw new OptionError(option, 'true or false', value);
@@ -107,13 +110,13 @@ export class LocalEncoder implements EncoderEngine {
     if (pooling !== undefined) {
       const named = poolingNamed(pooling);
       if (named === undefined) throw new OptionError('pooling', `one of ${poolings.join(', ')}`, pooling);
-      // Modules of joined vectors do not fit the vector of one pooling.
+      // Modules for concatenated vectors do not fit the vector of a single pooling.
       modules = modules.poolings.length === 1 ? { ...modules, poolings: [named] } : { ...defaultModules(named) };
     }
     return { modules, scaled: normalize ?? modules.normalize };
   }
 
-  /** The text in front. @throws OptionError */
+  /** The prompt to put in front of texts. @throws OptionError */
   #prompt({ prompt, promptName }: EmbedOptions, texts: readonly EmbedInput[]): string {
     const { prompts, defaultPrompt } = this.#sentence;
     if (prompt !== undefined && typeof prompt !== 'string') throw new OptionError('prompt', 'a text', prompt);
@@ -130,7 +133,7 @@ export class LocalEncoder implements EncoderEngine {
     return found;
   }
 
-  /** Encodes and cuts all texts, and gives the event loop its turns. @throws OptionError, LanewiseError */
+  /** Encodes and cuts all texts, giving way to the event loop. @throws OptionError, LanewiseError */
   async #inputs(texts: readonly EmbedInput[], { prompt, truncate, modules, signal }: InputOptions): Promise<Input[]> {
     const first = modules.includePrompt || prompt === '' ? 0 : this.#promptLength(prompt);
     const inputs: Input[] = [];
@@ -153,7 +156,7 @@ export class LocalEncoder implements EncoderEngine {
     return inputs;
   }
 
-  /** Tokens in front of a text, without the special token that ends a text. */
+  /** Number of tokens before a text: the prompt, without the special token at its end. */
   #promptLength(prompt: string): number {
     const ids = this.#encode(prompt, '');
     return this.tokenizer!.specialIds.includes(ids.at(-1)!) ? ids.length - 1 : ids.length;
@@ -178,7 +181,7 @@ export class LocalEncoder implements EncoderEngine {
     return text.tokenIds;
   }
 
-  /** The ids, cut where they may be: special tokens behind the text stay. */
+  /** The ids, cut to the context if allowed; special tokens at the end are kept. */
   #fit(ids: readonly number[], text: EmbedInput, truncate: boolean): readonly number[] {
     if (ids.length === 0) throw new OptionError('texts', 'of at least one token each', text);
     const { contextLength } = this.info;
@@ -197,10 +200,10 @@ export class LocalEncoder implements EncoderEngine {
   }
 }
 
-/** What the forward needs of a text. */
+/** A text as the forward needs it. */
 interface Input {
   readonly ids: readonly number[];
-  /** The first token that is pooled. */
+  /** Index of the first token that is pooled. */
   readonly first: number;
   readonly truncated: boolean;
 }
@@ -212,16 +215,16 @@ interface InputOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Longest time for tokenizing without a turn of the event loop. */
+/** Longest time of tokenizing before a turn of the event loop. */
 const TURN_MS = 8;
 
-/** Prompts that every model of sentence-transformers has. */
+/** Default prompts of sentence-transformers. */
 const builtInPrompts = new Map([
   ['query', ''],
   ['document', ''],
 ]);
 
-/** Character by character, as the Lowercase normalizer of tokenizers. */
+/** Lower-cases character by character, like the Lowercase normalizer of tokenizers. */
 const lowerCase = (text: string): string => text.replaceAll('\u03a3', '\u03c3').toLowerCase();
 
 function joined(vectors: readonly Float32Array[]): Float32Array {
@@ -240,7 +243,7 @@ function checkTexts(texts: readonly unknown[]): void {
   const isText = (text: unknown): boolean =>
     typeof text === 'string' ||
     (typeof text === 'object' && text !== null && 'tokenIds' in text && Array.isArray(text.tokenIds));
-  // Not `find`: a bad text may be undefined.
+  // Not `find`, because an invalid text may be undefined.
   const bad = Array.isArray(texts) ? texts.findIndex((text) => !isText(text)) : undefined;
   if (bad === -1) return;
   throw new OptionError('texts', 'an array of strings or { tokenIds }', bad === undefined ? texts : texts[bad]);

@@ -1,4 +1,4 @@
-/** An engine in the calling thread: an evaluator and the scheduler of its requests. */
+/** An engine in the calling thread: an evaluator and its scheduler. */
 import { Drafts } from '../drafting/drafts.ts';
 import { PromptLookup } from '../drafting/lookup.ts';
 import type { ModelDrafter } from '../drafting/model-drafter.ts';
@@ -20,20 +20,20 @@ export interface LocalEngineParts {
   readonly evaluator: Evaluator;
   readonly prompts: PromptEncoder;
   readonly scheduling: SchedulerOptions;
-  /** Where caches are saved. */
+  /** File access for saved caches. */
   readonly files: NamedFiles | undefined;
-  /** Guesses tokens ahead; the engine disposes of it. */
+  /** Makes drafts; disposed by the engine. */
   readonly draft?: ModelDrafter | undefined;
   readonly onWarning?: ((text: string) => void) | undefined;
 }
 
-/** Most tokens that are guessed ahead where there is a draft model and nobody said how many. */
+/** Default of `speculate` with a draft model. */
 const MODEL_GUESSES = 16;
 
 class LocalSequence implements SequenceHandle {
   readonly sequence: Sequence;
   readonly #evaluator: Evaluator;
-  /** Logits of the last rows that wanted them; the next step of this sequence overwrites them. */
+  /** Logits of the last wanted rows, overwritten by the next step of this sequence. */
   logits = new Float32Array(0);
 
   constructor(evaluator: Evaluator, expected: number) {
@@ -46,7 +46,7 @@ class LocalSequence implements SequenceHandle {
   }
 
   reserve(positions: number): Promise<void> {
-    // Between forwards: memory grows and pages are copied.
+    // Not during a forward, as memory may grow and pages be copied.
     return this.#evaluator.exclusive(() => this.sequence.reserve(positions));
   }
 

@@ -1,4 +1,4 @@
-/** A loaded model: generates text, evaluates tokens, and gives everything back when disposed. */
+/** A loaded model: generates text and evaluates tokens. Disposing it frees all its resources. */
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import type { ChatFormat } from '../prompts/chat.ts';
@@ -23,12 +23,12 @@ export class Model extends Loaded<Engine> {
     return this.engine.info.samplingDefaults;
   }
 
-  /** Most rows of one forward: longer prompts are computed in chunks. */
+  /** Largest number of rows of a forward; longer prompts are computed in chunks. */
   get maxRows(): number {
     return this.engine.info.maxRows;
   }
 
-  /** Most requests that run at once; others wait. */
+  /** Largest number of requests that run at once; others wait. */
   get maxSequences(): number {
     return this.engine.info.maxWanted;
   }
@@ -39,8 +39,8 @@ export class Model extends Loaded<Engine> {
   }
 
   /**
-   * Writes what the cache has into a file, in whole blocks of 64 tokens, while requests go on. The file holds the keys and
-   * values of people's texts: keep it as you keep these.
+   * Writes the full blocks of 64 tokens in the cache to a file, while requests go on. The file has the tokens, keys and
+   * values of users' texts: protect it like these texts.
    */
   async saveCache(file: string): Promise<CacheFileContent> {
     this.alive();
@@ -48,8 +48,9 @@ export class Model extends Loaded<Engine> {
   }
 
   /**
-   * Takes over what `saveCache` wrote, with this model or the same one elsewhere: prompts that begin in the same way then have it
-   * computed, to the same bits. @throws FormatError where the file is of another model or damaged; nothing is taken then
+   * Adds the blocks of a file written by `saveCache` with the same model. Prompts that begin in the same way then reuse
+   * them, with the same bits. @throws FormatError if the file is damaged or of another model; the cache is then
+   * unchanged
    */
   async restoreCache(file: string): Promise<CacheFileContent> {
     this.alive();
@@ -57,14 +58,16 @@ export class Model extends Loaded<Engine> {
   }
 
   /**
-   * Bytes of matrices and cache that a decode step at `position`, or some steps of its plan, reads: the least it takes
-   * the memory.
+   * Bytes of matrices and KV cache that a decode step at `position`, or some steps of its plan, must read from memory.
    */
   decodeBytes(position: number, steps = this.description.plan.steps): number {
     return decodeBytes(this.description.plan, position, steps);
   }
 
-  /** One answer: its events, token by token, its text, or its result. @throws OptionError for options and prompt, at once */
+  /**
+   * Generates one answer: read its events, its text or its result.
+   * @throws OptionError for options and prompt, immediately
+   */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     this.alive();
     const settings = validateGenerate(options, { ...generationRules(this.engine.info), single: true });
@@ -72,21 +75,22 @@ export class Model extends Loaded<Engine> {
     return new Generation((listener) => this.engine.submit({ prompt, settings }, listener), settings);
   }
 
-  /** One whole answer. @throws OptionError; LanewiseError; the signal's reason */
+  /** Generates one answer and resolves with its result. @throws OptionError; LanewiseError; the signal's reason */
   async complete(prompt: Prompt, options: GenerateOptions = {}): Promise<GenerateResult> {
     return this.generate(prompt, options).result;
   }
 
   /**
-   * Many prompts in shared forwards; results in their order, each as if it had run alone. What is wrong with one prompt is the
-   * `error` of its result. @throws OptionError for the options, and where an abort is to throw
+   * Generates for many prompts in shared forwards. Results are in the order of the prompts, each with the bits of the
+   * prompt alone. An error of one prompt is the `error` of its result. @throws OptionError for the options; the
+   * signal's reason
    */
   async generateBatch(prompts: readonly BatchPrompt[], options: GenerateOptions = {}): Promise<BatchResult[]> {
     this.alive();
     return generateBatch(this.engine, prompts, options);
   }
 
-  /** Events of many prompts in shared forwards, as they come; `index` says of which prompt. @throws OptionError */
+  /** Events of many prompts in shared forwards, as they occur, each with the `index` of its prompt. @throws OptionError */
   generateStream(
     prompts: readonly BatchPrompt[],
     options: GenerateOptions = {},
@@ -95,38 +99,42 @@ export class Model extends Loaded<Engine> {
     return generateStream(this.engine, prompts, options);
   }
 
-  /** A conversation, one turn at a time. */
+  /** Starts a conversation, which has one turn at a time. */
   conversation(): Conversation {
     this.alive();
     return new Conversation(this.engine);
   }
 
   /**
-   * Token ids of a prompt. Long texts are refused where even the longest tokens would not fit them into the context.
+   * Token ids of a prompt. A text that cannot fit in the context even with the longest tokens is refused without
+   * tokenizing it.
    * @throws OptionError, TemplateError, TokenizerError, LanewiseError NoTokenizer, NoChatTemplate, ContextLengthExceeded
    */
   encode(prompt: Prompt): number[] {
     return this.engine.prompts.encode(prompt);
   }
 
-  /** A sequence of its own in the cache, for `step`. @param expected tokens that it will have at least, as far as is known */
+  /**
+   * A sequence in the cache, for `step`.
+   * @param expected the least number of tokens that it will have, if known (LongRoPE)
+   */
   sequence(expected = 0): SequenceHandle {
     this.alive();
     return this.engine.sequence(expected);
   }
 
   /**
-   * One forward over rows of several sequences, at most `maxRows` in all, of which at most `maxSequences` are wanted. Logits
-   * of the wanted ones, in order, valid until the next step of their sequence. Forwards of one model run one after the other,
-   * whoever asks.
-   * @throws OptionError for rows that it cannot take
+   * One forward over rows of several sequences, at most `maxRows` in all, of which at most `maxSequences` are wanted.
+   * Returns the logits of the wanted rows, in order, valid until the next step of their sequence. All forwards of a
+   * model run one after the other.
+   * @throws OptionError for invalid rows
    */
   async step(parts: readonly StepRows[], options: StepOptions = {}): Promise<StepLogits[]> {
     return this.engine.step(parts, options);
   }
 
   /**
-   * Logits of every position of `tokenIds` [T, vocab], and the hidden states hidden.0 .. hidden.L where loaded with
+   * Logits [T, vocab] of every position of `tokenIds`, and hidden states hidden.0 .. hidden.L if the model was loaded with
    * `hidden`.
    */
   async forward(tokenIds: readonly number[]): Promise<NamedRows> {

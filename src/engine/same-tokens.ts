@@ -1,4 +1,4 @@
-/** Whether two models have the same tokens: a draft's ids must mean the same to both. */
+/** Checks that a model and its draft model have the same tokens. */
 import { OptionError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -10,8 +10,8 @@ export interface Tokens {
 }
 
 /**
- * Every id that both models have must be the same token. Ids that only one of them has must not come out of ordinary text:
- * control tokens, and rows that fill the vocabulary up.
+ * Ids that both models have must be the same token. Ids that only one of them has must not be produced by encoding
+ * text: they may be control tokens, or unused rows of the vocabulary.
  * @throws OptionError naming the first difference
  */
 export function checkSameTokens(model: Tokens, draft: Tokens): void {

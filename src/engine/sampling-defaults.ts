@@ -1,4 +1,4 @@
-/** What the files of a model say about sampling, and what holds where neither they nor the caller say anything. */
+/** Defaults of sampling options: from a model's files, else from the library. */
 import type { FileFolder } from '../formats/bytes.ts';
 import { readJson } from '../formats/checkpoint.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
@@ -6,21 +6,21 @@ import type { OptionRules } from '../sampling/option-kinds.ts';
 import { librarySampling } from '../sampling/sampling-options.ts';
 import type { GenerateOptions } from '../schedule/generation-options.ts';
 
-/** Options of sampling that a model's files may give. */
+/** Sampling options that a model's files may set. */
 type Key = keyof typeof librarySampling;
 
 export interface SamplingDefault {
   readonly value: number;
-  /** The file that says so, with its field; `library` where no file does. */
+  /** File and field of the value, or `library`. */
   readonly from: string;
 }
 
 export type SamplingDefaults = Readonly<Record<Key, SamplingDefault>>;
 
 interface Field {
-  /** In generation_config.json. */
+  /** Key in generation_config.json. */
   readonly name: string;
-  /** In GGUF metadata, behind `general.sampling.`; as gguf-py names them. */
+  /** Key in GGUF metadata after `general.sampling.`, as in gguf-py. */
   readonly gguf: string;
   readonly expected: string;
   readonly accepts: (value: number) => boolean;
@@ -51,8 +51,8 @@ const keys = Object.keys(fields) as readonly Key[];
 const FILE = 'generation_config.json';
 
 /**
- * The defaults of a folder, or of a GGUF file by its metadata. Values that cannot be are left out with a warning.
- * @throws FormatError where generation_config.json is no JSON
+ * The defaults of a folder, or of a GGUF file by its metadata. Invalid values are ignored with a warning.
+ * @throws FormatError if generation_config.json is not valid JSON
  */
 export async function readSamplingDefaults(
   folder: FileFolder,
@@ -62,7 +62,7 @@ export async function readSamplingDefaults(
   return metadata ? fromMetadata(metadata, onWarning) : fromGeneration(await readJson(folder, FILE), onWarning);
 }
 
-/** @param json generation_config.json, parsed; undefined where there is none */
+/** @param json parsed generation_config.json; undefined if there is none */
 export function fromGeneration(json: unknown, onWarning?: (text: string) => void): SamplingDefaults {
   const found = typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {};
   const sample = ownValue(found, 'do_sample');
@@ -72,7 +72,7 @@ export function fromGeneration(json: unknown, onWarning?: (text: string) => void
     const value = ownValue(found, name);
     return value === undefined ? undefined : { value, file: FILE, name };
   }, onWarning);
-  // Its author wants the most probable tokens, whatever temperature stands beside it.
+  // do_sample false means greedy, whatever the temperature.
   if (sample !== false) return defaults;
   return { ...defaults, temperature: { value: 0, from: `${FILE}, do_sample` } };
 }
@@ -83,7 +83,7 @@ function fromMetadata(metadata: GgufMetadata, onWarning?: (text: string) => void
     const entry = metadata.get(name);
     if (!entry) return undefined;
     const { type, value } = entry;
-    // 0.95 is what was written, not 0.949999988.
+    // Rounds an f32 to the decimal that was written: 0.95, not 0.949999988.
     const shown = type === 'float32' && typeof value === 'number' ? Number(value.toPrecision(7)) : value;
     return { value: typeof shown === 'bigint' ? Number(shown) : shown, file: 'GGUF metadata', name };
   }, onWarning);
@@ -119,7 +119,7 @@ function warn(
 const ownValue = (object: Readonly<Record<string, unknown>>, name: string): unknown =>
   Object.hasOwn(object, name) ? object[name] : undefined;
 
-/** How the options of a request to this model are checked, and what they mean where they are left out. */
+/** Rules for checking the options of a request, with the model's defaults. */
 export function generationRules(info: {
   readonly description: { readonly config: { readonly vocab: number } };
   readonly samplingDefaults: SamplingDefaults;
@@ -128,7 +128,7 @@ export function generationRules(info: {
   return { vocab: info.description.config.vocab, defaults };
 }
 
-/** `temperature 0.7, top-k 40 (generation_config.json); top-p 1, ... (library)`: one line for people. */
+/** `temperature 0.7, top-k 40 (generation_config.json); top-p 1, ... (library)`: one line for users. */
 export function describeSampling(defaults: SamplingDefaults): string {
   const groups = new Map<string, string[]>();
   for (const key of keys) {

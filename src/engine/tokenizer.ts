@@ -17,7 +17,7 @@ import {
 } from './tokenizer-source.ts';
 
 /**
- * The tokenizer that lies beside weights, or in the metadata of a GGUF file. Undefined where there is none: such models take
+ * The tokenizer beside weights, or in the metadata of a GGUF file. Undefined if there is none: the model then takes
  * token ids.
  * @throws TokenizerError, FormatError
  */
@@ -31,8 +31,8 @@ export async function tokenizerBeside(
 const made = (source: TokenizerSource | undefined): Tokenizer | undefined => source && makeTokenizer(source);
 
 /**
- * The largest id that ordinary text may need. Control tokens beyond a model's own, as that for images in the smallest Gemma 3,
- * and ids without a token come out of no text.
+ * The largest id that encoding text can produce. Control tokens beyond the model's vocabulary (such as that for images
+ * in the smallest Gemma 3) and ids without a token are never produced.
  */
 export function lastOrdinary(tokenizer: Tokenizer): number {
   const special = new Set(tokenizer.specialIds);
@@ -42,8 +42,8 @@ export function lastOrdinary(tokenizer: Tokenizer): number {
 }
 
 /**
- * The tokenizer of a model that has tokens 0 to `vocab - 1`: texts that need others, which the tokenizer may have, are refused
- * with a TokenizerError.
+ * Restricts a tokenizer to the ids 0 to `vocab - 1` of a model: texts that need other tokens of the tokenizer are
+ * refused with a TokenizerError.
  */
 export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: string): Tokenizer {
   if (tokenizer.vocabSize <= vocab) return tokenizer;
@@ -72,8 +72,8 @@ export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: stri
 }
 
 /**
- * The tokenizer of a file (a tokenizer.json of any name, a .model, a .gguf, or weights that it lies beside) or of a folder,
- * without weights.
+ * Opens the tokenizer of a file (a tokenizer.json of any name, a .model or .gguf file, or weights with a tokenizer
+ * beside them) or of a folder, without loading weights.
  * @throws ModelError, TokenizerError, FormatError
  */
 export async function openTokenizer(folder: FileFolder, file?: string): Promise<Tokenizer> {

@@ -1,25 +1,25 @@
-/** Pages and blocks of the key/value cache: how many use each, which the index has, and whose pages are given up first. */
+/** Manages the pages and blocks of the KV cache: reference counts, the index, and eviction. */
 import type { CachePages } from '../backend/backend.ts';
 import { OutOfMemoryError } from '../errors.ts';
 import { type RopeTable, ropeSet } from '../plan/rope.ts';
 import { type Block, IdleBlocks, insertChild, longestMatch, Root, removeTree } from './blocks.ts';
 
 export interface CacheOptions {
-  /** Most pages. */
+  /** Largest number of pages. */
   readonly capacity: number;
-  /** Rope tables of the plan: keys of one token under different frequencies are different keys. */
+  /** Rope tables of the plan: keys depend on the rope set. */
   readonly ropes?: readonly RopeTable[];
 }
 
 export interface CacheStats {
-  /** Pages: all that there may be, those of sequences, those that only the index has, and the rest. */
+  /** Numbers of pages: largest number, used by sequences, only in the index (cached), and free. */
   readonly capacity: number;
   readonly used: number;
   readonly cached: number;
   readonly free: number;
-  /** Tokens that sequences found computed. */
+  /** Number of tokens that sequences found in the cache. */
   readonly hitTokens: number;
-  /** Blocks whose pages were given to others. */
+  /** Number of blocks evicted for others. */
   readonly evictions: number;
 }
 
@@ -30,7 +30,7 @@ export class BlockPool {
   readonly #free: number[] = [];
   readonly #idle = new IdleBlocks();
   readonly #roots = new Map<string, Root>();
-  /** Pages that have ever been in use. */
+  /** Number of pages that have ever been used. */
   #touched = 0;
   #hitTokens = 0;
   #evictions = 0;
@@ -54,7 +54,10 @@ export class BlockPool {
     };
   }
 
-  /** Full blocks of the index: those in use, then others, the last used first; each behind the one that it follows. */
+  /**
+   * Full blocks of the index, each after its parent: blocks in use first, then the others by last use, the latest
+   * first.
+   */
   fullBlocks(): Block[] {
     const out: Block[] = [];
     const open: Block[] = [];
@@ -71,37 +74,37 @@ export class BlockPool {
     return out;
   }
 
-  /** Forgets all blocks that no sequence uses. */
+  /** Removes all blocks that no sequence uses. */
   clear(): void {
     while (this.#idle.oldest) this.#remove(this.#idle.oldest);
   }
 
-  /** Which rope frequencies a sequence of `length` tokens has. */
+  /** The rope set of a sequence of `length` tokens. */
   ropeSet(length: number): number {
     return ropeSet(this.#ropes, length);
   }
 
-  /** Where texts of a namespace begin. */
+  /** The root of a namespace. */
   root(name: string): Root {
     const root = this.#roots.get(name) ?? new Root(name);
     this.#roots.set(name, root);
     return root;
   }
 
-  /** The children behind a block of the index, or of a namespace by its name. */
+  /** The children of a block, or of a namespace by its name. */
   childrenOf(parent: Block | string): readonly Block[] {
     if (typeof parent === 'string') return this.#roots.get(parent)?.children ?? [];
     return parent.children;
   }
 
-  /** Counts tokens found computed. */
+  /** Counts tokens found in the cache. */
   hit(tokens: number): void {
     this.#hitTokens += tokens;
   }
 
   /**
-   * Pages for the caller alone: unused ones, then those of the blocks that have been idle longest.
-   * @throws OutOfMemoryError; nothing is taken then
+   * Allocates pages: free ones first, then those of the least recently used blocks.
+   * @throws OutOfMemoryError, without allocating any
    */
   async take(count: number): Promise<number[]> {
     let refused: unknown;
@@ -132,17 +135,17 @@ export class BlockPool {
     return taken;
   }
 
-  /** Gives a page back that no block has. */
+  /** Frees a page that belongs to no block. */
   giveBack(page: number): void {
     this.#free.push(page);
   }
 
-  /** Keeps a block from being evicted. */
+  /** Adds a user to a block, which protects it from eviction. */
   hold(block: Block): void {
     if (block.users++ === 0 && block.parent) this.#idle.remove(block);
   }
 
-  /** Ends a use of a block: what nobody uses stays idle in the index, or is gone. */
+  /** Removes a user from a block. An unused block stays idle in the index, or is freed if it is not in the index. */
   drop(block: Block): void {
     if (--block.users > 0) return;
     if (block.parent) this.#idle.add(block);
@@ -150,8 +153,8 @@ export class BlockPool {
   }
 
   /**
-   * Puts a block that only the caller uses into the index. @returns that block, or one in use for the caller
-   * whose tokens begin with the same ones
+   * Adds a block that only the caller uses to the index. @returns the block, or an existing block, now used by the
+   * caller, whose tokens begin with the same ones
    */
   publish(parent: Block | Root, block: Block): Block {
     const { tokens } = block;
@@ -161,14 +164,14 @@ export class BlockPool {
       return match.block;
     }
     insertChild(parent, block);
-    // A shorter block with the same beginning says nothing more.
+    // A shorter block with the same tokens is redundant.
     if (match?.shared === match?.block.tokens.length && match?.block.users === 0) this.#remove(match.block);
     return block;
   }
 
   /**
-   * Takes a block out of the index for the only sequence that uses it and may then write to it.
-   * @returns whether that is so
+   * Removes a block from the index if only one sequence uses it, so that this sequence may write to it.
+   * @returns whether it may
    */
   own(block: Block): boolean {
     if (block.users !== 1 || block.children.length > 0) return false;
@@ -183,12 +186,12 @@ export class BlockPool {
     return owned;
   }
 
-  /** Takes a block and all that follow it out of the index. Sequences that use them keep them. */
+  /** Removes a block and its descendants from the index. Sequences that use them keep them. */
   discard(block: Block): void {
     if (block.parent) this.#remove(block);
   }
 
-  /** Takes a block and all that follow it out of the index, and frees the pages that nobody uses. */
+  /** Removes a block and its descendants from the index, and frees the pages of unused ones. */
   #remove(block: Block): void {
     const { parent } = block;
     for (const gone of removeTree(block)) {
@@ -202,7 +205,7 @@ export class BlockPool {
   async #grow(pages: number): Promise<void> {
     const count = this.#touched + pages;
     await this.pages.ensure(count);
-    // The lowest is taken first. Another call may have come this far meanwhile.
+    // The lowest page is used first. Another call may have grown the memory meanwhile.
     for (let page = count - 1; page >= this.#touched; page--) this.#free.push(page);
     this.#touched = Math.max(this.#touched, count);
   }

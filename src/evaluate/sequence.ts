@@ -1,28 +1,28 @@
-/** One text in the cache: the blocks that hold its keys and values, in their order. */
+/** A sequence in the cache: the blocks with its keys and values, in order. */
 import { PAGE } from '../backend/backend.ts';
 import { LanewiseError, OutOfMemoryError } from '../errors.ts';
 import type { BlockPool } from './block-pool.ts';
 import { Block, longestMatch, type Match, type Root } from './blocks.ts';
 
 export interface SequenceOptions {
-  /** Tokens that it will have at least, as far as is known: models with LongRoPE rotate its first keys by it. Default 0. */
+  /** The least number of tokens that it will have, if known: it chooses the rope set (LongRoPE). Default 0. */
   readonly expected?: number;
-  /** Only sequences of one key share blocks: the name of an adapter, a tenant. Default: that of all without one. */
+  /** Sequences share blocks only if they have the same key, such as an adapter or a tenant. Default: the common key. */
   readonly key?: string;
 }
 
 export class Sequence {
-  /** Where its pages are from. */
+  /** The pool of its pages. */
   readonly pool: BlockPool;
   readonly #key: string;
   #expected: number;
   #ropeSet: number;
   readonly #blocks: Block[] = [];
   #length = 0;
-  /** The first block that this sequence computed itself and gave to the index. */
+  /** Index of the first block that this sequence computed itself and added to the index. */
   #firstOwn = Number.POSITIVE_INFINITY;
   #released = false;
-  /** Pages of the blocks, with room for more. */
+  /** Page table, with room to grow. */
   #table = new Int32Array(16);
 
   constructor(pool: BlockPool, { expected = 0, key = '' }: SequenceOptions) {
@@ -32,12 +32,12 @@ export class Sequence {
     this.#ropeSet = pool.ropeSet(expected);
   }
 
-  /** Positions computed. */
+  /** Number of positions computed. */
   get length(): number {
     return this.#length;
   }
 
-  /** The tokens computed. */
+  /** The tokens of these positions. */
   get tokens(): number[] {
     const tokens: number[] = [];
     for (const block of this.#blocks) {
@@ -46,21 +46,21 @@ export class Sequence {
     return tokens;
   }
 
-  /** Tokens that choose the rope frequencies of the next `rows` rows. */
+  /** The length that chooses the rope set of the next `rows` rows. */
   span(rows: number): number {
     return Math.max(this.#expected, this.#length + rows);
   }
 
-  /** Whether `rows` more rows need other rope frequencies (LongRoPE): `reuse` then begins anew. */
+  /** Whether `rows` more rows need another rope set (LongRoPE): `reuse` then starts the sequence again. */
   crosses(rows: number): boolean {
     return this.pool.ropeSet(this.span(rows)) !== this.#ropeSet;
   }
 
   /**
-   * Takes over what the cache has of `ids`, the tokens of the sequence so far and those to come. What the sequence has
-   * beyond a common beginning is cut off; under other rope frequencies it begins anew.
-   * @param most tokens; the last one is computed in any case: its logits choose the next one
-   * @param beside a running sequence whose last block, which is not full and so not shared, may be copied
+   * Attaches the blocks that the cache has of `ids`, the tokens of the sequence so far and the following ones.
+   * Positions beyond the common prefix are removed; with another rope set the sequence starts again.
+   * @param most largest number of tokens to reuse; the last token is always computed, as its logits are needed
+   * @param beside a running sequence whose last block, which is not full and so not in the index, may be copied
    * @returns the new length. @throws LanewiseError Disposed
    */
   async reuse(ids: readonly number[], most = ids.length - 1, beside?: Sequence): Promise<number> {
@@ -91,8 +91,8 @@ export class Sequence {
   }
 
   /**
-   * Makes sure of pages for so many positions, those of blocks that nobody uses among them, which no other sequence has
-   * where they will be written. @throws OutOfMemoryError, nothing is lost then; LanewiseError Disposed
+   * Ensures pages for this many positions, evicting unused blocks if needed. Pages that will be written are not shared with
+   * other sequences. @throws OutOfMemoryError, without losing anything; LanewiseError Disposed
    */
   async reserve(positions: number): Promise<void> {
     this.#alive();
@@ -116,12 +116,12 @@ export class Sequence {
     for (const [i, block] of blocks.entries()) this.#put(shared && i === 0 ? full : this.#blocks.length, block);
   }
 
-  /** The page of every PAGE positions: a view, valid until the sequence changes. */
+  /** Page table, one page per PAGE positions: a view, valid until the sequence changes. */
   table(): Int32Array {
     return this.#table.subarray(0, this.#blocks.length);
   }
 
-  /** Notes that the next positions have been computed, in pages that were reserved. Blocks that are full can be shared now. */
+  /** Notes that the next positions have been computed, in reserved pages. Full blocks are added to the index. */
   append(tokens: readonly number[]): void {
     if (this.#released) return;
     for (const token of tokens) {
@@ -139,7 +139,7 @@ export class Sequence {
     }
   }
 
-  /** Cuts off all positions from `length` on, and what has been expected. */
+  /** Removes all positions from `length` on, and resets the expected length. */
   truncate(length: number): void {
     this.#expected = 0;
     if (length >= this.#length) return;
@@ -149,7 +149,7 @@ export class Sequence {
     this.#own(Math.floor(length / PAGE));
   }
 
-  /** Gives the pages back; what they hold stays cached until others need them. May be called twice. */
+  /** Releases the blocks, which stay cached until their pages are needed. May be called twice. */
   release(): void {
     this.#released = true;
     const index = this.#blocks.findLastIndex(({ tokens }) => tokens.length > 0);
@@ -159,7 +159,7 @@ export class Sequence {
     this.#clear();
   }
 
-  /** As `release`, and the cache forgets what this sequence computed: numbers in it may not be finite. */
+  /** Like `release`, but removes the blocks that this sequence computed from the cache: their values may not be finite. */
   discard(): void {
     this.#released = true;
     const first = this.#blocks[this.#firstOwn];
@@ -171,7 +171,10 @@ export class Sequence {
     if (this.#released) throw new LanewiseError('Disposed', 'the sequence, or its conversation, has been disposed');
   }
 
-  /** Cuts the sequence to a beginning of `ids`, or to nothing where so many tokens need other frequencies. @returns its length */
+  /**
+   * Cuts the sequence to its common prefix with `ids`, or to nothing if `ids` need another rope set.
+   * @returns its length
+   */
   #begin(ids: readonly number[], most: number): number {
     const set = this.pool.ropeSet(ids.length);
     if (set !== this.#ropeSet) this.#restart(set);
@@ -185,14 +188,14 @@ export class Sequence {
     return shared;
   }
 
-  /** Gives all blocks to the cache, where they stay for sequences of their own length. */
+  /** Releases all blocks and continues with another rope set. */
   #restart(set: number): void {
     this.release();
     this.#released = false;
     this.#ropeSet = set;
   }
 
-  /** Deepest blocks first, so that the cache gives them up first. */
+  /** Releases the blocks, the last one first, so that it is evicted before its parent. */
   #clear(): void {
     while (this.#blocks.length > 0) this.pool.drop(this.#blocks.pop()!);
     this.#length = 0;
@@ -203,7 +206,7 @@ export class Sequence {
     return `${this.#ropeSet} ${this.#key}`;
   }
 
-  /** What block `index` follows in the index; undefined where that is not in it. */
+  /** Parent of block `index` in the index; undefined if the previous block is not in the index. */
   #parentOf(index: number): Block | string | undefined {
     if (index === 0) return this.#namespace;
     const before = this.#blocks[index - 1]!;
@@ -215,7 +218,7 @@ export class Sequence {
     return typeof parent === 'string' ? this.pool.root(parent) : parent;
   }
 
-  /** Block `index` of another sequence that is the same up to there. */
+  /** Block `index` of another sequence, if all blocks before it are the same. */
   #lastOf(other: Sequence, index: number, ids: readonly number[], most: number): Match | undefined {
     const block = other.#blocks[index];
     const same =
@@ -223,7 +226,7 @@ export class Sequence {
     return same && block && !block.full ? longestMatch([block], ids, index * PAGE, most) : undefined;
   }
 
-  /** Whether the sequence may write to its block `index`; what it does not have of it is forgotten then. */
+  /** Whether the sequence may write to its block `index`; tokens of the block beyond the sequence are then removed. */
   #own(index: number): boolean {
     const block = this.#blocks[index];
     if (!block || !this.pool.own(block)) return false;
@@ -231,7 +234,7 @@ export class Sequence {
     return true;
   }
 
-  /** Block `index` becomes a copy of the first tokens of another one; where no page can be had, that one itself. */
+  /** Makes block `index` a copy of the first tokens of another block, or uses that block if no page is available. */
   async #copyInto(index: number, source: Block, tokens: number): Promise<void> {
     const { pool } = this;
     pool.hold(source);
@@ -276,7 +279,7 @@ export class Sequence {
 const best = (a: Match | undefined, b: Match | undefined): Match | undefined =>
   (b?.shared ?? 0) > (a?.shared ?? 0) ? b : a;
 
-/** A block that its maker uses. */
+/** A new block with one user. */
 function newBlock(page: number, tokens?: number[]): Block {
   const block = new Block(page, tokens);
   block.users = 1;

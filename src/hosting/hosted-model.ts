@@ -1,4 +1,4 @@
-/** A model in a thread of its own, of either kind: its load, its last known state, its calls. */
+/** A model of either kind in a separate thread: its load, its last known state, its calls. */
 import type { AnyEngine } from '../engine/loaded.ts';
 import { type LoadOptions, validateLoad } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
@@ -10,16 +10,16 @@ import { type Running, Supervisor } from './supervisor.ts';
 
 export interface HostedSource {
   readonly start: () => EngineThread;
-  /** Can be cloned; the thread's platform knows what it means. */
+  /** The model's source, which can be cloned and is interpreted by the thread's platform. */
   readonly source: unknown;
-  /** For messages. */
+  /** Name of the model, for errors. */
   readonly name: string;
 }
 
-/** The engine's thread could not be started: there is none, or it ended before it took a call. */
+/** Thrown if the engine's thread could not be started, or ended before it was ready. */
 export class NotStarted extends Error {}
 
-/** What a load in the thread gives: `again` finds the same files once more. */
+/** Result of a load in the thread; `again` is a source that finds the same files. */
 interface LoadedData {
   readonly again: unknown;
 }
@@ -73,12 +73,12 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
     }
   }
 
-  /** As the engine last told: with every result, and every 100 ms while it tells events. */
+  /** The state last sent by the engine: with every result, and every 100 ms with events. */
   get state(): State<E> {
     return this.#state!;
   }
 
-  /** The thread that runs now. @throws LanewiseError Disposed, EngineLost; what the load throws */
+  /** The running thread. @throws LanewiseError Disposed, EngineLost; errors of the load */
   async running(): Promise<Running<L>> {
     this.alive();
     const running = await this.#supervisor.running();

@@ -1,4 +1,4 @@
-/** Loads a model whose engine has a thread of its own, or, where none can be started, one that runs in the calling thread. */
+/** Loads a model whose engine runs in a separate thread, or in the calling thread if no thread can be started. */
 import type { EncoderEngine } from '../engine/encoder-engine.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { LoadOptions } from '../engine/options.ts';

@@ -1,4 +1,4 @@
-/** The files of a model under Node: of a path, or of an id of the hub. */
+/** Finds the files of a model under Node, from a path or an id of the hub. */
 import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
@@ -9,10 +9,10 @@ import { ModelError, OptionError } from '../errors.ts';
 import { nodeFiles, nodeFolder, openError } from '../formats/adapters/node.ts';
 import { modelAt } from '../hub/model.ts';
 
-/** Remembers what was measured on this machine. */
+/** The host, with notes on measurements of this machine. */
 const rememberingHost = (): WasmHost => ({ ...nodeHost(), notes: cachedNotes() });
 
-/** Undefined where nothing is there. @throws FormatError NotPermitted under Node's permission model */
+/** Status of a path; undefined if nothing is there. @throws FormatError NotPermitted under Node's permission model */
 export function statusOf(file: string): Promise<Stats | undefined> {
   return stat(file).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ERR_ACCESS_DENIED') throw openError(file, error);
@@ -21,8 +21,8 @@ export function statusOf(file: string): Promise<Stats | undefined> {
 }
 
 /**
- * Fetches the files of an id of the hub where the cache lacks them.
- * @throws OptionError; ModelError, HubError where there is no such folder or file
+ * Finds a model's files, downloading a model of the hub if the cache lacks it.
+ * @throws OptionError; ModelError, HubError if there is no such folder or file
  */
 export async function locatePath(given: string, signal?: AbortSignal): Promise<ModelSource> {
   if (typeof given !== 'string') throw new OptionError('path', 'the path of a model', given);

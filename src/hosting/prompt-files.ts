@@ -1,4 +1,4 @@
-/** What encodes prompts, handed to the caller of a hosted engine. */
+/** Sends tokenizer and chat templates to the caller of a hosted engine. */
 import { ChatTemplate } from '../chat/template.ts';
 import type { TokenizerSource } from '../engine/tokenizer-source.ts';
 import { LanewiseError, type TokenizerError } from '../errors.ts';
@@ -11,7 +11,7 @@ import { LazyTokenizer, packTokenizer } from './tokenizer-data.ts';
 interface ChatData {
   readonly tokens: TokenTexts;
   readonly error?: ErrorData;
-  /** Source texts by name, and the one that is taken where none is named. */
+  /** Source texts by name, and the default one. */
   readonly named?: readonly (readonly [name: string, source: string])[];
   readonly source?: string;
 }
@@ -23,7 +23,7 @@ export interface PromptData {
   readonly chat: ChatData;
 }
 
-/** @param source of the tokenizer @param buffers gets those that are to be moved to the caller */
+/** @param source data of the tokenizer @param buffers receives the buffers to transfer to the caller */
 export function packPromptFiles(
   { name, vocab, contextLength, longestContext, tokenizerError, chat }: PromptFiles,
   source: TokenizerSource | undefined,
@@ -51,7 +51,7 @@ function unpackChat({ tokens, error, source, named }: ChatData): ChatFiles {
   return { tokens, format: { template, named: new Map(templates), ...tokens } };
 }
 
-/** As the engine has them; tokenizer and templates are made when they are first asked for. */
+/** The same files as in the engine. Tokenizer and templates are built at first use. */
 export class HostedPromptFiles implements PromptFiles {
   readonly name: string;
   readonly vocab: number;

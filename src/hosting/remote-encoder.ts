@@ -1,4 +1,4 @@
-/** The engine of an encoder in a thread of its own, as the facade sees it. */
+/** The EncoderEngine interface over a connection to an engine in another thread. */
 import { type Embedding, type EmbedInput, type EmbedOptions, withJson } from '../engine/embed-types.ts';
 import type { EncoderEngine, EncoderInfo } from '../engine/encoder-engine.ts';
 import type { LoadOptions } from '../engine/options.ts';

@@ -1,4 +1,4 @@
-/** An engine in a thread of its own, as the facades see it. */
+/** The Engine interface over a connection to an engine in another thread. */
 import type {
   Engine,
   EngineInfo,
@@ -42,7 +42,7 @@ class RemoteEngine implements Engine {
   readonly prompts: PromptEncoder;
   readonly #model: HostedModel<Engine, LoadedData>;
   readonly #maxQueue: number;
-  /** Requests whose end has not been heard. */
+  /** Number of requests that have not ended. */
   #open = 0;
   #nextSequence = 0;
 
@@ -145,7 +145,7 @@ class RemoteEngine implements Engine {
   }
 }
 
-/** A sequence in the cache of the engine that runs when it is first used. */
+/** A sequence in the cache of the engine that is running when it is first used. */
 class RemoteSequence implements SequenceHandle {
   length = 0;
   readonly #id: number;
@@ -160,7 +160,7 @@ class RemoteSequence implements SequenceHandle {
     this.#running = running;
   }
 
-  /** How the engine knows it. @throws LanewiseError Disposed; EngineLost where its engine is no more */
+  /** Id of the sequence in the engine. @throws LanewiseError Disposed; EngineLost if its engine was lost */
   in(caller: Caller): Pick<PlainRows, 'sequence' | 'expected'> {
     if (this.#disposed) throw new LanewiseError('Disposed', 'the sequence has been disposed');
     this.#caller ??= caller;
@@ -186,7 +186,7 @@ class RemoteSequence implements SequenceHandle {
     this.#send('release');
   }
 
-  /** Nothing to send to an engine that is lost. */
+  /** Sends a call and ignores its errors: a lost engine needs no cleanup. */
   #send(method: string, ...values: readonly unknown[]): void {
     this.#caller?.call(method, [this.#id, ...values]).catch(() => {});
   }
@@ -196,7 +196,7 @@ class RemoteSequence implements SequenceHandle {
   }
 }
 
-/** What a request has told, for a result that the engine cannot tell any more. */
+/** Collects the events of a request, for its result if the engine is lost. */
 class Told {
   readonly #ids: number[] = [];
   #text = '';
@@ -213,7 +213,7 @@ class Told {
   }
 }
 
-/** A listener that throws harms nobody else. */
+/** Calls a listener; its errors must not affect other requests. */
 function tell(listener: (event: GenerateEvent) => void, event: GenerateEvent): void {
   try {
     listener(event);
@@ -224,7 +224,7 @@ function tell(listener: (event: GenerateEvent) => void, event: GenerateEvent): v
   }
 }
 
-/** Settings without what stays here: the facades listen to the signal. @throws OptionError for functions */
+/** Settings that can be sent: without the signal, which the facades observe. @throws OptionError for functions */
 function plainSettings(settings: GenerateSettings): GenerateSettings {
   const plain: Record<string, unknown> = { ...settings, signal: undefined };
   for (const [option, value] of Object.entries(plain)) {

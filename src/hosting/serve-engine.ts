@@ -1,4 +1,4 @@
-/** The thread of a hosted engine: an engine of this thread that answers its caller's calls. */
+/** Runs in the thread of a hosted engine: answers the caller's calls with an engine of this thread. */
 import type { EmbedInput, EmbedOptions } from '../engine/embed-types.ts';
 import type { SequenceHandle, StepOptions, StepRows } from '../engine/engine.ts';
 import { loadEncoderEngine, loadEngine, type ModelSource } from '../engine/load.ts';
@@ -17,9 +17,9 @@ import { unpackPrompt } from './plain-data.ts';
 import { packPromptFiles } from './prompt-files.ts';
 import { packTokenizer } from './tokenizer-data.ts';
 
-/** What a thread of its platform knows: where the files of a model are. */
+/** Platform-specific parts of the thread: finding the files of a model. */
 export interface EnginePlatform {
-  /** @param source as the caller gave it to `hostedEngine` @returns `again`: what finds the same files later */
+  /** @param source as given to `hostedEngine` @returns `again`: a source that finds the same files later */
   open(
     source: unknown,
     signal: AbortSignal,
@@ -28,7 +28,7 @@ export interface EnginePlatform {
 
 export type PlainLoadOptions = Omit<LoadOptions, 'onProgress' | 'onWarning' | 'signal' | 'inline'>;
 
-/** Rows of a step, by the number that the caller gave its sequence. */
+/** Rows of a step; sequences are given by the caller's numbers. */
 export type PlainRows = Omit<StepRows, 'sequence'> & { readonly sequence: number; readonly expected: number };
 
 export function serveEngine(port: Port, platform: EnginePlatform): void {

@@ -1,9 +1,9 @@
-/** What a tokenizer is made of, handed to the caller of a hosted engine as bytes; it is made when it is first asked for. */
+/** Sends the data of a tokenizer to the caller of a hosted engine, as bytes; the tokenizer is built at first use. */
 import { withinVocabulary } from '../engine/tokenizer.ts';
 import { makeTokenizer, type TokenizerSource } from '../engine/tokenizer-source.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** Longer texts become bytes, which move; texts are copied as a message is read. */
+/** Longer texts are sent as bytes, which are transferred instead of copied. */
 const LONG_TEXT = 4096;
 
 interface PackedText {
@@ -13,16 +13,16 @@ interface PackedText {
 
 interface PackedList {
   readonly packed: 'list';
-  /** All texts, one after the other. */
+  /** All texts, concatenated. */
   readonly bytes: Uint8Array;
-  /** Code units of each. */
+  /** Number of code units of each text. */
   readonly lengths: Uint32Array;
 }
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
-/** @param value a TokenizerSource, or part of one @param buffers gets those that are to be moved to the caller */
+/** @param value a TokenizerSource, or part of one @param buffers receives the buffers to transfer to the caller */
 export function packTokenizer(value: unknown, buffers: ArrayBuffer[]): unknown {
   const move = <A extends { readonly buffer: ArrayBufferLike }>(array: A): A => {
     buffers.push(array.buffer as ArrayBuffer);
@@ -31,7 +31,7 @@ export function packTokenizer(value: unknown, buffers: ArrayBuffer[]): unknown {
   if (typeof value === 'string')
     return value.length < LONG_TEXT ? value : { packed: 'text', bytes: move(encoder.encode(value)) };
   if (typeof value !== 'object' || value === null) return value;
-  // The tokenizer here goes on using its own.
+  // Copied, because the tokenizer of this thread still uses its own.
   if (ArrayBuffer.isView(value)) return move((value as Uint8Array).slice());
   if (Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string')) {
     const lengths = Uint32Array.from(value, ({ length }: string) => length);
@@ -56,14 +56,18 @@ function unpack(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, unpack(item)]));
 }
 
-/** A tokenizer that is made when it is first asked for. */
+/** A tokenizer that is built at first use. */
 export class LazyTokenizer {
   readonly #vocab: number;
   readonly #name: string;
   #source: unknown;
   #tokenizer: Tokenizer | undefined;
 
-  /** @param source of packTokenizer @param vocab tokens of the model @param name of the model, for messages */
+  /**
+   * @param source result of packTokenizer
+   * @param vocab number of tokens of the model
+   * @param name name of the model, for errors
+   */
   constructor(source: unknown, vocab: number, name: string) {
     this.#source = source;
     this.#vocab = vocab;

@@ -15,52 +15,51 @@ import { MAX_STOP_LENGTH, MAX_STOPS } from './stop.ts';
 
 export interface GenerateOptions extends SamplingOptions {
   /**
-   * Most tokens to generate (finish reason `length`); a full context ends a text too (`contextLength`). Default 256; -1: as
-   * many as the context holds.
+   * Largest number of tokens to generate (finish reason `length`); a full context ends a text too (`contextLength`).
+   * Default 256; -1: as many as the context holds.
    */
   maxTokens?: number;
   /**
-   * Milliseconds after which the text so far is the result (finish reason `timeout`), from its start: waiting does not
-   * count.
+   * Milliseconds after which the text ends (finish reason `timeout`). They count from its start, without waiting in the
+   * queue.
    */
   timeoutMs?: number;
   /**
-   * Time, as of `Date.now()`, at which the text so far is the result (finish reason `timeout`), also where the request
-   * still waits.
+   * Time, as of `Date.now()`, at which the text ends (finish reason `timeout`), even if the request still waits.
    */
   deadline?: number;
-  /** Whether a timeout throws an error behind its `done` event. Default false. */
+  /** Whether a timeout throws an error after its `done` event. Default false. */
   throwOnTimeout?: boolean;
-  /** Strings that end the text and are not part of it; control tokens that the text does not show are found too. */
+  /** Strings that end the text and are not part of it. They also match control tokens that the text does not show. */
   stop?: string | readonly string[];
-  /** Ids of tokens that end the text beside the model's own ends, also with `ignoreEos`. */
+  /** Ids of further end tokens, also effective with `ignoreEos`. */
   stopTokenIds?: readonly number[];
-  /** Go on after the end tokens of the model, and show control tokens. */
+  /** Whether to continue after the end tokens of the model, and to show control tokens. */
   ignoreEos?: boolean;
   /**
-   * Leave out the oldest turns of a conversation that the context does not hold, as few as half of the context allows;
-   * system messages stay (`usage.droppedMessages`). Default false: an error.
+   * Whether to drop the oldest turns of a conversation that does not fit in the context, until it takes at most half of it.
+   * System messages are kept (`usage.droppedMessages`). Default false: an error.
    */
   contextShift?: boolean;
   /**
-   * Most tokens that are guessed ahead and checked in one forward, from the text so far and by the draft model, where there is
-   * one; 0: none. The result is the same to the bit. Default: 0 without a draft model, else 16.
+   * Largest number of draft tokens checked in one forward, from the text so far and from the draft model, if there is one;
+   * 0: none. The result has the same bits. Default: 0 without a draft model, else 16.
    */
   speculate?: number;
   /**
-   * Answers to one prompt, in batches: they share its keys and values. The first has the seed of the request, the
-   * others seeds that follow from it. Default 1.
+   * Number of answers per prompt, in batches. They share the keys and values of the prompt. The first has the seed of the
+   * request, the others have seeds derived from it. Default 1.
    */
   n?: number;
-  /** Requests with lower numbers are served first and may make others pause. An integer; default 0. */
+  /** Requests with lower numbers are served first and may pause others. An integer; default 0. */
   priority?: number;
-  /** Whose request it is: prompts are read in turns of such keys. Default ''. */
+  /** Whom the request belongs to; keys take turns when prompts are computed. Default ''. */
   fairnessKey?: string;
-  /** Whether the forwards are timed by phase (`timings.steps`). Default false. */
+  /** Whether to time forwards by phase (`timings.steps`). Default false. */
   timing?: boolean;
-  /** Ends the generation when aborted: a `done` event with finish reason `aborted` has the text so far. */
+  /** Ends the generation when aborted, with a `done` event with finish reason `aborted` and the text so far. */
   signal?: AbortSignal;
-  /** Whether an abort throws the signal's reason behind the `done` event. Default true. */
+  /** Whether an abort throws the signal's reason after the `done` event. Default true. */
   throwOnAbort?: boolean;
 }
 
@@ -79,7 +78,7 @@ const samples = integer({
   standard: '1',
 });
 
-/** Left out, they depend on the model: whether it has a draft model. */
+/** Options whose defaults depend on whether the model has a draft model. */
 const guesses = integer({
   otherwise: 0,
   from: 0,
@@ -89,7 +88,7 @@ const guesses = integer({
   flag: { kind: 'number', value: '<n>' },
 });
 
-/** Checks, defaults, flags, help and documentation of the options: all of them come from here. */
+/** The options, from which checks, defaults, flags, help and documentation are derived. */
 export const generateTable = {
   maxTokens: integer({
     otherwise: DEFAULT_MAX_TOKENS,
@@ -178,11 +177,11 @@ export type OptionName = keyof GenerateOptions;
 
 export const optionNames = Object.keys(generateTable) as readonly OptionName[];
 
-/** Names of an earlier version that have another unit now, and what to write instead. */
+/** Options of an earlier version that now have another name and unit. */
 export const renamedOptions: ReadonlyMap<string, { readonly option: keyof GenerateOptions; readonly unit: string }> =
   new Map([['timeout', { option: 'timeoutMs', unit: 'milliseconds' }]]);
 
-/** @param rules `single`: for one answer @throws OptionError naming the option and what it accepts */
+/** @param rules `single`: for one answer @throws OptionError naming the option and its allowed values */
 export function validateGenerate(
   options: GenerateOptions = {},
   rules: OptionRules<GenerateOptions> = {},

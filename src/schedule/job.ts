@@ -1,4 +1,4 @@
-/** A request in the scheduler: from the line to its last event. */
+/** A request in the scheduler, from the queue to its last event. */
 import type { LanewiseError } from '../errors.ts';
 import { emptyResult, type GenerateEvent } from './events.ts';
 import type { Request, Run } from './run.ts';
@@ -14,9 +14,9 @@ export class Job implements WaitingRequest, PromptReader {
   readonly fairnessKey: string;
   passed = 0;
   waited = 0;
-  /** Once its prompt is encoded; a paused request keeps it. */
+  /** Set once the prompt is encoded; a paused request keeps it. */
   run: Run | undefined;
-  /** Whether it has taken part in forwards, or may. */
+  /** Whether it has been admitted to forwards. */
   admitted = false;
   ended = false;
   cancelled: LanewiseError | 'aborted' | undefined;
@@ -38,24 +38,24 @@ export class Job implements WaitingRequest, PromptReader {
     return this.run!.total;
   }
 
-  /** Whether it reads its prompt, or, having been paused, prompt and text so far. */
+  /** Whether it is in prefill, of its prompt or, after a pause, of prompt and text so far. */
   get reads(): boolean {
     return this.run!.reading || this.run!.missing > 1;
   }
 
-  /** Whether `other` should rather pause than this one. */
+  /** Whether `other` should pause before this one. */
   outranks(other: Job): boolean {
     return this.priority === other.priority ? this.arrival < other.arrival : this.priority < other.priority;
   }
 
-  /** Once it takes part in forwards its time counts. */
+  /** Starts its time, when it is admitted to forwards. */
   start(): void {
     if (this.admitted) return;
     this.admitted = true;
     this.run!.start();
   }
 
-  /** A listener that throws harms nobody else. */
+  /** Calls the listener; its errors must not affect other requests. */
   tell(event: GenerateEvent): void {
     try {
       this.#listener(event);
@@ -66,7 +66,7 @@ export class Job implements WaitingRequest, PromptReader {
     }
   }
 
-  /** Tells its result, once. */
+  /** Emits the result, once. */
   end(error?: LanewiseError): void {
     if (this.ended) return;
     this.ended = true;

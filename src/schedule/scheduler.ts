@@ -1,7 +1,7 @@
 /**
- * All requests of one model in shared forwards. One step: {admit, compose rows, forward, sample, emit, retire}. A forward has a row
- * of every request that decodes, and as many rows of prompts as its time budget allows. What one request meets (an error, a
- * cancellation, a full cache) is its own: the bits of the others do not depend on it.
+ * Runs all requests of one model in shared forwards. One step: {admit, compose rows, forward, sample, emit, retire}. A
+ * forward has a row of every request in decode, and as many prompt rows as its time budget allows. An error, a
+ * cancellation or a full cache affects only its own request; the bits of the others do not depend on it.
  */
 import { PAGE } from '../backend/backend.ts';
 import type { DraftRequest } from '../drafting/drafter.ts';
@@ -21,36 +21,36 @@ import { asError, Turns } from './turns.ts';
 import { hasAged, WaitingLine } from './waiting.ts';
 
 export interface SchedulerOptions {
-  /** Requests that may wait; more are refused with `Busy`. */
+  /** Largest number of waiting requests; more are refused with `Busy`. */
   readonly maxQueue: number;
-  /** Milliseconds that a forward should take at most while anybody decodes. */
+  /** Target for the longest forward, in milliseconds, while any request is in decode. */
   readonly stepBudgetMs: number;
 }
 
 export interface Ticket {
-  /** Ends the request within one step: what it has so far is its result (finish reason `aborted`, or the error given). */
+  /** Ends the request within one step, with the text so far (finish reason `aborted`) or with the given error. */
   cancel(reason?: LanewiseError): void;
 }
 
 export interface LineStats {
-  /** Requests in line, and those that take part in forwards. */
+  /** Numbers of waiting requests, and of requests in forwards. */
   readonly waiting: number;
   readonly running: number;
-  /** Requests that have ended since the model was loaded. */
+  /** Number of requests that have ended since the model was loaded. */
   readonly ended: number;
   readonly steps: StepNumbers;
 }
 
 export interface SchedulerStats extends LineStats {
-  /** Of those in line: requests that ran and wait for pages. */
+  /** Number of waiting requests that were paused because pages were needed. */
   readonly paused: number;
   readonly pages: CacheStats;
   readonly drafts: DraftNumbers;
 }
 
-/** Prompt rows of a forward beside others that decode, however little time there is: prompts must end some day. */
+/** Fewest prompt rows of a forward with decode rows, even beyond the time budget, so that prefills make progress. */
 const LEAST_ROWS = 8;
-/** And while nothing is known of how long forwards take. */
+/** Prompt rows of a forward before any times are known. */
 const FIRST_ROWS = 32;
 
 /** Rows of one request in a forward. */
@@ -74,7 +74,7 @@ export class Scheduler {
   readonly #turns: Turns;
   #arrivals = 0;
   #ended = 0;
-  /** Waits in line and has its prompt looked up in the cache: it must not be ended meanwhile. */
+  /** The waiting request whose prompt is being looked up in the cache; it must not be retired meanwhile. */
   #admitting: Job | undefined;
   #disposed: LanewiseError | undefined;
 
@@ -91,8 +91,8 @@ export class Scheduler {
   }
 
   /**
-   * Puts a request in line. Its events come to `listener`, the last of them `done`, whatever happens; errors are in it.
-   * @throws LanewiseError Busy where too many wait, Disposed
+   * Queues a request. Its events are passed to `listener`; the last one is always `done`, which has the error, if any.
+   * @throws LanewiseError Busy if too many requests wait, Disposed
    */
   submit(request: Request, listener: Listener): Ticket {
     if (this.#disposed) throw this.#disposed;
@@ -123,7 +123,7 @@ export class Scheduler {
     };
   }
 
-  /** Ends all requests with the error, and takes no more. */
+  /** Ends all requests with the error, and refuses new ones. */
   dispose(error: LanewiseError): void {
     this.#disposed ??= error;
     for (const job of [...this.#line, ...this.#running]) this.#cancel(job, error);
@@ -131,12 +131,12 @@ export class Scheduler {
 
   #cancel(job: Job, reason?: LanewiseError): void {
     job.cancelled ??= reason ?? 'aborted';
-    // A request that takes part in forwards ends between two of them.
+    // A running request is retired between two forwards.
     if (job !== this.#admitting && this.#line.delete(job)) this.#retire(job);
     else this.#turns.wake();
   }
 
-  /** Ends what runs; where nothing does, what waits: each failure leaves fewer requests. */
+  /** Ends the running requests, or the waiting ones if none runs, so that each failure leaves fewer requests. */
   #fail(error: LanewiseError): void {
     const jobs = this.#running.size > 0 ? [...this.#running] : [...this.#line];
     for (const job of jobs) {
@@ -153,7 +153,7 @@ export class Scheduler {
     this.#sweep();
   }
 
-  /** Retires what has ended, was cancelled or is late. */
+  /** Retires requests that have ended, were cancelled or are late. */
   #sweep(): void {
     const now = Date.now();
     for (const job of this.#line) {
@@ -183,7 +183,7 @@ export class Scheduler {
     job.end(error ?? (own ? cancelled : undefined));
   }
 
-  /** Lets requests in as long as forwards and the cache have room for them. */
+  /** Admits requests as long as forwards and the cache have room for them. */
   async #admit(): Promise<void> {
     for (let job = this.#line.next(); job; job = this.#line.next()) {
       if (this.#running.size >= this.#mostRunning && !this.#weakest(job)) return;
@@ -207,7 +207,7 @@ export class Scheduler {
     }
   }
 
-  /** Requests of lower priority pause for one that the cache has no room for. @returns whether it has room */
+  /** Pauses requests of lower priority until the cache has room for `job`. @returns whether it has */
   async #makeRoom(job: Job): Promise<boolean> {
     while (this.#running.size > 0 && !(await this.#fits(job))) {
       const other = this.#weakest(job);
@@ -217,7 +217,7 @@ export class Scheduler {
     return true;
   }
 
-  /** Encodes its prompt. @returns whether there is anything to be computed */
+  /** Encodes the prompt of a request. @returns whether anything has to be computed */
   #begin(job: Job): boolean {
     if (job.run) return true;
     try {
@@ -235,7 +235,7 @@ export class Scheduler {
     }
   }
 
-  /** Whether the cache has room for all of a request's tokens so far, and one more, beside what the others use. */
+  /** Whether the cache has room for all tokens of a request so far, and one more, beside the running requests. */
   async #fits({ run }: Job): Promise<boolean> {
     const { cache } = this.#context.evaluator;
     await run!.reuse(this.#nearest(run!));
@@ -245,7 +245,7 @@ export class Scheduler {
     return false;
   }
 
-  /** The running request with the most tokens in common: its last block, which is not full, is shared by copy. */
+  /** The running request with the longest common prefix: its last block, which is not full, is shared by copy. */
   #nearest(run: Run): Run | undefined {
     let nearest: Run | undefined;
     let most = 0;
@@ -257,8 +257,8 @@ export class Scheduler {
   }
 
   /**
-   * The running request that pauses first for the priority of `job`, if any does. A request that many others have passed
-   * in line does not pause again for its priority: it would never end.
+   * The running request that should pause first for `job`, if any. A request that many others have overtaken in the
+   * queue does not pause because of its priority: it would never end.
    */
   #weakest(job: Job): Job | undefined {
     let weakest: Job | undefined;
@@ -276,8 +276,8 @@ export class Scheduler {
   }
 
   /**
-   * Rows of the next forward: one of each request that decodes, what the budget leaves for prompts, and drafts. Where the cache is
-   * full, the request of lowest rank pauses; one that is alone then fails.
+   * Rows of the next forward: one of each request in decode, prompt rows within the budget, and draft rows. If the
+   * cache is full, the request of lowest rank pauses; a single request fails.
    */
   async #compose(): Promise<Part[]> {
     for (const job of [...this.#running]) await this.#reuse(job);
@@ -299,11 +299,11 @@ export class Scheduler {
       const draft = guesses.length > 0 && (await hasRoom(sequence, positions + guesses.length)) ? guesses : [];
       parts.push({ job, run, tokens, draft, wanted: draft.length > 0 ? 'all' : run.missing === tokens.length });
     }
-    // Those composed first may have had to pause for a later one of higher rank.
+    // Requests composed first may have paused for a later one of higher rank.
     return parts.filter(({ job }) => this.#running.has(job));
   }
 
-  /** Drafts for the requests that decode. */
+  /** Drafts for the requests in decode. */
   async #guess(rows: ReadonlyMap<Job, number>): Promise<ReadonlyMap<DraftRequest, readonly number[]>> {
     const wishes = [...rows.keys()].flatMap(({ run }) => {
       const most = run!.mostGuesses;
@@ -319,8 +319,8 @@ export class Scheduler {
   }
 
   /**
-   * Takes over what others have computed of a request's tokens meanwhile. A sequence that grows beyond a limit of LongRoPE
-   * begins anew here: its rows are read like those of a prompt.
+   * Reuses what other requests have computed of a request's tokens meanwhile. A sequence that crosses LongRoPE's limit
+   * starts again here; its rows are computed like those of a prompt.
    */
   async #reuse(job: Job): Promise<void> {
     const run = job.run!;
@@ -346,7 +346,10 @@ export class Scheduler {
     return rows;
   }
 
-  /** Pages for a request; others of lower rank pause for it, or it pauses itself. @returns whether it has them */
+  /**
+   * Reserves pages for a request. Requests of lower rank pause for it, or it pauses itself.
+   * @returns whether it has them
+   */
   async #reserve(job: Job, positions: number): Promise<boolean> {
     for (;;) {
       try {
@@ -386,12 +389,12 @@ export class Scheduler {
       if (parts.every(({ run, tokens }) => !run.reading && tokens.length === 1))
         this.#drafts.record(rows, rows - parts.length, performance.now() - evaluation.report.start);
     } catch (error) {
-      // What the cache holds of these rows is unknown now.
+      // The contents of the cache for these rows are unknown now.
       for (const { job } of parts) this.#retire(job, asError(error));
     }
   }
 
-  /** The tokens that the logits choose; of drafts, as long as they were right. */
+  /** Samples tokens from the logits; draft rows are used as long as the drafts were right. */
   async #sample({ results }: Evaluation, parts: readonly Part[]): Promise<void> {
     let row = 0;
     let open: { readonly part: Part; readonly first: number; taken: number }[] = [];
@@ -399,7 +402,7 @@ export class Scheduler {
       const { job, run, draft, wanted } = part;
       const first = row;
       row += wanted ? 1 + draft.length : 0;
-      // A cancellation is heard before tokens are taken.
+      // Cancelled requests get no more tokens.
       if (job.cancelled) continue;
       const total = run.promptIds.length;
       const done = run.progress();
@@ -437,10 +440,10 @@ export class Scheduler {
   }
 }
 
-/** Pages of the cache for so many tokens. */
+/** Number of pages for this many tokens. */
 const pagesFor = (tokens: number): number => Math.ceil(tokens / PAGE);
 
-/** Takes pages for guesses. A request goes on without them, whatever is wrong. */
+/** Reserves pages for draft tokens. On any error the request goes on without drafts. */
 const hasRoom = (sequence: Sequence, positions: number): Promise<boolean> =>
   sequence.reserve(positions).then(
     () => true,

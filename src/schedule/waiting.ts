@@ -1,26 +1,26 @@
 /**
- * Requests that wait to be admitted: those of lower priority number first, among equals one of each fairness key in turn,
- * of one key in the order of their arrival. One that many later ones have passed goes first.
+ * The queue of waiting requests. Lower priority numbers come first, among equals the fairness keys take turns, within a key
+ * requests are in order of arrival. A request that many later ones have overtaken comes first.
  */
 
 export interface WaitingRequest {
   readonly priority: number;
   readonly fairnessKey: string;
-  /** Counts up with each request. A paused one keeps its own. */
+  /** Number of the request, ascending. A paused request keeps its number. */
   readonly arrival: number;
-  /** Later ones that were served since its own last turn. */
+  /** Number of later requests served since its own last turn. */
   passed: number;
 }
 
-/** Later ones that may pass. */
+/** Number of later requests that may overtake. */
 const PATIENCE = 10;
 
-/** Whether so many later ones passed a request that it goes first. */
+/** Whether a request has been overtaken so often that it comes first. */
 export const hasAged = ({ passed }: WaitingRequest): boolean => passed >= PATIENCE;
 
 export class WaitingLine<R extends WaitingRequest> {
   readonly #requests = new Set<R>();
-  /** When each key had its last turn, in the order of turns. */
+  /** Fairness key -> number of its last turn, in the order of turns. */
   readonly #turns = new Map<string, number>();
   #turn = 0;
 
@@ -42,7 +42,7 @@ export class WaitingLine<R extends WaitingRequest> {
     return held;
   }
 
-  /** The one to be served next; it stays in line. @param eligible which ones count */
+  /** The next request, which stays in the queue. @param eligible requests to consider */
   next(eligible: (request: R) => boolean = () => true): R | undefined {
     let best: R | undefined;
     for (const request of this.#requests)
@@ -50,13 +50,13 @@ export class WaitingLine<R extends WaitingRequest> {
     return best;
   }
 
-  /** Takes one out of the line. It stays aged: having waited for so long, it is not to wait again. */
+  /** Removes a request from the queue, because it is admitted. It stays aged, so that it does not have to wait again. */
   admit(request: R): void {
     this.#takeTurn(request);
     this.delete(request);
   }
 
-  /** Notes that one had its turn and stays in line. */
+  /** Notes that a request had its turn and stays in the queue. */
   served(request: R): void {
     request.passed = 0;
     this.#takeTurn(request);
@@ -66,7 +66,7 @@ export class WaitingLine<R extends WaitingRequest> {
     for (const other of this.#requests) if (other.arrival < request.arrival) other.passed++;
     this.#turns.delete(request.fairnessKey);
     this.#turns.set(request.fairnessKey, ++this.#turn);
-    // The key whose last turn is longest ago comes first, remembered or not.
+    // The key with the oldest turn comes first in any case, so it can be forgotten.
     const [oldest] = this.#turns.keys();
     if (this.#turns.size > 2 * this.#requests.size + 1) this.#turns.delete(oldest!);
   }
@@ -80,7 +80,7 @@ export class WaitingLine<R extends WaitingRequest> {
     return turn === otherTurn ? a.arrival < b.arrival : turn < otherTurn;
   }
 
-  /** Keys without a turn come first. */
+  /** Number of the last turn of a request's key; 0, which comes first, if it had none. */
   #turnOf({ fairnessKey }: R): number {
     return this.#turns.get(fairnessKey) ?? 0;
   }
