@@ -51,6 +51,7 @@ export {
   TemplateError,
   TokenizerError,
 } from './errors.ts';
+export type { CacheStats } from './evaluate/block-pool.ts';
 export type { CacheFileContent } from './evaluate/cache-file.ts';
 export type { ForwardReport, ForwardTiming } from './evaluate/forwards.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';

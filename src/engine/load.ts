@@ -234,7 +234,7 @@ async function openOnce<M>(
     const backendOptions: BackendOptions = {
       plan: description.plan,
       ...rowsOf(description, contextLength),
-      cache: cacheSize(kind, settings, contextLength, description, memoryShare * host.memoryBytes),
+      cache: cacheSize(kind, settings, contextLength, description, host, memoryShare),
       tensor: (name) => files.tensor(name),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
       signal,
@@ -325,7 +325,8 @@ export async function describe(
 
 /**
  * By default the sequences of one forward may all be as long as the context, but cached keys and values take no more than a
- * quarter of the machine's memory, or half of what weights leave of it.
+ * quarter of the machine's memory, or half of what is unused and weights leave of it.
+ * @param share of that
  * @throws OptionError
  */
 function cacheSize(
@@ -333,15 +334,16 @@ function cacheSize(
   { cacheTokens: tokens, cacheMemory: bytes }: LoadSettings,
   contextLength: number,
   { plan }: ModelDescription,
-  memoryBytes: number,
+  { memoryBytes, unusedBytes = memoryBytes }: WasmHost,
+  share: number,
 ): CacheSize {
   if (kind === 'encoder') return { contextLength };
   if (tokens !== undefined && tokens < contextLength)
     throw new OptionError('cacheTokens', `at least the contextLength of ${contextLength}`, tokens);
   if (bytes !== undefined && bytes > memoryBytes)
     throw new OptionError('cacheMemory', `at most ${memoryBytes}, the memory of this machine`, bytes);
-  const left = memoryBytes - plan.weights.reduce((sum, weight) => sum + weight.bytes, 0);
-  const mostBytes = Math.max(0, Math.min(memoryBytes / 4, left / 2));
+  const left = unusedBytes - plan.weights.reduce((sum, weight) => sum + weight.bytes, 0);
+  const mostBytes = Math.max(0, Math.min(memoryBytes / 4, left / 2)) * share;
   return { contextLength, tokens, bytes, mostTokens: MAX_WANTED * contextLength, mostBytes };
 }
 

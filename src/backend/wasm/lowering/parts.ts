@@ -42,28 +42,25 @@ export function splitWithCache(
   { pageBytes, ...sizes }: Omit<PartSizes, 'cacheBytes'> & { readonly pageBytes: (id: CacheId) => number },
   pages: { readonly least: number; readonly most: number },
 ): CacheSplit {
-  const split = (count: number): CacheSplit => ({
-    ...splitPlan(plan, { ...sizes, cacheBytes: (id) => count * pageBytes(id) }),
-    pages: count,
-  });
-  let best = split(pages.least);
-  const roomier = (count: number): boolean => {
-    if (plan.caches.some((_, id) => count * pageBytes(id) > sizes.capacity)) return false;
-    const other = split(count);
-    if (other.parts.length > best.parts.length) return false;
-    best = other;
-    return true;
-  };
-  let [low, high] = [pages.least, pages.most];
-  if (high > low && !roomier(high)) {
-    // A page more or less matters little: every step of the search cuts the plan anew.
-    while (high - low > Math.max(1, low / 16)) {
-      const middle = (low + high) >> 1;
-      if (roomier(middle)) low = middle;
-      else high = middle;
-    }
+  const sizesOf = (count: number): PartSizes => ({ ...sizes, cacheBytes: (id) => count * pageBytes(id) });
+  const memories = assignSteps(plan, sizesOf(pages.least)).parts.length;
+  const fits = (count: number): boolean =>
+    plan.caches.every((_, id) => count * pageBytes(id) <= sizes.capacity) &&
+    assignSteps(plan, sizesOf(count)).parts.length <= memories;
+  const sum = (counts: readonly number[]): number => counts.reduce((all, bytes) => all + bytes, 0);
+  const weights = sum(plan.weights.map(({ shares }, id) => (shares === undefined ? sizes.weightBytes(id) : 0)));
+  const perPage = Math.max(1, sum(plan.caches.map((_, id) => pageBytes(id))));
+  // No memory can be fuller than full.
+  const most = Math.min(pages.most, Math.floor((memories * sizes.capacity - weights) / perPage));
+  let [low, high] = [pages.least, Math.max(pages.least, most)];
+  if (low < high && fits(high)) low = high;
+  // A page more or less matters little: every step of the search cuts the plan anew.
+  while (high - low > Math.max(1, low / 16)) {
+    const middle = (low + high) >> 1;
+    if (fits(middle)) low = middle;
+    else high = middle;
   }
-  return best;
+  return { ...splitPlan(plan, sizesOf(low)), pages: low };
 }
 
 export interface PartSizes {

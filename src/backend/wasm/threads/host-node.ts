@@ -1,6 +1,6 @@
 /** The backend's surroundings under Node: V8's flags and worker threads. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, homedir, totalmem } from 'node:os';
+import { availableParallelism, cpus, freemem, homedir, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
@@ -29,6 +29,8 @@ export function nodeHost(): WasmHost {
   return {
     cores: Math.min(availableParallelism(), physicalCores() ?? Number.POSITIVE_INFINITY),
     memoryBytes: memoryBytes(),
+    // Node 20.0 has only what the whole machine has left.
+    unusedBytes: process.availableMemory?.() ?? freemem(),
     threads: threadsWithin(attempt(addressLimit)),
     // V8 joins vectors on x64 only.
     widens: optimizes && process.arch === 'x64',

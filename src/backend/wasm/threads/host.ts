@@ -35,6 +35,8 @@ export interface WasmHost {
   readonly coresCounted?: boolean;
   /** Bytes of memory that this process may use, as far as is known. */
   readonly memoryBytes: number;
+  /** Bytes of it that nobody uses at present; undefined: not known. */
+  readonly unusedBytes?: number;
   /** Whether threads over shared memory can be had, or why not. */
   readonly threads:
     | { readonly possible: true }
