@@ -1,12 +1,12 @@
-/** How often guesses were right, of late. */
+/** Estimates how often draft tokens are accepted, from recent ones. */
 
-/** Weight of what is known when a guess is added. */
+/** Factor of earlier counts when a token is added: per request, and over all requests. */
 const REQUEST_MEMORY = 0.93;
 const ALL_MEMORY = 0.98;
-/** Guesses of its own that weigh as much as what is known of all requests. */
+/** The acceptance over all requests weighs as much as this many draft tokens of the request itself. */
 const PRIOR_WEIGHT = 3;
 
-/** Right guesses and all that could be right: those behind a wrong one tell nothing. */
+/** Accepted draft tokens and all that were checked. Tokens after a rejected one are not counted. */
 export interface Counts {
   right: number;
   tried: number;

@@ -1,32 +1,32 @@
-/** What guesses the next tokens of texts, so that one forward of the model can check several of them. */
+/** The interface of drafters, which guess the next tokens of texts, so that one forward can check several of them. */
 import type { Sampler } from '../sampling/sampler.ts';
 
-/** A request that may get drafts: the same object each time. */
+/** A request that may get drafts; identified by this object. */
 export interface DraftRequest {
-  /** Prompt and text so far. Only grows. */
+  /** Token ids of prompt and text so far. The array only grows. */
   readonly history: readonly number[];
-  /** Chooses the tokens of the text. A drafter may fork it, never use it. */
+  /** The sampler of the text. A drafter may fork it, but not use it. */
   readonly sampler: Sampler;
 }
 
-/** A request, and the most tokens (at least 1) that a draft for it may have. */
+/** A request, and the largest length (at least 1) of a draft for it. */
 export interface DraftWish {
   readonly request: DraftRequest;
   readonly most: number;
 }
 
 /**
- * Guesses change how long a text takes, never the text: a guess counts only where the model itself chooses the same token.
- * What a drafter throws ends no request.
+ * Drafts change the time of a text, never the text: a draft token is accepted only if the model chooses the same token.
+ * Errors of a drafter end no request.
  */
 export interface Drafter {
-  /** For messages. */
+  /** Named in warnings. */
   readonly name: string;
-  /** Tokens guessed to follow the history of each request, in the order of the wishes; none where it has no guess. */
+  /** Draft tokens after the history of each request, in the order of the wishes; empty if there is no guess. */
   draft(wishes: readonly DraftWish[]): Promise<readonly (readonly number[])[]>;
-  /** Milliseconds, estimated, until it has read what is new in the history. */
+  /** Estimated milliseconds to process the new tokens of the history. */
   readingMs(request: DraftRequest): number;
-  /** Forgets a request: it has ended or pauses. */
+  /** Forgets a request, because it has ended or pauses. */
   release(request: DraftRequest): void;
   dispose(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 /**
- * Decides which requests get drafts, and how long: by how often guesses were right and by what drafts and rows cost, both
- * measured as it runs. Where drafts do not pay there are none, but for a probe from time to time.
+ * Decides which requests get drafts and how long they are, from measured acceptance and measured times of drafts and
+ * rows. If drafts do not pay, there are none except for a probe from time to time.
  */
 import { addGuess, type Counts, chanceOf } from './acceptance.ts';
 import type { Drafter, DraftRequest, DraftWish } from './drafter.ts';
@@ -8,42 +8,42 @@ import { chooseLengths } from './lengths.ts';
 import { RowTimes } from './row-times.ts';
 
 export interface DraftsOptions {
-  /** In the order in which they are asked: a later one only for requests without a guess of an earlier one. */
+  /** Drafters in order of preference: a later one is called only for requests without a draft by an earlier one. */
   readonly drafters: readonly Drafter[];
-  /** Ids below this are tokens. */
+  /** Vocabulary size. */
   readonly vocab: number;
   readonly onWarning?: ((text: string) => void) | undefined;
-  /** Milliseconds. Default: performance.now */
+  /** Clock in milliseconds. Default: performance.now. */
   readonly now?: () => number;
 }
 
 export interface DraftNumbers {
-  /** Tokens guessed since the model was loaded, and those of them that were right. */
+  /** Draft tokens since the model was loaded, and accepted ones. */
   readonly tokens: number;
   readonly accepted: number;
-  /** Milliseconds spent on guessing. */
+  /** Milliseconds spent on drafting. */
   readonly ms: number;
 }
 
-/** Steps without drafts before the first ones: what they take is what drafts are compared with. */
+/** Number of steps without drafts at first, whose times drafts are compared with. */
 const PLAIN_STEPS = 3;
-/** Steps after which one without drafts is measured again. */
+/** Number of steps after which a step without drafts is measured again. */
 const PLAIN_EVERY = 64;
-/** Guesses of a drafter until which one request at a time tries it. */
+/** Until a drafter has had this many tokens checked, only one request at a time tries it. */
 const TRIAL = 6;
-/** Probes where drafts do not pay take at most this share of the time. */
+/** Largest share of time for probes if drafts do not pay. */
 const PROBE_SHARE = 0.01;
-/** Calls of a drafter that are left out after it has failed; doubled each time. */
+/** Number of calls skipped after a drafter has failed; doubled each time. */
 const FIRST_REST = 16;
 
-/** What is known of one drafter. */
+/** Measurements of one drafter. */
 interface Known {
   readonly drafter: Drafter;
   readonly all: Counts;
   readonly own: WeakMap<DraftRequest, Counts>;
-  /** Of one more guess, by the requests that got one. */
+  /** Times of one more draft token, by the number of requests that got one. */
   readonly times: RowTimes;
-  /** Longest draft to try: twice the longest one that was right. */
+  /** Longest draft to try: twice the longest accepted one. */
   reach: number;
   /** Milliseconds that a probe may take. */
   credit: number;
@@ -61,7 +61,7 @@ export class Drafts {
   readonly #vocab: number;
   readonly #now: () => number;
   readonly #onWarning: DraftsOptions['onWarning'];
-  /** Of forwards without prompt rows, and what follows them in a step. */
+  /** Times of steps without prompt rows: forward, sampling and so on. */
   readonly #steps = new RowTimes();
   readonly #given = new Map<DraftRequest, Given>();
   #plain = 0;
@@ -91,8 +91,10 @@ export class Drafts {
   }
 
   /**
-   * Guesses for the next forward. @param rows of the forward without drafts @param room rows that drafts may have
-   * @returns drafts by request, those of no token left out, and the milliseconds that they took
+   * Drafts for the next forward.
+   * @param rows rows of the forward without drafts
+   * @param room largest number of draft rows
+   * @returns non-empty drafts by request, and the milliseconds that they took
    */
   async guess(
     wishes: readonly DraftWish[],
@@ -122,7 +124,7 @@ export class Drafts {
     return { drafts, ms };
   }
 
-  /** Tells what a forward without prompt rows took. */
+  /** Records the time of a step without prompt rows. */
   record(rows: number, drafted: number, ms: number): void {
     this.#steps.record(rows, ms);
     if (drafted > 0) return;
@@ -131,8 +133,8 @@ export class Drafts {
   }
 
   /**
-   * Tells how many tokens of a request's draft were right. @param ended the text ended there: what comes next is not known
-   * to be wrong
+   * Records how many tokens of a request's draft were accepted. @param ended whether the text ended there, so that the next
+   * token was not rejected
    */
   judge(request: DraftRequest, accepted: number, ended: boolean): void {
     const given = this.#given.get(request);
@@ -146,7 +148,7 @@ export class Drafts {
     if (accepted >= known.reach) known.reach = 2 * accepted;
   }
 
-  /** Forgets a request: it has ended or pauses. */
+  /** Forgets a request, because it has ended or pauses. */
   release(request: DraftRequest): void {
     this.#given.delete(request);
     for (const { drafter } of this.#known) drafter.release(request);
@@ -162,7 +164,7 @@ export class Drafts {
       return [];
     }
     const { times, all, reach } = known;
-    // While little is known, one request tries for all.
+    // While there are few measurements, only one request gets drafts.
     const candidates = all.tried < TRIAL ? open.slice(0, 1) : open;
     const stepMs = (count: number): number => this.#steps.ms(count)!;
     const guessMs = (requests: number): number => times.ms(requests) ?? 0;
@@ -207,7 +209,7 @@ export class Drafts {
     }
   }
 
-  /** What of a draft can be checked. */
+  /** The tokens of a draft that can be checked: valid ids, at most `most`. */
   #tokensOf(draft: readonly number[] | undefined, most: number): readonly number[] {
     if (!Array.isArray(draft)) return [];
     const cut = draft.slice(0, most);

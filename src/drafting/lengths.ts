@@ -1,23 +1,24 @@
-/** How many tokens to guess for each request, so that a step gives most tokens in its time. */
+/** Chooses the draft length of each request, so that a step gives the most tokens per time. */
 
 export interface LengthChoice {
-  /** Rows of the forward without drafts, each of which gives a token. */
+  /** Rows of the forward without drafts; each gives a token. */
   readonly rows: number;
-  /** Most guessed tokens of all requests together. */
+  /** Largest number of draft tokens of all requests together. */
   readonly room: number;
-  /** For each request the chance that a guess behind right ones is right, and the most tokens to guess. */
+  /** For each request the probability that a draft token after accepted ones is accepted, and the largest draft length. */
   readonly requests: readonly { readonly chance: number; readonly most: number }[];
-  /** Milliseconds of a forward of so many rows, and of one more guess for so many requests at once. */
+  /** Milliseconds of a forward of this many rows, and of one more draft token for this many requests at once. */
   readonly stepMs: (rows: number) => number;
   readonly guessMs: (requests: number) => number;
 }
 
-/** Drafts must promise so much more speed: estimates are noisy. */
+/** Smallest estimated speedup for drafts to be used, as estimates are noisy. */
 const LEAST_GAIN = 1.03;
 
 /**
- * Guesses sorted by the chance that they are right; of all beginnings of that list the one with most tokens in a millisecond.
- * A later guess for a request never has a better chance than an earlier one, so each beginning is a length for each request.
+ * Sorts all possible draft tokens by the probability that they are accepted, and takes the prefix of that list with the
+ * most expected tokens per millisecond. A later token of a request is never more probable than an earlier one, so every
+ * prefix is a length for each request.
  */
 export function chooseLengths({ rows, room, requests, stepMs, guessMs }: LengthChoice): number[] {
   const guesses: { index: number; depth: number; chance: number }[] = [];
@@ -26,7 +27,7 @@ export function chooseLengths({ rows, room, requests, stepMs, guessMs }: LengthC
       guesses.push({ index, depth, chance: right });
   }
   guesses.sort((a, b) => b.chance - a.chance || a.depth - b.depth || a.index - b.index);
-  /** Requests with a guess of each depth. */
+  /** Number of requests with a draft token at each depth. */
   const atDepth: number[] = [];
   let tokens = rows;
   let draftMs = 0;

@@ -1,10 +1,10 @@
 /**
- * Drafts looked up in the text itself: what followed the last time that its latest tokens stood in it. Summaries, edits and
- * code repeat much of their prompt (prompt lookup decoding, A. Saxena 2023).
+ * Drafts looked up in the text itself: the tokens that followed the last earlier occurrence of its latest tokens.
+ * Summaries, edits and code repeat much of their prompt (prompt lookup decoding, A. Saxena 2023).
  */
 import type { Drafter, DraftRequest, DraftWish } from './drafter.ts';
 
-/** Latest tokens that must be found again: as many as possible. */
+/** Number of latest tokens that are looked up; longer matches are preferred. */
 const LONGEST_MATCH = 4;
 const SHORTEST_MATCH = 2;
 
@@ -16,7 +16,7 @@ export class PromptLookup implements Drafter {
     return wishes.map(({ request, most }) => this.lookUp(request.history, most));
   }
 
-  /** At most `most` tokens that may come next. @param history the same array each time; it only grows */
+  /** At most `most` draft tokens. @param history the same array each time, which only grows */
   lookUp(history: readonly number[], most: number): readonly number[] {
     let index = this.#indexes.get(history);
     if (!index) {
@@ -38,16 +38,16 @@ export class PromptLookup implements Drafter {
   async dispose(): Promise<void> {}
 }
 
-/** Where runs of SHORTEST_MATCH to LONGEST_MATCH tokens stood last in a text, by their hashes. */
+/** Last positions of all runs of SHORTEST_MATCH to LONGEST_MATCH tokens in a text, by hash. */
 class EarlierTokens {
-  /** For each length, hash -> position behind the run. A run whose hash another one has too may be missed. */
+  /** For each length, hash -> position after the run. After a collision of hashes a run may be missed. */
   readonly #positions = Array.from({ length: LONGEST_MATCH + 1 }, () => new Map<number, number>());
-  /** Positions whose runs are in the index. */
+  /** Number of positions whose runs are in the index. */
   #indexed = 0;
 
-  /** Position behind the latest earlier occurrence of the last tokens, of as many as possible. */
+  /** Position after the last earlier occurrence of the latest tokens, of the longest match. */
   find(history: readonly number[]): number | undefined {
-    // The run at the end is what is looked for.
+    // The run at the end of the text is not indexed: it is looked up.
     for (; this.#indexed < history.length - 1; this.#indexed++) {
       for (let length = SHORTEST_MATCH; length <= Math.min(LONGEST_MATCH, this.#indexed + 1); length++)
         this.#positions[length]!.set(hashBefore(history, this.#indexed + 1, length), this.#indexed + 1);

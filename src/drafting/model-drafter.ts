@@ -1,4 +1,4 @@
-/** Drafts of a smaller model with the same tokens: it computes one forward for all requests that want a guess. */
+/** Drafts by a smaller model with the same tokens, in shared forwards for all requests. */
 import { type Backend, PAGE } from '../backend/backend.ts';
 import { OutOfMemoryError } from '../errors.ts';
 import type { Evaluator, SequenceRows } from '../evaluate/evaluator.ts';
@@ -10,19 +10,19 @@ import { RowTimes } from './row-times.ts';
 
 export interface ModelDrafterParts {
   readonly evaluator: Evaluator;
-  /** Most positions of one sequence. */
+  /** Largest number of positions of a sequence. */
   readonly contextLength: number;
 }
 
-/** What the model has computed of one request. */
+/** The draft model's state of one request. */
 interface State {
   readonly sequence: Sequence;
-  /** Tokens of the history, and guessed ones behind them. */
+  /** Number of computed tokens of the history, and the draft tokens computed after them. */
   known: number;
   guessed: number[];
 }
 
-/** One draft that grows. */
+/** A draft under construction. */
 interface Growing {
   readonly state: State;
   readonly most: number;
@@ -35,7 +35,7 @@ export class ModelDrafter implements Drafter {
   readonly #evaluator: Evaluator;
   readonly #contextLength: number;
   readonly #states = new Map<DraftRequest, State>();
-  /** Of forwards that read many tokens. */
+  /** Times of forwards with many new tokens of the histories. */
   readonly #readingTimes = new RowTimes();
   #disposed: Promise<void> | undefined;
 
@@ -62,7 +62,7 @@ export class ModelDrafter implements Drafter {
           await this.#grow(going.map(([, growing]) => growing));
         }
       } catch (error) {
-        // What the cache holds of these requests is unknown now.
+        // The contents of the cache for these requests are unknown now.
         for (const { request } of wishes) this.#forget(request, true);
         throw error;
       }
@@ -89,7 +89,10 @@ export class ModelDrafter implements Drafter {
     return this.#disposed;
   }
 
-  /** One forward over what is new in the histories, as far as it has room; the first guess of those that are read to the end. */
+  /**
+   * One forward over new tokens of the histories, as far as it has room. Returns drafts for the histories that are
+   * complete.
+   */
   async #read(wishes: readonly DraftWish[]): Promise<Map<DraftRequest, Growing>> {
     const open = new Map<DraftRequest, Growing>();
     const rows: SequenceRows[] = [];
@@ -103,7 +106,7 @@ export class ModelDrafter implements Drafter {
       const state = await this.#stateOf(request);
       const tokens = request.history.slice(state.known, state.known + room);
       const done = state.known + tokens.length === request.history.length;
-      // Ids that only the larger model has.
+      // Skip texts with ids that only the larger model has.
       if (tokens.some((id) => id >= this.#evaluator.vocab)) continue;
       entries -= Math.ceil((request.history.length + most) / PAGE);
       if (entries < 0) break;
@@ -126,7 +129,7 @@ export class ModelDrafter implements Drafter {
     return open;
   }
 
-  /** One forward over the last guess of each draft, for the next one. */
+  /** One forward over the last token of each draft, for the next token. */
   async #grow(growing: readonly Growing[]): Promise<void> {
     const rows = growing.map(({ state, draft }) => ({
       sequence: state.sequence,
@@ -138,7 +141,7 @@ export class ModelDrafter implements Drafter {
     await this.#choose(results, growing);
   }
 
-  /** The guess of each row. The fork draws the random number that the model's own choice will draw. */
+  /** Chooses a draft token for each row. The forked sampler draws the random number that the model's sampler will draw. */
   async #choose(results: Parameters<typeof sampleRows>[0], growing: readonly Growing[]): Promise<void> {
     const samples = await sampleRows(
       results,
@@ -152,7 +155,7 @@ export class ModelDrafter implements Drafter {
     }
   }
 
-  /** What has been computed of a request, cut back to what came true. */
+  /** The state of a request, cut back to the tokens that are in its history now. */
   async #stateOf(request: DraftRequest): Promise<State> {
     const { history } = request;
     let state = this.#states.get(request);
@@ -162,19 +165,19 @@ export class ModelDrafter implements Drafter {
       this.#states.set(request, state);
       state.known = await sequence.reuse(history);
     }
-    // In the order of their last use.
+    // Keeps the map in order of last use.
     this.#states.delete(request);
     this.#states.set(request, state);
     let right = 0;
     while (right < state.guessed.length && state.guessed[right] === history[state.known + right]) right++;
-    // The last token is computed in any case: its logits choose the first guess.
+    // The last token is always computed: its logits give the first draft token.
     state.known = Math.min(state.known + right, history.length - 1);
     state.guessed = [];
     state.sequence.truncate(state.known);
     return state;
   }
 
-  /** Pages for a request; those of requests that want no draft now are given up for it. @returns whether it has them */
+  /** Reserves pages, releasing those of requests that want no draft now if needed. @returns whether it has them */
   async #reserve(
     state: State,
     request: DraftRequest,

@@ -1,16 +1,16 @@
-/** What a forward takes by its number of rows: neither a line nor steady, so recent times are kept for each number. */
+/** Recent times of forwards by number of rows, as they are neither linear nor constant. */
 
-/** Times kept for each number of rows; their median counts, so that a slow one among them changes nothing. */
+/** Times kept per number of rows. Their median is used, so that single slow ones do not matter. */
 const RECENT = 7;
-/** Times that make one number of rows known: fewer may all have been disturbed. */
+/** A number of rows counts as known from this many times on: fewer may all have been disturbed. */
 const ENOUGH = 3;
-/** Extra time of a row more than any known, as a share of the whole: low, so that it is tried and then known. */
+/** Assumed extra time per row beyond the largest known number, as a share: low, so that larger numbers are tried. */
 const UNKNOWN_ROW = 0.02;
 
 interface Times {
   readonly recent: number[];
   median: number;
-  /** When the last one was recorded. */
+  /** Sequence number of the last record. */
   last: number;
 }
 
@@ -27,15 +27,15 @@ export class RowTimes {
     times.last = this.#count++;
   }
 
-  /** Times recorded since one of this number of rows; Infinity where there was none. */
+  /** Number of records since the last one for this number of rows; Infinity if there was none. */
   since(rows: number): number {
     const times = this.#times.get(rows);
     return times ? this.#count - 1 - times.last : Number.POSITIVE_INFINITY;
   }
 
   /**
-   * Estimated milliseconds: between two known numbers of rows on the line through them. A number that is not known yet takes
-   * no more than the known ones let expect. Undefined while nothing has been recorded.
+   * Estimated milliseconds: between two known numbers of rows linearly interpolated. For a number with too few times, the
+   * estimate is at most the one from known numbers. Undefined before the first record.
    */
   ms(rows: number): number | undefined {
     const own = this.#times.get(rows);
@@ -57,7 +57,7 @@ export class RowTimes {
     return Math.min(expected, own?.median ?? expected);
   }
 
-  /** Of the numbers of rows of which anything has been recorded. */
+  /** Times of the nearest number of rows that has any. */
   #nearest(rows: number): Times | undefined {
     let best: number | undefined;
     for (const count of this.#times.keys())
