@@ -20,7 +20,7 @@ export type {
   ToolCall,
   ToolMessage,
 } from './chat/messages.ts';
-export { ChatTemplate, type Rendered, type RenderOptions } from './chat/template.ts';
+export { ChatTemplate, type RenderedChat, type RenderOptions } from './chat/template.ts';
 export type { Pooling } from './embedding/pooling.ts';
 export type { BatchEvent, BatchPrompt, BatchResult } from './engine/batch.ts';
 export type { Conversation } from './engine/conversation.ts';
@@ -55,13 +55,13 @@ export type { CacheStats } from './evaluate/block-pool.ts';
 export type { CacheFileContent } from './evaluate/cache-file.ts';
 export type { ForwardReport, ForwardTiming } from './evaluate/forwards.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
-export type { ModelKind, Sizes } from './models/architecture.ts';
+export type { ModelKind, ModelSizes } from './models/architecture.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
 export { printPlan } from './plan/print.ts';
 export type { Plan } from './plan/step.ts';
 export { configureLogging } from './profile/logtape.ts';
-export type { Phases } from './profile/scopes.ts';
+export type { PhaseTimes } from './profile/scopes.ts';
 export type { ChatFormat, ChatPrompt, TokenTexts } from './prompts/chat.ts';
 export type { Prompt } from './prompts/prompt.ts';
 export type { KvStorage } from './quant/kv-cache.ts';

@@ -30,7 +30,7 @@ export interface RenderOptions {
   readonly variables?: Readonly<Record<string, unknown>>;
 }
 
-export interface Rendered {
+export interface RenderedChat {
   readonly text: string;
   /** The text as parts that come from the template (`parseSpecial`) or from messages. */
   readonly parts: readonly TextPart[];
@@ -88,7 +88,7 @@ export class ChatTemplate {
    * Renders messages, after converting them to the form that the template reads (src/chat/messages.ts).
    * @throws TemplateError, with code Raised and the template's own message if it refuses the messages; OptionError
    */
-  render(messages: readonly Message[], options: RenderOptions = {}): Rendered {
+  render(messages: readonly Message[], options: RenderOptions = {}): RenderedChat {
     return this.#rendered(normaliseMessages(messages, this.#traits), options);
   }
 
@@ -102,7 +102,7 @@ export class ChatTemplate {
     }
   }
 
-  #rendered(messages: readonly Message[], options: RenderOptions): Rendered {
+  #rendered(messages: readonly Message[], options: RenderOptions): RenderedChat {
     const { tools, addGenerationPrompt = false, continueFinalMessage = false, variables = {} } = options;
     if (addGenerationPrompt && continueFinalMessage) {
       throw new OptionError('continueFinalMessage', 'false if addGenerationPrompt is true', true);

@@ -1,5 +1,5 @@
 /** The table of `--timings`: time of each step of a generation by phase. */
-import type { Phases } from '../profile/scopes.ts';
+import type { PhaseTimes } from '../profile/scopes.ts';
 import { formatMilliseconds } from '../profile/units.ts';
 import { type Column, renderTable } from './table.ts';
 
@@ -7,7 +7,7 @@ export interface StepRow {
   /** From 1. */
   readonly step: number;
   readonly prefill: boolean;
-  readonly phases: Phases;
+  readonly phases: PhaseTimes;
 }
 
 const columns: readonly Column[] = [

@@ -4,7 +4,7 @@ import { LanewiseError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
 import { describeWork } from '../plan/print.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
-import { createScopeTimer, type Phases, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
+import { createScopeTimer, type PhaseTimes, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
 
 /** Timing of a forward: none, by phase, or step by step (up to 2 % slower in small models). */
 export type ForwardTiming = false | true | 'steps';
@@ -16,7 +16,7 @@ export interface ForwardReport {
   readonly ms: number;
   readonly rows: number;
   /** Only if timed. */
-  readonly phases?: Phases;
+  readonly phases?: PhaseTimes;
   /** Only if timed step by step: in order, each with the wait after it. */
   readonly steps?: readonly StepMilliseconds[];
 }

@@ -5,11 +5,11 @@
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, CacheId, RopeId } from '../plan/step.ts';
-import type { Architecture, Sizes } from './architecture.ts';
+import type { Architecture, ModelSizes } from './architecture.ts';
 import { type Config, readActivation, readSizes } from './config.ts';
 import type { Manifest } from './weights.ts';
 
-export interface BertConfig extends Sizes {
+export interface BertConfig extends ModelSizes {
   readonly epsilon: number;
   readonly activation: Activation;
   /** Number of token types, which tell the texts of a pair apart. */

@@ -181,8 +181,8 @@ export function headSizes(
   return { heads, kvHeads, headDim };
 }
 
-/** Sizes of every model. */
-export interface Sizes {
+/** ModelSizes of every model. */
+export interface ModelSizes {
   readonly layers: number;
   readonly dim: number;
   readonly heads: number;
@@ -202,7 +202,7 @@ export interface SizeDefaults extends HeadDefaults {
 }
 
 /** Reads the sizes of a decoder by the usual names. The defaults of absent keys differ between models. */
-export function readSizes(config: Config, defaults: SizeDefaults): Sizes {
+export function readSizes(config: Config, defaults: SizeDefaults): ModelSizes {
   const dim = config.size('hidden_size');
   return {
     ...headSizes(config, dim, defaults),

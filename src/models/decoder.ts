@@ -1,6 +1,6 @@
 /** Parts that all decoders share: token embedding, loop over layers, output head. */
 import type { Linear, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
-import type { Sizes } from './architecture.ts';
+import type { ModelSizes } from './architecture.ts';
 import type { Manifest } from './weights.ts';
 
 export interface Tables {
@@ -11,7 +11,7 @@ export interface Tables {
 /** The token embedding and the output head. If they are tied, only the embedding's tensor is read. */
 export function tables(
   m: Manifest,
-  c: Sizes,
+  c: ModelSizes,
   { embedding = 'model.embed_tokens', output = 'lm_head', bias = false } = {},
 ): Tables {
   const shape = [c.vocab, c.dim] as const;

@@ -6,13 +6,13 @@
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
-import type { Architecture, Sizes } from './architecture.ts';
+import type { Architecture, ModelSizes } from './architecture.ts';
 import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 
-interface Gemma3Config extends Sizes {
+interface Gemma3Config extends ModelSizes {
   readonly epsilon: number;
   readonly activation: Activation;
   /** Whether each layer has a sliding window. */

@@ -7,7 +7,7 @@
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Activation, CacheId, RopeId } from '../plan/step.ts';
-import type { Architecture, Sizes } from './architecture.ts';
+import type { Architecture, ModelSizes } from './architecture.ts';
 import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import { type ExpertSizes, expertWeights, type LayerExperts, readExperts, withExperts } from './gemma4-experts.ts';
@@ -24,7 +24,7 @@ interface Kind {
   readonly keysAreValues: boolean;
 }
 
-interface Gemma4Config extends Sizes {
+interface Gemma4Config extends ModelSizes {
   readonly epsilon: number;
   readonly activation: Activation;
   /** Kind of each layer. */

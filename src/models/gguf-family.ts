@@ -1,7 +1,7 @@
 /** Describes families of GGUF files: settings, names, and how rows and settings differ from Hugging Face's. */
 import type { GgufValue } from '../formats/gguf-types.ts';
 import type { RowOrder } from '../formats/views.ts';
-import type { Sizes } from './architecture.ts';
+import type { ModelSizes } from './architecture.ts';
 import type { GgufConfig } from './gguf-config.ts';
 import type { TensorNames } from './gguf-names.ts';
 
@@ -34,7 +34,7 @@ export interface Family {
   /** Whether heads and ffn differ between layers; `derived` then reads them. */
   readonly layerwise?: true;
   /** Metadata to write besides `fields`; overrides the metadata that all families write. */
-  readonly metadata?: (settings: Settings, sizes: Sizes) => readonly (readonly [key: string, value: GgufValue])[];
+  readonly metadata?: (settings: Settings, sizes: ModelSizes) => readonly (readonly [key: string, value: GgufValue])[];
   /** Values of `rope_freqs.weight`, for families that always have this tensor. */
   readonly ropeFactors?: (settings: Settings) => Float32Array;
   /** Value of `attention.scale`, if readers would assume another scale of scores. */

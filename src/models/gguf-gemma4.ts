@@ -1,6 +1,6 @@
 /** GGUF family of Gemma 4, with widths of heads and ffn per layer and the proportional rope as frequency factors. */
 import type { GgufValue } from '../formats/gguf-types.ts';
-import type { Sizes } from './architecture.ts';
+import type { ModelSizes } from './architecture.ts';
 import { type Family, field, type GgufFacts, optional, rms, type Settings, sizes } from './gguf-family.ts';
 import { gemma2Names, type TensorNames } from './gguf-names.ts';
 
@@ -77,7 +77,7 @@ function rotatedPart(scaling: unknown, headDim: number): number {
   return factors ? (2 * factors.filter((factor) => factor === 1).length) / headDim : 1;
 }
 
-function metadataOf(settings: Settings, { layers, headDim, kvHeads, ffn }: Sizes): [string, GgufValue][] {
+function metadataOf(settings: Settings, { layers, headDim, kvHeads, ffn }: ModelSizes): [string, GgufValue][] {
   const sliding =
     (settings.layer_types as readonly string[] | undefined)?.map((type) => type === 'sliding_attention') ??
     Array.from({ length: layers }, (_, i) => (i + 1) % 6 !== 0);

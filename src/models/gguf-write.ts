@@ -4,7 +4,7 @@ import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
 import type { RowOrder } from '../formats/views.ts';
 import { type RopeTable, ropeTable } from '../plan/rope.ts';
 import type { Plan } from '../plan/step.ts';
-import type { Sizes } from './architecture.ts';
+import type { ModelSizes } from './architecture.ts';
 import { STACKED } from './file-tensors.ts';
 import { ggufModel, ropeTensors } from './gguf.ts';
 import { familiesOf } from './gguf-families.ts';
@@ -149,7 +149,7 @@ function inverse(rows: RowOrder | undefined): RowOrder | undefined {
 function settingsAsMetadata(
   architecture: string,
   family: Family,
-  sizes: Sizes,
+  sizes: ModelSizes,
   config: Settings,
   plan: Plan,
 ): GgufMetadata {

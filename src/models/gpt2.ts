@@ -4,12 +4,12 @@
  */
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { Activation } from '../plan/step.ts';
-import type { Architecture, Sizes } from './architecture.ts';
+import type { Architecture, ModelSizes } from './architecture.ts';
 import { type Config, readActivation } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import type { Manifest } from './weights.ts';
 
-interface Gpt2Config extends Sizes {
+interface Gpt2Config extends ModelSizes {
   readonly epsilon: number;
   readonly activation: Activation;
   readonly scaleByLayer: boolean;

@@ -3,7 +3,7 @@
 import { PlanBuilder } from '../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../plan/step.ts';
 import type { KvStorage } from '../quant/kv-cache.ts';
-import type { Architecture, ModelKind, Sizes } from './architecture.ts';
+import type { Architecture, ModelKind, ModelSizes } from './architecture.ts';
 import { bert } from './bert.ts';
 import { Config } from './config.ts';
 import { falcon } from './falcon.ts';
@@ -73,7 +73,7 @@ export const encoderTypes: readonly string[] = modelTypes.filter(
 export interface ModelDescription {
   readonly modelType: string;
   readonly kind: ModelKind;
-  readonly config: Sizes;
+  readonly config: ModelSizes;
   /** Number of trained values; a tied matrix counts once. */
   readonly parameters: number;
   readonly eosTokenIds: readonly number[];
@@ -131,8 +131,8 @@ export function buildModel(
 }
 
 /** Without the functions by which an architecture reads its own settings. */
-const dataOf = (sizes: Sizes): Sizes =>
-  Object.fromEntries(Object.entries(sizes).filter(([, value]) => typeof value !== 'function')) as unknown as Sizes;
+const dataOf = (sizes: ModelSizes): ModelSizes =>
+  Object.fromEntries(Object.entries(sizes).filter(([, value]) => typeof value !== 'function')) as unknown as ModelSizes;
 
 /** A tied matrix counts once. */
 function countParameters(planned: readonly PlannedWeight[]): number {
@@ -157,7 +157,7 @@ function readModel(
   const part = textPart(config as Settings, modelTypes, file);
   const json = new Config(part.settings, part.place);
   if (json.has('quantization_config')) json.fail('quantization_config', 'absent: use the weights before quantization');
-  const architecture = architectures[part.modelType as keyof typeof architectures] as Architecture<Sizes, unknown>;
+  const architecture = architectures[part.modelType as keyof typeof architectures] as Architecture<ModelSizes, unknown>;
   const read = architecture.read(json);
   const named =
     origin || architecture.kind === 'encoder'

@@ -5,10 +5,10 @@
 import type { Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
-import type { Architecture, Sizes } from './architecture.ts';
+import type { Architecture, ModelSizes } from './architecture.ts';
 import { eachLayer, logitsOf, type Tables } from './decoder.ts';
 
-export interface LayerNormConfig extends Sizes {
+export interface LayerNormConfig extends ModelSizes {
   readonly epsilon: number;
   readonly activation: Activation;
   /** Whether attention and ffn both read the input of the layer, instead of one after the other. */

@@ -7,13 +7,13 @@
 import type { Experts, Linear, Norm, PlanBuilder, Rows } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, RopeId } from '../plan/step.ts';
-import type { Architecture, Sizes } from './architecture.ts';
+import type { Architecture, ModelSizes } from './architecture.ts';
 import { type Config, readActivation, readSizes, type SizeDefaults } from './config.ts';
 import { eachLayer, logitsOf, type Tables, tables } from './decoder.ts';
 import { type RopeDefaults, readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 
-export interface LlamaConfig extends Sizes {
+export interface LlamaConfig extends ModelSizes {
   readonly epsilon: number;
   readonly activation: Activation;
   readonly rope: RopeTable;

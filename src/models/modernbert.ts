@@ -5,13 +5,13 @@
 import type { Linear, Norm, PlanBuilder, Rows, Weight } from '../plan/builder.ts';
 import type { RopeTable } from '../plan/rope.ts';
 import type { Activation, CacheId, RopeId } from '../plan/step.ts';
-import type { Architecture, Sizes } from './architecture.ts';
+import type { Architecture, ModelSizes } from './architecture.ts';
 import { type Config, readActivation, readSizes, readSliding } from './config.ts';
 import { eachLayer } from './decoder.ts';
 import { readRope } from './rope.ts';
 import type { Manifest } from './weights.ts';
 
-interface ModernBertConfig extends Sizes {
+interface ModernBertConfig extends ModelSizes {
   readonly epsilon: number;
   readonly activation: Activation;
   readonly biases: { readonly norm: boolean; readonly attention: boolean; readonly ffn: boolean };

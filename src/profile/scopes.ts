@@ -29,7 +29,7 @@ export interface ScopeTime {
 }
 
 /** The columns of the step table, in milliseconds. */
-export interface Phases {
+export interface PhaseTimes {
   readonly embedding: number;
   readonly layers: number;
   readonly norm: number;
@@ -78,7 +78,7 @@ export function createScopeTimer(steps: readonly ScopedStep[]): ScopeTimer {
 /** Whether a scope is a whole layer: `layer[0]`, `layer[1]`, ... */
 export const isLayer = ({ name }: ScopeTime): boolean => name.startsWith('layer[');
 
-export function phasesOf(tree: ScopeTime): Phases {
+export function phasesOf(tree: ScopeTime): PhaseTimes {
   const ms = (belongs: (child: ScopeTime) => boolean): number =>
     tree.children.reduce((sum, child) => sum + (belongs(child) ? child.ms : 0), 0);
   return {

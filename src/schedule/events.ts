@@ -1,6 +1,6 @@
 /** Events and results of requests. */
 import type { LanewiseError } from '../errors.ts';
-import type { Phases } from '../profile/scopes.ts';
+import type { PhaseTimes } from '../profile/scopes.ts';
 import type { TokenChoice } from '../sampling/sampler.ts';
 
 /**
@@ -29,7 +29,7 @@ export interface StepTiming {
   readonly prefill: boolean;
   readonly ms: number;
   /** Only with `timing`. */
-  readonly phases: Phases | undefined;
+  readonly phases: PhaseTimes | undefined;
 }
 
 export interface GenerateResult {

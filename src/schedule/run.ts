@@ -4,7 +4,7 @@ import { OptionError } from '../errors.ts';
 import type { Evaluator } from '../evaluate/evaluator.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
 import { logDecodeStep } from '../profile/log.ts';
-import type { Phases } from '../profile/scopes.ts';
+import type { PhaseTimes } from '../profile/scopes.ts';
 import { encodeShifted } from '../prompts/context-shift.ts';
 import { checkLength } from '../prompts/limits.ts';
 import type { Prompt, PromptEncoder } from '../prompts/prompt.ts';
@@ -47,7 +47,7 @@ export class Run implements DraftRequest {
   /** Milliseconds of its forwards since the last token. */
   spent = 0;
   /** Of the last forward, where timed. */
-  phases: Phases | undefined;
+  phases: PhaseTimes | undefined;
   readonly #context: RunContext;
   readonly #steps: StepTiming[] = [];
   readonly #shown: ShownText;

@@ -101,16 +101,16 @@ test('the package is small and has no model; the package of the model has what i
 /** A program that uses the types of the package by name. */
 const consumer = `
 import type {
-  BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, Phases, Plan, Rendered,
-  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, TokenChoice, Usage, WasmHost,
+  BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, PhaseTimes, Plan, RenderedChat,
+  SamplingOptions, SequenceHandle, StepRows, ModelSizes, StepLogits, TokenChoice, Usage, WasmHost,
 } from 'lanewise';
-import type { EmbedInput } from 'lanewise';
+import type { EmbedInput, ErrorCode, GenerateResult, Generation, Message, Tool, ToolCall } from 'lanewise';
 import type { KvStorage as InBrowsers, WebModelSource } from 'lanewise/browser';
 import settings from 'lanewise/package.json' with { type: 'json' };
 export type All = [
-  BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, Phases, Plan, Rendered,
-  SamplingOptions, Sequence, SequenceRows, Sizes, StepLogits, TokenChoice, Usage, WasmHost, InBrowsers, EmbedInput,
-  WebModelSource,
+  BatchResult, ByteSource, FileFolder, KvStorage, LoadTimes, LogitsSummary, ModelKind, PhaseTimes, Plan, RenderedChat,
+  SamplingOptions, SequenceHandle, StepRows, ModelSizes, StepLogits, TokenChoice, Usage, WasmHost, InBrowsers, EmbedInput,
+  WebModelSource, ErrorCode, Message, ToolCall, Tool, GenerateResult, Generation,
 ];
 console.log(settings.name);
 `;
