@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { References } from './reference.ts';
 import { type Figures, type OracleModel, Play } from './run.ts';
 import { type Schedule, schedules } from './schedule.ts';
-import { openGolden } from './stage.ts';
+import { guessAlways, openGolden } from './stage.ts';
 
 /** Grouped queries, a sliding window, LongRoPE (whose limit of 32 tokens most prompts cross), a mixture of experts. */
 const models = ['llama-gqa-f16', 'mistral-window', 'phi3-longrope', 'mixtral'] as const;
@@ -41,6 +41,7 @@ export async function runOracle({ schedules: count, seed, onSchedule }: OracleOp
   const { list, close } = await openModels();
   const figures: Figures = {};
   let done = 0;
+  const asBefore = guessAlways();
   try {
     const property = fc.asyncProperty(schedules(list.length), async (schedule: Schedule) => {
       await new Play(list[schedule.model]!, schedule, figures).run();
@@ -58,6 +59,7 @@ export async function runOracle({ schedules: count, seed, onSchedule }: OracleOp
     const message = details.failed ? `${fc.defaultReportMessage(details)}\n${stack}` : undefined;
     return { schedules: details.numRuns, failed: details.failed, figures, ...(message && { message }) };
   } finally {
+    asBefore();
     await close();
   }
 }

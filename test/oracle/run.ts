@@ -412,10 +412,14 @@ export class Play {
   async #check(): Promise<void> {
     for (const reply of this.#replies) await this.#checkReply(reply);
     const errors = this.#replies.map(({ error }) => error as LanewiseError | undefined);
-    // Readers who left do not hear how it ended.
+    // Readers who left do not hear how it ended; a draw that fails ends all of its step.
     const unheard = this.#replies.filter(({ left, error }) => left && error === undefined).length;
+    const undrawn = [...this.#failures].reduce((sum, [name, parts]) => sum + (name.includes('draw') ? parts : 0), 0);
     const numeric = errors.filter((error) => error?.code === 'NumericError').length;
-    assert.ok(numeric <= this.#poisoned && numeric + unheard >= this.#poisoned, `${numeric} of ${this.#poisoned} rows`);
+    assert.ok(
+      numeric <= this.#poisoned && numeric + unheard + undrawn >= this.#poisoned,
+      `${numeric} of ${this.#poisoned} rows`,
+    );
     for (const [message, parts] of this.#failures) {
       const failed = errors.filter((error) => error?.message === message).length;
       this.#count('injected failures');
