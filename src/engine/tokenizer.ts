@@ -53,7 +53,8 @@ export function withinVocabulary(tokenizer: Tokenizer, vocab: number, name: stri
     const token = JSON.stringify(tokenizer.token(beyond));
     throw new TokenizerError(name, `the text has the token ${beyond} (${token}), the model has ${vocab} tokens`);
   };
-  const limited: Pick<Tokenizer, 'encode' | 'encodeParts' | 'encodePair'> = {
+  const limited: Pick<Tokenizer, 'encode' | 'encodeParts' | 'encodePair' | 'bytes'> = {
+    bytes: (id) => (id < vocab ? tokenizer.bytes(id) : undefined),
     encode: (text, options) => known(tokenizer.encode(text, options)),
     encodeParts: (parts, options) => known(tokenizer.encodeParts(parts, options)),
     encodePair(first, second, options) {

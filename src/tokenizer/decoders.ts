@@ -19,6 +19,18 @@ export interface DecoderStep {
   readonly fuses: boolean;
   /** @param fused whether an earlier step fuses: `push` then gets parts of one token */
   start(fused: boolean): DecoderRun;
+  /** What the step makes of one token in the middle of a text. Bytes are parts of characters, which later steps leave alone. */
+  inMiddle(token: Piece, fused: boolean): Piece;
+}
+
+type Piece = string | Uint8Array;
+
+const encoder = new TextEncoder();
+
+/** Bytes that a token adds to a text in the middle of it. */
+export function bytesInMiddle(decoder: DecoderStep, token: string): Uint8Array {
+  const piece = decoder.inMiddle(token, false);
+  return typeof piece === 'string' ? encoder.encode(piece) : piece;
 }
 
 /** @throws TokenizerError */
@@ -78,6 +90,14 @@ export function decodeInTurn(steps: readonly DecoderStep[]): DecoderStep {
         end: () => runs.flatMap((run, i) => through(run.end(), i + 1)),
       };
     },
+    inMiddle(token, fused) {
+      let [piece, isFused] = [token, fused];
+      for (const step of steps) {
+        piece = step.inMiddle(piece, isFused);
+        isFused ||= step.fuses;
+      }
+      return piece;
+    },
   };
 }
 
@@ -101,6 +121,7 @@ function direct(
       };
       return fused && !parts ? collected(run) : run;
     },
+    inMiddle: (token) => (typeof token === 'string' ? each(token, false) : token),
   };
 }
 
@@ -124,6 +145,7 @@ const betweenSpaces = direct((token, first) => (first ? token : ` ${token}`));
 export const fuse: DecoderStep = {
   fuses: true,
   start: () => ({ push: (tokens) => tokens, end: () => [] }),
+  inMiddle: (token) => token,
 };
 
 const newDecoder = (): TextDecoder => new TextDecoder('utf-8', { ignoreBOM: true });
@@ -137,6 +159,7 @@ export const byteLevelDecoder: DecoderStep = {
       end: () => [decoder.decode()],
     };
   },
+  inMiddle: (token) => (typeof token === 'string' ? bytesOfToken(token) : token),
 };
 
 /**
@@ -168,7 +191,14 @@ const byteRunDecoder: DecoderStep = {
       end: flush,
     };
   },
+  inMiddle: byteInMiddle,
 };
+
+/** The byte of `<0x00>` to `<0xFF>`; other tokens stay unchanged. */
+function byteInMiddle(token: Piece): Piece {
+  const byte = typeof token === 'string' ? /^<0x([0-9A-Fa-f]{2})>$/.exec(token) : undefined;
+  return byte ? Uint8Array.of(Number.parseInt(byte[1]!, 16)) : token;
+}
 
 /** Decodes runs of the tokens `<0x00>` to `<0xFF>` as UTF-8, character by character; other tokens stay unchanged. */
 export const byteFallbackDecoder: DecoderStep = {
@@ -189,6 +219,7 @@ export const byteFallbackDecoder: DecoderStep = {
       end: () => (open ? [decoder.decode()] : []),
     };
   },
+  inMiddle: byteInMiddle,
 };
 
 /** @param prepends whether a mark was put in front of the text, which is dropped from the first token */
@@ -240,6 +271,7 @@ function suffixDecoder(suffix: string): DecoderStep {
         end: () => (last === undefined ? [] : [last.replaceAll(suffix, '')]),
       };
     },
+    inMiddle: (token) => (typeof token === 'string' ? token.replaceAll(suffix, ' ') : token),
   };
 }
 
@@ -274,11 +306,17 @@ export function stripDecoder(content: string, start: number, stop: number): Deco
         end: () => [],
       };
     },
+    // What is fused has its ends at those of the text.
+    inMiddle: (token, fused) => (fused ? token : whole.inMiddle(token, fused)),
   };
 }
 
 /** Connectionist temporal classification: runs of equal tokens collapse to one, padding is removed. */
 function ctcDecoder(padding: string, delimiter: string, cleanup: boolean): DecoderStep {
+  const clean = (token: string): string => {
+    const text = token.replaceAll(padding, '');
+    return cleanup ? cleanUp(text).replaceAll(delimiter, ' ') : text;
+  };
   return {
     fuses: false,
     start(fused) {
@@ -286,12 +324,11 @@ function ctcDecoder(padding: string, delimiter: string, cleanup: boolean): Decod
       const step = direct((token) => {
         const repeated = token === last;
         last = token;
-        if (repeated) return '';
-        const text = token.replaceAll(padding, '');
-        return cleanup ? cleanUp(text).replaceAll(delimiter, ' ') : text;
+        return repeated ? '' : clean(token);
       });
       return step.start(fused);
     },
+    inMiddle: (token) => (typeof token === 'string' ? clean(token) : token),
   };
 }
 

@@ -4,7 +4,7 @@
  */
 import { OptionError } from '../errors.ts';
 import { type AddedToken, AddedTokens, type Allowed } from './added-tokens.ts';
-import type { DecoderStep } from './decoders.ts';
+import { bytesInMiddle, type DecoderStep } from './decoders.ts';
 import { type Frame, frameOne, framePair } from './frame.ts';
 import type { TokenModel } from './model.ts';
 import type { Normalizer } from './normalizers.ts';
@@ -142,6 +142,11 @@ export class Pipeline implements Tokenizer {
 
   token(id: number): string | undefined {
     return this.#parts.vocabulary.token(id);
+  }
+
+  bytes(id: number): Uint8Array | undefined {
+    const token = this.#special.has(id) || id === this.#parts.roles?.get('unknown') ? undefined : this.token(id);
+    return token === undefined ? undefined : bytesInMiddle(this.#parts.decoder, token);
   }
 
   id(token: string): number | undefined {

@@ -67,6 +67,13 @@ export interface Tokenizer {
   incremental(options?: DecodeOptions): IncrementalDecoder;
   /** Text of a token as the vocabulary has it; undefined for an unknown id. */
   token(id: number): string | undefined;
+  /**
+   * Bytes that the token adds to a text in the middle of it: parts of a character, or a word with the space in front of it.
+   * The bytes of a text's tokens, one after the other, are its UTF-8 where the tokenizer normalizes nothing; tokenizers that
+   * put a space in front of each text have it in the first token, and `decode` removes it. Undefined for control tokens, the
+   * token for unknown text, and ids without a token.
+   */
+  bytes(id: number): Uint8Array | undefined;
   id(token: string): number | undefined;
   /** The token that the model's files name for a role; undefined if they name none or the vocabulary lacks it. */
   role(role: TokenRole): RoleToken | undefined;
