@@ -16,7 +16,10 @@ export interface Batch {
   readonly positions: Int32Array;
   /** Index into `pages` of each row's sequence. [T] */
   readonly sequences: Int32Array;
-  /** Page table of each sequence, at most one per row of a forward: entry p is the page that holds positions p * PAGE .. p * PAGE + PAGE - 1. */
+  /**
+   * Page table of each sequence: entry p is the page that holds positions p * PAGE .. p * PAGE + PAGE - 1. At most `maxRows`
+   * tables.
+   */
   readonly pages: readonly Int32Array[];
   /** Rows whose logits are wanted, ascending. [W] */
   readonly wanted: Int32Array;
@@ -37,32 +40,32 @@ export function sequenceLengths({ pages, positions, sequences, lengths }: Batch)
   return found;
 }
 
-/** Most threads of a backend. */
+/** The largest number of threads of a backend. */
 export const MAX_THREADS = 64;
 
 /** Positions per page of the key/value cache. Attention adds up page by page, so this number is part of the results' bits. */
 export const PAGE = 64;
 
-/** Where bytes lie in a file that any thread of the process can read. */
+/** Location of bytes in an open file; every thread of the process can read it. */
 export interface FilePlace {
-  /** The system's number of the open file. */
+  /** File descriptor. */
   readonly descriptor: number;
   /** Byte position in the file. */
   readonly offset: number;
 }
 
-/** The values of one tensor of a file, row-major, little-endian: as the file stores them, or as blocks stand for them. */
+/** The values of one tensor of a file, row-major, little-endian. Values stored as blocks are dequantized. */
 export interface TensorData {
-  /** File and name there, for messages; default: the weight's source. */
+  /** File and tensor name, for error messages; default: the name of the weight's source. */
   readonly place?: string;
   readonly dtype: FloatStorage;
   readonly shape: readonly number[];
   readonly byteLength: number;
   /** Fills `target` with the bytes from `start` (relative to the tensor). */
   readInto(start: number, target: Uint8Array): Promise<void>;
-  /** Where the same bytes can be had without `readInto`. */
+  /** Location of the same bytes, if threads can read them themselves. */
   readonly inFile?: FilePlace;
-  /** The file's own bytes, where they are blocks that weights may be stored in: rows are whole blocks. */
+  /** The file's bytes themselves, if they are blocks of a storage that weights can have. Rows are whole blocks. */
   readonly blocks?: BlockData;
 }
 
@@ -73,7 +76,7 @@ export interface BlockData extends Pick<TensorData, 'readInto' | 'inFile'> {
 export interface LoadTimes {
   /** From the first byte to the last weight. */
   readonly ms: number;
-  /** This and the following: the time of all threads, added up. */
+  /** `readMs`, `quantizeMs` and `packMs` are sums over all threads. */
   readonly readMs: number;
   readonly quantizeMs: number;
   readonly packMs: number;
@@ -82,11 +85,11 @@ export interface LoadTimes {
 
 export interface BackendOptions {
   readonly plan: Plan;
-  /** Most rows of one forward. */
+  /** Largest number of rows of one forward. */
   readonly maxRows: number;
-  /** Most wanted rows of one forward. */
+  /** Largest number of wanted rows of one forward. */
   readonly maxWanted: number;
-  /** How much room there is to be for the cache, beside the weights. Default: one page. */
+  /** Size of the key/value cache. Default: one page. */
   readonly cache?: CacheSize;
   /** Tensor bytes by the names that the plan's weights give as source. */
   tensor(name: string): TensorData;
@@ -96,17 +99,17 @@ export interface BackendOptions {
 
 /** Size of the key/value cache. */
 export interface CacheSize {
-  /** Positions of the longest sequence: so many there must be. */
+  /** Positions of the longest sequence: the smallest allowed size. */
   readonly contextLength: number;
-  /** Positions or bytes that somebody asked for. */
+  /** Size that the user asked for, in positions or bytes. */
   readonly tokens?: number;
   readonly bytes?: number;
-  /** Positions, and bytes, that it should not exceed where nobody asked. Default: one context. */
+  /** Limits of the default size, in positions and bytes. Default: one context. */
   readonly mostTokens?: number;
   readonly mostBytes?: number;
 }
 
-/** Pages that there must be, and pages that there should be. @throws OptionError */
+/** Smallest allowed and desired number of pages. @throws OptionError */
 export function cachePages(size: CacheSize = { contextLength: 1 }, pageBytes: number): { least: number; most: number } {
   const { contextLength, tokens, bytes, mostTokens = contextLength, mostBytes = Number.POSITIVE_INFINITY } = size;
   const context = Math.ceil(contextLength / PAGE);
@@ -122,7 +125,7 @@ export function cachePages(size: CacheSize = { contextLength: 1 }, pageBytes: nu
   return { least: context, most: Math.max(context, Math.min(pages, Math.floor(mostBytes / pageBytes))) };
 }
 
-/** A clock is read after each step, after the last step of each scope, or never: a look costs about a microsecond. */
+/** When thread 0 reads the clock: never, after the last step of each scope, or after each step. A reading costs about 1 us. */
 export type Timing = 'off' | 'scopes' | 'steps';
 
 export interface StepTime {
@@ -132,13 +135,13 @@ export interface StepTime {
 }
 
 export interface LogitsSummary {
-  /** The largest logit; NaN or Infinity where a logit is. */
+  /** The largest logit. NaN if a logit is NaN, Infinity if one is Infinity. */
   readonly largest: number;
-  /** Number of the first SUMMARY_CHUNK logits that hold it. */
+  /** Index of the first chunk of SUMMARY_CHUNK logits that holds it. */
   readonly chunk: number;
   /** Natural logarithm of the sum of e^logit. */
   readonly logSumExp: number;
-  /** For each SUMMARY_CHUNK logits the largest, and the sum of e^(logit - largest). [2 * chunks] */
+  /** Per chunk of SUMMARY_CHUNK logits: the largest, and the sum of e^(logit - largest). [2 * chunks] */
   readonly chunks: Float32Array;
 }
 
@@ -165,12 +168,12 @@ export interface Draw {
 export interface Backend {
   readonly name: 'reference' | 'wasm';
   readonly threads: number;
-  /** Bits of the vectors that its kernels are made for; undefined without kernels. */
+  /** Vector width of the kernels in bits; undefined if the backend has no kernels. */
   readonly vectorBits: 128 | 256 | undefined;
   readonly maxRows: number;
   readonly maxWanted: number;
   readonly loadTimes: LoadTimes;
-  /** Bytes this backend holds: weights as laid out, activations, cache pages. */
+  /** Bytes held in memory: weights with their padding, activations, cache pages. */
   memory(): { weights: number; activations: number; cache: number };
   readonly cache: CachePages;
   /** Runs the plan. Rejects when a thread fails; the cache content of the batch's rows is then undefined. */
@@ -178,17 +181,17 @@ export interface Backend {
   dispose(): Promise<void>;
 }
 
-/** What a forward computed. Valid until the next forward begins. */
+/** Results of a forward. Valid until the next forward begins. */
 export interface Results {
   /** Logits of wanted row i, or an encoder's hidden state of row i: a view. */
   output(i: number): Float32Array;
-  /** What sampling needs to know of the logits of wanted row i. */
+  /** Summary of the logits of wanted row i, for sampling. */
   summary(i: number): LogitsSummary;
   /** Token ids that draws from wanted rows come to; -1 where no token is left. The logits are as before afterwards. */
   draw(draws: readonly Draw[]): Promise<Int32Array>;
   /** Copy of a tap. [T, width] */
   tap(name: string): Float32Array;
-  /** Where the batch asked for times: per step, or summed up at the last step in a row with one scope. */
+  /** Empty unless the batch asked for times: per step, or per run of steps with one scope, at its last step. */
   readonly times: readonly StepTime[];
 }
 
@@ -196,13 +199,13 @@ export interface Results {
 export interface CachePages {
   /** Bytes of one page. */
   readonly pageBytes: number;
-  /** Pages that there is room for. */
+  /** Largest possible number of pages. */
   readonly capacity: number;
-  /** Most page table entries of one forward, over all its sequences. */
+  /** Largest number of page table entries of one forward, over all its sequences. */
   readonly tableEntries: number;
-  /** Pages there are. */
+  /** Number of allocated pages. */
   readonly count: number;
-  /** Makes room for at least `count` pages. @throws OutOfMemoryError; what is cached stays. */
+  /** Allocates pages until there are at least `count`. @throws OutOfMemoryError; existing pages keep their content. */
   ensure(count: number): Promise<void>;
   /** Makes page `to` equal page `from`. */
   copy(from: number, to: number): Promise<void>;

@@ -1,4 +1,4 @@
-/** Refuses a batch that no backend could compute: kernels trust what it says. */
+/** Validates batches: kernels do not check addresses, so a bad batch would read or write memory of others. */
 import { LanewiseError } from '../errors.ts';
 import type { Plan } from '../plan/step.ts';
 import { type Batch, PAGE } from './backend.ts';
@@ -7,9 +7,9 @@ export interface BatchLimits {
   readonly plan: Plan;
   readonly maxRows: number;
   readonly maxWanted: number;
-  /** Cache pages there are. */
+  /** Number of allocated cache pages. */
   readonly pageCount: number;
-  /** Most page table entries of one forward, over all its sequences. */
+  /** Largest number of page table entries of one forward, over all its sequences. */
   readonly maxTableEntries?: number;
 }
 
@@ -68,7 +68,7 @@ function checkPages({ positions, sequences, pages }: Batch, { pageCount, maxTabl
     fail(`more than ${maxTableEntries} page table entries`);
   for (const table of pages)
     for (const page of table) if (!(page >= 0 && page < pageCount)) fail(`cache page ${page}: there are ${pageCount}`);
-  /** Place in the page tables of each page that is written. */
+  /** For each page that the batch writes: its sequence, and its index in the page table. */
   const written = new Map<number, string>();
   for (const [row, position] of positions.entries()) {
     const [sequence, index] = [sequences[row]!, Math.floor(position / PAGE)];
@@ -79,7 +79,7 @@ function checkPages({ positions, sequences, pages }: Batch, { pageCount, maxTabl
   }
 }
 
-/** Rows of the smallest table that the plan looks up by this index. */
+/** Number of rows of the smallest table that the plan indexes by token, position or type. */
 function tableRows({ steps, weights }: Plan, index: 'token' | 'position' | 'type'): number {
   return steps.reduce(
     (least, step) =>

@@ -4,8 +4,8 @@ import { dequantize, quantize } from '../quant/codec.ts';
 import { type FloatStorage, type Storage, storageLayout } from '../quant/storage.ts';
 
 /**
- * For values of the file, or what blocks of it stand for, of which one cannot be or become a weight's. @param place of
- * the tensor
+ * Error for a tensor that holds NaN, an infinity, or a value its storage type cannot represent.
+ * @param place file and name of the tensor @param values of the tensor, as numbers
  */
 export function notFinite(place: string, values: Float32Array, storage: Storage): ModelError {
   const value = values.find((x) => !Number.isFinite(x)) ?? values.find((x) => !staysFinite(x, storage));
@@ -21,7 +21,7 @@ export function checkFinite(place: string, values: Float32Array, storage: Storag
   if (!values.every(Number.isFinite)) throw notFinite(place, values, storage);
 }
 
-/** Bits of the smallest magnitude of a type that is not finite, or no longer when it is stored: larger ones are not either. */
+/** Smallest bit pattern that is non-finite or overflows when stored; every larger one does too. */
 export function finiteLimit(type: FloatStorage, storage: Storage): number {
   let [fits, limit] = [0, { f32: 0x7f800000, f16: 0x7c00, bf16: 0x7f80 }[type]];
   while (limit - fits > 1) {
@@ -32,7 +32,7 @@ export function finiteLimit(type: FloatStorage, storage: Storage): number {
   return limit;
 }
 
-/** Whether it is finite in a block of its like. */
+/** Whether a block in which every value equals `value` is finite when stored. */
 const staysFinite = (value: number, storage: Storage): boolean =>
   dequantize(storage, quantize(storage, new Float32Array(storageLayout[storage].block).fill(value))).every(
     Number.isFinite,

@@ -1,4 +1,4 @@
-/** What the chunks of a row of logits come to. */
+/** Combines the summaries of a row's chunks into the summary of the row. */
 import { exp, log } from '../numbers.ts';
 import type { LogitsSummary } from './backend.ts';
 
@@ -10,7 +10,7 @@ export function combineSummary(chunks: Float32Array): LogitsSummary {
   }
   let sum = 0;
   for (let c = 0; c < chunks.length / 2; c++) {
-    // Nothing but -Infinity: no part of the sum.
+    // A chunk of -Infinity only adds nothing; its own sum is NaN.
     if (chunks[2 * c] !== Number.NEGATIVE_INFINITY) sum += chunks[2 * c + 1]! * exp(chunks[2 * c]! - largest);
   }
   return {

@@ -1,4 +1,4 @@
-/** Builds a plan: an architecture file calls these in the order in which the model computes. */
+/** Builds a plan: an architecture file calls these methods in the order of computation. */
 import { OptionError } from '../errors.ts';
 import { KV_BLOCK, type KvStorage } from '../quant/kv-cache.ts';
 import { gatherProducts } from './order.ts';
@@ -28,7 +28,7 @@ export interface Linear {
 }
 /** Rows flowing through the model. */
 export interface Rows {
-  /** Where they are at this point. */
+  /** Id of the buffer that currently holds them. */
   id: BufferId;
   readonly width: number;
 }
@@ -36,32 +36,32 @@ export interface Norm {
   readonly weight: Weight;
   readonly bias?: Weight;
 }
-/** What becomes of scores before the softmax. */
+/** Changes to attention scores before the softmax. */
 export interface ScoreOptions {
   readonly cap?: number;
   /** Slopes, one per head. */
   readonly alibi?: readonly number[];
 }
 export interface AttentionOptions extends ScoreOptions {
-  /** Rows see what follows them too: all of a sequence goes through one forward. */
+  /** Rows attend to later positions too: a whole sequence must be in one forward. */
   readonly bidirectional?: boolean;
 }
 /** The experts of a layer, without biases. */
 export interface Experts {
   readonly each: readonly { readonly gate: Linear; readonly up: Linear; readonly down: Linear }[];
-  /** How many of them a row goes to. */
+  /** Number of experts per row. */
   readonly top: number;
-  /** Whether their shares add up to 1. */
+  /** Whether the shares of the chosen experts are normalized to sum to 1. */
   readonly normalize: boolean;
-  /** On the shares of each expert. [experts] */
+  /** Factor on the share of each expert. [experts] */
   readonly factors?: Weight;
   readonly kind: Activation;
 }
-/** `Omit` that keeps the union's cases apart. */
+/** `Omit` that distributes over a union. */
 type Unscoped<S> = S extends unknown ? Omit<S, 'scope'> : never;
 
 export interface PlanOptions {
-  /** Keep copies of what `tap` names. */
+  /** Whether `tap` keeps copies of buffers. */
   readonly taps?: boolean;
   /** How keys and values are stored. Default f32. */
   readonly kvCache?: KvStorage;
@@ -79,7 +79,7 @@ export class PlanBuilder {
     this.#options = options;
   }
 
-  /** Names what `body` adds: the dotted path of timings and of the printed plan. */
+  /** Sets the scope of the steps that `body` adds: the dotted path in timings and in the printed plan. */
   scope<T>(name: string, body: () => T): T {
     this.#scopes.push(name);
     const result = body();
@@ -87,7 +87,7 @@ export class PlanBuilder {
     return result;
   }
 
-  /** @throws OptionError where heads are no whole blocks of the storage */
+  /** @throws OptionError if the head dimension is not a multiple of the storage's block */
   cache(spec: Omit<KvCacheSpec, 'storage'>): CacheId {
     const { kvCache: storage = 'f32' } = this.#options;
     if (storage === 'q8_0' && spec.headDim % KV_BLOCK)
@@ -125,7 +125,7 @@ export class PlanBuilder {
     this.#step({ op: 'embed', table: table.id, index: 'type', scale: 1, add: true, out: x.id });
   }
 
-  /** @param norm undefined: values are only divided by their size */
+  /** @param norm undefined: normalizes without a weight */
   rmsNorm(x: Rows, norm: Norm | undefined, eps: number, groups = 1): Rows {
     const out = this.#like('normed', x);
     this.#step({ op: 'norm', kind: 'rms', x: x.id, weight: norm?.weight.id, eps, groups, out: out.id });
@@ -165,14 +165,14 @@ export class PlanBuilder {
     this.#step({ op: 'appendKv', cache, k: k.id, v: v.id });
   }
 
-  /** Lets every row attend to what has been appended, by whatever layer. [T, heads * headDim] */
+  /** Attention over a cache that another step has appended to. [T, heads * headDim] */
   attend(q: Rows, cache: CacheId, heads: number, scale: number, options: AttentionOptions = {}): Rows {
     const out = this.#like('attended', q);
     this.#step({ op: 'attention', q: q.id, cache, heads, scale, ...options, out: out.id });
     return out;
   }
 
-  /** into += what the experts that `router` [T, experts] chooses make of x. */
+  /** into += the weighted outputs of the experts that `router` [T, experts] selects for x. */
   addExperts(into: Rows, x: Rows, router: Rows, experts: Experts): void {
     const { top, normalize, kind } = experts;
     const factors = experts.factors?.id;
@@ -197,21 +197,21 @@ export class PlanBuilder {
     return out;
   }
 
-  /** into += x * scale, in a new buffer: what is not done in place, every thread may do in full. */
+  /** into += x * scale. Written to a new buffer, so that the step is idempotent and every thread may do all of it. */
   add(into: Rows, x: Rows, scale = 1): void {
     const { id } = this.#like('sum', into);
     this.#step({ op: 'add', base: into.id, x: x.id, scale, out: id });
     into.id = id;
   }
 
-  /** A buffer of zeros like x, whose values are finite. */
+  /** A buffer of zeros with the shape of x, whose values must be finite. */
   zeros(x: Rows): Rows {
     const out = this.#like('zeros', x);
     this.#step({ op: 'add', base: x.id, x: x.id, scale: -1, out: out.id });
     return out;
   }
 
-  /** x *= a number, or the one value of a weight. */
+  /** x *= a number, or a weight with a single value. */
   scale(x: Rows, by: number | Weight): void {
     if (by === 1) return;
     const factor = typeof by === 'number' ? { factor: by } : { factor: 1, weight: by.id };
@@ -230,7 +230,7 @@ export class PlanBuilder {
     return out;
   }
 
-  /** The rows whose logits somebody wants. [W, dim] */
+  /** The wanted rows, those whose logits are computed. [W, dim] */
   wantedRows(x: Rows): Rows {
     const out = this.#buffer('wanted', x.width, 'wanted');
     this.#step({ op: 'select', x: x.id, out: out.id });

@@ -1,4 +1,4 @@
-/** Where row buffers lie: buffers whose lifetimes do not overlap share bytes. */
+/** Assigns memory to row buffers: buffers whose lifetimes do not overlap share bytes. */
 import { kvBytes } from '../quant/kv-cache.ts';
 import { storageBytes } from '../quant/storage.ts';
 import type { BufferId, Plan, Step, WeightId } from './step.ts';
@@ -36,7 +36,7 @@ export function buffersOf(step: Step): BufferId[] {
   }
 }
 
-/** Weights that a step reads: the one it is about first. */
+/** Weights that a step reads, the main one first. */
 export function weightsOf(step: Step): WeightId[] {
   if (step.op === 'experts')
     return [...step.gate, ...step.up, ...step.down, ...(step.factors === undefined ? [] : [step.factors])];
@@ -75,9 +75,8 @@ interface Interval {
 const none: ReadonlySet<BufferId> = new Set();
 
 /**
- * Until which step others leave the bytes of a buffer alone that step `index` used last: until the threads have met, so
- * that none has to wait for one that still reads it. They meet in front of what reads a divided result, activations
- * excepted.
+ * Last step before the next barrier after `index`: until then a slower thread may still read this buffer, so its bytes
+ * must not be reused. A barrier stands before a step that reads a divided result, except before an activation.
  */
 function settled(steps: readonly Step[], index: number): number {
   const divided = new Set<BufferId>();
@@ -90,7 +89,7 @@ function settled(steps: readonly Step[], index: number): number {
   return steps.length - 1;
 }
 
-/** First fit in the order of first use. Output and taps live to the end, `lasting` buffers all the time. */
+/** First fit, in order of first use. Output and taps live until the last step, `lasting` buffers from first to last. */
 export function layoutBuffers(plan: Plan, maxRows: number, maxWanted: number, lasting = none): BufferLayout {
   const intervals = new Map<BufferId, Interval>();
   for (const [index, step] of plan.steps.entries()) {

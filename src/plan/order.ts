@@ -3,8 +3,8 @@ import { buffersOf } from './memory.ts';
 import type { Step } from './step.ts';
 
 /**
- * Products of one input side by side, as far as a scope goes: threads divide them without waiting for each other in between,
- * as they would for a norm or a rotation of the first one's result.
+ * Within a scope, moves matmuls with the same input together, saving the barriers between them: a norm or rotation of the
+ * first one's result would need one.
  */
 export function gatherProducts(steps: readonly Step[]): Step[] {
   const ordered: Step[] = [];

@@ -1,4 +1,4 @@
-/** A plan as text: the debugger, the documentation, and what trace lines say. */
+/** A plan as text, for debugging, documentation and trace lines. */
 import { storageBytes } from '../quant/storage.ts';
 import type { BufferId, Plan, Step, WeightId } from './step.ts';
 
@@ -13,7 +13,7 @@ export function printPlan(plan: Plan): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** What a step did in a forward of so many rows: text and bytes of weights read. */
+/** Describes a step of a forward with so many rows, and the weight bytes that it read. */
 export function describeWork(plan: Plan, step: number, rows: number, wanted: number): { text: string; bytes: number } {
   return describe(plan, plan.steps[step]!, `${rows}`, `${wanted}`);
 }

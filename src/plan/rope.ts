@@ -22,7 +22,7 @@ export interface RopeTable {
 export type RopeScaling =
   | { readonly type: 'default' }
   | { readonly type: 'linear'; readonly factor: number }
-  /** Only the first `pairs` turn. */
+  /** Only the first `pairs` pairs are rotated. */
   | { readonly type: 'proportional'; readonly factor: number; readonly pairs: number }
   | {
       readonly type: 'llama3';
@@ -127,7 +127,7 @@ function longRope(name: string, powers: Float32Array, s: Extract<RopeScaling, { 
   };
 }
 
-/** Which frequencies a sequence of `length` tokens has: the number changes where some table goes over to its long ones. */
+/** Identifies the frequencies that a sequence of `length` tokens uses; it changes where a table switches to its long ones. */
 export const ropeSet = (tables: readonly RopeTable[], length: number): number =>
   tables.filter(({ long }) => long && length > long.above).length;
 

@@ -29,7 +29,7 @@ export interface KvCacheSpec {
   readonly storage: KvStorage;
 }
 
-/** What a weight is to the model; storage policies decide by it. */
+/** Role of a weight in the model; storage policies depend on it. */
 export type WeightRole = 'embedding' | 'position' | 'attention' | 'ffn' | 'router' | 'output' | 'norm' | 'bias';
 
 /**
@@ -42,9 +42,9 @@ export interface WeightSource {
   readonly transposed: boolean;
   /** First logical row taken, for tensors that hold several layers (fused q/k/v). */
   readonly first: number;
-  /** The rows are `rows` of every `stride`, for tensors that go from layer to layer head by head; else neighbours. */
+  /** Takes `rows` rows of every `stride`, for fused tensors interleaved per head; default: consecutive rows. */
   readonly runs?: { readonly rows: number; readonly stride: number };
-  /** Tensors whose values follow, as many from each: a vector that the file has head by head. */
+  /** Tensors that are concatenated behind this one, each of the same length: a vector stored as one tensor per head. */
   readonly following?: readonly string[];
   /** Added to every value in f32 at load: 1 for Gemma's (1 + w) norms. */
   readonly plus: number;
@@ -64,7 +64,7 @@ export interface PlannedWeight {
   readonly storage: Storage;
   /** Whether it counts as a linear layer (a tied output head does). */
   readonly linear: boolean;
-  /** Why it is stored so; printed by `lanewise plan`. */
+  /** Reason for the choice of storage; printed by `lanewise plan`. */
   readonly reason: string;
   /** Weight bytes in memory as stored, without padding; 0 when it shares another weight's storage. */
   readonly bytes: number;
@@ -72,12 +72,12 @@ export interface PlannedWeight {
   readonly shares?: WeightId;
 }
 
-/** Values of a row that 'summarize' takes together. */
+/** Values per chunk of the step 'summarize'. */
 export const SUMMARY_CHUNK = 1024;
 
 export type Activation = 'gelu' | 'gelu_tanh' | 'silu' | 'relu';
 
-/** Where rows are while experts work on them. */
+/** Buffers that the experts work in. */
 export interface ExpertBuffers {
   /** Numbers and shares of a row's experts. [2 * top] */
   readonly choice: BufferId;
@@ -251,12 +251,12 @@ export interface Plan {
   readonly steps: readonly Step[];
   /** Logits, rows 'wanted'; of an encoder the last hidden state, rows 'all'. */
   readonly output: BufferId;
-  /** What 'summarize' says of logits. */
+  /** Buffer of the step 'summarize' over the logits. */
   readonly summary?: BufferId;
-  /** Tokens whose rows of all tables are those of another token: places for images, where there are none. */
+  /** Tokens that use the table rows of another token: placeholders for images in models loaded without images. */
   readonly readAs?: ReadonlyMap<number, number>;
 }
 
-/** Tokens as tables are read with them. */
+/** Token ids as used to index tables. */
 export const tableTokens = ({ readAs }: Plan, tokens: Int32Array): Int32Array =>
   readAs ? tokens.map((token) => readAs.get(token) ?? token) : tokens;

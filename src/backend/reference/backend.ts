@@ -1,4 +1,4 @@
-/** The slow backend that defines what a plan means. Every kernel and every architecture is tested against it. */
+/** The reference backend: slow, and the definition of every step. Kernels and architectures are tested against it. */
 
 import { LanewiseError } from '../../errors.ts';
 import { type BufferId, type Plan, type PlannedWeight, sourceRow } from '../../plan/step.ts';
@@ -58,7 +58,7 @@ async function readAll(tensor: TensorData): Promise<Uint8Array> {
   return bytes;
 }
 
-/** The weight's own part of its tensor, as [out, in], stored as planned and widened again. */
+/** The weight's rows of its tensor as [out, in], quantized to its storage and dequantized. */
 function hold({ shape, source, storage }: PlannedWeight, tensor: TensorData, bytes: Uint8Array): HeldWeight {
   const file = dequantize(tensor.dtype, bytes);
   const [rows, columns = 1] = shape as [number, number?];
@@ -70,7 +70,7 @@ function hold({ shape, source, storage }: PlannedWeight, tensor: TensorData, byt
       values[r * columns + c] = file[source.transposed ? c * outputs + row : row * columns + c]! + source.plus;
     }
   }
-  // Blocks of the file are kept as they are.
+  // Blocks that already have the right storage are not quantized again.
   const kept = tensor.blocks?.storage === storage && !source.transposed;
   const place = tensor.place ?? source.tensor;
   checkFinite(place, values, storage);

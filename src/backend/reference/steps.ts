@@ -1,4 +1,4 @@
-/** What every step means: plain TypeScript, sums in f64, results rounded to f32 where a buffer or a cache holds them. */
+/** Defines every step in plain TypeScript: sums in f64, results rounded to f32 when stored in a buffer or cache. */
 import { erfc, exp, tanh } from '../../numbers.ts';
 import { ropeRow } from '../../plan/rope.ts';
 import {
@@ -16,14 +16,14 @@ import { asCached } from '../../quant/kv-cache.ts';
 import { type Batch, sequenceLengths } from '../backend.ts';
 import type { KvPages } from './kv-pages.ts';
 
-/** A weight's values as its storage gives them back. [out * in] or [n] */
+/** A weight's values after quantization and dequantization. [out * in] or [n] */
 export interface HeldWeight {
   readonly values: Float32Array;
-  /** Activations in front of it are quantized per 32. */
+  /** Whether activations multiplied by it are quantized in blocks of 32. */
   readonly quantized: boolean;
 }
 
-/** What the steps work on. */
+/** Data that the steps read and write. */
 export interface State {
   readonly plan: Plan;
   readonly batch: Batch;
@@ -168,7 +168,7 @@ function experts(step: StepOf<'experts'>, state: State): void {
   }
 }
 
-/** By rising number of the expert. */
+/** Sums over experts in ascending order of their index. */
 function chooseExperts(logits: Float32Array, top: number, normalize: boolean): { expert: number; share: number }[] {
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const weights = Array.from(logits, (logit) => exp(logit - largest));
@@ -242,20 +242,20 @@ function attention(
 
 const roundToBf16 = (x: number): number => fromBF16(toBF16(x));
 
-/** A window of W lets a token see W keys, itself included. The first and the last. */
+/** First and last visible position: a window of W covers W keys including the row itself. */
 const visible = ({ window }: KvCacheSpec, position: number): [number, number] => [
   window === undefined ? 0 : Math.max(0, position - window + 1),
   position,
 ];
 
-/** W keys with as many behind the token as in front of it. @param end last position of the sequence */
+/** First and last visible position for bidirectional attention: the window is centered. @param end last position of the sequence */
 function visibleAround({ window }: KvCacheSpec, position: number, end: number): [number, number] {
   if (window === undefined) return [0, end];
   const side = (window - 1) / 2;
   return [Math.max(0, position - side), Math.min(end, position + side)];
 }
 
-/** Of each sequence, the position of its last row. */
+/** Position of the last row of each sequence. */
 function lastPositions({ pages, positions, sequences }: Batch): Int32Array {
   const last = new Int32Array(pages.length);
   for (const [row, sequence] of sequences.entries()) last[sequence] = positions[row]!;

@@ -35,21 +35,21 @@ import { Pool } from './threads/pool.ts';
 /** Logits of a row from which all threads take part in a draw. */
 const SHARED_DRAW = 16384;
 
-/** Up to this many rows every thread computes norms and the like itself. */
+/** Up to this many rows, every thread computes replicable steps in full. */
 const REPLICATE_ROWS = 3;
 
 export interface BuildOptions extends LowerPlanOptions {
   readonly host: WasmHost;
-  /** Told of threads that did not start. */
+  /** Receives a warning if threads do not start. */
   readonly onWarning?: (text: string) => void;
-  /** All threads for every forward, also where fewer are faster: for tests. */
+  /** Uses all threads for every forward, even if fewer are faster: for tests. */
   readonly allThreads?: boolean;
 }
 
 /** Records of one segment, as they lie in the tape of its part. */
 interface SegmentTape extends Segment {
   readonly tape: number;
-  /** Records, and for each clock setting the steps of the plan after which it is read. */
+  /** Number of records, and for each timing setting the steps of the plan after which the clock is read. */
   readonly records: number;
   readonly marked: Readonly<Record<Exclude<Timing, 'off'>, readonly number[]>>;
 }
@@ -112,7 +112,7 @@ interface BackendParts {
   readonly capacity: number;
 }
 
-/** What a disposed backend lets go. */
+/** References that are dropped on dispose. */
 interface Held extends Pick<BackendParts, 'partMemories' | 'pool' | 'segmentTapes' | 'marks'> {
   readonly ropeRows: readonly RopeRows[];
   readonly drawer: Drawer | undefined;
@@ -178,7 +178,7 @@ export class WasmBackend implements Backend {
     });
     const { timing = 'off' } = batch;
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
-    // Replaces lost threads before any of their memory changes.
+    // Replaces lost threads before the batch changes memory that a late thread could read.
     await pool.ready();
     for (const part of partMemories) this.#writeBatch(batch, part);
     const times: StepTime[] = [];
@@ -257,7 +257,7 @@ export class WasmBackend implements Backend {
     return out;
   }
 
-  /** Ends the threads and lets all memories go, also where this object stays referenced. */
+  /** Ends the threads and drops all references to memories, so that they are freed even if this object stays referenced. */
   async dispose(): Promise<void> {
     const held = this.#held;
     this.#held = undefined;

@@ -46,7 +46,7 @@ export class WasmCachePages implements CachePages {
     this.#ensure(count);
   }
 
-  /** Lets the memories go. */
+  /** Drops the references to the memories. */
   dispose(): void {
     this.#partMemories = [];
     this.count = 0;

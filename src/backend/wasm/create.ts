@@ -1,4 +1,4 @@
-/** The WebAssembly backend with the best kernels that this machine gets right: checked once where that can be kept. */
+/** Creates the WebAssembly backend with the fastest kernels that pass the self-check. Its result is remembered if the host can. */
 import { BackendError, OptionError } from '../../errors.ts';
 import type { Storage } from '../../quant/storage.ts';
 import { type Backend, type BackendOptions, MAX_THREADS } from '../backend.ts';
@@ -13,9 +13,9 @@ import type { WasmHost } from './threads/host.ts';
 
 export interface WasmOptions extends BackendOptions {
   readonly host: WasmHost;
-  /** Default: the cores that there are; 1 where threads cannot be had. */
+  /** Default: the number of cores; 1 if the host has no threads. */
   readonly threads?: number;
-  /** Whether kernels may have 256 bits, where the host can make them so. Default true. */
+  /** Whether to use 256-bit kernels if the host can compile them. Default true. */
   readonly revectorize?: boolean;
   readonly onWarning?: (text: string) => void;
 }
@@ -59,7 +59,7 @@ async function checkedChoice(
   throw new BackendError('SelfCheckFailed', `the portable ${worse}; use backend: 'reference' and report this machine`);
 }
 
-/** The host, without threads where the engine refuses a shared memory of full size, as on small devices. */
+/** The host, without threads if the engine refuses a shared memory of full size, as on small devices. */
 function withMemory(host: WasmHost, threads: number): WasmHost {
   if (!host.threads.possible || threads === 1) return host;
   try {

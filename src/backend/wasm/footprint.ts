@@ -1,4 +1,4 @@
-/** What a plan takes of memory when this backend runs it. */
+/** Memory that this backend needs for a plan. */
 import type { Plan } from '../../plan/step.ts';
 import { PAGE } from '../backend.ts';
 import { cachePageBytes, heldBytes } from './memory/sizes.ts';

@@ -1,4 +1,4 @@
-/** Everything about a plan that is decided before memory is reserved: parts, addresses, tapes, kernels, slabs. */
+/** Lowers a plan: everything that is decided before memory is reserved (parts, addresses, tapes, kernels, slabs). */
 import { OutOfMemoryError } from '../../errors.ts';
 import { activationStride } from '../../kernels/layout.ts';
 import { weightsOf } from '../../plan/memory.ts';
@@ -12,13 +12,13 @@ import { type PlanPart, type Segment, splitWithCache } from './lowering/parts.ts
 import { align, MEMORY_LIMIT } from './memory/memory.ts';
 import { cachePageBytes, heldBytes } from './memory/sizes.ts';
 
-/** Of a memory's 4 GiB, what rows, scratch and staging may take. */
+/** Part of a memory's 4 GiB that is kept for rows, scratch and staging. */
 const ASIDE_BYTES = 512 * 1024 * 1024;
 
 export interface LowerPlanOptions extends BackendOptions {
   readonly threads: number;
   readonly choice: Choice;
-  /** Bytes of weights and cache per memory; default: what 32-bit addresses reach, less the rest. */
+  /** Bytes of weights and cache per memory. Default: 4 GiB less the part kept for the rest. */
   readonly memoryBytes?: number;
 }
 
@@ -29,9 +29,9 @@ export interface LoweredPlan {
   /** The tape of each segment. */
   readonly tapes: readonly Tape[];
   readonly loadSteps: readonly LoadStep[];
-  /** All kernels that tapes and load steps name. */
+  /** All kernels that tapes and load steps use. */
   readonly kernels: KernelSet;
-  /** Cache pages that there is room for. */
+  /** Largest possible number of cache pages. */
   readonly capacity: number;
 }
 
@@ -64,11 +64,11 @@ export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
   return { targets, segments, tapes, loadSteps, kernels, capacity };
 }
 
-/** Pages that 32-bit addresses reach. */
+/** Cache pages that fit behind everything else in 4 GiB. */
 const roomFor = ({ cache, pageStride }: MemoryMap): number =>
   pageStride === 0 ? Number.POSITIVE_INFINITY : Math.floor((MEMORY_LIMIT - cache) / pageStride);
 
-/** Room for quantized rows per activation format: those of the widest product that uses it. */
+/** Bytes for quantized rows per activation format: enough for the widest product that uses it. */
 function quantizedBytes(
   { plan, choice, maxRows, maxWanted }: LowerPlanOptions,
   { steps }: PlanPart,

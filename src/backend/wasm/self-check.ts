@@ -1,4 +1,4 @@
-/** A toy plan through the kernels of a choice and through the reference: what a machine gets wrong must not reach a text. */
+/** Runs a small plan with the chosen kernels and with the reference backend, and compares the logits. */
 import { OutOfMemoryError } from '../../errors.ts';
 import { PlanBuilder, type Weight } from '../../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
@@ -10,17 +10,17 @@ import { type BuildOptions, buildBackend } from './backend.ts';
 
 const HEADS = 2;
 const VOCAB = 48;
-/** Rows of one forward after the other: kernels have other inner loops for several rows, for one, and for many. */
+/** Rows of consecutive forwards: kernels have separate inner loops for several rows, one row and many rows. */
 const ROWS = [7, 1, 26];
 const MOST_ROWS = Math.max(...ROWS);
-/** Columns of a matrix: at least a block. */
+/** Columns of a matrix, at least one block. */
 const widthOf = (storage: Storage): number => Math.max(64, storageLayout[storage].block);
-/** Different rows of a matrix in blocks: quantizing all would take longer than the check. No multiple of a group's rows. */
+/** Distinct rows of a matrix in blocks, then repeated, because quantizing is slow. Not a multiple of the group size. */
 const PATTERN = 23;
-/** Quantized activations on the border between two values may round either way; broken kernels are off by far more. */
+/** Relative error allowed: quantized activations may round differently at ties. Broken kernels are off by far more. */
 const TOLERANCE = 0.02;
 
-/** Undefined when all is well, else what differs. One thread: the kernels are checked, not the pool. */
+/** A description of the difference, or undefined. Runs on one thread: it checks kernels, not the pool. */
 export async function selfCheck(
   options: Pick<BuildOptions, 'host' | 'choice'>,
   storages: readonly Storage[],
@@ -46,7 +46,7 @@ export async function selfCheck(
   return undefined;
 }
 
-/** Two layers' worth of every kind of step. */
+/** A plan with the kinds of steps that models consist of. */
 function toyPlan(storage: Storage): Plan {
   const dim = widthOf(storage);
   const weights: PlannedWeight[] = [];
@@ -90,7 +90,7 @@ function toyPlan(storage: Storage): Plan {
   return p.finish(p.matmul(p.wantedRows(x), linear('output', VOCAB)), weights);
 }
 
-/** Values that depend on the shape and storage only. Storages that no kernel quantizes to are given as blocks. */
+/** Pseudorandom values that depend only on shape and storage. Given as blocks for storages that no kernel quantizes to. */
 function noiseTensor(name: string, storage: Storage): TensorData {
   const shape = name.split('x').map(Number);
   const count = shape.reduce((a, b) => a * b);
@@ -115,7 +115,7 @@ function noiseTensor(name: string, storage: Storage): TensorData {
   };
 }
 
-/** The bytes over and over. */
+/** Repeats the bytes to the given length. */
 const repeated = (bytes: Uint8Array, length: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => bytes[i % bytes.length]!);
 
