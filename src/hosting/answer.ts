@@ -78,9 +78,13 @@ export function answer(port: Port, methods: Methods, { onLog, state }: AnswerOpt
 const STATE_MS = 100;
 
 /**
- * Collects the messages of a turn of the event loop to one, as a message takes as long as a decode step of a small
- * model.
+ * A message costs the caller's thread about as much time as a decode step of a small model. Events are sent at once while
+ * messages are few; if steps are faster than this many milliseconds, the events of several steps share a message.
  */
+const EVENTS_MS = 2;
+const EVENTS_AT_ONCE = 4;
+
+/** Collects the messages of a turn of the event loop into one. */
 class Outbox {
   readonly #port: Port;
   readonly #state: (() => unknown) | undefined;
@@ -89,6 +93,11 @@ class Outbox {
   #stateAt = 0;
   /** Whether a call has ended since the state was sent. */
   #ended = false;
+  /** Messages that may be sent at once, as of `#countedAt`. */
+  #free = EVENTS_AT_ONCE;
+  #countedAt = 0;
+  #flushes = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(port: Port, state: (() => unknown) | undefined) {
     this.#port = port;
@@ -96,13 +105,31 @@ class Outbox {
   }
 
   send(message: EngineMessage, buffers: readonly ArrayBuffer[] = []): void {
-    if (this.#messages.length === 0) queueMicrotask(() => this.#flush());
     if (message.kind !== 'event') this.#ended = true;
     this.#messages.push(message);
     this.#buffers.push(...buffers);
+    if (this.#flushes) return;
+    const wait = this.#ended ? 0 : this.#msUntilFree();
+    if (wait > 0) {
+      this.#timer ??= setTimeout(() => this.#flush(), wait);
+      return;
+    }
+    this.#flushes = true;
+    queueMicrotask(() => this.#flush());
+  }
+
+  #msUntilFree(): number {
+    const now = performance.now();
+    this.#free = Math.min(EVENTS_AT_ONCE, this.#free + (now - this.#countedAt) / EVENTS_MS);
+    this.#countedAt = now;
+    return this.#free >= 1 ? 0 : (1 - this.#free) * EVENTS_MS;
   }
 
   #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#flushes = false;
+    this.#free = Math.max(0, this.#free - 1);
     this.#addState();
     const [messages, buffers] = [this.#messages, this.#buffers];
     [this.#messages, this.#buffers] = [[], []];
