@@ -78,6 +78,25 @@ test('the compiled package generates, tokenizes and converts with the Node of th
   assert.equal(lanewise('generate', file, ...greedy), text);
 });
 
+test('an engine of the compiled package has a thread of its own', () => {
+  const program = path.join(consumerFolder('hosted'), 'program.mjs');
+  writeFileSync(
+    program,
+    `
+    import { load } from 'lanewise';
+    const warnings = [];
+    const options = { threads: 2, onWarning: (text) => warnings.push(text) };
+    const [hosted, inline] = await Promise.all([load(undefined, options), load(undefined, { ...options, inline: true })]);
+    const answer = async (model) => (await model.complete('Once upon a time', { temperature: 0, maxTokens: 8 })).text;
+    const texts = await Promise.all([answer(hosted), answer(inline)]);
+    console.log(JSON.stringify([texts[0] === texts[1], hosted.threads, hosted.tokenizer.encode(texts[0]).length, warnings]));
+    await inline.dispose();
+    `,
+  );
+  const said = execFileSync(systemNode(), [program], { encoding: 'utf8' });
+  assert.deepEqual(JSON.parse(said), [true, 2, 8, []]);
+});
+
 test('the package is small and has no model; the package of the model has what it needs, with its card', () => {
   const { size, files } = packed(built);
   assert.ok(size < 1.5e6, `${size} bytes`);
