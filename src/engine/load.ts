@@ -1,4 +1,4 @@
-/** From a folder of files to a model that runs. */
+/** Loads a model from its files. */
 import type { Backend, BackendOptions, CacheSize } from '../backend/backend.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
@@ -31,20 +31,20 @@ import { readSamplingDefaults } from './sampling-defaults.ts';
 import { lastOrdinary, withinVocabulary } from './tokenizer.ts';
 import { makeTokenizer, readTokenizerSource, type TokenizerSource } from './tokenizer-source.ts';
 
-/** Rows of one forward: enough that weights are read rarely, few enough that an abort is soon heard. */
+/** Most rows of a forward: enough to reuse weights well, few enough for a quick abort. */
 const MAX_ROWS = 128;
-/** Sequences of one forward, and rows of logits: 64 MB of them at most. */
+/** Most sequences of a forward, and most bytes of their logits. */
 const MAX_WANTED = 64;
 const LOGITS_BYTES = 64e6;
-/** Of the memory that the cache of a model may have, what that of its draft model may have. */
+/** Largest KV cache of a draft model, as a share of the memory allowed for a model's cache. */
 const DRAFT_MEMORY = 1 / 4;
 
 export interface ModelSource {
   readonly folder: FileFolder;
-  /** A .safetensors or .gguf file of the folder; default: what the folder has. */
+  /** A .safetensors or .gguf file of the folder. Default: found in the folder. */
   readonly file?: string;
   readonly host: WasmHost;
-  /** Where caches are saved; browsers have none. */
+  /** File access for saved caches; undefined in browsers. */
   readonly files?: NamedFiles;
   /** Finds another model, for drafts, by its path or id. */
   readonly other?: (path: string) => Promise<ModelSource>;
@@ -52,7 +52,7 @@ export interface ModelSource {
 
 /**
  * Loads a model whose engine runs in the calling thread.
- * @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then
+ * @throws FormatError, ModelError, OptionError, OutOfMemoryError, after closing all files
  */
 export async function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   return new Model((await loadEngine(source, options)).engine);
@@ -60,11 +60,11 @@ export async function loadModel(source: ModelSource, options: LoadOptions = {}):
 
 export interface LoadedEngine {
   readonly engine: LocalEngine;
-  /** What its tokenizer was made of. */
+  /** The data that the tokenizer was built from. */
   readonly tokenizerSource: TokenizerSource | undefined;
 }
 
-/** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
+/** @throws FormatError, ModelError, OptionError, OutOfMemoryError, after closing all files */
 export function loadEngine(source: ModelSource, options: LoadOptions = {}): Promise<LoadedEngine> {
   return openAs('decoder', source, options, async ({ files, ...loaded }, settings) => {
     const { name, description, backend, tokenizer, tokenizerError, contextLength, quantize } = loaded;
@@ -101,7 +101,7 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
 
 /**
  * Loads an encoder that runs in the calling thread.
- * @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then
+ * @throws FormatError, ModelError, OptionError, OutOfMemoryError, after closing all files
  */
 export async function loadEncoderModel(source: ModelSource, options: LoadOptions = {}): Promise<Encoder> {
   return new Encoder((await loadEncoderEngine(source, options)).engine);
@@ -109,7 +109,7 @@ export async function loadEncoderModel(source: ModelSource, options: LoadOptions
 
 export interface LoadedEncoder {
   readonly engine: LocalEncoder;
-  /** What its tokenizer was made of. */
+  /** The data that the tokenizer was built from. */
   readonly tokenizerSource: TokenizerSource | undefined;
 }
 
@@ -135,12 +135,12 @@ async function loadDraft(
   );
 }
 
-/** @throws FormatError, ModelError, OptionError, OutOfMemoryError; nothing stays open then */
+/** @throws FormatError, ModelError, OptionError, OutOfMemoryError, after closing all files */
 export function loadEncoderEngine(source: ModelSource, options: LoadOptions = {}): Promise<LoadedEncoder> {
   return openAs('encoder', source, options, async ({ files, ...loaded }, { contextLength, maxQueue, onWarning }) => {
     const { config } = loaded.description;
     const { maxTokens = config.contextLength, lengthFile } = loaded.sentence;
-    // What is cut by our own default is not what sentence-transformers would cut.
+    // Texts are cut silently only at the limit of sentence-transformers, not at Lanewise's default context.
     const asked = contextLength !== undefined || loaded.contextLength >= Math.min(maxTokens, config.contextLength);
     const modules = await modulesOf(source.folder, files, loaded);
     const truncates = lengthFile !== undefined && asked;
@@ -160,7 +160,7 @@ async function modulesOf(
   return pooling instanceof ModelError ? pooling : defaultModules(pooling);
 }
 
-/** What models of all kinds are made of. */
+/** The parts of a loaded model of any kind. */
 interface Loaded {
   readonly files: OpenModel;
   readonly name: string;
@@ -168,23 +168,23 @@ interface Loaded {
   readonly backend: Backend;
   readonly tokenizer: Tokenizer | undefined;
   readonly tokenizerSource: TokenizerSource | undefined;
-  /** Why there is none, where the model has a bad one. */
+  /** The error if the model's tokenizer is invalid. */
   readonly tokenizerError: TokenizerError | undefined;
   readonly contextLength: number;
-  /** Of an encoder's folder. */
+  /** Settings of an encoder's folder. */
   readonly sentence: SentenceSettings;
   readonly quantize: string;
 }
 
-/** What a model that serves another one may have. */
+/** Limits of a draft model. */
 interface Bounds {
-  /** Its context is not longer than this, however long the model's own is. */
+  /** Upper bound of its context. */
   readonly mostContext?: number;
-  /** Of the memory for caches. */
+  /** Share of the memory allowed for a model's cache. */
   readonly memoryShare?: number;
 }
 
-/** Threads hold several descriptors each: where those are used up, one thread loads what more could not. */
+/** Loads a model. If several threads use up the file descriptors, of which each needs some, loads with one thread. */
 async function openAs<M>(
   kind: ModelKind,
   source: ModelSource,
@@ -243,13 +243,13 @@ async function openOnce<M>(
       settings.backend === 'reference'
         ? createReferenceBackend(backendOptions)
         : createWasmBackend({ ...backendOptions, host, threads, revectorize, onWarning });
-    // It is heard of below; until then the failure of the tokenizer may be the first.
+    // Awaited below. Until then a failure of the tokenizer may come first and leave this rejection unhandled.
     loading.catch(() => {});
     let tokenizer: Tokenizer | undefined;
     let tokenizerSource: TokenizerSource | undefined;
     let tokenizerError: TokenizerError | undefined;
     try {
-      // This thread reads it while the others load, which they begin with once it has started them.
+      // This thread reads the tokenizer while the others load weights; the turn lets them start first.
       await nextTurn();
       tokenizerSource = await readTokenizerSource(folder, files);
       const whole = tokenizerSource && makeTokenizer(tokenizerSource, onWarning);
@@ -259,7 +259,7 @@ async function openOnce<M>(
         onWarning?.(`${name}: the tokenizer has ids up to ${beyond}, the model up to ${vocab - 1}`);
       tokenizer = whole && withinVocabulary(whole, vocab, name);
     } catch (error) {
-      // Token ids need none, and an encoder takes nothing but texts.
+      // A decoder works without tokenizer, with token ids.
       if (!(error instanceof TokenizerError) || kind === 'encoder') throw error;
       tokenizerError = error;
       onWarning?.(`${error.message}; texts will not work, token ids do`);
@@ -293,7 +293,7 @@ function checkKind(name: string, { kind, modelType }: ModelDescription, expected
       );
 }
 
-/** Rows of a forward: an encoder needs all of a text in one. */
+/** Largest number of rows of a forward; an encoder needs all rows of a text in one forward. */
 function rowsOf({ kind, config }: ModelDescription, contextLength: number): { maxRows: number; maxWanted: number } {
   if (kind === 'encoder') return { maxRows: Math.max(contextLength, SHARED_ROWS), maxWanted: 1 };
   const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * config.vocab))));
@@ -308,7 +308,7 @@ function refuseDecoderOptions({ kvCache, cacheTokens, cacheMemory, draft }: Load
     if (value !== undefined) throw new OptionError(name, 'left out: an encoder keeps no keys and values', value);
 }
 
-/** What a model is and how a policy would store it, from headers alone. */
+/** Describes a model and how a policy would store it, from its headers. */
 export async function describe(
   { folder, file }: Omit<ModelSource, 'host'>,
   quantize?: string,
@@ -324,9 +324,9 @@ export async function describe(
 }
 
 /**
- * By default the sequences of one forward may all be as long as the context, but cached keys and values take no more than a
- * quarter of the machine's memory, or half of what is unused and weights leave of it.
- * @param share of that
+ * Size of the KV cache. By default it holds a full context for each sequence of a forward, but takes at most a quarter
+ * of the machine's memory, or half of the unused memory that the weights leave.
+ * @param share of that limit
  * @throws OptionError
  */
 function cacheSize(
@@ -347,7 +347,7 @@ function cacheSize(
   return { contextLength, tokens, bytes, mostTokens: MAX_WANTED * contextLength, mostBytes };
 }
 
-/** @param maxTokens what the model's files limit texts to, unless asked for more @throws OptionError */
+/** @param maxTokens limit of texts in the model's files, which an option may exceed @throws OptionError */
 function contextOf(
   { kind, config: { contextLength: most } }: ModelDescription,
   settings: LoadSettings,

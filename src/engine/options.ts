@@ -6,61 +6,63 @@ import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
 
 export { mixtureHint, typeName } from '../models/policy.ts';
 
-/** Contexts are as long as the model's, up to here, unless asked for. */
+/** The default context is the model's, but at most this. */
 export const DEFAULT_CONTEXT = { decoder: 4096, encoder: 8192 } as const;
 
-/** A model that guesses tokens ahead. */
+/** A draft model for speculative decoding. */
 export interface DraftOptions {
-  /** A path or an id, as of `load`. Default: the model itself, which makes sense in another storage. */
+  /** A path or an id, as for `load`. Default: the model itself, which is useful with another storage policy. */
   path?: string;
-  /** Its storage policy. Default: as of a model that is loaded alone. */
+  /** Storage policy. Default: that of `load`. */
   quantize?: string;
 }
 
 export interface LoadOptions {
   /**
-   * Run the engine in the calling thread instead of one of its own: each forward then blocks the event loop (docs/hosting.md).
-   * Default false.
+   * Whether to run the engine in the calling thread instead of a separate one: each forward then blocks the event loop
+   * (docs/hosting.md). Default false.
    */
   inline?: boolean;
-  /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`, of GGUF files `none`. */
+  /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`; for GGUF files `none`. */
   quantize?: string;
-  /** Default: the cores that there are. */
+  /** Number of threads. Default: the number of cores. */
   threads?: number;
   /**
-   * Whether V8 may be asked for 256-bit kernels. Elsewhere, and where its flag is missing, kernels have 128 bits anyway.
+   * Whether to use 256-bit kernels, if the engine is V8 with the flag for them; otherwise kernels have 128 bits.
    * Results have the same bits. Default true.
    */
   revectorize?: boolean;
-  /** Most positions of one sequence. Default: the model's own, at most 4096, or 8192 of an encoder. */
+  /** Largest number of positions of a sequence. Default: the model's, but at most 4096, or 8192 for an encoder. */
   contextLength?: number;
   /**
-   * How cached keys and values are stored (docs/kv-cache.md): f32 exactly, f16 in half the bytes, q8_0 in 28 %. Default
-   * f32.
+   * Storage of cached keys and values (docs/kv-cache.md): f32 exact, f16 with half the bytes, q8_0 with 28 %. Default f32.
    */
   kvCache?: KvStorage;
   /**
-   * Size of the key/value cache, which all sequences share (docs/kv-cache.md): tokens, or bytes. At least one context.
-   * Default: a context for each sequence of a forward, as far as a quarter of the machine's memory goes.
+   * Size of the KV cache, which all sequences share (docs/kv-cache.md), in tokens or bytes. At least one context.
+   * Default: a context for each sequence of a forward, but at most a quarter of the machine's memory.
    */
   cacheTokens?: number;
   cacheMemory?: number;
-  /** Requests that may wait while others run; more are refused with the error Busy. Default 512. */
+  /** Largest number of waiting requests; more are refused with the error Busy. Default 512. */
   maxQueue?: number;
-  /** Milliseconds that a forward should take at most while a text is being generated: long prompts are read in parts. Default 100. */
+  /**
+   * Target for the longest forward, in milliseconds, while any text is generated: prompts are computed in chunks.
+   * Default 100.
+   */
   stepBudgetMs?: number;
   /**
-   * A smaller model with the same tokens, which guesses ahead; the text stays the same to the bit (docs/drafts.md). Its path or
-   * id, or both that and how it is stored.
+   * A smaller model with the same tokens for speculative decoding, which leaves the text unchanged (docs/drafts.md): a
+   * path or id, or an object with its storage policy too.
    */
   draft?: string | DraftOptions;
-  /** `reference` is plain TypeScript: slow, and what everything is compared with. Default `wasm`. */
+  /** `reference` is the slow definition in plain TypeScript. Default `wasm`. */
   backend?: 'wasm' | 'reference';
-  /** Keep hidden states of each forward, for inspection. Default false. */
+  /** Whether to keep hidden states of forwards, for inspection. Default false. */
   hidden?: boolean;
-  /** Bytes of the files read so far, and of all. */
+  /** Called with the bytes of files read so far, and their total. */
   onProgress?: (done: number, total: number) => void;
-  /** Told what does not stop the load but should be known. */
+  /** Called with warnings. */
   onWarning?: (text: string) => void;
   signal?: AbortSignal;
 }

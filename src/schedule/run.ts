@@ -1,4 +1,4 @@
-/** One request on its way through forwards: its tokens, its text, and what ends it. */
+/** The state of a running request: its tokens, its text, and the conditions that end it. */
 import type { DraftRequest } from '../drafting/drafter.ts';
 import { OptionError } from '../errors.ts';
 import type { Evaluator } from '../evaluate/evaluator.ts';
@@ -13,55 +13,55 @@ import type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './
 import type { GenerateSettings } from './generation-options.ts';
 import { ShownText } from './shown-text.ts';
 
-/** What one sequence is to answer. */
+/** A request for one text. */
 export interface Request {
   readonly prompt: Prompt;
   readonly settings: GenerateSettings;
-  /** With `contextShift`: messages that the turn before left out. */
+  /** With `contextShift`: number of messages that the previous turn dropped. */
   readonly dropped?: number;
 }
 
-/** What requests of one model share. */
+/** Shared by the requests of one model. */
 export interface RunContext {
   readonly evaluator: Evaluator;
   readonly prompts: PromptEncoder;
   readonly eosTokenIds: ReadonlySet<number>;
-  /** Tokens to guess ahead where a request does not say how many. */
+  /** Default number of draft tokens. */
   readonly guesses: number;
 }
 
-/** The answer of a chat begins a text of its own. */
+/** Whether the text continues the prompt; the answer in a chat is a new text. */
 const continuesText = (prompt: Prompt): boolean =>
   typeof prompt === 'string' || !('messages' in prompt) || prompt.continueFinalMessage === true;
 
 export class Run implements DraftRequest {
   readonly settings: GenerateSettings;
   readonly promptIds: readonly number[];
-  /** Prompt and text so far. */
+  /** Token ids of prompt and text so far. */
   readonly history: number[];
   readonly tokenIds: number[] = [];
   readonly sampler: Sampler;
   sequence: Sequence;
   finishReason: FinishReason | undefined;
   text = '';
-  /** Milliseconds of its forwards since the last token. */
+  /** Milliseconds of forwards since the last token. */
   spent = 0;
-  /** Of the last forward, where timed. */
+  /** Phases of the last forward, if timed. */
   phases: PhaseTimes | undefined;
   readonly #context: RunContext;
   readonly #steps: StepTiming[] = [];
   readonly #shown: ShownText;
-  /** Most tokens to guess ahead. */
+  /** Largest number of draft tokens. */
   readonly #guesses: number;
-  /** On the clock of `performance.now()`. */
+  /** Time limit, as `performance.now()`. */
   #timeout = Number.POSITIVE_INFINITY;
   readonly #dropped: number | undefined;
-  /** Tokens of the prompt that the cache had, and positions that have been computed or found so far, pauses or not. */
+  /** Prompt tokens found in the cache, and positions computed or found so far, also before pauses. */
   #cached = 0;
   #reached = 0;
-  /** Tokens of the prompt that `progress` has told. */
+  /** Prompt tokens reported by the last `progress` event. */
   #told = 0;
-  /** Tokens guessed ahead, and those of them that were right. */
+  /** Numbers of draft tokens, and of accepted ones. */
   #drafted = 0;
   #accepted = 0;
   #stoppedBy: number | string | undefined;
@@ -91,27 +91,27 @@ export class Run implements DraftRequest {
     if (settings.maxTokens === 0) this.finishReason = 'length';
   }
 
-  /** Whether no token has been chosen yet. */
+  /** Whether no token has been generated yet. */
   get reading(): boolean {
     return this.tokenIds.length === 0;
   }
 
-  /** Tokens of prompt and text. */
+  /** Number of tokens of prompt and text. */
   get total(): number {
     return this.history.length;
   }
 
-  /** Tokens of prompt and text that a forward has to compute yet. */
+  /** Number of tokens of prompt and text that remain to be computed. */
   get missing(): number {
     return this.history.length - this.sequence.length;
   }
 
-  /** Its `timeoutMs` begin. */
+  /** Starts `timeoutMs`. */
   start(): void {
     this.#timeout = performance.now() + this.settings.timeoutMs;
   }
 
-  /** Tokens of the prompt that are computed, where more are than the last time. After a pause there may be fewer. */
+  /** Number of prompt tokens computed, if it has grown since the last call. (After a pause it may be smaller.) */
   progress(): number | undefined {
     const done = Math.min(this.sequence.length, this.promptIds.length);
     if (done <= this.#told) return undefined;
@@ -119,7 +119,7 @@ export class Run implements DraftRequest {
     return done;
   }
 
-  /** Takes from the cache what it has of the tokens to be computed. @param beside a running one whose last block may be copied */
+  /** Reuses cached blocks of the tokens to be computed. @param beside a running request whose last block may be copied */
   async reuse(beside?: Run): Promise<void> {
     this.#reached = Math.max(this.#reached, this.sequence.length);
     const length = await this.sequence.reuse(this.history, this.history.length - 1, beside?.sequence);
@@ -128,7 +128,7 @@ export class Run implements DraftRequest {
     this.#reached = length;
   }
 
-  /** Tokens that prompt and text so far have in common with another's. */
+  /** Number of leading tokens in common with another request's prompt. */
   shared({ promptIds }: Run): number {
     let count = 0;
     while (count < promptIds.length && promptIds[count] === this.history[count]) count++;
@@ -140,7 +140,7 @@ export class Run implements DraftRequest {
     return this.history.slice(this.sequence.length, this.sequence.length + most);
   }
 
-  /** Most tokens that may be guessed to follow the next one, for a forward to check beside it. */
+  /** Largest number of draft tokens after the next token, to be checked by the same forward. */
   get mostGuesses(): number {
     if (this.#guesses === 0 || this.reading || this.missing !== 1) return 0;
     const left = Math.min(
@@ -151,7 +151,7 @@ export class Run implements DraftRequest {
     return Math.min(this.#guesses, left - 1);
   }
 
-  /** Takes the token that a row's logits chose; undefined when an end token ended the text. */
+  /** Adds a sampled token to the text; undefined if it is an end token. */
   take({ id, logprob, top }: Sample, sampleMs: number): Extract<GenerateEvent, { type: 'token' }> | undefined {
     const prefill = this.reading;
     if (!prefill) logDecodeStep(this.tokenIds.length, this.spent, sampleMs);
@@ -176,7 +176,7 @@ export class Run implements DraftRequest {
     return { type: 'token', id, text: piece.text, logprob, top };
   }
 
-  /** After a forward of 1 + `drafted` rows: gives back the places of guesses that were wrong. @param taken rows that counted */
+  /** After a forward of 1 + `drafted` rows, removes the positions of rejected draft tokens. @param taken accepted rows */
   settle(taken: number, drafted: number): void {
     if (drafted === 0) return;
     this.#drafted += drafted;
@@ -185,19 +185,19 @@ export class Run implements DraftRequest {
     if (wrong > 0) this.sequence.truncate(this.sequence.length - wrong);
   }
 
-  /** Ends it where its time is up. */
+  /** Ends the request if its time is up. */
   checkTime(): void {
     if (performance.now() >= this.#timeout || Date.now() >= this.settings.deadline) this.finishReason ??= 'timeout';
   }
 
-  /** Gives its pages back, to be computed again later. */
+  /** Releases the pages; they are computed again when the request resumes. */
   pause(): void {
     this.#reached = Math.max(this.#reached, this.sequence.length);
     this.sequence.release();
     this.sequence = this.#context.evaluator.cache.sequence({ expected: this.history.length });
   }
 
-  /** Text that was held back and became no stop string. */
+  /** Text that was held back and did not become a stop string. */
   flush(): string {
     const { text } = this.#shown.end();
     this.text += text;
