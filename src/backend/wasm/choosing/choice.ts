@@ -1,4 +1,4 @@
-/** What the kernels of one machine are made of. Every choice gives the same bits; only the speed differs. */
+/** Variants of kernels for one machine. Every choice gives the same bits; only the speed differs. */
 import { type ActivationFormat, BLOCK, type Q8Layout, stepBytes } from '../../../kernels/layout.ts';
 import { matmulKernel, type Panel } from '../../../kernels/matmul.ts';
 import { formatPanel, formatRow } from '../../../kernels/matmul-block.ts';
@@ -15,11 +15,11 @@ export interface Choice {
   readonly wide: boolean;
   /** How the integer products of q8_0 blocks are made, see kernels/q8.ts. */
   readonly q8: 'pairs' | 'quads';
-  /** And those of storages with codes of 4 to 6 bits, see kernels/q4.ts. */
+  /** The same for storages with codes of 4 to 6 bits, see kernels/q4.ts. */
   readonly q4: Q4Dot;
-  /** How the machine's dot product takes the eighth bit of its 7-bit operand. */
+  /** How the machine's relaxed dot product interprets the eighth bit of its 7-bit operand. */
   readonly eighthBit: 'unsigned' | 'signed';
-  /** Tiles of several rows that were measured here: tune.ts. */
+  /** Tile shapes measured on this machine, see tune.ts. */
   readonly tiles?: Readonly<TileShapes>;
 }
 
@@ -31,26 +31,26 @@ export const portable: Choice = { wide: false, q8: 'pairs', q4: 'strict', eighth
 export const q8Layout = ({ q8, eighthBit }: Choice): Q8Layout =>
   q8 === 'pairs' ? { neighbours: 2, flip: 0 } : { neighbours: 4, flip: eighthBit === 'unsigned' ? 0x80 : 0 };
 
-/** Names an activation format among those of one machine. */
+/** Key of an activation format, unique on one machine. */
 export const formatKey = ({ values }: ActivationFormat): string => values;
 
-/** Which products a storage needs. */
+/** Matrix product kernels of one storage. */
 export interface ProductFamily {
-  /** The quantization that x needs first; undefined for float weights. */
+  /** Quantization of the activations; undefined for float weights. */
   readonly activation: ActivationFormat | undefined;
   readonly shape: TileShape;
-  /** Adds the inner kernel of many rows to the module; a step of its weights has so many columns. */
+  /** Adds the inner kernel for many rows to the module. `columns`: columns per step of its weights. */
   panel(module: Module, shape: TileShape): Panel & { readonly columns: number };
   emit(module: Module): Func;
 }
 
-/** Tiles that keep their sums in the registers of their width: measured in bench/kernels. */
+/** Tiles whose sums fit the registers; measured in bench/kernels. */
 function defaultShape(storage: Storage, wide: boolean): TileShape {
   if (wide) return { tokens: isBlockStorage(storage) ? 4 : 5, lanes: 16 };
   return { tokens: isBlockStorage(storage) && !kTypes.includes(storage) ? 5 : 4, lanes: 8 };
 }
 
-/** Rows that make up for unpacking weights. */
+/** Number of rows from which unpacking the weights first pays off. */
 const UNPACKED_ROWS = 24;
 
 export function productFamily(storage: Storage, choice: Choice): ProductFamily {
@@ -68,7 +68,7 @@ export function productFamily(storage: Storage, choice: Choice): ProductFamily {
         emit: (m) =>
           matmulKernel(m, storage, bytes, {
             row: formatRow(m, format),
-            // A second tile finds what the first one waited for.
+            // The second tile already finds the weights in the cache.
             panel: { ...formatPanel(m, format, shape), fetchedRows: pairs ? shape.tokens + 1 : undefined },
             unpacked: pairs ? widened(m, shape) : undefined,
           }),

@@ -1,4 +1,4 @@
-/** What was found out on this machine: numbers by name, kept from one process to the next where the host can. */
+/** Results of checks and measurements on this machine, by name. Kept between processes if the host can. */
 import type { Notes } from '../threads/host.ts';
 
 export class KernelNotes {
@@ -6,13 +6,13 @@ export class KernelNotes {
   readonly #known: Record<string, number>;
   #changed = false;
 
-  /** @param notes those of another machine, and whatever cannot be read, are none */
+  /** @param notes ignored if they cannot be read or belong to another machine */
   constructor(notes: Notes | undefined) {
     this.#notes = notes;
     this.#known = notes ? knownOf(notes) : {};
   }
 
-  /** Whether it is worth finding something out for next time. */
+  /** Whether results are kept for the next process. */
   get keeps(): boolean {
     return this.#notes !== undefined;
   }
@@ -26,7 +26,7 @@ export class KernelNotes {
     this.#changed = true;
   }
 
-  /** Writes what has changed. */
+  /** Writes changes. */
   close(): void {
     if (!this.#notes || !this.#changed) return;
     this.#notes.write(JSON.stringify({ machine: this.#notes.machine, known: this.#known }));

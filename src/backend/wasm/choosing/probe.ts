@@ -1,4 +1,4 @@
-/** Asks the machine once what its relaxed dot products do, and chooses kernels by the answer. */
+/** Probes what the relaxed dot products of this machine compute, and chooses kernels accordingly. */
 
 import { memoryRefused } from '../../../errors.ts';
 import { constant, i32, Module, type V128, v } from '../../../wasm/assembler.ts';
@@ -9,9 +9,8 @@ import { type Choice, portable } from './choice.ts';
 const memoryImport = { maximum: 1, shared: false };
 
 /**
- * What the dot product makes of 200 in its 7-bit operand: 4 products -127 * 200 (unsigned), -127 * -56 (signed), or sums
- * that stopped at the limits of int16. Asked at the width that will be used: narrow and wide code need not be the same
- * instruction.
+ * How the dot product interprets 200 in its 7-bit operand: as 200 (unsigned), as -56 (signed), or with sums that saturate at
+ * int16. Probed at the width that will be used, because narrow and wide code may be different instructions.
  */
 function eighthBit(host: WasmHost, wide: boolean): Choice['eighthBit'] | 'saturating' | 'missing' {
   const module = new Module();
@@ -40,7 +39,7 @@ export function chooseKernels(host: WasmHost): Choice {
   const wide = host.widens;
   const bit = eighthBit(host, wide);
   if (bit === 'missing') return { ...portable, wide };
-  // Where the product saturates it is not one instruction either.
+  // A saturating product is not a single instruction: pairs are faster.
   if (bit === 'saturating') return { wide, q8: 'pairs', q4: 'pairs', eighthBit: 'signed' };
   return { wide, q8: 'quads', q4: 'quads', eighthBit: bit };
 }

@@ -1,6 +1,6 @@
 /**
  * Measures the tile shapes of products on this machine, once: a few milliseconds per storage, on operands that stay in the
- * first-level cache. What was found is kept where the host can keep it. Shapes change the speed, never a bit.
+ * first-level cache. Results are kept if the host can. Shapes change the speed, never the bits.
  */
 import { memoryRefused } from '../../../errors.ts';
 import { LANES } from '../../../kernels/layout.ts';
@@ -15,17 +15,17 @@ import type { KernelNotes } from './kernel-notes.ts';
 const candidates = (wide: boolean): readonly TileShape[] =>
   [4, 5, 6].map((tokens) => ({ tokens, lanes: wide ? 16 : 8 }));
 
-/** Rows that every candidate divides. */
+/** Number of rows, a multiple of the rows of every candidate. */
 const ROWS = 60;
 const WEIGHT_BYTES = 12 * 1024;
 const PAGES = 4;
-/** What a candidate takes in one turn, in multiplications and additions: about 0.2 ms. */
+/** Multiplications and additions of a candidate per turn: about 0.2 ms. */
 const TURN = 2e7;
 const TURNS = 8;
-/** Less than this is noise: the default stays. */
+/** Smallest speedup for which the default shape is replaced; less is noise. */
 const GAIN = 1.03;
 
-/** The choice with the best shapes for these storages: known ones, or measured now. The same choice where nothing is kept. */
+/** Adds the best tile shapes of these storages to the choice, from notes or measured now. Unchanged if results are not kept. */
 export function tuned(host: WasmHost, choice: Choice, storages: readonly Storage[], book: KernelNotes): Choice {
   if (!book.keeps) return choice;
   const tiles: TileShapes = {};

@@ -1,4 +1,4 @@
-/** What is to be done to load the weights: slabs of the file, and the records that pack them. */
+/** Plans the loading of weights: slabs of the file, and the records that check and pack them. */
 import { CHECK_LINE, checkBlocksKernel, checkName, checkRecord, checkValuesKernel } from '../../../kernels/finite.ts';
 import {
   type PackedStorage,
@@ -22,9 +22,9 @@ import type { PlanPart } from '../lowering/parts.ts';
 import { type SlabSource, slabSource, valueBytes } from './slab-sources.ts';
 import { planSlabs, type Slab, type SlabPart, slabBytes } from './slabs.ts';
 
-/** Most bytes of a slab. */
+/** Largest slab in bytes. */
 const STAGING_BYTES = 8 * 1024 * 1024;
-/** Of a slab that one thread reads and packs: it is to stay in the cache of a core. */
+/** Size of a slab that one thread reads and packs: it should stay in the cache of a core. */
 const TASK_BYTES = 1024 * 1024;
 
 interface PackStep {
@@ -36,23 +36,23 @@ export interface LoadStep {
   readonly memory: number;
   readonly slab: Slab;
   readonly source: SlabSource;
-  /** Looks at all values of the slab, for what no weight may hold. */
+  /** Record that searches the slab for values that a weight must not hold. */
   readonly check: PackStep;
-  /** What values are to become. */
+  /** Storage of the weights. */
   readonly storage: Storage;
   readonly packs: readonly PackStep[];
   /** Whether packing quantizes (else it only interleaves). */
   readonly quantizes: boolean;
 }
 
-/** One part's memory, and where things go in it. */
+/** One part of the plan and the layout of its memory. */
 export interface LoadTarget {
   readonly index: number;
   readonly part: PlanPart;
   readonly map: MemoryMap;
 }
 
-/** All of a part that is to be read and packed, in the order of the plan. Adds the kernels it needs to `kernels`. */
+/** Load steps of one part, in the order of the plan. Adds the kernels they need to `kernels`. */
 export function planLoad(
   { plan, tensor }: BackendOptions,
   { index: memory, part: { weights }, map }: LoadTarget,
@@ -102,7 +102,7 @@ export function planLoad(
     const variant = {
       source,
       order: weight.source.transposed ? 'columns' : 'rows',
-      // Only these are made of single values, see slab-sources.ts.
+      // slab-sources.ts gives single values only for these storages.
       storage: weight.storage as PackedStorage,
       q8: q8Layout(choice),
     } as const;
@@ -129,7 +129,7 @@ export function planLoad(
       words: (source) => checkRecord.words({ source, count, limit }),
     };
   };
-  // A slab's weights are parts of one layer: they are stored alike.
+  // The weights of a slab belong to one layer and have the same storage.
   const storageOf = (slab: Slab): Storage => plan.weights[slab.parts[0]!.weight]!.storage;
   return slabs.map((slab) => ({
     memory,
@@ -144,7 +144,7 @@ export function planLoad(
   }));
 }
 
-/** The records for a slab that lies at `staging`: a look at its values, then its packs. */
+/** Records for a slab at address `staging`: the check of its values, then its packs. */
 export function tapeOf({ check, packs }: LoadStep, staging: number): Int32Array {
   const words = new Int32Array(((packs.length + 1) * RECORD_BYTES) / 4);
   words.set([check.kernel, 0, ...check.words(staging)]);

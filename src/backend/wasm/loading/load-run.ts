@@ -1,4 +1,4 @@
-/** Streams the weights from their files into memory, slab by slab, packed there by all threads. */
+/** Reads weights slab by slab into memory, where all threads pack them. */
 import type { ModelError } from '../../../errors.ts';
 import { nextTurn } from '../../../event-loop.ts';
 import { CHECK_LINE, FOUND } from '../../../kernels/finite.ts';
@@ -14,26 +14,26 @@ import type { LoadList, ReadFile, SlabTask } from '../threads/thread-setup.ts';
 import { type LoadStep, type LoadTarget, tapeOf } from './load-plan.ts';
 import { slabBytes } from './slabs.ts';
 
-/** A slab that all threads pack is read in as many parts at once, so that the operating system copies with several threads. */
+/** Concurrent reads per slab that all threads pack together: the operating system copies with several threads. */
 const READS = 2;
-/** Milliseconds that the calling thread loads before it looks whether there is something else to do, as an abort. */
+/** Milliseconds that the calling thread loads before it yields to the event loop, for instance for an abort. */
 const BURST = 30;
 
-/** One part of the plan in its memory, which has room for the weights. */
+/** One part of the plan and its memory. */
 export interface PartMemory extends LoadTarget {
   readonly memory: Memory;
 }
 
-/** Everything to be loaded: slabs that threads read for themselves, and those that the caller reads for all. */
+/** Loads all slabs: those that threads read themselves, and those that the calling thread reads for all. */
 export class Load {
   readonly #own: readonly LoadStep[];
   readonly #common: readonly LoadStep[];
   readonly #parts: readonly PartMemory[];
   readonly #read: ReadFile | undefined;
-  /** For the threads; undefined where they can read nothing. */
+  /** Slabs that threads read themselves; undefined if there are none. */
   readonly list: LoadList | undefined;
 
-  /** Makes room for the slabs, in the place of the cache. @throws OutOfMemoryError */
+  /** Reserves staging areas, where the cache will be after loading. @throws OutOfMemoryError */
   constructor(steps: readonly LoadStep[], parts: readonly PartMemory[], threads: number, read?: ReadFile) {
     this.#own = steps.filter(({ source }) => source.inFile);
     this.#common = steps.filter(({ source }) => !source.inFile);
@@ -55,7 +55,7 @@ export class Load {
     return [...this.#own, ...this.#common].reduce((sum, { slab }) => sum + slabBytes(slab), 0);
   }
 
-  /** Loads together with the threads of a pool that was started with the list. @throws ModelError NotFinite, FormatError */
+  /** Loads everything, together with the threads of a pool that was started with `list`. @throws ModelError NotFinite, FormatError */
   async run(
     pool: Pool,
     { signal }: BackendOptions,
@@ -67,7 +67,7 @@ export class Load {
       const words = viewSharedWords(pool);
       let reported = 0;
       const report = (): void => {
-        // What has been taken is as good as done.
+        // Slabs that a thread has taken count as loaded.
         const taken = Math.min(Atomics.load(words, sharedWords.nextSlab >> 2), tasks.length);
         for (; reported < taken; reported++) times.bytesRead += tasks[reported]!.bytes;
         onProgress(this.#own[reported - 1]!.slab.parts[0]!.weight, times.bytesRead);
@@ -77,7 +77,7 @@ export class Load {
         await nextTurn();
         signal?.throwIfAborted();
       }
-      // If no thread can read by descriptors, most slabs are still there.
+      // If threads cannot read by descriptor, most slabs are left.
       for (let index = takeSlab(words); index < tasks.length; index = takeSlab(words)) {
         signal?.throwIfAborted();
         await this.#one(index, pool, times);
@@ -98,7 +98,7 @@ export class Load {
     return times;
   }
 
-  /** One slab of the list, by this thread. */
+  /** Reads and packs one slab of the list on this thread. */
   async #one(index: number, pool: Pool, times: Times): Promise<void> {
     const { tasks, areas } = this.list!;
     const step = this.#own[index]!;
@@ -111,7 +111,7 @@ export class Load {
     addTimes(times, step, read - start, performance.now() - read, 1);
   }
 
-  /** A slab that only this thread can read, packed by all. */
+  /** Reads a slab that only this thread can read; all threads pack it. */
   async #together(step: LoadStep, pool: Pool, times: Times): Promise<void> {
     const { memory, map } = this.#parts[step.memory]!;
     const start = performance.now();
@@ -146,9 +146,9 @@ function taskOf(step: LoadStep): SlabTask {
   };
 }
 
-/** Says what a slab holds that it must not. */
+/** Error that names the value in the slab that a weight must not hold. */
 function slabError({ source: { place, type, quantizes }, storage }: LoadStep, bytes: Uint8Array): ModelError {
-  // Blocks that were made here are made of finite values.
+  // Blocks quantized here consist of finite values: it was too large for the storage.
   return notFinite(place, quantizes ? new Float32Array() : dequantize(type, bytes.slice()), storage);
 }
 

@@ -1,7 +1,7 @@
 /**
- * What slabs are read from. Mostly a tensor's values as the file has them. Weights that the file has in the very blocks they
- * are stored in are read as these blocks. The K types have no kernel that quantizes: where a weight is to become one of
- * them, its rows are quantized here, on this thread, while they are read.
+ * Sources of slabs. Usually a tensor's values. If the file already has the weight's blocks, the blocks are read instead. No
+ * kernel quantizes to the K types: weights that become one of them are quantized row by row on this thread, while they are
+ * read.
  */
 import { type PlannedWeight, sourceRow } from '../../../plan/step.ts';
 import { dequantize, quantize } from '../../../quant/codec.ts';
@@ -18,15 +18,15 @@ import type { FilePlace, TensorData } from '../../backend.ts';
 import { checkFinite } from '../../finite.ts';
 
 export interface SlabSource {
-  /** Names the source among all. */
+  /** Unique name of the source. */
   readonly name: string;
-  /** File and name of the tensor, for messages. */
+  /** File and tensor name, for error messages. */
   readonly place: string;
   readonly type: FloatStorage | BlockStorage;
   readonly shape: readonly number[];
-  /** The weight, as one that takes its part of this source. */
+  /** The weight, with this source in place of its tensor. */
   readonly weight: PlannedWeight;
-  /** Whether reading quantizes. */
+  /** Whether `readInto` quantizes. */
   readonly quantizes: boolean;
   readInto: TensorData['readInto'];
   readonly inFile?: FilePlace;
@@ -66,7 +66,7 @@ export function slabSource(weight: PlannedWeight, index: number, tensor: TensorD
   };
 }
 
-/** Reads bytes of the weight's own rows, quantized. */
+/** Reads the weight's rows as quantized blocks. */
 function quantizedRows(weight: PlannedWeight, tensor: TensorData, storage: BlockStorage): TensorData['readInto'] {
   const columns = weight.shape[1]!;
   const rowBytes = storageBytes(storage, columns);
@@ -85,7 +85,7 @@ function quantizedRows(weight: PlannedWeight, tensor: TensorData, storage: Block
   };
 }
 
-/** Reads a row of the weight as f32; one whose tensor is [in, out] is kept in memory for that. */
+/** Reads a row of the weight as f32. A tensor stored as [in, out] is read whole and kept in memory. */
 function rowReader({ source, shape }: PlannedWeight, tensor: TensorData): (row: number) => Promise<Float32Array> {
   const columns = shape[1]!;
   const values = async (start: number, count: number): Promise<Float32Array> => {

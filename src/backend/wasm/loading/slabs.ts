@@ -1,4 +1,4 @@
-/** Cuts the tensors of a plan into slabs that fit the staging area, each read once and packed by all threads. */
+/** Cuts tensors into slabs that fit the staging area. Each byte is read once. */
 import { BLOCK, LANES } from '../../../kernels/layout.ts';
 import { type PlannedWeight, sourceRow, type WeightSource } from '../../../plan/step.ts';
 
@@ -7,10 +7,10 @@ export interface ByteRange {
   readonly end: number;
 }
 
-/** Some of a tensor's bytes, and the weights that take something from them. */
+/** A piece of a tensor, and the weights that use it. */
 export interface Slab {
   readonly tensor: string;
-  /** Byte ranges relative to the tensor, to lie side by side in the staging area. */
+  /** Byte ranges relative to the tensor; consecutive in the staging area. */
   readonly ranges: readonly ByteRange[];
   readonly parts: readonly SlabPart[];
 }
@@ -18,7 +18,7 @@ export interface Slab {
 export interface SlabPart {
   /** Index into the plan's weights. */
   readonly weight: number;
-  /** First output row of the weight in this slab (0 for transposed ones, whose slabs hold all rows). */
+  /** First output row of the weight in this slab (0 for transposed weights, whose slabs hold all rows). */
   readonly firstRow: number;
   readonly rows: number;
   /** First column (along `in`) of the weight in this slab. */
@@ -32,7 +32,7 @@ export interface SlabPart {
 
 export const slabBytes = ({ ranges }: Slab): number => ranges.reduce((sum, { start, end }) => sum + end - start, 0);
 
-/** Bytes that slabs may have, and are to have where they can. */
+/** Largest and preferred number of bytes of a slab. */
 interface Room {
   readonly capacity: number;
   readonly enough: number;
@@ -47,8 +47,8 @@ export interface Wanted {
 /**
  * @param shapeOf shape of a tensor as the file has it
  * @param sizeOf bytes per value of a tensor, a fraction for blocks
- * @param capacity most bytes of a slab
- * @param enough bytes that a slab of a tensor is to have, unless one group exceeds them
+ * @param capacity largest slab in bytes
+ * @param enough preferred bytes of a slab of a tensor, unless one group exceeds them
  * @throws RangeError when one group exceeds `capacity`
  */
 export function planSlabs(
@@ -107,7 +107,7 @@ function rowSlabs(tensor: string, { index, weight }: Wanted, size: number, room:
   return slabs;
 }
 
-/** Where the file has `count` rows of a weight, from `firstRow` on, of `bytes` each. */
+/** Byte ranges of `count` rows of a weight, from `firstRow` on, of `bytes` each. */
 function rangesOf(source: WeightSource, firstRow: number, count: number, bytes: number): ByteRange[] {
   const ranges: ByteRange[] = [];
   const run = source.runs?.rows ?? Number.POSITIVE_INFINITY;
@@ -120,7 +120,7 @@ function rangesOf(source: WeightSource, firstRow: number, count: number, bytes: 
   return ranges;
 }
 
-/** Lines of a matrix stored [in, out]; all weights that share it take their columns of the file from one read. */
+/** Lines of a matrix stored [in, out]. Weights that share the tensor take their columns from the same slab. */
 function columnSlabs(
   tensor: string,
   wanted: readonly Wanted[],

@@ -1,13 +1,12 @@
 /**
- * Where threads must wait for each other.
+ * Places barriers between steps.
  *
- * A step divides its work in one of three ways. `rows`: thread t takes the t-th share of the rows, the same for every
- * step, so what a thread reads of a buffer it wrote itself. `columns`: the same with columns (`columnShare` of
- * src/kernels/loops.ts), as products write. `any`: by work items, or all of a product's input, so threads read what others
- * wrote. With few rows a replicable step is done in full by every thread (all write the same bytes) instead of
- * being divided: cheaper than waiting. With many rows products are not divided by columns: threads claim work items as they
- * come. A barrier stands before a step that touches memory which another thread may
- * still be writing or, when the step writes, still be reading.
+ * A step accesses a buffer in one of three patterns. `rows`: thread t accesses the t-th share of the rows, the same share in
+ * every step, so a thread reads only what it wrote itself. `columns`: the same with columns (`columnShare` of
+ * src/kernels/loops.ts); products write this way. `any`: by work items, or the whole buffer, so threads read what other
+ * threads wrote. With few rows, every thread does a replicable step in full (all write the same bytes), which is cheaper than
+ * a barrier. With many rows, threads claim the work items of products dynamically instead of dividing columns. A barrier is
+ * needed before a step that accesses memory another thread may still write or, if the step writes, still read.
  */
 
 export interface Access {
@@ -22,13 +21,13 @@ export interface Access {
 export interface TapeStep {
   readonly reads: readonly Access[];
   readonly writes: readonly Access[];
-  /** Idempotent and row-wise: may be done by every thread in full. */
+  /** Idempotent and row-wise: every thread may do all of it. */
   readonly replicable: boolean;
-  /** A product: with many rows, which columns of its result a thread writes is not known. */
+  /** A product: with many rows it is not known which thread writes which columns. */
   readonly claims?: boolean;
-  /** A barrier before it in any case: from here on another row count decides between divided and replicated. */
+  /** Always has a barrier in front: from here on another row count decides between divided and replicated. */
   readonly fence: boolean;
-  /** Steps of one number are left out together, with the barriers between and after them. */
+  /** Steps with the same number are skipped together, including the barriers between and after them. */
   readonly run?: number;
 }
 
@@ -50,7 +49,7 @@ const overlap = (a: Access, b: Access): boolean => a.start < b.end && b.start < 
 
 function conflicts(before: Pending, now: Pending): boolean {
   if (!(before.write || now.write) || !overlap(before.access, now.access)) return false;
-  // Every thread wrote all of it with its own hands and only reads it now.
+  // Every thread wrote all of the buffer itself, and now only reads it.
   if (before.write && before.replicated && !now.write) return before.access.buffer !== now.access.buffer;
   if (before.replicated || now.replicated) return true;
   return !(
@@ -72,7 +71,7 @@ function place(steps: readonly TapeStep[], way: 'divided' | 'replicated' | 'clai
       ...step.reads.map((access) => ({ access: known(access), write: false, replicated })),
       ...step.writes.map((access) => ({ access: known(access), write: true, replicated })),
     ];
-    // What may be left out waits for what was before, and makes those after it wait itself.
+    // Steps that may be skipped begin after a barrier and end with one.
     const apart = index > 0 && step.run !== steps[index - 1]!.run;
     if (step.fence || apart || accesses.some((now) => pending.some((before) => conflicts(before, now)))) {
       if (index > 0) after[index - 1] = true;
@@ -90,7 +89,7 @@ export function placeBarriers(steps: readonly TapeStep[]): Barriers[] {
   const replicated = place(steps, 'replicated');
   const many = place(steps, 'claimed');
   return steps.map((step, index) => ({
-    // A step that is never replicated has one flag for both ways of walking.
+    // A step that is never replicated has only one barrier flag.
     divided: divided[index]! || (!step.replicable && replicated[index]!),
     many: many[index]!,
     replicated: step.replicable && replicated[index]!,

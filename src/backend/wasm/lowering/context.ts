@@ -1,4 +1,4 @@
-/** What all lowered steps need: where buffers, weights and row counts are, and what the quantized rows hold. */
+/** State of the lowering: addresses of buffers, weights and row counts, and the content of the quantized rows. */
 import { control } from '../../../kernels/barrier.ts';
 import { type ActivationFormat, activationStride } from '../../../kernels/layout.ts';
 import { quantizeRowsKernel, quantizeRowsRecord } from '../../../kernels/quantize-rows.ts';
@@ -11,18 +11,18 @@ import type { Access, TapeStep } from './barriers.ts';
 import type { KernelSet } from './kernel-set.ts';
 import type { MemoryMap } from './memory-map.ts';
 
-/** One record to be, and what the barriers need to know about it. */
+/** A record of the tape, with the accesses by which barriers are placed. */
 export interface TapeRecord extends TapeStep {
-  /** Index into the plan's steps; a product and the quantization in front of it share one. */
+  /** Index into the plan's steps. A product and its quantization have the same one. */
   readonly step: number;
   readonly kernel: number;
   readonly words: Int32Array;
   readonly wanted: boolean;
-  /** Done only where the expert has rows. */
+  /** Skipped if this expert has no rows. */
   readonly expert?: ExpertRows;
 }
 
-/** Rows of one expert: where their number is. */
+/** Rows of one expert. `countAt`: address of their number. */
 export interface ExpertRows {
   readonly countAt: number;
 }
@@ -44,13 +44,13 @@ export class LoweringContext {
   readonly map: MemoryMap;
   readonly choice: Choice;
   readonly kernels: KernelSet;
-  /** Whose rows the buffers hold at this point, if an expert's. */
+  /** The expert whose rows the buffers hold at this point. */
   expert: ExpertRows | undefined;
-  /** What the areas of quantized rows hold at this point: a buffer and the step that wrote it. */
+  /** Content of each area of quantized rows at this point: a buffer, and the version that was quantized. */
   readonly #quantized = new Map<string, { readonly x: BufferId; readonly version: number }>();
   /** Times each buffer has been written so far. */
   readonly #versions = new Map<BufferId, number>();
-  /** Buffers that threads wrote by columns. */
+  /** Buffers that were written column-wise. */
   readonly #columns = new Set<BufferId>();
 
   constructor({ plan, map, choice, kernels }: LowerOptions) {
@@ -99,7 +99,7 @@ export class LoweringContext {
     return id === undefined ? 0 : this.weight(id).at;
   }
 
-  /** A row-wise step: threads take rows, or do it all when rows are few. */
+  /** A row-wise step: divided by rows, or replicated if rows are few. */
   rowWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[], inPlace = false): StepRecord {
     return {
       kernel,
@@ -112,7 +112,7 @@ export class LoweringContext {
     };
   }
 
-  /** A step on columns, between the product that wrote what it reads and the one that reads what it writes. */
+  /** A column-wise step, between two products: it needs no barrier after the first. */
   columnWise(out: BufferId, kernel: number, words: Int32Array, reads: BufferId[]): StepRecord {
     this.#columns.add(out);
     return {
@@ -126,7 +126,7 @@ export class LoweringContext {
     };
   }
 
-  /** The quantized rows of x, with the step that makes them unless an earlier product's are still there. */
+  /** Address of the quantized rows of x, and the record that quantizes them unless they are still there. */
   quantize(x: BufferId, format: ActivationFormat): { at: number; access: Access; part?: StepRecord } {
     const divided = this.#columns.has(x) ? 'columns' : 'rows';
     const key = `${formatKey(format)} ${divided}`;

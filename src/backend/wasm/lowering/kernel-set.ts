@@ -1,4 +1,4 @@
-/** The kernels that one plan needs, emitted once each, and compiled into one module per family. */
+/** Collects the kernels of one plan: each is emitted once, and each family is compiled into one module. */
 import { walker } from '../../../kernels/walker.ts';
 import { type Func, Module } from '../../../wasm/assembler.ts';
 import { controlAddress } from '../memory/shared-words.ts';

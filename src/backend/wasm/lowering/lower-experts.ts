@@ -12,7 +12,7 @@ import type { BufferId, StepOf, WeightId } from '../../../plan/step.ts';
 import type { Access } from './barriers.ts';
 import type { LoweringContext, StepRecord } from './context.ts';
 
-/** What an expert is made of. */
+/** Lowering of the steps that an expert consists of. */
 interface Products extends LoweringContext {
   matmul(step: StepOf<'matmul'>): StepRecord[];
   activate(step: StepOf<'activate'>): StepRecord;
@@ -98,7 +98,7 @@ function gather(g: Products, x: BufferId, out: BufferId, indices: number): StepR
   return { ...g.rowWise(out, kernel, words, []), reads: [g.access(x, 'any'), expertLists(g)] };
 }
 
-/** Back to the rows of `out`, with their shares. */
+/** Adds the results to the rows of `out`, multiplied by their shares. */
 function scatter(g: Products, x: BufferId, out: BufferId, entries: number): StepRecord {
   const { lists, shares } = g.map.experts;
   const kernel = g.kernels.index('experts', 'scatter', scatterKernel);

@@ -1,4 +1,4 @@
-/** Turns the steps of a plan into records of the tape: kernels, arguments, and what each step reads and writes. */
+/** Lowers the steps of a plan to records of the tape: kernels, arguments, accesses. */
 
 import { activateKernel, activateRecord } from '../../../kernels/activate.ts';
 import { appendKvKernel, appendKvName, appendKvRecord } from '../../../kernels/append-kv.ts';
@@ -35,7 +35,7 @@ import { lowerExperts } from './lower-experts.ts';
 export interface Tape {
   /** Records of 64 bytes. */
   readonly words: Int32Array;
-  /** For each record the index of its step in the plan. */
+  /** Index of the step in the plan, per record. */
   readonly stepOf: readonly number[];
   /** The records that end a scope. */
   readonly scopeEnds: readonly number[];
@@ -109,7 +109,7 @@ class Lowering extends LoweringContext {
   }
 
   #cache(id: number, pattern: Access['pattern']): Access {
-    // A negative range of its own per cache: pages lie beyond everything else and only these two steps touch them.
+    // Only these two kinds of steps access a cache, so any range that no buffer has will do.
     return { buffer: `cache ${id}`, start: -1 - id, end: -id, pattern };
   }
   #embed({ table, index, scale, add, out }: StepOf<'embed'>): StepRecord {
@@ -313,7 +313,7 @@ class Lowering extends LoweringContext {
       rows: this.rows(out),
       width: this.width(out),
     });
-    // From here on the number of wanted rows decides who does what.
+    // From here on the number of wanted rows decides how steps are divided.
     return { ...this.rowWise(out, kernel, words, []), reads: [this.access(x, 'any')], fence: true };
   }
 

@@ -1,9 +1,9 @@
 /**
- * Where everything lies in one WebAssembly memory:
+ * Layout of one WebAssembly memory:
  *
  *   shared words and control | batch arrays | page tables | tape | rope rows | scratch per thread | row buffers | weights | cache pages
  *
- * The cache comes last, so that it grows with the memory. While weights are loaded, its place holds the staging area.
+ * The cache comes last, because the memory grows at its end. During loading, the staging area is there instead.
  */
 import { PAGE } from '../../../kernels/kv.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
@@ -14,7 +14,7 @@ import { cachePageBytes, heldBytes } from '../memory/sizes.ts';
 import { type DrawMap, mapDraw } from './draw-map.ts';
 import type { PlanPart } from './parts.ts';
 
-/** Page table entries of one forward, over all its sequences; more where one sequence may need them. */
+/** Page table entries of one forward, over all its sequences; more if a single sequence can need them. */
 const TABLE_ENTRIES = 65536;
 export interface MemoryMap {
   readonly maxRows: number;
@@ -31,7 +31,7 @@ export interface MemoryMap {
   /** Addresses of the page tables, one per sequence, and the entries themselves. */
   readonly tables: number;
   readonly tableEntries: number;
-  /** So many entries. */
+  /** Number of page table entries. */
   readonly tableCount: number;
   readonly tape: number;
   /** Cos and sin of each row's position, per rope table. */
@@ -42,11 +42,11 @@ export interface MemoryMap {
   /** Row buffers of the plan. */
   readonly buffers: readonly number[];
   /**
-   * Quantized rows per activation format, and apart from each other those that threads write by rows and by columns: while
-   * one thread still reads the ones, another may write the others.
+   * Quantized rows per activation format. Separate areas for row-wise and column-wise writers, so that one can be written
+   * while the other is read.
    */
   readonly quantized: ReadonlyMap<string, number>;
-  /** Weights; those that share another's storage have its address. 0 for those of other parts. */
+  /** Address of each weight. A weight that shares another's storage has the same address. 0 for weights of other parts. */
   readonly weights: readonly number[];
   /** For draws from logits; undefined where other parts, or none, compute them. */
   readonly draw: DrawMap | undefined;
@@ -69,7 +69,7 @@ export interface MapOptions {
 
 /** @throws OutOfMemoryError when the weights do not fit 32-bit addresses */
 export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBytes, cache }: MapOptions): MemoryMap {
-  // Packing takes at most one record for each weight, and one that looks at the bytes first.
+  // Packing a slab takes at most one record per weight, and one for the check.
   const records = part.steps.reduce((sum, step) => sum + mostRecords(step), part.weights.size + 1);
   const tapeBytes = records * RECORD_BYTES;
   const experts = part.steps.reduce((most, step) => Math.max(most, step.op === 'experts' ? step.gate.length : 0), 0);
@@ -131,9 +131,9 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
   };
 }
 
-/** Most records of the tape that a step becomes. */
+/** Largest number of records that a step is lowered to. */
 function mostRecords(step: Step): number {
   if (step.op !== 'experts') return 2;
-  // Rows gathered, three products with quantized rows in front of them, the activation, the way back.
+  // Per expert: gather, three products each with a quantization, activation, scatter.
   return 2 + 9 * step.gate.length;
 }

@@ -1,9 +1,8 @@
 /**
- * A plan cut into parts, each with a memory of its own: 32-bit addresses reach 4 GiB, many models are larger.
+ * Cuts a plan into parts, each with its own memory: 32-bit addresses reach 4 GiB, and many models are larger.
  *
- * Whole layers stay together, so that little more than the residual rows crosses from one memory to the next. The steps
- * run in the plan's order, as segments: neighbours of one part. Rows that another part wrote last are copied in front of
- * a segment.
+ * Whole layers stay together, so that little more than the residual rows is copied from one memory to the next. A segment is
+ * a run of steps of one part. Before a segment, rows that another part wrote last are copied in.
  */
 import { OutOfMemoryError } from '../../../errors.ts';
 import { buffersOf, weightsOf } from '../../../plan/memory.ts';
@@ -13,7 +12,7 @@ export interface PlanPart {
   readonly steps: readonly Step[];
   readonly weights: ReadonlySet<WeightId>;
   readonly caches: ReadonlySet<CacheId>;
-  /** Buffers that other parts use too: their place is theirs from the first step to the last. */
+  /** Buffers that other parts use too: their memory is not shared with other buffers. */
   readonly crossing: ReadonlySet<BufferId>;
 }
 
@@ -22,11 +21,11 @@ export interface Segment {
   /** Steps of the plan: the first, and the one behind the last. */
   readonly from: number;
   readonly to: number;
-  /** Rows to be copied in before, and the part that has them. */
+  /** Buffers whose rows are copied in before, and the part that has the latest content. */
   readonly copies: readonly { readonly buffer: BufferId; readonly part: number }[];
 }
 
-/** A plan cut for a cache of so many pages. */
+/** A plan cut for a cache of `pages` pages. */
 export interface CacheSplit {
   readonly parts: PlanPart[];
   readonly segments: Segment[];
@@ -54,7 +53,7 @@ export function splitWithCache(
   const most = Math.min(pages.most, Math.floor((memories * sizes.capacity - weights) / perPage));
   let [low, high] = [pages.least, Math.max(pages.least, most)];
   if (low < high && fits(high)) low = high;
-  // A page more or less matters little: every step of the search cuts the plan anew.
+  // An exact answer is not worth the time: every step of the search cuts the plan again.
   while (high - low > Math.max(1, low / 16)) {
     const middle = (low + high) >> 1;
     if (fits(middle)) low = middle;
@@ -97,7 +96,7 @@ export function splitPlan(plan: Plan, sizes: PartSizes): { parts: PlanPart[]; se
   return { parts, segments };
 }
 
-/** `layer[3]`: what should not be torn apart. */
+/** For instance `layer[3]`: steps that should stay in one part. */
 const outermost = ({ scope }: Step): string => scope.split('.', 1)[0]!;
 
 function assignSteps(
@@ -139,7 +138,7 @@ function assignSteps(
     current.bytes += bytes;
     for (const step of steps) {
       const ids = weightsOf(step).map(held);
-      // A bias lies beside its matrix, also where that came earlier (a tied head).
+      // A bias goes into the part of its matrix, even if that was placed earlier (a tied head).
       const part = homeOfWeight.get(ids[0]!) ?? parts.length - 1;
       for (const id of ids.filter((id) => !homeOfWeight.has(id))) {
         homeOfWeight.set(id, part);
@@ -178,7 +177,7 @@ function groupsOf(steps: readonly Step[]): Step[][] {
 
 function segmentsOf(plan: Plan, partOf: readonly number[]): Segment[] {
   const starts = partOf.flatMap((part, index) => (part === partOf[index - 1] ? [] : [index]));
-  /** Parts that have the latest rows of a buffer. */
+  /** Parts that have the latest content of a buffer. */
   const current = new Map<BufferId, Set<number>>();
   return starts.map((from, n) => {
     const to = starts[n + 1] ?? partOf.length;

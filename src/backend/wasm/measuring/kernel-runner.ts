@@ -1,4 +1,4 @@
-/** Runs step kernels one at a time over memory of their own: what measurements need of the backend. */
+/** Runs single step kernels on all threads over a memory of its own, for measurements. */
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { flags } from '../../../kernels/walker.ts';
 import type { KernelSet } from '../lowering/kernel-set.ts';
@@ -11,7 +11,7 @@ const TAPE = 4096;
 export interface RunnerOptions {
   readonly threads: number;
   readonly wide: boolean;
-  /** Bytes that `allocator` may hand out. */
+  /** Bytes available to `allocator`. */
   readonly bytes: number;
 }
 
@@ -26,7 +26,7 @@ export class KernelRunner {
     this.#pool = pool;
   }
 
-  /** Threads over a new memory, or over that of another runner that is not running at the same time. */
+  /** Starts threads over a new memory, or over the memory of another runner that is idle meanwhile. */
   static async open(
     host: WasmHost,
     kernels: KernelSet,
@@ -48,7 +48,7 @@ export class KernelRunner {
     return new KernelRunner(memory, other?.allocator ?? new Allocator(dataAt), pool);
   }
 
-  /** Milliseconds of one run on all threads, their wake-up included. */
+  /** Milliseconds of one run on all threads, including their wake-up. */
   async run(kernel: number, words: Int32Array): Promise<number> {
     this.memory.i32(TAPE, RECORD_BYTES / 4).set([kernel, flags.barrier, ...words]);
     const start = performance.now();

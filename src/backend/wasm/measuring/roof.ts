@@ -1,6 +1,6 @@
 /**
  * This machine's ceilings, measured: how fast memory is read, and how fast the products' inner kernels run on operands
- * that stay in the first-level cache. Whatever is timed should be timed in the same run, for machines have moods.
+ * that stay in the first-level cache. Compare only with timings of the same run: the speed of a machine varies.
  */
 import { activationStride, LANES, type Q8Layout, stepsOf } from '../../../kernels/layout.ts';
 import { formatPanel } from '../../../kernels/matmul-block.ts';
@@ -34,12 +34,12 @@ export interface RoofOptions {
   readonly threads: number;
   readonly wide: boolean;
   readonly q8: Q8Layout;
-  /** Far more than any cache holds. */
+  /** Must be far larger than all caches. */
   readonly readBytes?: number;
   readonly turns?: number;
 }
 
-/** Tiles that fit 15 registers at one width or the other. */
+/** Tiles whose sums fit 15 registers, at 128 or at 256 bits. */
 const tileShapes: readonly TileShape[] = [
   { tokens: 4, lanes: 16 },
   { tokens: 5, lanes: 16 },
@@ -80,8 +80,8 @@ export async function measureRoofs(host: WasmHost, options: RoofOptions): Promis
   const one = await KernelRunner.open(host, kernels, { threads: 1, wide, bytes: 0 }, all);
   try {
     const { memory, allocator } = all;
-    // Everything is written before it is read: pages that never were are one page of zeros, which the caches treat unlike
-    // any other memory. Halves are harmless operands, also as scales.
+    // Memory is written before it is read: untouched pages all map to one page of zeros, which stays in the caches. 0.5 is
+    // a valid operand of every kernel, also as a scale.
     const x = allocator.take('activations', 64 * 1024);
     const w = allocator.take('weights', tileBytes / 2);
     const from = allocator.take('the read buffer', readBytes);

@@ -1,12 +1,12 @@
-/** WebAssembly memories: reserved, grown, and handed out piece by piece. */
+/** Reserves and grows WebAssembly memories, and assigns addresses in them. */
 import { memoryRefused, OutOfMemoryError } from '../../../errors.ts';
 
 export const WASM_PAGE = 65536;
-/** Bytes that 32-bit addresses reach. */
+/** Bytes addressable with 32 bits. */
 export const MEMORY_LIMIT = 65536 * WASM_PAGE;
 export const ALIGN = 64;
 
-/** What modules import: a memory that may grow as far as addresses reach. */
+/** Limits of the memory that modules import. */
 export const memoryLimits = (shared: boolean): { maximum: number; shared: boolean } => ({
   maximum: MEMORY_LIMIT / WASM_PAGE,
   shared,
@@ -14,7 +14,7 @@ export const memoryLimits = (shared: boolean): { maximum: number; shared: boolea
 
 export const align = (bytes: number, to = ALIGN): number => Math.ceil(bytes / to) * to;
 
-/** Hands out addresses one after the other. */
+/** Assigns consecutive addresses. */
 export class Allocator {
   #next: number;
 
@@ -35,7 +35,7 @@ export class Allocator {
   }
 }
 
-/** Undefined where the engine cannot reserve the addresses, as under a limit of the process's address space. */
+/** Undefined if the engine cannot reserve the address range, for instance under a limit of the process (ulimit -v). */
 export function reserveMemory(initial: number, maximum: number, shared: boolean): WebAssembly.Memory | undefined {
   try {
     return new WebAssembly.Memory({ initial, maximum, shared });
@@ -44,7 +44,7 @@ export function reserveMemory(initial: number, maximum: number, shared: boolean)
   }
 }
 
-/** A memory that starts small and grows; views are made anew after each growth. */
+/** A growable memory. Views become invalid when it grows. */
 export class Memory {
   readonly wasm: WebAssembly.Memory;
 
@@ -89,7 +89,7 @@ export class Memory {
   }
 }
 
-/** Private area of each thread; kernels say what they need of it. */
+/** Size of the private area of each thread. */
 export const SCRATCH_BYTES = 512 * 1024;
-/** Where the regions begin: everything below belongs to the shared words and the control block. */
+/** First address after the shared words and the control block. */
 export const FIRST_REGION = 4096;

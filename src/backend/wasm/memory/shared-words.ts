@@ -1,24 +1,24 @@
-/** Words at the beginning of the first memory, by which the threads and their caller hear of each other. */
+/** Words at the beginning of the first memory, by which threads and caller communicate. */
 
 /** Byte addresses. */
 export const sharedWords = {
-  /** Rises by EPOCH with each walk; the rest is how many threads it is for, read in one go with it. */
+  /** Increases by EPOCH with each walk; the remainder modulo EPOCH is the number of participating threads. */
   epoch: 64,
   command: 128,
   tape: 132,
   steps: 136,
   memory: 140,
-  /** Of the list that threads load by (thread-load.ts): the next slab, and how many threads have come to its end. */
+  /** For loading (thread-load.ts): index of the next slab, and number of threads that have finished. */
   nextSlab: 144,
   loaded: 148,
-  /** Microseconds that threads spent on it. */
+  /** Microseconds that threads spent on loading. */
   readTime: 152,
   quantizeTime: 156,
   packTime: 160,
   errorLength: 252,
   error: 256,
   errorCapacity: 512,
-  /** For each thread the slab that it has. */
+  /** Per thread: the slab that it is loading, counted from 1, or 0. */
   held: 768,
 } as const;
 export const viewSharedWords = ({ memories }: { readonly memories: readonly WebAssembly.Memory[] }): Int32Array =>

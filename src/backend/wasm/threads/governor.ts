@@ -1,42 +1,41 @@
 /**
- * How many of its threads a forward should use.
+ * Chooses how many threads a forward uses.
  *
- * All of them, unless something speaks against it: more threads than cores, or forwards that have become much slower
- * than they were, or than fewer threads have been, as when another program takes a core and every barrier waits for a thread
- * that does not run. Then fewer threads are tried for some forwards, the faster way is kept, and all are tried again from time
- * to time. Results do not depend on it: bits are the same for any number of threads.
+ * Normally all. Fewer are tried if there are more threads than cores, or if forwards become much slower than before or than
+ * with fewer threads: when another program occupies a core, every barrier waits for a thread that does not run. The faster
+ * way is kept, and all threads are tried again from time to time. The number of threads does not change the bits of results.
  */
 import { CLAIMING_ROWS } from '../../../kernels/claims.ts';
 
-/** Forwards of one kind that are remembered; their median counts. */
+/** Number of recent forwards whose median is compared. */
 const MEMORY = 5;
-/** Forwards of a trial. */
+/** Number of forwards of a trial. */
 const TRIAL = 3;
-/** So much slower than the fastest ones are suspicious. */
+/** Slowdown relative to the fastest forward from which fewer threads are tried. */
 const SUSPICIOUS = 1.5;
-/** Fewer threads must be this much faster: all of them have better days ahead. */
+/** Prefer all threads unless fewer are at least 5 % faster: slowdowns are usually temporary. */
 const CLEARLY = 0.95;
-/** Milliseconds of a forward up to which fewer threads are tried without a suspicion, once: a core may be gone already. */
+/** Fewer threads are tried once without a slowdown if a forward takes fewer milliseconds: a core may be occupied from the start. */
 const CHEAP = 100;
-/** Milliseconds until a way is tried again; doubled each time that it lost, up to the longest. */
+/** Milliseconds until a way is tried again; doubled after each lost trial, up to the longest. */
 const FIRST_PATIENCE = 1000;
 const LONGEST_PATIENCE = 8000;
 
 interface Way {
   readonly threads: number;
   forwards: number;
-  /** Milliseconds per row of the latest forwards. */
+  /** Milliseconds per row of recent forwards. */
   recent: number[];
   fastest: number;
   usedAt: number;
   patience: number;
 }
 
-/** Forwards with so many rows are alike: their time per row can be compared. */
+/** Forwards with similar numbers of rows, whose times per row can be compared. */
 interface Kind {
   /** All threads first. */
   readonly ways: readonly Way[];
-  /** The way that the next forwards are to judge. */
+  /** The way that the next forwards test. */
   trial?: Way | undefined;
 }
 
@@ -64,18 +63,18 @@ export class Governor {
   choose(rows: number): number {
     const kind = this.#kind(rows);
     const [all, ...fewer] = kind.ways;
-    // A thread that does not run leaves claimed work to the others: as long as they have cores, more are faster.
+    // Claimed work goes to the threads that run, so all threads are fastest as long as there are cores.
     const claimed = rows >= CLAIMING_ROWS && this.#counted && this.#threads <= this.#cores;
     if (claimed || fewer.length === 0 || all!.forwards < MEMORY) return all!.threads;
     if (!kind.trial) {
       kind.trial = this.#due(kind, rows);
-      // Judged by this trial, not by how it was in other times.
+      // Only times of this trial count.
       if (kind.trial) kind.trial.recent = [];
     }
     return (kind.trial ?? best(kind)).threads;
   }
 
-  /** Tells how long a forward took. */
+  /** Records the time of a forward. */
   record(rows: number, threads: number, milliseconds: number): void {
     const kind = this.#kind(rows);
     const way = kind.ways.find((candidate) => candidate.threads === threads);
@@ -111,7 +110,7 @@ export class Governor {
     return kind;
   }
 
-  /** A way that should be tried now. */
+  /** A way to try now, if any. */
   #due(kind: Kind, rows: number): Way | undefined {
     const [all] = kind.ways;
     const current = best(kind);
@@ -126,7 +125,7 @@ export class Governor {
   }
 }
 
-/** The fastest way as far as known: all threads unless another one is clearly faster. */
+/** The fastest known way: all threads, unless another one is clearly faster. */
 const best = ({ ways }: Kind): Way =>
   ways.reduce((found, way) => {
     if (way.recent.length === 0) return found;

@@ -1,4 +1,4 @@
-/** The backend's surroundings in a browser: no flags for the compiler, threads where the page allows them. */
+/** Host for browsers: no compiler flags, threads if the page is isolated. */
 import { BackendError } from '../../../errors.ts';
 import type { Thread, WasmHost } from './host.ts';
 import type { ThreadSetup } from './thread-setup.ts';
@@ -6,7 +6,7 @@ import type { ThreadSetup } from './thread-setup.ts';
 export function browserHost(): WasmHost {
   const reason = whyNoThreads();
   return {
-    // Browsers that hide the number give none, or one that is not the machine's.
+    // Undefined or wrong in browsers that hide it.
     cores: Math.max(1, Math.trunc(globalThis.navigator?.hardwareConcurrency ?? 1)),
     coresCounted: false,
     memoryBytes: memoryBytes(),
@@ -17,7 +17,7 @@ export function browserHost(): WasmHost {
   };
 }
 
-/** Chrome rounds it, up to 8 GiB; others do not tell, and may be a telephone. */
+/** Chrome reports a rounded size of at most 8 GiB. Other browsers report none and may run on a phone. */
 function memoryBytes(): number {
   const { deviceMemory = 2 } = (globalThis.navigator ?? {}) as { readonly deviceMemory?: number };
   return deviceMemory * 2 ** 30;
@@ -34,7 +34,7 @@ function whyNoThreads(): string | undefined {
   return sharesMemory() ? undefined : 'this browser shares no WebAssembly memory between threads';
 }
 
-/** WebKitGTK isolates pages and yet has no SharedArrayBuffer. */
+/** WebKitGTK isolates pages but has no SharedArrayBuffer. */
 function sharesMemory(): boolean {
   if (typeof SharedArrayBuffer === 'undefined') return false;
   try {
@@ -45,7 +45,7 @@ function sharesMemory(): boolean {
 }
 
 function spawn(setup: ThreadSetup): Thread {
-  // In this form, and by the name it has when built, bundlers find the worker's file.
+  // Bundlers find the worker only by this expression, with the name of the built file.
   const worker = new Worker(new URL('./worker-browser.js', import.meta.url), {
     type: 'module',
     name: `lanewise ${setup.thread}`,
@@ -60,7 +60,7 @@ function spawn(setup: ThreadSetup): Thread {
   worker.postMessage(setup);
   return {
     ready,
-    // Browsers do not tell when a worker ends: a walk that waits for it fails when the barrier's patience is over.
+    // Browsers do not report the end of a worker: a walk that waits for one fails after the barrier's timeout.
     ended: new Promise(() => {}),
     async terminate() {
       worker.terminate();

@@ -1,4 +1,4 @@
-/** The backend's surroundings under Node: V8's flags and worker threads. */
+/** Host for Node: V8's flags and worker threads. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, homedir, totalmem } from 'node:os';
 import path from 'node:path';
@@ -16,7 +16,7 @@ import { besideModule, startThread } from './start-node.ts';
 import type { ThreadSetup } from './thread-setup.ts';
 
 /**
- * V8 prints a line about a flag it does not know: ask only engines that have these. Other runtimes imitate
+ * Whether this is Node with a V8 that has the flags: V8 prints an error for an unknown flag. Other runtimes imitate
  * `process.versions`.
  */
 function v8HasFlags(): boolean {
@@ -32,7 +32,7 @@ export function nodeHost(): WasmHost {
     // Node 20.0 has only what the whole machine has left.
     unusedBytes: process.availableMemory?.() ?? freemem(),
     threads: threadsWithin(attempt(addressLimit)),
-    // V8 joins vectors on x64 only.
+    // V8 revectorizes on x64 only.
     widens: optimizes && process.arch === 'x64',
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : compileModule(bytes)),
     prestart,
@@ -42,17 +42,17 @@ export function nodeHost(): WasmHost {
   };
 }
 
-/** The machine's memory, or the limit of the process's group. */
+/** Memory of the machine, or the limit of the process (cgroup). */
 function memoryBytes(): number {
-  // Without a limit Node says 0, or more than there can be.
+  // Without a limit, Node returns 0 or a number larger than any memory.
   const limit = process.constrainedMemory?.() || Number.POSITIVE_INFINITY;
   return Math.min(totalmem(), limit);
 }
 
-/** Addresses that a process with threads may need: V8 reserves gigabytes for each thread, and ends the process without. */
+/** Address space that a process with threads needs: V8 reserves gigabytes per thread, and aborts if it cannot. */
 const ROOM_FOR_THREADS = 64 * 2 ** 30;
 
-/** @param limit bytes of addresses that the process may use, undefined for all */
+/** @param limit bytes of address space that the process may use; undefined: no limit */
 export function threadsWithin(limit: number | undefined): WasmHost['threads'] {
   if (limit === undefined || limit >= ROOM_FOR_THREADS) return { possible: true };
   const size = `${(limit / 1e9).toFixed(0)} GB`;
@@ -60,7 +60,7 @@ export function threadsWithin(limit: number | undefined): WasmHost['threads'] {
   return { possible: false, reason, remarkable: true };
 }
 
-/** Undefined where Linux sets none. @throws errors of the system elsewhere */
+/** The limit that Linux sets; undefined if none. @throws system errors on other platforms */
 function addressLimit(): number | undefined {
   const [, soft] = /^Max address space +(\d+) /m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
   return soft === undefined ? undefined : Number(soft);
@@ -74,12 +74,12 @@ const attempt = <T>(what: () => T): T | undefined => {
   }
 };
 
-/** `lanewise/machine.json` in the user's folder of caches; undefined with LANEWISE_NOTES=off. */
+/** Notes in `lanewise/machine.json` in the user's cache folder; undefined with LANEWISE_NOTES=off. */
 export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): Notes | undefined {
   if (LANEWISE_NOTES === 'off') return undefined;
   const folder = path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise');
   const file = path.join(folder, 'machine.json');
-  // What was found out about other kernels, as in a checkout that has changed since, says nothing.
+  // Notes about other kernels, for instance after a change in a checkout, are not valid.
   const kernels =
     (build.built as Built | undefined)?.kernelHash ??
     attempt(() => kernelHash(fileURLToPath(besideModule('../../..', import.meta.url))));
@@ -90,7 +90,7 @@ export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): N
     write: (text) => {
       attempt(() => {
         mkdirSync(folder, { recursive: true });
-        // Whole or not at all, also when several processes write.
+        // Atomic, also when several processes write.
         const whole = `${file}.${process.pid}`;
         writeFileSync(whole, text);
         renameSync(whole, file);
@@ -100,8 +100,8 @@ export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): N
 }
 
 /**
- * Cores as Linux lists them, two threads of one core counted once: both would share its vector units. Undefined where
- * the list cannot be had.
+ * Number of physical cores, as Linux lists them: hardware threads of one core share its vector units. Undefined if the list
+ * is not available.
  * @param folder one folder per processor, `cpu0`, `cpu1`, ...
  */
 export function physicalCores(folder = '/sys/devices/system/cpu'): number | undefined {
@@ -109,7 +109,7 @@ export function physicalCores(folder = '/sys/devices/system/cpu'): number | unde
     const processors = readdirSync(folder).filter((name) => /^cpu\d+$/.test(name));
     const siblings = processors.flatMap((name) => {
       const list = `${folder}/${name}/topology/thread_siblings_list`;
-      // A processor that is switched off has no topology.
+      // An offline processor has no topology.
       return existsSync(list) ? [readFileSync(list, 'utf8').trim()] : [];
     });
     return siblings.length > 0 ? new Set(siblings).size : undefined;
@@ -118,7 +118,7 @@ export function physicalCores(folder = '/sys/devices/system/cpu'): number | unde
   }
 }
 
-/** @throws OutOfMemoryError where the engine finds no room for code */
+/** @throws OutOfMemoryError if the engine cannot allocate memory for code */
 function compileModule(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
   try {
     return new WebAssembly.Module(bytes);
@@ -132,15 +132,15 @@ function compileModule(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Module {
  * and never 256 bits wide. The mask names functions 0 to 30 of modules compiled from now on, so modules stay below that.
  * All flags go back to their defaults; compiled code keeps its tier and width, also in other threads.
  *
- * V8 has one set of flags for the process. Threads that compile here take turns, so that none resets the flags of another.
- * A module of the program that another thread compiles meanwhile may be optimized at once as well; what it computes stays.
+ * Flags are shared by all threads of the process. A lock keeps threads that compile here from resetting each other's flags.
+ * A module that the program itself compiles in another thread meanwhile may also be optimized at once, with the same results.
  */
 function compileOptimized(bytes: Uint8Array<ArrayBuffer>, { wide }: CompileOptions): WebAssembly.Module {
   takeFlags();
   try {
     setFlagsFromString('--wasm-tier-mask-for-testing=2147483647');
     setFlagsFromString('--no-wasm-lazy-compilation');
-    // V8 knows this flag on x64 only, and prints an error about it elsewhere.
+    // V8 has this flag on x64 only, and prints an error elsewhere.
     if (wide) setFlagsFromString('--experimental-wasm-revectorize');
     return compileModule(bytes);
   } finally {
@@ -154,7 +154,7 @@ function compileOptimized(bytes: Uint8Array<ArrayBuffer>, { wide }: CompileOptio
 
 const LOCK_NAME = 'lanewise: lock of V8 flags';
 
-/** One word that threads inherit from the thread that started them: 1 while one of them has changed the flags. */
+/** 1 while a thread has changed the flags. Threads inherit this word from the thread that started them. */
 export const flagLock: Int32Array = inheritedLock();
 
 function inheritedLock(): Int32Array {
@@ -165,7 +165,7 @@ function inheritedLock(): Int32Array {
   return new Int32Array(made);
 }
 
-/** Milliseconds after which the holder of the lock is taken for a thread that was ended. */
+/** Milliseconds after which the lock is ignored: its holder was terminated. */
 const LOCK_PATIENCE = 10_000;
 
 function takeFlags(): void {
@@ -174,10 +174,10 @@ function takeFlags(): void {
   }
 }
 
-/** Workers that wait for their setup. */
+/** Prestarted workers without a setup. */
 const waiting: Worker[] = [];
 
-/** A worker that does not keep the process alive. @throws errors of the system */
+/** Starts a worker that does not keep the process alive. @throws system errors */
 function startWorker(): Worker {
   const worker = startThread('kernels', './worker-node', import.meta.url, 'lanewise');
   worker.unref();
@@ -186,7 +186,7 @@ function startWorker(): Worker {
 
 function prestart(threads: number): void {
   while (waiting.length < threads) {
-    // Spawning a thread reports why none starts.
+    // `spawn` reports the error.
     const worker = attempt(startWorker);
     if (!worker) return;
     const leave = (): void => {
@@ -201,7 +201,7 @@ async function endPrestarted(): Promise<void> {
   await Promise.all(waiting.splice(0).map((worker) => worker.terminate()));
 }
 
-/** What helps where the system or Node's permissions refuse a thread. */
+/** Remedies for errors at the start of a thread. */
 const remedies: Readonly<Record<string, string>> = {
   ERR_ACCESS_DENIED: 'start Node with --allow-worker',
   EMFILE: 'raise the limit of open files (ulimit -n)',
@@ -226,7 +226,7 @@ function spawn(setup: ThreadSetup): Thread {
   }
 }
 
-/** @param worker runs worker-node.ts, and has not been told its setup yet */
+/** @param worker runs worker-node.ts and waits for its setup */
 export function threadOf(worker: Worker, setup: ThreadSetup): Thread {
   let isLost = (): boolean => false;
   const ready = new Promise<void>((resolve, reject) => {
@@ -239,7 +239,7 @@ export function threadOf(worker: Worker, setup: ThreadSetup): Thread {
       reject(new BackendError('ThreadFailed', `thread ${setup.thread} ended before it was ready`)),
     );
   });
-  // An idle pool must not keep the process alive, one that starts must.
+  // A starting pool keeps the process alive, an idle one does not.
   worker.ref();
   worker.postMessage(setup);
   const started = ready.finally(() => worker.unref());

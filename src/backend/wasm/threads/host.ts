@@ -1,10 +1,9 @@
-/** What the WebAssembly backend needs from its surroundings. Node and browsers each have one implementation. */
+/** Interface between the WebAssembly backend and its platform, implemented for Node and for browsers. */
 import type { ReadFile, ThreadSetup } from './thread-setup.ts';
 
 export interface CompileOptions {
   /**
-   * Ask the engine for code of its best width (256 bits through V8's revectorizer). A host that cannot ask compiles as
-   * usual. Results have the same bits either way.
+   * Compile to 256-bit vectors (V8's revectorizer), if the engine can. Results have the same bits either way.
    */
   readonly wide: boolean;
 }
@@ -12,18 +11,18 @@ export interface CompileOptions {
 export interface Thread {
   /** Resolves when the thread waits for work. Rejects when it cannot start. */
   readonly ready: Promise<void>;
-  /** Resolves when the thread is no more, for whatever reason. */
+  /** Resolves when the thread has ended, for any reason. */
   readonly ended: Promise<void>;
-  /** Whether it is no more, told without waiting for an event. Undefined where that cannot be told. */
+  /** Whether the thread has ended, without waiting for an event. Undefined if the platform cannot tell. */
   readonly isLost?: () => boolean;
   terminate(): Promise<void>;
 }
 
-/** One small text that outlives the process. */
+/** A small text kept between processes. */
 export interface Notes {
-  /** What it was found on: processor, engine, kernels. */
+  /** Identifies processor, engine and kernels; notes of others are ignored. */
   readonly machine: string;
-  /** Undefined where there is none. Neither throws. */
+  /** Undefined if there is none. Neither method throws. */
   read(): string | undefined;
   write(text: string): void;
 }
@@ -31,24 +30,24 @@ export interface Notes {
 export interface WasmHost {
   /** Cores that threads of this process may use. */
   readonly cores: number;
-  /** False where `cores` is only what the surroundings claim; default true. */
+  /** False if `cores` may be wrong; default true. */
   readonly coresCounted?: boolean;
-  /** Bytes of memory that this process may use, as far as is known. */
+  /** Bytes of memory that this process may use, as far as known. */
   readonly memoryBytes: number;
   /** Bytes of it that nobody uses at present; undefined: not known. */
   readonly unusedBytes?: number;
-  /** Whether threads over shared memory can be had, or why not. */
+  /** Whether threads with shared memory are possible, or why not. */
   readonly threads:
     | { readonly possible: true }
     | {
         readonly possible: false;
         readonly reason: string;
-        /** Whether it is said also where nobody asked for threads. */
+        /** Whether to warn even if the user did not ask for threads. */
         readonly remarkable?: boolean;
       };
-  /** Whether `wide` does anything here. */
+  /** Whether `wide` has an effect. */
   readonly widens: boolean;
-  /** Without it nothing is measured and kept. */
+  /** Without notes, nothing is measured. */
   readonly notes?: Notes;
   compile(bytes: Uint8Array<ArrayBuffer>, options: CompileOptions): WebAssembly.Module;
   /** Starts so many threads ahead of their `spawn`, so that they start beside other work. */
@@ -56,6 +55,6 @@ export interface WasmHost {
   /** Ends threads that were started ahead and not spawned yet. */
   endPrestarted?(): Promise<void>;
   spawn(setup: ThreadSetup): Thread;
-  /** Undefined where files have no descriptors. */
+  /** Undefined if files have no descriptors. */
   readonly read?: ReadFile;
 }

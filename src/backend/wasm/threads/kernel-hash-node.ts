@@ -1,4 +1,4 @@
-/** Names the code that decides what kernels do: what was measured with other code says nothing. */
+/** Hash of the code that emits kernels: notes about kernels are valid only for the same code. */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 
@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 const kernelFolders = ['quant', 'kernels', 'wasm', 'backend/wasm'];
 
 /**
- * A hash of names and contents, and of nothing else: times of files are those of an unpacked archive, or all the same.
+ * Depends on file names and contents only: modification times are those of an unpacked archive, or all equal.
  * @param root the folder of the sources, or of what they are compiled to
  * @throws errors of the system
  */

@@ -1,11 +1,11 @@
 /**
- * How a thread of Node sees that another one has ended while it waits and gets no events: Node closes the descriptors that a
- * thread opened when the thread ends, for whatever reason.
+ * Detects the end of another thread without events, for a thread that blocks: when a worker ends, for any reason, Node closes
+ * the file descriptors that it opened.
  */
 import { fstatSync, openSync } from 'node:fs';
 import { devNull } from 'node:os';
 
-/** Opens a descriptor that is closed when this thread ends. Undefined where there is none to be had. */
+/** Opens a descriptor that is closed when this thread ends. Undefined if that is not possible. */
 export function openLifeDescriptor(): number | undefined {
   const { bun, deno } = process.versions;
   if (bun !== undefined || deno !== undefined) return undefined;
@@ -27,6 +27,6 @@ export function watchLife(descriptor: number | undefined): () => boolean {
     }
   };
   const known = descriptor === undefined ? undefined : identity();
-  // The number may stand for another file by now.
+  // The number may have been reused for another file.
   return () => known !== undefined && identity() !== known;
 }

@@ -15,7 +15,7 @@ type SharedSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
 /** Byte address of a thread's scratch area in a memory. */
 export type ScratchOf = (thread: number, memory: number) => number;
 
-/** What a stopped pool lets go. */
+/** References that are dropped when the pool is stopped. */
 interface Held {
   readonly setup: SharedSetup;
   readonly scratchOf: ScratchOf;
@@ -101,7 +101,7 @@ export class Pool {
     return held.filter((slab) => slab >= 0);
   }
 
-  /** Replaces threads that are gone. Whoever changes what threads read, before they run, awaits this first. */
+  /** Replaces threads that have ended. Must be awaited before changing memory that threads read. */
   async ready(): Promise<void> {
     if (this.#state === 'ready') return;
     await this.#end();
@@ -134,12 +134,12 @@ export class Pool {
     this.#state = 'failed';
     const lost = this.#workers.findIndex(isLost);
     const reason = lost < 0 ? failureText(setup) : `thread ${lost + 1} ended in the middle of its work`;
-    // A thread that is late for this tape must not read the next batch.
+    // Otherwise a slow thread could still read this tape while the next batch is written.
     await this.#end();
     throw new BackendError('KernelFailed', reason);
   }
 
-  /** Ends the threads and lets memories and modules go. */
+  /** Ends the threads and drops the references to memories and modules. */
   async stop(): Promise<void> {
     const held = this.#held;
     this.#held = undefined;
@@ -189,7 +189,7 @@ export class Pool {
     if (this.#workers.includes(thread) && this.#state === 'ready') this.#state = 'lost';
   }
 
-  /** Called while the calling thread waits at a barrier, where no event of another thread reaches it. */
+  /** Called while the calling thread waits at a barrier: it gets no events there. */
   #lookForLost(): void {
     if (!this.#workers.some(isLost)) return;
     for (const memory of this.memories) poison(memory, controlAddress);

@@ -1,8 +1,8 @@
-/** Starts threads of Node, in a checkout, in the package and in bundles. */
+/** Starts worker threads of Node from a checkout, from the package and from bundles. */
 import { Worker, type WorkerOptions } from 'node:worker_threads';
 import { brotliDecompressSync } from 'node:zlib';
 import type { Built } from './built.ts';
-// A namespace: its type is not narrowed to the value of a checkout.
+// Imported as a namespace, so that its type is not narrowed to the value in a checkout.
 import * as build from './built.ts';
 
 /**
@@ -17,7 +17,7 @@ export function startThread(
   name: string,
 ): Worker {
   const built = build.built as Built | undefined;
-  // Flags of the program, as --import or --input-type, are not for these threads.
+  // Threads must not inherit flags of the program such as --import or --input-type.
   const options: WorkerOptions = { execArgv: [], name };
   if (built !== undefined) {
     if (role !== 'engine') return new Worker(built.threads[role], { ...options, eval: true });
@@ -29,5 +29,5 @@ export function startThread(
   return new Worker(besideModule(`${file}.${extension}`, base), options);
 }
 
-/** Asked for in this form, not as `new URL(..., import.meta.url)`, which bundlers take for a file to be copied. */
+/** A function, because bundlers copy the file named by a literal `new URL(..., import.meta.url)`. */
 export const besideModule = (name: string, base: string | undefined): URL => new URL(name, base);

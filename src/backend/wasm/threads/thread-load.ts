@@ -1,22 +1,22 @@
 /**
- * Loading where every thread works for itself: it takes the next slab, reads it from the file into an area of its own and
- * packs it, until there is none left. Nobody waits for anybody, and a slab stays in the caches of one core.
+ * Loading by independent threads: each takes the next slab, reads it from the file into its own area and packs it, until none
+ * is left. No thread waits for another, and a slab stays in the caches of one core.
  */
 import { CHECK_LINE, FOUND } from '../../../kernels/finite.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { sharedWords, viewSharedWords } from '../memory/shared-words.ts';
 import type { LoadAreas, LoadList, ReadFile, SlabTask, ThreadSetup, WalkTape } from './thread-setup.ts';
 
-/** Word of all these records that has the address of what they pack: their first argument. */
+/** Index of the word with the source address, the first argument of check and pack records. */
 const SOURCE = 2;
 const RECORD_WORDS = RECORD_BYTES / 4;
 
 /** Address of a thread's area. */
 export const areaOf = ({ address, bytes }: LoadAreas, thread: number): number => address + thread * bytes;
 
-/** The area of one thread for slabs of at most so many bytes, and tapes of so many records. */
+/** Size of a thread's area, for slabs of at most `slabBytes` and tapes of `records` records. */
 export function areaBytes(slabBytes: number, records: number): Omit<LoadAreas, 'address'> {
-  // Kernels read whole lines: the last ones may reach beyond a slab's end.
+  // Kernels read whole lines, which may reach beyond the end of a slab.
   const staging = Math.ceil(slabBytes / CHECK_LINE + 1) * CHECK_LINE;
   return { slabBytes: staging, bytes: staging + records * RECORD_BYTES };
 }
@@ -28,7 +28,7 @@ export interface Loader {
   readonly read: ReadFile;
 }
 
-/** Packs a slab that lies in the thread's area. @returns whether all its values may be in a weight */
+/** Checks and packs the slab in the thread's area. @returns whether all its values are valid */
 export function packSlab(
   { memory, bytes, tape }: SlabTask,
   areas: readonly LoadAreas[],
@@ -45,7 +45,7 @@ export function packSlab(
   return words[FOUND] === 0;
 }
 
-/** Fills the thread's area from the files. @returns whether these had so many bytes */
+/** Reads a slab into the thread's area. @returns whether the files were long enough */
 function readSlab({ memory, ranges }: SlabTask, areas: readonly LoadAreas[], { setup, read }: Loader): boolean {
   let to = areaOf(areas[memory]!, setup.thread);
   for (const { descriptor, offset, length } of ranges) {
@@ -61,9 +61,9 @@ function readSlab({ memory, ranges }: SlabTask, areas: readonly LoadAreas[], { s
 }
 
 /**
- * A thread's part of the list, for so many milliseconds. A slab that it cannot read, or that has values it should not, stays
- * under the thread's name and ends its part: the caller does it again and says what is wrong.
- * @returns whether the time was up before the end
+ * Loads slabs of the list until none is left or the time is up. A thread that cannot read a slab, or finds an invalid value,
+ * stops and keeps the slab marked as held: the caller loads it again and reports the error.
+ * @returns whether the time was up first
  */
 export function loadSlabs(
   { tasks, areas }: LoadList,
@@ -103,8 +103,8 @@ export function loadSlabs(
   }
 }
 
-/** Index of the next slab that nobody has taken; beyond the last one when there is none. */
+/** Takes the next slab. @returns its index, beyond the last one if none is left */
 export const takeSlab = (words: Int32Array): number => Atomics.add(words, sharedWords.nextSlab >> 2, 1);
 
-/** Where a thread says which slab it has, counted from 1, or 0. */
+/** Index of the shared word with the slab that a thread holds, counted from 1, or 0. */
 export const heldWord = (thread: number): number => (sharedWords.held >> 2) + thread;

@@ -2,7 +2,7 @@
 import type { FilePlace } from '../../backend.ts';
 
 export interface ThreadSetup {
-  /** One for each part of the plan. The signals lie in the first one, a control block in each. */
+  /** One for each part of the plan. The first has the shared words, each has a control block. */
   readonly memories: readonly WebAssembly.Memory[];
   readonly modules: readonly WebAssembly.Module[];
   /** Step kernels in the order of their table indices: module index and export name. */
@@ -13,9 +13,9 @@ export interface ThreadSetup {
   readonly threads: number;
   /** Byte address of this thread's private scratch area in each memory. */
   readonly scratch: readonly number[];
-  /** Cores that threads may use: with more threads at work than that, a spinning one keeps another off its core. */
+  /** Available cores. With more threads than cores, waiting threads sleep instead of spinning. */
   readonly cores: number;
-  /** What the threads load first, each as much as it gets to. */
+  /** Slabs to load first; threads take them one by one. */
   readonly load?: LoadList;
 }
 
@@ -26,19 +26,19 @@ export type WalkTape = (memory: number, tape: number, steps: number, threads: nu
 export interface SlabTask {
   /** Index of the memory. */
   readonly memory: number;
-  /** What lies side by side in the staging area. */
+  /** Byte ranges, consecutive in the staging area. */
   readonly ranges: readonly (FilePlace & { readonly length: number })[];
   readonly bytes: number;
-  /** A look at all values, then packing, for a staging area at address 0. */
+  /** Records that check and pack the slab, for a staging area at address 0. */
   readonly tape: Int32Array;
   readonly quantizes: boolean;
 }
 
-/** Where in a memory each thread has its area: room for the largest slab, then for its tape. */
+/** Staging areas of all threads in one memory: each has room for the largest slab and its tape. */
 export interface LoadAreas {
   readonly address: number;
   readonly slabBytes: number;
-  /** Of all. */
+  /** Bytes of one area. */
   readonly bytes: number;
 }
 
@@ -48,5 +48,5 @@ export interface LoadList {
   readonly areas: readonly LoadAreas[];
 }
 
-/** Fills `target` with bytes of a file from `position` on, and returns how many there were. */
+/** Reads bytes of a file from `position` on. @returns their number, 0 at the end of the file */
 export type ReadFile = (descriptor: number, position: number, target: Uint8Array) => number;

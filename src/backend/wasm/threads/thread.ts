@@ -10,10 +10,10 @@ import type { ReadFile, ThreadSetup, WalkTape } from './thread-setup.ts';
 
 export const commands = { walk: 1, exit: 2 } as const;
 
-/** More than the most threads. */
+/** Must exceed the largest number of threads. */
 export const EPOCH = 128;
 
-/** Turns of a barrier's loop before a thread sleeps: as long as waking one takes. */
+/** Iterations that a thread spins at a barrier before it sleeps: about as long as a wake-up takes. */
 const SPINS = 100_000;
 
 type Exports = Record<string, (...args: number[]) => number>;
@@ -32,21 +32,21 @@ export function instantiate(setup: ThreadSetup, mark: () => void, look: () => vo
     return exports[setup.walker]!.walk!;
   });
   return (memory, tape, steps, threads) => {
-    // One that walks alone does all of every step.
+    // A thread alone does all of every step.
     const thread = threads === 1 ? 0 : setup.thread;
     return walks[memory]!(tape, steps, thread, threads, threads > setup.cores ? 0 : SPINS);
   };
 }
 
 /**
- * Turns of the idle loop before a thread sleeps, about a millisecond: longer than sampling and showing a token takes. A
- * thread that is woken instead often starts on the core of the one that woke it, and both then share it for a while.
+ * Iterations that an idle thread spins before it sleeps, about a millisecond: longer than sampling and printing a token takes.
+ * A sleeping thread is often woken on the core of the thread that wakes it, and both share that core for a while.
  */
 const idleSpins = 300_000;
 
 const nothing = (): void => {};
 
-/** The life of a worker thread: load, then wait for an epoch, walk the tape, again; returns at the exit command. */
+/** Main loop of a worker: loads, then waits for the next epoch and walks the tape. Returns at the exit command. */
 export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): void {
   const walk = instantiate(setup, nothing, nothing);
   const words = viewSharedWords(setup);
@@ -62,7 +62,7 @@ export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): 
     while (Atomics.load(words, epochAt) === epoch) Atomics.wait(words, epochAt, epoch);
     epoch = Atomics.load(words, epochAt);
     const threads = epoch % EPOCH;
-    // Only those that a walk is for may read more: it does not end without them, and the words stay.
+    // Non-participants must not read further: the caller may already be writing the next walk.
     if (setup.thread >= threads) continue;
     if (Atomics.load(words, sharedWords.command >> 2) === commands.exit) return;
     try {
@@ -73,7 +73,7 @@ export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): 
   }
 }
 
-/** Leaves the message where the caller finds it and wakes every thread that waits. */
+/** Stores the message in shared memory and wakes all waiting threads. */
 export function reportFailure({ memories, thread }: ThreadSetup, error: unknown): void {
   const { buffer } = memories[0]!;
   const text = new TextEncoder().encode(`thread ${thread}: ${error instanceof Error ? error.message : String(error)}`);
@@ -83,12 +83,12 @@ export function reportFailure({ memories, thread }: ThreadSetup, error: unknown)
   for (const memory of memories) poison(memory, controlAddress);
 }
 
-/** What the failing thread left; a thread that is gone leaves nothing. */
+/** The message of the failed thread. A thread that ended leaves none. */
 export function failureText({ memories }: Pick<ThreadSetup, 'memories'>): string {
   const { buffer } = memories[0]!;
   const length = new Int32Array(buffer, sharedWords.errorLength, 1)[0]!;
   if (length === 0) return `a thread did not come to a barrier within ${PATIENCE} s`;
-  // TextDecoder refuses shared memory: decode a copy.
+  // TextDecoder does not accept shared memory.
   const text = new TextDecoder().decode(new Uint8Array(buffer, sharedWords.error, length).slice());
   return `a kernel failed in ${text}`;
 }
