@@ -46,8 +46,19 @@ export function generateStream(
     throw new OptionError('prompts', 'an array of at least one prompt', prompts);
   const rules = generationRules(engine.info);
   const common = validateGenerate(options, rules);
+  checkConstraint(common, prompts.length);
   const items = prompts.map((prompt, index) => itemOf(prompt, options, index, rules));
   return stream(engine, items, common);
+}
+
+/** A constraint keeps the state of one text. @throws OptionError */
+function checkConstraint({ constraint, n }: GenerateSettings, prompts: number): void {
+  if (typeof constraint === 'object' && n * prompts > 1)
+    throw new OptionError(
+      'constraint',
+      'a function that makes a constraint for each text, where there are several',
+      constraint,
+    );
 }
 
 function itemOf(given: BatchPrompt, common: GenerateOptions, index: number, rules: OptionRules<GenerateOptions>): Item {
@@ -62,6 +73,7 @@ function itemOf(given: BatchPrompt, common: GenerateOptions, index: number, rule
   }
   try {
     const settings = validateGenerate({ ...common, ...options }, rules);
+    checkConstraint(settings, 1);
     const followers = Array.from({ length: settings.n - 1 }, (_, i): Item => {
       const sample = i + 1;
       return {

@@ -14,6 +14,7 @@ import {
 import type { FileFolder } from '../../src/formats/bytes.ts';
 import type { GgufMetadata, GgufValue } from '../../src/formats/gguf-types.ts';
 import { load } from '../../src/node.ts';
+import type { Constraint } from '../../src/sampling/constraint.ts';
 import { librarySampling } from '../../src/sampling/sampling-options.ts';
 import { validateGenerate } from '../../src/schedule/generation-options.ts';
 
@@ -126,6 +127,34 @@ test('options win, one by one', () => {
     ).topK,
     0,
   );
+});
+
+test('a constraint serves one text; a function makes one for each', async () => {
+  const model = await load(fileURLToPath(new URL('../golden/models/qwen2', import.meta.url)), { inline: true });
+  try {
+    // Each token once, in the order of its text.
+    const constraint = (): Constraint => {
+      let next = 10;
+      return { allowed: (mask) => mask.fill(0).set([1 << next], 0), accept: () => void next++ };
+    };
+    const prompts = [{ tokenIds: [5, 6] }, { tokenIds: [7] }];
+    const options = { maxTokens: 4, ignoreEos: true };
+    const results = await model.generateBatch(prompts, { ...options, n: 2, constraint });
+    assert.equal(results.length, 4);
+    for (const { tokenIds } of results) assert.deepEqual(tokenIds, [10, 11, 12, 13]);
+    const shared = { ...options, constraint: constraint() };
+    assert.deepEqual((await model.complete(prompts[0]!, shared)).tokenIds, [10, 11, 12, 13]);
+    for (const several of [
+      { prompts, options: shared },
+      { prompts: [prompts[0]!], options: { ...shared, n: 2 } },
+    ])
+      await assert.rejects(async () => model.generateBatch(several.prompts, several.options), {
+        code: 'InvalidOption',
+        option: 'constraint',
+      });
+  } finally {
+    await model.dispose();
+  }
 });
 
 test('a model generates as its folder says, hosted or inline', async (t) => {
