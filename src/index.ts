@@ -82,5 +82,6 @@ export type {
   TextPart,
   Tokenizer,
 } from './tokenizer/tokenizer.ts';
+export { type VocabularyTrie, vocabularyTrie } from './tokenizer/vocabulary-trie.ts';
 
 useLogTape();
