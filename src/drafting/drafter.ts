@@ -7,6 +7,8 @@ export interface DraftRequest {
   readonly history: readonly number[];
   /** The sampler of the text. A drafter may fork it, but not use it. */
   readonly sampler: Sampler;
+  /** Only requests of one key share cached blocks. */
+  readonly cacheKey: string;
 }
 
 /** A request, and the largest length (at least 1) of a draft for it. */

@@ -160,7 +160,7 @@ export class ModelDrafter implements Drafter {
     const { history } = request;
     let state = this.#states.get(request);
     if (!state) {
-      const sequence = this.#evaluator.cache.sequence({ expected: history.length });
+      const sequence = this.#evaluator.cache.sequence({ expected: history.length, key: request.cacheKey });
       state = { sequence, known: 0, guessed: [] };
       this.#states.set(request, state);
       state.known = await sequence.reuse(history);

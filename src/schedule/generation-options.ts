@@ -55,6 +55,11 @@ export interface GenerateOptions extends SamplingOptions {
   priority?: number;
   /** Whom the request belongs to; keys take turns when prompts are computed. Default ''. */
   fairnessKey?: string;
+  /**
+   * Only requests of the same key share what the cache has computed: neither their tokens nor their times tell of others'
+   * texts. Default '', for all.
+   */
+  cacheKey?: string;
   /** Whether to time forwards by phase (`timings.steps`). Default false. */
   timing?: boolean;
   /** Ends the generation when aborted, with a `done` event with finish reason `aborted` and the text so far. */
@@ -155,6 +160,16 @@ export const generateTable = {
     expected: `a string of at most ${MAX_KEY_LENGTH} characters`,
     read: (given, { name }) => readKey(given, name),
     help: 'whom the request belongs to; keys take turns when prompts are read',
+  }),
+  cacheKey: checked<string>({
+    otherwise: '',
+    expected: `a string of at most ${MAX_KEY_LENGTH} characters`,
+    read(given, { name }) {
+      const key = readKey(given, name);
+      if (/\p{Surrogate}/u.test(key)) throw new OptionError(name, 'well-formed Unicode', given);
+      return key;
+    },
+    help: 'only requests of the same key share what the cache has computed',
   }),
   timing: flag(false, { help: 'whether the forwards are timed by phase' }),
   signal: checked<AbortSignal | undefined>({

@@ -87,8 +87,12 @@ export class Run implements DraftRequest {
       hideSpecial: !settings.ignoreEos,
     });
     this.#guesses = settings.speculate ?? context.guesses;
-    this.sequence = evaluator.cache.sequence({ expected: this.promptIds.length });
+    this.sequence = evaluator.cache.sequence({ expected: this.promptIds.length, key: this.cacheKey });
     if (settings.maxTokens === 0) this.finishReason = 'length';
+  }
+
+  get cacheKey(): string {
+    return this.settings.cacheKey;
   }
 
   /** Whether no token has been generated yet. */
@@ -194,7 +198,7 @@ export class Run implements DraftRequest {
   pause(): void {
     this.#reached = Math.max(this.#reached, this.sequence.length);
     this.sequence.release();
-    this.sequence = this.#context.evaluator.cache.sequence({ expected: this.history.length });
+    this.sequence = this.#context.evaluator.cache.sequence({ expected: this.history.length, key: this.cacheKey });
   }
 
   /** Text that was held back and did not become a stop string. */

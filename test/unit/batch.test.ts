@@ -139,6 +139,33 @@ test('logits without a candidate, or not finite, end one text', async (t) => {
       [undefined, 12],
     ],
   );
+  // What failed is computed anew, and what it computed is not kept.
+  assert.equal(model.stats().pages.used, 0);
+  const again = await model.generateBatch(prompts, greedy);
+  assert.deepEqual(
+    again.map(({ error, usage }) => [error, usage.cachedTokens]),
+    [
+      [undefined, 0],
+      [undefined, 0],
+      [undefined, 4],
+    ],
+  );
+});
+
+test('requests of one cacheKey share what is computed, and no others', async () => {
+  await using model = await load(llama, { inline: true, threads: 1 });
+  const tokenIds = ids(100, 1);
+  const cached = async (options: GenerateOptions): Promise<number> =>
+    (await model.complete({ tokenIds }, { ...greedy, maxTokens: 3, ...options })).usage.cachedTokens;
+  assert.equal(await cached({ cacheKey: 'a' }), 0);
+  assert.equal(await cached({ cacheKey: 'b' }), 0);
+  assert.equal(await cached({}), 0);
+  for (const cacheKey of ['a', 'b', undefined]) assert.equal(await cached({ cacheKey }), 99);
+  for (const cacheKey of [7, 'x'.repeat(300), '\ud800'] as string[])
+    assert.throws(() => model.generate({ tokenIds }, { cacheKey }), {
+      code: 'InvalidOption',
+      message: /^cacheKey must be/,
+    });
 });
 
 test('the cache holds those that run at once, however many prompts there are', async () => {

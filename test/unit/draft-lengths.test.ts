@@ -21,6 +21,7 @@ interface World {
 const request = (): { history: number[] } & DraftRequest => ({
   history: [1, 2, 3],
   sampler: new Sampler(validateSampling({ temperature: 0 })),
+  cacheKey: '',
 });
 
 /** Steps of requests that decode together. @returns milliseconds a token, beside those without drafts, and the lengths */
