@@ -50,7 +50,7 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     const options = generateOptions(flags);
     validateGenerate(options);
     const template = await readTemplate(flags.chatTemplate);
-    // Whoever types wants to be heard while an answer is computed.
+    // A terminal needs a separate engine thread, so that keys are handled while an answer is computed.
     const inline = !process.stdin.isTTY;
     const path = await modelPath(positional, flags);
     const draft = await draftOptions(flags);

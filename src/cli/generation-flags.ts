@@ -10,7 +10,7 @@ export type SamplingFlags = Partial<Record<OptionName | 'stopTokenId', string | 
 interface Flagged {
   readonly option: OptionName;
   readonly flag: Flag;
-  /** Of its flag, in camel case. */
+  /** Name of the flag in camel case. */
   readonly name: keyof SamplingFlags;
 }
 

@@ -11,7 +11,7 @@ export type { WritableType } from './convert-piece.ts';
 /** Values per piece; a piece has whole rows, at least one. */
 const PIECE_VALUES = 2 ** 20;
 
-/** How one tensor of the new file is made. */
+/** Describes how a tensor of the new file is made. */
 export interface Recipe {
   readonly name: string;
   readonly shape: readonly number[];

@@ -30,7 +30,7 @@ export interface QuantizeOptions {
 
 export interface QuantizeReport {
   readonly tensors: readonly ConvertedTensor[];
-  /** What the new file does not hold. */
+  /** Data that the new file lacks. */
   readonly warnings: readonly string[];
 }
 

@@ -40,7 +40,7 @@ export interface ModelFile {
   readonly metadata: GgufMetadata;
   /** Contents of the text files that belong beside a SafeTensors file, by file name. */
   readonly beside: ReadonlyMap<string, string>;
-  /** What the new file lacks. */
+  /** Data that the new file lacks. */
   readonly warnings: readonly string[];
   close(): Promise<void>;
 }

@@ -14,7 +14,7 @@ import type { SamplingDefaults } from './sampling-defaults.ts';
 
 export interface EngineInfo extends LoadedInfo {
   readonly eosTokenIds: ReadonlySet<number>;
-  /** What options of sampling mean where they are left out, and which file says so. */
+  /** Defaults of the sampling options, and the model's file that sets them. */
   readonly samplingDefaults: SamplingDefaults;
   /** Largest number of rows of a forward, and of rows with logits. */
   readonly maxRows: number;

@@ -65,7 +65,7 @@ export class Inspection implements AsyncDisposable {
   readonly description: ModelDescription | LanewiseError;
   readonly tokenizer: Tokenizer | LanewiseError | undefined;
   readonly chat: ChatFormat | LanewiseError;
-  /** What options of sampling mean where they are left out. */
+  /** Defaults of the sampling options. */
   readonly sampling: SamplingDefaults;
   readonly #files: OpenModel;
   readonly #warnings: readonly string[];

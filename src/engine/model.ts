@@ -18,7 +18,7 @@ export class Model extends Loaded<Engine> {
     return this.engine.info.eosTokenIds;
   }
 
-  /** What options of sampling mean where they are left out, and which of the model's files says so. */
+  /** Defaults of the sampling options, and the model's file that sets them. */
   get samplingDefaults(): SamplingDefaults {
     return this.engine.info.samplingDefaults;
   }

@@ -3,10 +3,10 @@
  * little-endian:
  *
  *   0      "lanewise", u32 version, u32 bytes per page, 32 bytes: fingerprint of plan and backend, as hexadecimal digits
- *   4096   pages, as the backend keeps them, one behind the other
+ *   4096   pages, in the backend's layout, without gaps
  *          namespaces: u32 rope set, u32 bytes of the key, the key in UTF-8
  *          for each page: i32 the page before it in its text, or -1 - namespace; u32 its checksum; PAGE times i32 token id
- *          u32 namespaces, u32 bytes of all namespaces, u32 pages, u32 checksum of all behind the pages, "eisewnal"
+ *          u32 namespaces, u32 bytes of all namespaces, u32 pages, u32 checksum of everything after the pages, "eisewnal"
  *
  * Pages are ordered by last use, the latest first, but after the pages that precede them in their text: a smaller cache
  * takes as many as it can hold. Only full blocks are saved.

@@ -63,7 +63,7 @@ export async function findFiles(source: WebModelSource, options: WebSourceOption
   return { folder: blobFolder('chosen files', files), explain: asIs };
 }
 
-/** The same source for a worker of the page: addresses are whole, as those of the worker begin elsewhere. @throws OptionError */
+/** Makes addresses absolute, since a worker resolves relative ones against its own address. @throws OptionError */
 export function sourceForWorker(source: WebModelSource): WebModelSource {
   if (source instanceof URL) return String(source);
   if (typeof source === 'string') return /^\.{0,2}\//.test(source) ? String(absolute(source)) : source;
@@ -73,7 +73,7 @@ export function sourceForWorker(source: WebModelSource): WebModelSource {
   return Array.from(source);
 }
 
-/** What finds a draft model: a revision is that of the model alone. */
+/** Finds the files of a draft model, with the same options but `revision`, which applies to the model only. */
 export const otherModel =
   ({ endpoint, token, headers }: WebSourceOptions, signal: AbortSignal | undefined) =>
   async (path: string): Promise<ModelSource> => {

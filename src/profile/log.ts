@@ -34,7 +34,7 @@ const silent: Logger = {
 const loggers = new Map<string, Logger>();
 let create: (category: string) => Logger = () => silent;
 
-/** Where the log goes from now on. @param logger makes the logger of a dotted category */
+/** Sets the loggers of all later records. @param logger makes the logger of a dotted category */
 export function useLoggers(logger: (category: string) => Logger): void {
   create = logger;
   loggers.clear();
@@ -69,7 +69,7 @@ export function writeRecord(category: string, level: LogLevel, message: string):
   else logger[level === 'fatal' ? 'error' : level](message);
 }
 
-/** How finely the log needs a forward timed; undefined: not at all. */
+/** The granularity at which the log needs a forward timed; undefined if it needs no times. */
 export function wantsForward(): 'scopes' | 'steps' | undefined {
   if (wants('lanewise.kernel', 'trace')) return 'steps';
   return wants('lanewise.model', 'debug') || wants('lanewise.layer', 'debug') ? 'scopes' : undefined;
@@ -120,7 +120,7 @@ export function logDecodeStep(token: number, modelMs: number, sampleMs: number):
   later(() => loggerAt('lanewise.generator').debug(`[perf] generator.decode_step token=${token} ${pairs(times)}`));
 }
 
-/** What a step did, for its line in the trace. */
+/** Data of a step's line in the trace. */
 export interface StepWork {
   /** `q8_0 [1x768]x[3072x768]` */
   readonly text: string;

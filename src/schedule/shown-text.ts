@@ -62,7 +62,7 @@ export class ShownText {
     const pending = this.#pending + own.text;
     this.#pending = '';
     if (all.stop !== undefined) {
-      // What the matcher of the shown text holds back is cut off below, or released now.
+      // Text held back by the matcher of the shown text is released now, or cut off below.
       const rest = own.stop === undefined ? pending + this.#stops.end() : pending;
       return { text: rest.slice(0, Math.max(0, before - back)), stop: all.stop };
     }

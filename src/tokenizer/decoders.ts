@@ -19,7 +19,10 @@ export interface DecoderStep {
   readonly fuses: boolean;
   /** @param fused whether an earlier step fuses: `push` then gets parts of one token */
   start(fused: boolean): DecoderRun;
-  /** What the step makes of one token in the middle of a text. Bytes are parts of characters, which later steps leave alone. */
+  /**
+   * The step's result for one token in the middle of a text. Bytes are incomplete characters; later steps do not change
+   * them.
+   */
   inMiddle(token: Piece, fused: boolean): Piece;
 }
 
@@ -306,7 +309,7 @@ export function stripDecoder(content: string, start: number, stop: number): Deco
         end: () => [],
       };
     },
-    // What is fused has its ends at those of the text.
+    // A fused token is stripped only at the ends of the text.
     inMiddle: (token, fused) => (fused ? token : whole.inMiddle(token, fused)),
   };
 }

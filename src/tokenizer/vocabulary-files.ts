@@ -163,7 +163,7 @@ export function composeWordPieces({ vocabTxt, sidecars = {}, name }: WordPieceFi
   const lines = vocabTxt.split('\n').map((line) => line.replace(/\r$/, ''));
   if (lines.at(-1) === '') lines.pop();
   const vocab: Record<string, number> = Object.create(null);
-  // Of equal lines transformers keeps the last id.
+  // For equal lines, transformers keeps the last id.
   for (const [id, token] of lines.entries()) vocab[token] = id;
   const has = (token: string): boolean => Object.hasOwn(vocab, token);
   const files = readSidecars(sidecars, name);

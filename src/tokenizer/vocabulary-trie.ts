@@ -2,8 +2,8 @@
 import type { Tokenizer } from './tokenizer.ts';
 
 /**
- * Nodes are numbers, 0 is the root. The children of a node are neighbours, ascending by byte, and nodes are numbered level by
- * level, so a loop over children reads neighbouring memory.
+ * Nodes are numbered level by level from the root, 0; the children of a node are adjacent, ascending by byte. A loop over
+ * children thus reads consecutive memory.
  */
 export class VocabularyTrie {
   /** The children of node n are the nodes firstChild[n] to firstChild[n + 1] - 1. [nodes + 1] */
@@ -18,7 +18,7 @@ export class VocabularyTrie {
   constructor(tokenizer: Pick<Tokenizer, 'vocabSize' | 'bytes'>) {
     const { parents, bytes, ends } = insertAll(tokenizer);
     const nodes = parents.length;
-    // Nodes as they were inserted, grouped by parent, ascending by byte within a group.
+    // Sort the inserted nodes by parent, then by byte.
     const [byByte] = grouped(bytes, 256);
     const [byParent, groups] = grouped(parents, nodes, byByte);
     const numbers = new Int32Array(nodes);
@@ -64,13 +64,13 @@ export class VocabularyTrie {
     return low < this.firstChild[node + 1]! && this.bytes[low] === byte ? low : -1;
   }
 
-  /** Tokens whose bytes end at `node`: several where a vocabulary spells them in several ways. */
+  /** The tokens whose bytes end at `node`; several tokens of a vocabulary may have the same bytes. */
   tokensAt(node: number): Int32Array {
     return this.tokens.subarray(this.firstToken[node]!, this.firstToken[node + 1]!);
   }
 }
 
-/** Nodes in the order in which tokens need them: parents and bytes of nodes, and the node where each token ends, or -1. */
+/** Inserts all tokens. @returns parents and bytes of the nodes, and for each token the node where it ends, or -1 */
 function insertAll(tokenizer: Pick<Tokenizer, 'vocabSize' | 'bytes'>): {
   parents: Int32Array;
   bytes: Uint8Array;
@@ -119,7 +119,10 @@ function insertAll(tokenizer: Pick<Tokenizer, 'vocabSize' | 'bytes'>): {
   return { parents: parents.slice(0, nodes), bytes: bytes.slice(0, nodes), ends };
 }
 
-/** Indices of `keys` by rising key, in their order (or that of `order`) where keys are equal, and where each key begins. */
+/**
+ * Counting sort: indices by ascending key, ties in index order (or that of `order`), and the start of each key's
+ * indices.
+ */
 function grouped(keys: Int32Array | Uint8Array, most: number, order?: Int32Array): [Int32Array, Int32Array] {
   const starts = new Int32Array(most + 1);
   for (const key of keys) starts[key + 1]!++;
@@ -135,7 +138,7 @@ function grouped(keys: Int32Array | Uint8Array, most: number, order?: Int32Array
 
 const tries = new WeakMap<Tokenizer, VocabularyTrie>();
 
-/** The trie of a tokenizer, built when it is first asked for, in a fraction of a second for 262,144 tokens. */
+/** The trie of a tokenizer, built on first use (a fraction of a second for 262,144 tokens). */
 export function vocabularyTrie(tokenizer: Tokenizer): VocabularyTrie {
   let trie = tries.get(tokenizer);
   if (!trie) tries.set(tokenizer, (trie = new VocabularyTrie(tokenizer)));
