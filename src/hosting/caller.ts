@@ -138,7 +138,16 @@ export class Caller {
 
   #receive(messages: readonly EngineMessage[]): void {
     this.#quiet = 0;
-    for (const message of messages) this.#take(message);
+    for (const message of messages) {
+      try {
+        this.#take(message);
+      } catch (error) {
+        // A function of the caller threw. The other messages are still delivered.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
   }
 
   #take(message: EngineMessage): void {

@@ -1,7 +1,7 @@
 /** A model of either kind in a separate thread: its load, its last known state, its calls. */
-import type { AnyEngine } from '../engine/loaded.ts';
+import type { AnyEngine, LoadedInfo } from '../engine/loaded.ts';
 import { type LoadOptions, validateLoad } from '../engine/options.ts';
-import { LanewiseError } from '../errors.ts';
+import { FormatError, LanewiseError } from '../errors.ts';
 import type { CallOptions } from './caller.ts';
 import { passOn, wantedLevels } from './logs.ts';
 import type { EngineThread } from './messages.ts';
@@ -22,7 +22,12 @@ export class NotStarted extends Error {}
 /** Result of a load in the thread; `again` is a source that finds the same files. */
 interface LoadedData {
   readonly again: unknown;
+  readonly info: LoadedInfo;
 }
+
+/** What must be the same when an engine is loaded again: prompts and options have been checked against it. */
+const identity = ({ info: { contextLength, description } }: LoadedData): string =>
+  JSON.stringify([contextLength, description.modelType, description.parameters, description.config]);
 
 interface State<E extends AnyEngine> {
   readonly memory: ReturnType<E['memory']>;
@@ -33,6 +38,8 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
   readonly #supervisor: Supervisor<L>;
   #name: string;
   #source: unknown;
+  /** What the first load gave. */
+  #loaded: L | undefined;
   #state: State<E> | undefined;
   #disposed: Promise<void> | undefined;
 
@@ -43,15 +50,18 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
     const plain: PlainLoadOptions = rest;
     this.#name = name;
     this.#source = source;
-    let first = true;
     this.#supervisor = new Supervisor<L>({
       name: () => this.#name,
       start,
-      load: (caller) => {
+      load: async (caller) => {
         caller.wantLog(wantedLevels());
-        const told = first ? { onEvent: (event: unknown) => onProgress?.(...(event as [number, number])), signal } : {};
-        first = false;
-        return caller.call<L>(method, [this.#source, plain], told);
+        const onEvent = (event: unknown): void => onProgress?.(...(event as [number, number]));
+        const first = this.#loaded;
+        if (!first) return caller.call<L>(method, [this.#source, plain], { onEvent, signal });
+        const again = await caller.call<L>(method, [this.#source, plain]);
+        if (identity(again) === identity(first)) return again;
+        const what = 'the files of the model have changed since it was loaded; load it again';
+        throw new FormatError('FileChanged', this.#name, what);
       },
       onState: (state) => {
         this.#state = state as State<E>;
@@ -62,11 +72,12 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
   }
 
   /** @throws what the load throws; NotStarted */
-  async load(nameOf: (loaded: L) => string): Promise<L> {
+  async load(): Promise<L> {
     try {
       const { loaded } = await this.#supervisor.running();
       this.#source = loaded.again;
-      this.#name = nameOf(loaded);
+      this.#name = loaded.info.name;
+      this.#loaded = loaded;
       return loaded;
     } catch (error) {
       throw this.#supervisor.started ? error : new NotStarted((error as Error).message, { cause: error });

@@ -16,7 +16,7 @@ interface LoadedData {
 /** @throws OptionError, what the load throws; NotStarted */
 export async function hostedEncoder(hosted: HostedSource, options: LoadOptions): Promise<EncoderEngine> {
   const model = new HostedModel<EncoderEngine, LoadedData>(hosted, 'loadEncoder', options);
-  return new RemoteEncoder(model, await model.load(({ info }) => info.name));
+  return new RemoteEncoder(model, await model.load());
 }
 
 class RemoteEncoder implements EncoderEngine {

@@ -34,7 +34,7 @@ interface LoadedData {
 /** @throws OptionError, what the load throws; NotStarted */
 export async function hostedEngine(hosted: HostedSource, options: LoadOptions): Promise<Engine> {
   const model = new HostedModel<Engine, LoadedData>(hosted, 'load', options);
-  return new RemoteEngine(model, await model.load(({ info }) => info.name), validateLoad(options).maxQueue);
+  return new RemoteEngine(model, await model.load(), validateLoad(options).maxQueue);
 }
 
 class RemoteEngine implements Engine {

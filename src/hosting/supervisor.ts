@@ -1,6 +1,6 @@
 /** Runs an engine in a separate thread: starts and loads it, and starts another one if the thread is lost. */
 import { BackendError, LanewiseError } from '../errors.ts';
-import { Caller, type CallerOptions, type CallOptions } from './caller.ts';
+import { Caller, type CallerOptions } from './caller.ts';
 import type { EngineThread } from './messages.ts';
 
 export interface SupervisorOptions<L> extends CallerOptions {
@@ -45,13 +45,6 @@ export class Supervisor<L> {
     if (this.#disposed) return Promise.reject(this.#disposedError());
     this.#running ??= this.#launch();
     return this.#running;
-  }
-
-  /** Calls the running engine. */
-  async call<T>(method: string, values: readonly unknown[], options?: CallOptions): Promise<T> {
-    const { caller } = await this.running();
-    options?.signal?.throwIfAborted();
-    return this.succeeded(caller.call<T>(method, values, options));
   }
 
   /** Notes a successful call, which resets the number of losses. */

@@ -13,8 +13,8 @@ export function threadOf(worker: Worker): EngineThread {
     post: (message, transfer = []) => worker.postMessage(message, transfer),
     listen: (onMessages) => void worker.on('message', (messages: EngineMessages) => onMessages(messages)),
     ended: new Promise((resolve) => {
-      worker.once('error', (error: NodeJS.ErrnoException) => resolve(reasonOf(error)));
-      worker.once('messageerror', (error) => resolve(`a message could not be read (${error.message})`));
+      worker.on('error', (error: NodeJS.ErrnoException) => resolve(reasonOf(error)));
+      worker.on('messageerror', (error) => resolve(`a message could not be read (${error.message})`));
       worker.once('exit', (code) => resolve(`it exited with code ${code}`));
     }),
     hold: (on) => (on ? worker.ref() : worker.unref()),
