@@ -21,6 +21,11 @@ export interface Batch {
    * tables.
    */
   readonly pages: readonly Int32Array[];
+  /**
+   * Cells of each sequence (see CachePages.cells): cell p holds positions p * PAGE .. p * PAGE + PAGE - 1 for caches without a
+   * window, which read it instead of page p. Default: the first cell of each page.
+   */
+  readonly cells?: readonly Int32Array[];
   /** Rows whose logits are wanted, ascending. [W] */
   readonly wanted: Int32Array;
   /**
@@ -125,6 +130,19 @@ export function cachePages(size: CacheSize = { contextLength: 1 }, pageBytes: nu
   return { least: context, most: Math.max(context, Math.min(pages, Math.floor(mostBytes / pageBytes))) };
 }
 
+/** The window and the cells of pages made of caches of these sizes. */
+export function pageCells(caches: readonly { readonly window?: number | undefined; readonly bytes: number }[]): {
+  window: number;
+  cells: number;
+} {
+  const sum = (some: typeof caches): number => some.reduce((total, { bytes }) => total + bytes, 0);
+  const windowed = caches.filter(({ window }) => window !== undefined);
+  const window = windowed.reduce((most, cache) => Math.max(most, cache.window!), 0);
+  if (windowed.length === 0) return { window, cells: 1 };
+  if (windowed.length === caches.length) return { window, cells: 0 };
+  return { window, cells: Math.max(1, Math.floor(sum(caches) / (sum(caches) - sum(windowed)))) };
+}
+
 /** When thread 0 reads the clock: never, after the last step of each scope, or after each step. A reading costs about 1 us. */
 export type Timing = 'off' | 'scopes' | 'steps';
 
@@ -203,12 +221,21 @@ export interface CachePages {
   readonly capacity: number;
   /** Largest number of page table entries of one forward, over all its sequences. */
   readonly tableEntries: number;
+  /** Positions that caches with a window see of a sequence, at most. */
+  readonly window: number;
+  /**
+   * What caches without a window have of a page is a cell: so many have room in a page, cell c of page p has the number
+   * p * cells + c, and a page's own is its first. 1: pages do not shrink. 0: all caches have a window, nothing is left.
+   */
+  readonly cells: number;
   /** Number of allocated pages. */
   readonly count: number;
   /** Allocates pages until there are at least `count`. @throws OutOfMemoryError; existing pages keep their content. */
   ensure(count: number): Promise<void>;
   /** Makes page `to` equal page `from`. */
   copy(from: number, to: number): Promise<void>;
+  /** Makes a cell equal the first cell of a page. */
+  shrink(page: number, cell: number): Promise<void>;
   /** Copy of a page's bytes, as this backend keeps them. [pageBytes] */
   read(page: number): Promise<Uint8Array>;
   /**

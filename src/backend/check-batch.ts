@@ -9,6 +9,8 @@ export interface BatchLimits {
   readonly maxWanted: number;
   /** Number of allocated cache pages. */
   readonly pageCount: number;
+  /** Cells of a page (CachePages.cells); default: 1. */
+  readonly cellsPerPage?: number;
   /** Largest number of page table entries of one forward, over all its sequences. */
   readonly maxTableEntries?: number;
 }
@@ -62,12 +64,21 @@ function checkRows({ tokens, types, positions, sequences, pages }: Batch, { plan
   }
 }
 
-function checkPages({ positions, sequences, pages }: Batch, { pageCount, maxTableEntries }: BatchLimits): void {
+function checkPages(
+  { positions, sequences, pages, cells }: Batch,
+  { pageCount, maxTableEntries, cellsPerPage = 1 }: BatchLimits,
+): void {
   const entries = pages.reduce((sum, table) => sum + table.length, 0);
   if (maxTableEntries !== undefined && entries > maxTableEntries)
     fail(`more than ${maxTableEntries} page table entries`);
   for (const table of pages)
     for (const page of table) if (!(page >= 0 && page < pageCount)) fail(`cache page ${page}: there are ${pageCount}`);
+  if (cells && (cells.length !== pages.length || cells.some((table, i) => table.length !== pages[i]!.length)))
+    fail('expected as many cells as pages');
+  for (const table of cells ?? [])
+    for (const cell of table)
+      if (cellsPerPage > 0 && !(cell >= 0 && cell < pageCount * cellsPerPage))
+        fail(`cell ${cell} of the cache: there are ${pageCount * cellsPerPage}`);
   /** For each page that the batch writes: its sequence, and its index in the page table. */
   const written = new Map<number, string>();
   for (const [row, position] of positions.entries()) {
@@ -76,6 +87,8 @@ function checkPages({ positions, sequences, pages }: Batch, { pageCount, maxTabl
     const place = `${sequence} ${index}`;
     if ((written.get(page) ?? place) !== place) fail(`cache page ${page} is written in two places`);
     written.set(page, place);
+    if (cells && cellsPerPage > 0 && cells[sequence]![index] !== page * cellsPerPage)
+      fail(`row ${row} is written to cache page ${page}, but not to its first cell`);
   }
 }
 

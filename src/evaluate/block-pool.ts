@@ -3,6 +3,7 @@ import type { CachePages } from '../backend/backend.ts';
 import { OutOfMemoryError } from '../errors.ts';
 import { type RopeTable, ropeSet } from '../plan/rope.ts';
 import { type Block, IdleBlocks, insertChild, longestMatch, Root, removeTree } from './blocks.ts';
+import { Cells } from './cells.ts';
 
 export interface CacheOptions {
   /** Largest number of pages. */
@@ -19,6 +20,10 @@ export interface CacheStats {
   readonly free: number;
   /** Number of tokens that sequences found in the cache. */
   readonly hitTokens: number;
+  /** Pages in use that are free as soon as others need them: layers with a window see them no more. */
+  readonly shrinkable: number;
+  /** Blocks that became smaller in this way. */
+  readonly shrunk: number;
   /** Number of blocks evicted for others. */
   readonly evictions: number;
 }
@@ -34,15 +39,22 @@ export class BlockPool {
   #touched = 0;
   #hitTokens = 0;
   #evictions = 0;
+  #shrunk = 0;
+  /** Whole blocks that all their users have passed, in the order in which they were passed. */
+  readonly #passed = new Set<Block>();
+  readonly #cells: Cells;
+  /** Idle blocks that are whole. */
+  #idlePages = 0;
 
   constructor(pages: CachePages, { capacity, ropes = [] }: CacheOptions) {
     this.pages = pages;
+    this.#cells = new Cells(pages.cells);
     this.#capacity = capacity;
     this.#ropes = ropes;
   }
 
   stats(): CacheStats {
-    const cached = this.#idle.count;
+    const cached = this.#idlePages + this.#cells.idlePages;
     const used = this.#touched - this.#free.length - cached;
     return {
       capacity: this.#capacity,
@@ -51,11 +63,13 @@ export class BlockPool {
       free: this.#capacity - used - cached,
       hitTokens: this.#hitTokens,
       evictions: this.#evictions,
+      shrinkable: this.#cells.gain(this.#passed.size),
+      shrunk: this.#shrunk,
     };
   }
 
   /**
-   * Full blocks of the index, each after its parent: blocks in use first, then the others by last use, the latest
+   * Full blocks of the index that are not shrunk, each after its parent: blocks in use first, then the others by last use, the latest
    * first.
    */
   fullBlocks(): Block[] {
@@ -67,10 +81,10 @@ export class BlockPool {
     for (const root of this.#roots.values()) add(root.children);
     for (let next = open.pop(); next; next = open.pop()) {
       if (next.users === 0) continue;
-      if (next.full) out.push(next);
+      if (next.full && !next.shrunk) out.push(next);
       add(next.children);
     }
-    for (let idle = this.#idle.newest; idle; idle = idle.older) if (idle.full) out.push(idle);
+    for (let idle = this.#idle.newest; idle; idle = idle.older) if (idle.full && !idle.shrunk) out.push(idle);
     return out;
   }
 
@@ -112,7 +126,8 @@ export class BlockPool {
     while (taken.length < count) {
       const missing = count - taken.length;
       const growth = refused ? 0 : this.#capacity - this.#touched;
-      if (missing > this.#free.length + growth + this.#idle.count) {
+      const idle = this.#idlePages + this.#cells.idlePages;
+      if (missing > this.#free.length + growth + idle + this.#cells.gain(this.#passed.size)) {
         for (const page of taken) this.#free.push(page);
         const pageBytes = Math.max(1, this.pages.pageBytes);
         throw refused ?? new OutOfMemoryError('the key/value cache', missing * pageBytes, growth * pageBytes);
@@ -127,12 +142,57 @@ export class BlockPool {
           if (!(error instanceof OutOfMemoryError)) throw error;
           refused = error;
         }
-      } else {
+      } else if (this.#passed.size > 0) await this.#shrink();
+      else {
         this.#remove(this.#idle.oldest!);
         this.#evictions++;
       }
     }
     return taken;
+  }
+
+  /** Notes that a user of a block is several windows beyond it; `unpass`: that it is not, or uses it no more. */
+  pass(block: Block): void {
+    block.passed++;
+    this.#weigh(block);
+  }
+
+  unpass(block: Block): void {
+    block.passed--;
+    this.#weigh(block);
+  }
+
+  #weigh(block: Block): void {
+    if (!block.shrunk && block.users > 0 && block.passed === block.users) this.#passed.add(block);
+    else this.#passed.delete(block);
+  }
+
+  /** Shrinks the block that was passed first. Frees its page, or makes it the place of cells. */
+  async #shrink(): Promise<void> {
+    const [block] = this.#passed;
+    if (!block) return;
+    this.#passed.delete(block);
+    const { page } = block;
+    const cell = this.#cells.take(page);
+    const moves = cell < 0 || Math.floor(cell / this.pages.cells) !== page;
+    if (cell >= 0 && moves) {
+      // Nobody frees its page meanwhile.
+      block.users++;
+      await this.pages.shrink(page, cell);
+      block.users--;
+      if (block.passed < block.users) {
+        // A user was cut back and sees it again.
+        this.#cells.leave(cell);
+        const freed = this.#cells.free(cell);
+        if (freed !== undefined) this.#free.push(freed);
+        return;
+      }
+    }
+    block.page = -1;
+    block.cell = cell;
+    this.#shrunk++;
+    if (moves) this.#free.push(page);
+    if (block.users === 0) this.#idleOrGone(block);
   }
 
   /** Frees a page that belongs to no block. */
@@ -142,14 +202,36 @@ export class BlockPool {
 
   /** Adds a user to a block, which protects it from eviction. */
   hold(block: Block): void {
-    if (block.users++ === 0 && block.parent) this.#idle.remove(block);
+    if (block.users++ === 0) {
+      if (block.parent) this.#leaveIdle(block);
+      this.#cells.use(block.cell);
+    }
+    this.#weigh(block);
   }
 
   /** Removes a user from a block. An unused block stays idle in the index, or is freed if it is not in the index. */
   drop(block: Block): void {
-    if (--block.users > 0) return;
-    if (block.parent) this.#idle.add(block);
-    else this.#free.push(block.page);
+    if (--block.users === 0) this.#idleOrGone(block);
+    this.#weigh(block);
+  }
+
+  #idleOrGone(block: Block): void {
+    this.#cells.leave(block.cell);
+    if (block.parent) {
+      this.#idle.add(block);
+      if (!block.shrunk) this.#idlePages++;
+    } else this.#release(block);
+  }
+
+  #leaveIdle(block: Block): void {
+    this.#idle.remove(block);
+    if (!block.shrunk) this.#idlePages--;
+  }
+
+  /** Frees the page, or the cell, of a block that nobody uses. */
+  #release(block: Block): void {
+    const page = block.shrunk ? this.#cells.free(block.cell) : block.page;
+    if (page !== undefined) this.#free.push(page);
   }
 
   /**
@@ -161,12 +243,21 @@ export class BlockPool {
     const match = longestMatch(parent.children, tokens, 0, tokens.length);
     if (match?.shared === tokens.length) {
       this.hold(match.block);
+      if (match.block.shrunk && !block.shrunk) this.#restore(match.block, block);
       return match.block;
     }
     insertChild(parent, block);
     // A shorter block with the same tokens is redundant.
     if (match?.shared === match?.block.tokens.length && match?.block.users === 0) this.#remove(match.block);
     return block;
+  }
+
+  /** A shrunk block takes the page of one with the same tokens, which gets what is left of it. */
+  #restore(shrunk: Block, whole: Block): void {
+    [shrunk.page, whole.page] = [whole.page, shrunk.page];
+    [shrunk.cell, whole.cell] = [whole.cell, shrunk.cell];
+    this.#weigh(shrunk);
+    this.#weigh(whole);
   }
 
   /**
@@ -196,8 +287,8 @@ export class BlockPool {
     const { parent } = block;
     for (const gone of removeTree(block)) {
       if (gone.users > 0) continue;
-      this.#idle.remove(gone);
-      this.#free.push(gone.page);
+      this.#leaveIdle(gone);
+      this.#release(gone);
     }
     if (parent instanceof Root && parent.children.length === 0) this.#roots.delete(parent.name);
   }

@@ -9,11 +9,16 @@ import { PAGE } from '../backend/backend.ts';
 
 /** PAGE positions of the cache, and the tokens whose keys and values they hold. */
 export class Block {
-  readonly page: number;
+  /** -1: the block is shrunk, only `cell` is left of it. */
+  page: number;
+  /** Where caches without a window have it, once it is shrunk (CachePages.cells); -1 where nothing is left. */
+  cell = -1;
   /** At most PAGE tokens. */
   readonly tokens: number[];
   /** Number of sequences with this block in their page table, and of copies that read it. */
   users = 0;
+  /** Those of them that are several windows beyond it. */
+  passed = 0;
   /** Parent in the index; undefined if the block is not in the index. */
   parent: Block | Root | undefined;
   readonly children: Block[] = [];
@@ -24,6 +29,10 @@ export class Block {
   constructor(page: number, tokens: number[] = []) {
     this.page = page;
     this.tokens = tokens;
+  }
+
+  get shrunk(): boolean {
+    return this.page < 0;
   }
 
   get full(): boolean {

@@ -115,7 +115,6 @@ export class Evaluator extends Forwards {
     const positions: number[] = [];
     const sequences: number[] = [];
     const wanted: number[] = [];
-    const pages: Int32Array[] = [];
     for (const [index, { sequence, tokens: added, wanted: which }] of parts.entries()) {
       for (const [i, id] of added.entries()) {
         tokens.push(id);
@@ -124,13 +123,16 @@ export class Evaluator extends Forwards {
         if (which === 'all' || (which && i === added.length - 1)) wanted.push(tokens.length - 1);
       }
       await sequence.reserve(sequence.length + added.length);
-      pages.push(sequence.table());
     }
+    // What one sequence reserves may shrink blocks of another.
+    const pages = parts.map(({ sequence }) => sequence.table().map((page) => Math.max(0, page)));
+    const cells = parts.flatMap(({ sequence }) => sequence.cells() ?? []);
     const batch = {
       tokens: Int32Array.from(tokens),
       positions: Int32Array.from(positions),
       sequences: Int32Array.from(sequences),
       pages,
+      ...(cells.length > 0 && { cells }),
       wanted: Int32Array.from(wanted),
       lengths: Int32Array.from(parts, ({ sequence, tokens }) => sequence.span(tokens.length)),
     };

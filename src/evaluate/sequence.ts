@@ -22,8 +22,8 @@ export class Sequence {
   /** Index of the first block that this sequence computed itself and added to the index. */
   #firstOwn = Number.POSITIVE_INFINITY;
   #released = false;
-  /** Page table, with room to grow. */
-  #table = new Int32Array(16);
+  /** So many first blocks are several windows behind. */
+  #passed = 0;
 
   constructor(pool: BlockPool, { expected = 0, key = '' }: SequenceOptions) {
     this.pool = pool;
@@ -66,26 +66,26 @@ export class Sequence {
   async reuse(ids: readonly number[], most = ids.length - 1, beside?: Sequence): Promise<number> {
     this.#alive();
     const before = this.#begin(ids, most);
-    while (this.#length < most) {
-      const full = Math.floor(this.#length / PAGE);
-      const parent = this.#parentOf(full);
-      if (parent === undefined) break;
+    const first = Math.floor(this.#length / PAGE);
+    const found = this.#find(ids, first, most);
+    for (const [i, block] of found.entries()) {
+      // It may have been cut back into this very block.
+      if (this.#blocks[first + i] === block) continue;
+      this.pool.hold(block);
+      this.#put(first + i, block);
+    }
+    if (found.length > 0) this.#length = (first + found.length) * PAGE;
+    const full = Math.floor(this.#length / PAGE);
+    const parent = this.#length < most ? this.#parentOf(full) : undefined;
+    if (parent !== undefined) {
       const match = best(
         longestMatch(this.pool.childrenOf(parent), ids, full * PAGE, most),
         beside && this.#lastOf(beside, full, ids, most),
       );
-      if (!match || full * PAGE + match.shared <= this.#length) break;
-      if (match.shared < PAGE) {
+      if (match && match.shared < PAGE && !match.block.shrunk && full * PAGE + match.shared > this.#length)
         await this.#copyInto(full, match.block, match.shared);
-        break;
-      }
-      // It may have been cut back into this very block.
-      if (this.#blocks[full] !== match.block) {
-        this.pool.hold(match.block);
-        this.#put(full, match.block);
-      }
-      this.#length = (full + 1) * PAGE;
     }
+    this.#advance();
     this.pool.hit(Math.max(0, this.#length - before));
     return this.#length;
   }
@@ -116,9 +116,16 @@ export class Sequence {
     for (const [i, block] of blocks.entries()) this.#put(shared && i === 0 ? full : this.#blocks.length, block);
   }
 
-  /** Page table, one page per PAGE positions: a view, valid until the sequence changes. */
+  /** The page of every PAGE positions; -1 where no more than the cell is left. */
   table(): Int32Array {
-    return this.#table.subarray(0, this.#blocks.length);
+    return Int32Array.from(this.#blocks, ({ page }) => page);
+  }
+
+  /** The cell of every PAGE positions (CachePages.cells); undefined where it is the first of the page. */
+  cells(): Int32Array | undefined {
+    const { cells } = this.pool.pages;
+    if (cells <= 1) return undefined;
+    return Int32Array.from(this.#blocks, ({ page, cell, shrunk }) => (shrunk ? cell : page * cells));
   }
 
   /** Notes that the next positions have been computed, in reserved pages. Full blocks are added to the index. */
@@ -137,6 +144,7 @@ export class Sequence {
       if (shown === block) this.#firstOwn = Math.min(this.#firstOwn, index);
       this.#put(index, shown);
     }
+    this.#advance();
   }
 
   /** Removes all positions from `length` on, and resets the expected length. */
@@ -144,7 +152,9 @@ export class Sequence {
     this.#expected = 0;
     if (length >= this.#length) return;
     this.#length = length;
-    while (this.#blocks.length > Math.ceil(length / PAGE)) this.pool.drop(this.#blocks.pop()!);
+    while (this.#blocks.length > Math.ceil(length / PAGE)) this.#dropLast();
+    this.#retreat();
+    if (this.#length === 0) return;
     if (this.#firstOwn >= Math.floor(length / PAGE)) this.#firstOwn = Number.POSITIVE_INFINITY;
     this.#own(Math.floor(length / PAGE));
   }
@@ -165,6 +175,60 @@ export class Sequence {
     const first = this.#blocks[this.#firstOwn];
     if (first) this.pool.discard(first);
     this.#clear();
+  }
+
+  /**
+   * Blocks that the index has for `ids` from block `first` on, as many as may follow what the sequence has: layers with a window
+   * need the last positions whole.
+   */
+  #find(ids: readonly number[], first: number, most: number): Block[] {
+    const found: Block[] = [];
+    let usable = 0;
+    /** Positions behind the last block that is shrunk. */
+    let shrunk = 0;
+    let parent = this.#parentOf(first);
+    for (let index = first; parent !== undefined && (index + 1) * PAGE <= most; index++) {
+      const match = longestMatch(this.pool.childrenOf(parent), ids, index * PAGE, most);
+      if (match?.shared !== PAGE) break;
+      found.push(match.block);
+      const end = (index + 1) * PAGE;
+      if (match.block.shrunk) shrunk = end;
+      if (shrunk === 0 || shrunk <= end - this.pool.pages.window) usable = found.length;
+      parent = match.block;
+    }
+    return found.slice(0, usable);
+  }
+
+  /** Positions that may be cut off again while what the windows then see is whole. */
+  get #slack(): number {
+    return Math.max(this.pool.pages.window, PAGE);
+  }
+
+  /** Tells the pool of blocks that layers with a window see no more. */
+  #advance(): void {
+    const { window, cells } = this.pool.pages;
+    if (cells === 1) return;
+    const seen = this.#length - window - this.#slack;
+    while ((this.#passed + 1) * PAGE <= seen) this.pool.pass(this.#blocks[this.#passed++]!);
+  }
+
+  /** After a cut: blocks that are seen again are needed whole. Where one is not, nothing of the sequence is left. */
+  #retreat(): void {
+    const { window, cells } = this.pool.pages;
+    if (cells === 1) return;
+    const seen = this.#length - window - this.#slack;
+    while (this.#passed > 0 && this.#passed * PAGE > seen) this.pool.unpass(this.#blocks[--this.#passed]!);
+    const from = Math.max(0, Math.floor((this.#length - window) / PAGE));
+    if (this.#blocks.some((block, i) => i >= from && block.shrunk)) this.#clear();
+  }
+
+  #dropLast(): void {
+    const block = this.#blocks.pop()!;
+    if (this.#blocks.length < this.#passed) {
+      this.pool.unpass(block);
+      this.#passed--;
+    }
+    this.pool.drop(block);
   }
 
   #alive(): void {
@@ -197,7 +261,7 @@ export class Sequence {
 
   /** Releases the blocks, the last one first, so that it is evicted before its parent. */
   #clear(): void {
-    while (this.#blocks.length > 0) this.pool.drop(this.#blocks.pop()!);
+    while (this.#blocks.length > 0) this.#dropLast();
     this.#length = 0;
     this.#firstOwn = Number.POSITIVE_INFINITY;
   }
@@ -267,12 +331,6 @@ export class Sequence {
     if (before === block) return;
     if (before) this.pool.drop(before);
     this.#blocks[index] = block;
-    if (index >= this.#table.length) {
-      const larger = new Int32Array(2 * this.#table.length);
-      larger.set(this.#table);
-      this.#table = larger;
-    }
-    this.#table[index] = block.page;
   }
 }
 

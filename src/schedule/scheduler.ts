@@ -239,8 +239,8 @@ export class Scheduler {
   async #fits({ run }: Job): Promise<boolean> {
     const { cache } = this.#context.evaluator;
     await run!.reuse(this.#nearest(run!));
-    const { used, capacity } = cache.stats();
-    if (pagesFor(run!.total + 1) - pagesFor(run!.sequence.length) <= capacity - used) return true;
+    const { used, capacity, shrinkable } = cache.stats();
+    if (pagesFor(run!.total + 1) - pagesFor(run!.sequence.length) <= capacity - used + shrinkable) return true;
     run!.pause();
     return false;
   }

@@ -109,6 +109,8 @@ class StagedPages implements CachePages {
   readonly pageBytes: number;
   readonly tableEntries: number;
   readonly capacity: number;
+  readonly window: number;
+  readonly cells: number;
   count = 0;
   readonly #pages: CachePages;
   readonly #hooks: Hooks;
@@ -118,6 +120,8 @@ class StagedPages implements CachePages {
     this.pageBytes = pages.pageBytes;
     this.tableEntries = pages.tableEntries;
     this.capacity = capacity;
+    this.window = pages.window;
+    this.cells = pages.cells;
     this.#hooks = hooks;
   }
 
@@ -126,6 +130,11 @@ class StagedPages implements CachePages {
     if (this.#hooks.full?.()) throw new OutOfMemoryError('the memory of the test', count, this.count);
     await this.#pages.ensure(count);
     this.count = count;
+  }
+
+  async shrink(page: number, cell: number): Promise<void> {
+    await turn();
+    await this.#pages.shrink(page, cell);
   }
 
   async copy(from: number, to: number): Promise<void> {

@@ -126,6 +126,8 @@ class NumberPages implements CachePages {
   readonly pageBytes = PAGE * 4;
   readonly capacity = 40;
   readonly tableEntries = 1000;
+  readonly window = 0;
+  readonly cells: number = 1;
   count = 0;
   readonly values: Float32Array[] = [];
   /** Takes everything for finite. */
@@ -135,6 +137,8 @@ class NumberPages implements CachePages {
     while (this.values.length < count) this.values.push(new Float32Array(PAGE));
     this.count = Math.max(this.count, count);
   }
+
+  async shrink(): Promise<void> {}
 
   async copy(from: number, to: number): Promise<void> {
     this.values[to]!.set(this.values[from]!);

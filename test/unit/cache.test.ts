@@ -16,11 +16,36 @@ class TextPages implements CachePages {
   readonly tableEntries = Number.POSITIVE_INFINITY;
   count = 0;
   readonly texts: string[][] = [];
+  /** What caches without a window have. */
+  readonly cellTexts = new Map<number, string[]>();
+  readonly window: number;
+  readonly cells: number;
   /** Growth beyond is refused. */
   refusedAt = Number.POSITIVE_INFINITY;
 
-  constructor(capacity: number) {
+  constructor(capacity: number, { window = 0, cells = 1 } = {}) {
     this.capacity = capacity;
+    this.window = window;
+    this.cells = cells;
+  }
+
+  write(page: number, position: number, text: string): void {
+    this.texts[page]![position] = text;
+    this.cell(page * this.cells)[position] = text;
+    // Other cells would lie in the same bytes.
+    for (let n = 1; n < this.cells; n++) this.cellTexts.delete(page * this.cells + n);
+  }
+
+  cell(cell: number): string[] {
+    const known = this.cellTexts.get(cell) ?? [];
+    this.cellTexts.set(cell, known);
+    return known;
+  }
+
+  async shrink(page: number, cell: number): Promise<void> {
+    await turn();
+    this.cellTexts.set(cell, [...this.cell(page * this.cells)]);
+    this.texts[Math.floor(cell / this.cells)] = [];
   }
 
   async ensure(count: number): Promise<void> {
@@ -33,7 +58,7 @@ class TextPages implements CachePages {
 
   async copy(from: number, to: number): Promise<void> {
     await turn();
-    this.texts[to] = [...this.texts[from]!];
+    for (const [position, text] of this.texts[from]!.entries()) this.write(to, position, text);
   }
 
   read(): Promise<Uint8Array> {
@@ -79,8 +104,8 @@ class Bench {
   forgets = false;
   readonly rope: boolean;
 
-  constructor(capacity: number, rope: boolean) {
-    this.pages = new TextPages(capacity);
+  constructor(capacity: number, rope: boolean, windows: { window?: number; cells?: number } = {}) {
+    this.pages = new TextPages(capacity, windows);
     this.rope = rope;
     this.cache = new Cache(this.pages, { capacity, ropes: rope ? [longRope] : [] });
   }
@@ -102,11 +127,12 @@ class Bench {
     this.note(state);
     const length = await sequence.reuse(ids);
     assert.equal(length, sequence.length);
-    assert.ok(length < ids.length && length >= Math.min(shared(own, ids), ids.length - 1));
+    const { evictions, shrunk } = this.cache.stats();
+    assert.ok(length < ids.length && (shrunk > 0 || length >= Math.min(shared(own, ids), ids.length - 1)));
     const namespace = `${long} ${state.key}`;
     const known = this.computed.flatMap((text) => (text.namespace === namespace ? [shared(text.tokens, ids)] : []));
     const whole = Math.floor(Math.min(Math.max(0, ...known), ids.length - 1) / PAGE) * PAGE;
-    if (!this.forgets && this.cache.stats().evictions === 0) assert.ok(length >= whole, `${length} of ${whole} found`);
+    if (!this.forgets && evictions === 0 && shrunk === 0) assert.ok(length >= whole, `${length} of ${whole} found`);
     state.tokens = ids.slice(0, length);
     state.long = long;
     state.expected = ids.length;
@@ -124,7 +150,7 @@ class Bench {
       await sequence.reserve(state.tokens.length + ids.length);
     } catch (error) {
       assert.ok(error instanceof OutOfMemoryError);
-      assert.deepEqual(this.tables(), before);
+      if (this.pages.cells === 1) assert.deepEqual(this.tables(), before);
       return;
     }
     const table = sequence.table();
@@ -132,9 +158,9 @@ class Bench {
       state.tokens.push(id);
       const position = state.tokens.length - 1;
       const page = table[Math.floor(position / PAGE)]!;
-      const users = this.live.filter((other) => other.sequence.table().includes(page));
+      const users = this.live.filter((_, n) => this.tables()[n]!.includes(page));
       assert.deepEqual(users, [state], 'a page of others is written');
-      this.pages.texts[page]![position % PAGE] = keysOf(state.long, state.key, state.tokens);
+      this.pages.write(page, position % PAGE, keysOf(state.long, state.key, state.tokens));
     }
     sequence.append(ids);
     this.note(state);
@@ -143,7 +169,8 @@ class Bench {
   truncate(state: Expected, length: number): void {
     this.note(state);
     state.sequence.truncate(length);
-    state.tokens = state.tokens.slice(0, length);
+    assert.ok(state.sequence.length === length || (state.sequence.length === 0 && this.cache.stats().shrunk > 0));
+    state.tokens = state.tokens.slice(0, state.sequence.length);
     state.expected = 0;
     // A block that was cut to be written again is no longer found.
     this.forgets = true;
@@ -164,16 +191,26 @@ class Bench {
   }
 
   tables(): number[][] {
-    return this.live.map(({ sequence }) => [...sequence.table()]);
+    return this.live.map(({ sequence }) => {
+      const cells = sequence.cells();
+      const pages = [...sequence.table()];
+      const held = pages.map((page, i) => (page < 0 && cells ? Math.floor(cells[i]! / this.pages.cells) : page));
+      return held.filter((page) => page >= 0);
+    });
   }
 
   check(): void {
     for (const { sequence, key, tokens, long } of this.live) {
       assert.deepEqual(sequence.tokens, tokens);
       const table = sequence.table();
+      const cells = sequence.cells();
+      const { window } = this.pages;
       for (const position of tokens.keys()) {
-        const found = this.pages.texts[table[Math.floor(position / PAGE)]!]![position % PAGE];
-        assert.equal(found, keysOf(long, key, tokens.slice(0, position + 1)));
+        const index = Math.floor(position / PAGE);
+        const expected = keysOf(long, key, tokens.slice(0, position + 1));
+        const seen = this.pages.cells === 1 || position >= tokens.length - window;
+        if (seen) assert.equal(this.pages.texts[table[index]!]![position % PAGE], expected);
+        if (cells) assert.equal(this.pages.cell(cells[index]!)[position % PAGE], expected);
       }
     }
     const { capacity, used, cached, free } = this.cache.stats();
@@ -195,8 +232,8 @@ class Bench {
     );
     all.release();
     assert.deepEqual(
-      { ...this.cache.stats(), hitTokens: 0, evictions: 0 },
-      { capacity, used: 0, cached: 0, free: capacity, hitTokens: 0, evictions: 0 },
+      { ...this.cache.stats(), hitTokens: 0, evictions: 0, shrunk: 0 },
+      { capacity, used: 0, cached: 0, free: capacity, hitTokens: 0, evictions: 0, shrinkable: 0, shrunk: 0 },
     );
   }
 }
@@ -235,11 +272,12 @@ test('whatever sequences do, pages hold what their tokens say, and none is lost 
   const settings = fc.record({
     capacity: fc.integer({ min: 1, max: 24 }),
     rope: fc.boolean(),
+    windows: fc.constantFrom({}, {}, { window: 5, cells: 4 }, { window: 70, cells: 3 }, { window: 40, cells: 0 }),
     commands: fc.array(command, { minLength: 5, maxLength: 50 }),
   });
   await fc.assert(
-    fc.asyncProperty(settings, async ({ capacity, rope, commands }) => {
-      const bench = new Bench(capacity, rope);
+    fc.asyncProperty(settings, async ({ capacity, rope, windows, commands }) => {
+      const bench = new Bench(capacity, rope, windows);
       bench.start('');
       for (const action of commands) {
         if (action.op === 'start') bench.start(action.key);
@@ -335,7 +373,16 @@ test('where no page is left, a sequence fails and loses nothing; one that nobody
   third.release();
   const fourth = cache.sequence();
   assert.equal(await fourth.reuse(ids(140)), 139, 'in the page that it was computed in');
-  assert.deepEqual(cache.stats(), { capacity: 3, used: 3, cached: 0, free: 0, hitTokens: 239, evictions: 2 });
+  assert.deepEqual(cache.stats(), {
+    capacity: 3,
+    used: 3,
+    cached: 0,
+    free: 0,
+    hitTokens: 239,
+    evictions: 2,
+    shrinkable: 0,
+    shrunk: 0,
+  });
 });
 
 test('growth that is refused takes pages that nobody uses, and is tried again later', async () => {

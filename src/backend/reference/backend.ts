@@ -11,6 +11,7 @@ import {
   type CachePages,
   cachePages,
   type LoadTimes,
+  pageCells,
   type Results,
   type StepTime,
   type TensorData,
@@ -100,8 +101,8 @@ class ReferenceBackend implements Backend {
   ) {
     this.#plan = plan;
     this.#weights = weights;
-    this.#caches = plan.caches.map((spec) => new KvPages(spec));
-    this.cache = pagesOf(this.#caches, cache);
+    this.#caches = plan.caches.map((spec) => new KvPages(spec, cellsOf(plan).cells));
+    this.cache = pagesOf(plan, this.#caches, cache);
     this.maxRows = maxRows;
     this.maxWanted = maxWanted;
     this.loadTimes = loadTimes;
@@ -119,12 +120,12 @@ class ReferenceBackend implements Backend {
   async forward(batch: Batch): Promise<Results> {
     if (!this.#weights) throw new LanewiseError('Disposed', 'the backend has been disposed');
     const { maxRows, maxWanted, cache } = this;
-    checkBatch(batch, { plan: this.#plan, maxRows, maxWanted, pageCount: cache.count });
+    checkBatch(batch, { plan: this.#plan, maxRows, maxWanted, pageCount: cache.count, cellsPerPage: cache.cells });
     const rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     this.#buffers = this.#plan.buffers.map((buffer) => new Float32Array(buffer.width * rows[buffer.rows]));
     const state: State = {
       plan: this.#plan,
-      batch,
+      batch: { ...batch, cells: batch.cells ?? batch.pages.map((table) => table.map((page) => page * cache.cells)) },
       buffers: this.#buffers,
       weights: this.#weights,
       caches: this.#caches,
@@ -163,12 +164,16 @@ class ReferenceBackend implements Backend {
   }
 }
 
-function pagesOf(caches: readonly KvPages[], size: BackendOptions['cache']): CachePages {
+const cellsOf = ({ caches }: Plan): ReturnType<typeof pageCells> =>
+  pageCells(caches.map((spec) => ({ window: spec.window, bytes: spec.kvHeads * spec.headDim })));
+
+function pagesOf(plan: Plan, caches: readonly KvPages[], size: BackendOptions['cache']): CachePages {
   let count = 0;
   const pageBytes = caches.reduce((sum, cache) => sum + cache.pageBytes, 0);
   return {
     capacity: cachePages(size, pageBytes).most,
     tableEntries: Number.POSITIVE_INFINITY,
+    ...cellsOf(plan),
     pageBytes,
     get count() {
       return count;
@@ -179,6 +184,9 @@ function pagesOf(caches: readonly KvPages[], size: BackendOptions['cache']): Cac
     },
     async copy(from, to) {
       for (const cache of caches) cache.write(to, cache.read(from));
+    },
+    async shrink(page, cell) {
+      for (const [id, cache] of caches.entries()) if (plan.caches[id]!.window === undefined) cache.shrink(page, cell);
     },
     async read(page) {
       const parts = caches.map((cache) => cache.read(page));

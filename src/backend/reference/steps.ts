@@ -201,8 +201,9 @@ function rope({ x, heads, headDim, table, out }: StepOf<'rope'>, state: State): 
 function appendKv({ cache, k, v }: StepOf<'appendKv'>, { plan, batch, buffers, caches }: State): void {
   const { kvHeads, headDim, storage } = plan.caches[cache]!;
   const width = kvHeads * headDim;
+  const tables = tablesOf(batch, plan.caches[cache]!);
   for (let t = 0; t < batch.tokens.length; t++) {
-    const entry = caches[cache]!.at(batch.pages[batch.sequences[t]!]!, batch.positions[t]!);
+    const entry = caches[cache]!.at(tables[batch.sequences[t]!]!, batch.positions[t]!);
     entry.k.set(asCached(storage, buffers[k]!.subarray(t * width, (t + 1) * width)));
     entry.v.set(asCached(storage, buffers[v]!.subarray(t * width, (t + 1) * width)));
   }
@@ -220,7 +221,7 @@ function attention(
     const position = batch.positions[t]!;
     const sequence = batch.sequences[t]!;
     const [first, last] = bidirectional ? visibleAround(spec, position, ends[sequence]!) : visible(spec, position);
-    const pages = batch.pages[sequence]!;
+    const pages = tablesOf(batch, spec)[sequence]!;
     const entries = Array.from({ length: last - first + 1 }, (_, i) => caches[cache]!.at(pages, first + i));
     for (let h = 0; h < heads; h++) {
       const at = Math.floor((h * spec.kvHeads) / heads) * spec.headDim;
@@ -239,6 +240,10 @@ function attention(
     }
   }
 }
+
+/** Caches without a window have cells instead of pages. */
+const tablesOf = ({ pages, cells = pages }: Batch, { window }: KvCacheSpec): readonly Int32Array[] =>
+  window === undefined ? cells : pages;
 
 const roundToBf16 = (x: number): number => fromBF16(toBF16(x));
 

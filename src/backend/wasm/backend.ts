@@ -175,6 +175,7 @@ export class WasmBackend implements Backend {
       maxWanted,
       pageCount: cache.count,
       maxTableEntries: cache.tableEntries,
+      cellsPerPage: cache.cells,
     });
     const { timing = 'off' } = batch;
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
@@ -292,12 +293,9 @@ export class WasmBackend implements Backend {
     memory.i32(map.positions, count).set(positions);
     memory.i32(map.sequences, count).set(sequences);
     memory.i32(map.wanted, wanted.length).set(wanted);
-    let entry = map.tableEntries;
-    for (const [sequence, table] of pages.entries()) {
-      memory.i32(map.tables + sequence * 4, 1)[0] = entry;
-      memory.i32(entry, table.length).set(table);
-      entry += table.length * 4;
-    }
+    writeTables(memory, map.tables, map.tableEntries, pages);
+    const cells = batch.cells ?? pages.map((table) => table.map((page) => page * this.cache.cells));
+    if (map.cellTables !== map.tables) writeTables(memory, map.cellTables, map.cellEntries, cells);
     const lengths = sequenceLengths(batch);
     for (const [index, rows] of this.#alive().ropeRows.entries()) {
       const { rotary } = this.#plan.ropes[index]!;
@@ -305,6 +303,16 @@ export class WasmBackend implements Backend {
       for (let row = 0; row < count; row++)
         target.set(rows.at(positions[row]!, lengths[sequences[row]!]!), row * rotary);
     }
+  }
+}
+
+/** @param tables address of the addresses of tables, of which the first begins at `entries` */
+function writeTables(memory: Memory, tables: number, entries: number, given: readonly Int32Array[]): void {
+  let entry = entries;
+  for (const [sequence, table] of given.entries()) {
+    memory.i32(tables + sequence * 4, 1)[0] = entry;
+    memory.i32(entry, table.length).set(table);
+    entry += table.length * 4;
   }
 }
 

@@ -23,6 +23,8 @@ export class WasmCachePages implements CachePages {
   readonly pageBytes: number;
   readonly capacity: number;
   readonly tableEntries: number;
+  readonly window: number;
+  readonly cells: number;
   count = 0;
   #partMemories: readonly PartMemory[];
   readonly #areas: readonly FloatArea[];
@@ -31,6 +33,8 @@ export class WasmCachePages implements CachePages {
     this.#partMemories = partMemories;
     this.capacity = capacity;
     this.tableEntries = Math.min(...partMemories.map(({ map }) => map.tableCount));
+    this.window = plan.caches.reduce((most, { window = 0 }) => Math.max(most, window), 0);
+    this.cells = partMemories[0]!.map.cells;
     const areas: FloatArea[] = [];
     let end = 0;
     for (const { map, part } of partMemories) {
@@ -66,6 +70,14 @@ export class WasmCachePages implements CachePages {
   async copy(from: number, to: number): Promise<void> {
     const targets = this.#views(to);
     for (const [n, source] of this.#views(from).entries()) targets[n]!.set(source);
+  }
+
+  async shrink(page: number, cell: number): Promise<void> {
+    for (const { map, memory } of this.#partMemories) {
+      const { cache, pageStride, cellStride } = map;
+      if (pageStride > 0)
+        memory.bytes(cache + cell * cellStride, cellStride).set(memory.bytes(cache + page * pageStride, cellStride));
+    }
   }
 
   async read(page: number): Promise<Uint8Array> {

@@ -2,7 +2,8 @@
 import { OutOfMemoryError } from '../../errors.ts';
 import { activationStride } from '../../kernels/layout.ts';
 import { weightsOf } from '../../plan/memory.ts';
-import { type BackendOptions, cachePages } from '../backend.ts';
+import type { Plan } from '../../plan/step.ts';
+import { type BackendOptions, cachePages, pageCells } from '../backend.ts';
 import { type Choice, formatKey, productFamily } from './choosing/choice.ts';
 import { type LoadStep, type LoadTarget, planLoad } from './loading/load-plan.ts';
 import { KernelSet } from './lowering/kernel-set.ts';
@@ -50,8 +51,9 @@ export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
     },
     wanted,
   );
+  const cells = cellsOf(plan, parts);
   const targets = parts.map((part, index): LoadTarget => {
-    const map = mapMemory({ ...options, part, quantizedBytes: quantizedBytes(options, part) });
+    const map = mapMemory({ ...options, part, cells, quantizedBytes: quantizedBytes(options, part) });
     return { index, part, map };
   });
   const capacity = targets.reduce((least, { map }) => Math.min(least, roomFor(map)), pages);
@@ -62,6 +64,20 @@ export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
   );
   const loadSteps = targets.flatMap((target) => planLoad(options, target, choice, kernels));
   return { targets, segments, tapes, loadSteps, kernels, capacity };
+}
+
+/** Memories with few windowed layers of their own would have more padding than shrinking gives back. */
+const MOST_PADDING = 1.25;
+
+function cellsOf({ caches }: Plan, parts: readonly PlanPart[]): number {
+  const sizes = caches.map((spec) => ({ window: spec.window, bytes: cachePageBytes(spec) }));
+  const { cells } = pageCells(sizes);
+  const sum = (some: readonly (typeof sizes)[number][]): number => some.reduce((total, { bytes }) => total + bytes, 0);
+  const padded = parts.some((part) => {
+    const own = sizes.filter((_, id) => part.caches.has(id));
+    return cells * sum(own.filter(({ window }) => window === undefined)) > MOST_PADDING * sum(own);
+  });
+  return padded ? 1 : cells;
 }
 
 /** Cache pages that fit behind everything else in 4 GiB. */

@@ -222,8 +222,16 @@ class Lowering extends LoweringContext {
 
   /** The arguments by which a kernel finds each row's pages. */
   #pages(cache: number) {
-    const { sequences, positions, tables, cache: pages, cacheOffsets, pageStride } = this.map;
-    return { rows: countAt.rows, sequences, positions, tables, pageBase: pages + cacheOffsets[cache]!, pageStride };
+    const { sequences, positions, cache: pages, cacheOffsets, ...map } = this.map;
+    const whole = this.plan.caches[cache]!.window === undefined;
+    return {
+      rows: countAt.rows,
+      sequences,
+      positions,
+      tables: whole ? map.cellTables : map.tables,
+      pageBase: pages + cacheOffsets[cache]!,
+      pageStride: whole ? map.cellStride : map.pageStride,
+    };
   }
 
   #rope({ x, heads, headDim, table, out }: StepOf<'rope'>): StepRecord {

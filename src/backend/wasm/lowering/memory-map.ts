@@ -9,7 +9,7 @@ import { PAGE } from '../../../kernels/kv.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { layoutBuffers } from '../../../plan/memory.ts';
 import type { Plan, Step } from '../../../plan/step.ts';
-import { Allocator, FIRST_REGION, SCRATCH_BYTES } from '../memory/memory.ts';
+import { Allocator, align, FIRST_REGION, SCRATCH_BYTES } from '../memory/memory.ts';
 import { cachePageBytes, heldBytes } from '../memory/sizes.ts';
 import { type DrawMap, mapDraw } from './draw-map.ts';
 import type { PlanPart } from './parts.ts';
@@ -33,6 +33,9 @@ export interface MemoryMap {
   readonly tableEntries: number;
   /** Number of page table entries. */
   readonly tableCount: number;
+  /** The same for cells (CachePages.cells): the page tables themselves where a page has one cell. */
+  readonly cellTables: number;
+  readonly cellEntries: number;
   readonly tape: number;
   /** Cos and sin of each row's position, per rope table. */
   readonly ropes: readonly number[];
@@ -50,10 +53,16 @@ export interface MemoryMap {
   readonly weights: readonly number[];
   /** For draws from logits; undefined where other parts, or none, compute them. */
   readonly draw: DrawMap | undefined;
-  /** Cache pages: page p of cache c is at `cache + offset[c] + p * pageStride`. */
+  /**
+   * Cache pages: page p of cache c is at `cache + offset[c] + p * pageStride`, cell n of a cache without a window at
+   * `cache + offset[c] + n * cellStride`.
+   */
   readonly cache: number;
   readonly cacheOffsets: readonly number[];
   readonly pageStride: number;
+  readonly cellStride: number;
+  /** Of a page; see CachePages. */
+  readonly cells: number;
 }
 
 export interface MapOptions {
@@ -65,10 +74,21 @@ export interface MapOptions {
   /** Bytes of quantized rows per activation format. */
   readonly quantizedBytes: ReadonlyMap<string, number>;
   readonly cache?: { readonly contextLength: number };
+  /** Of a page; see CachePages. Default 1. */
+  readonly cells?: number;
 }
 
 /** @throws OutOfMemoryError when the weights do not fit 32-bit addresses */
-export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBytes, cache }: MapOptions): MemoryMap {
+export function mapMemory({
+  plan,
+  part,
+  maxRows,
+  maxWanted,
+  threads,
+  quantizedBytes,
+  cache,
+  cells = 1,
+}: MapOptions): MemoryMap {
   // Packing a slab takes at most one record per weight, and one for the check.
   const records = part.steps.reduce((sum, step) => sum + mostRecords(step), part.weights.size + 1);
   const tapeBytes = records * RECORD_BYTES;
@@ -76,6 +96,12 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
   const tableCount = Math.max(TABLE_ENTRIES, Math.ceil((cache?.contextLength ?? 0) / PAGE));
   const room = new Allocator(FIRST_REGION);
   const perRow = (what: string): number => room.take(what, maxRows * 4);
+  const tables = (): { tables: number; tableEntries: number } => ({
+    tables: perRow('page tables'),
+    tableEntries: room.take('page tables', tableCount * 4),
+  });
+  const pageTables = tables();
+  const cellTables = cells > 1 ? tables() : pageTables;
   const head = {
     maxRows,
     maxWanted,
@@ -85,9 +111,8 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     sequences: perRow('sequences'),
     rowNumbers: perRow('row numbers'),
     wanted: room.take('wanted rows', maxWanted * 4),
-    tables: perRow('page tables'),
-    tableEntries: room.take('page tables', tableCount * 4),
     tableCount,
+    ...pageTables,
     tape: room.take('the tape', tapeBytes),
     ropes: plan.ropes.map(({ rotary }) => room.take('rope rows', maxRows * rotary * 4)),
     scratch: room.take('scratch', threads * SCRATCH_BYTES),
@@ -113,12 +138,7 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     const address = part.weights.has(id) ? room.take(weight.name, heldBytes(weight)) : 0;
     weights.push(weight.shares === undefined ? address : weights[weight.shares]!);
   }
-  let pageStride = 0;
-  const cacheOffsets = plan.caches.map((spec, id) => {
-    const offset = pageStride;
-    if (part.caches.has(id)) pageStride += cachePageBytes(spec);
-    return offset;
-  });
+  const { cacheOffsets, pageStride, cellStride } = layoutPage(plan, part, cells);
   return {
     ...head,
     buffers: layout.offsets.map((offset) => rows + offset),
@@ -128,7 +148,34 @@ export function mapMemory({ plan, part, maxRows, maxWanted, threads, quantizedBy
     cache: room.end,
     cacheOffsets,
     pageStride,
+    cellStride,
+    cells,
+    cellTables: cellTables.tables,
+    cellEntries: cellTables.tableEntries,
   };
+}
+
+/** A page: caches without a window in front, which alone are its first cell. */
+function layoutPage(
+  { caches }: Plan,
+  part: PlanPart,
+  cells: number,
+): Pick<MemoryMap, 'cacheOffsets' | 'pageStride' | 'cellStride'> {
+  const cacheOffsets = caches.map(() => 0);
+  let end = 0;
+  const place = (some: (window: number | undefined) => boolean): void => {
+    for (const id of part.caches) {
+      if (!some(caches[id]!.window)) continue;
+      cacheOffsets[id] = end;
+      end += cachePageBytes(caches[id]!);
+    }
+  };
+  place((window) => window === undefined);
+  const cellBytes = end;
+  place((window) => window !== undefined);
+  if (cells <= 1) return { cacheOffsets, pageStride: end, cellStride: end };
+  const cellStride = align(Math.max(cellBytes, Math.ceil(end / cells)));
+  return { cacheOffsets, pageStride: cellStride * cells, cellStride };
 }
 
 /** Largest number of records that a step is lowered to. */
