@@ -1,10 +1,11 @@
-/** Runs a small plan with the chosen kernels and with the reference backend, and compares the logits. */
+/** Runs a small plan with the chosen kernels and with the reference backend, and compares logits and draws. */
 import { OutOfMemoryError } from '../../errors.ts';
 import { PlanBuilder, type Weight } from '../../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
 import { type BlockStorage, kTypes, type Storage, storageBytes, storageLayout } from '../../quant/storage.ts';
-import type { Backend, BackendOptions, TensorData } from '../backend.ts';
+import type { Backend, BackendOptions, Results, TensorData } from '../backend.ts';
+import { drawFrom } from '../draw.ts';
 import { createReferenceBackend } from '../reference/backend.ts';
 import { type BuildOptions, buildBackend } from './backend.ts';
 
@@ -124,6 +125,16 @@ const readerOf =
   async (start, target) =>
     target.set(bytes.subarray(start, start + target.length));
 
+/** Draws have the bits of their definition, or the kernels are wrong. @throws Error */
+async function checkDraw(results: Results, row: number): Promise<void> {
+  const [topK, topP] = row % 2 === 0 ? [VOCAB / 2, 0.9] : [0, 0.5];
+  const mask = Uint32Array.of(0xfffefffd, 0xffff);
+  const draw = { row, mask, temperature: 0.8, topK, topP, minP: 0, uniform: row / MOST_ROWS };
+  const [id] = await results.draw([draw]);
+  const expected = drawFrom(results.output(row), draw);
+  if (id !== expected) throw new Error(`a draw came to ${id} instead of ${expected}`);
+}
+
 async function logitsOf(backend: Backend): Promise<Float32Array> {
   await backend.cache.ensure(1);
   const logits: number[] = [];
@@ -137,7 +148,10 @@ async function logitsOf(backend: Backend): Promise<Float32Array> {
       pages: [Int32Array.of(0)],
       wanted: rows,
     });
-    for (const row of rows) logits.push(...results.output(row));
+    for (const row of rows) {
+      logits.push(...results.output(row));
+      await checkDraw(results, row);
+    }
     start += count;
   }
   await backend.dispose();
