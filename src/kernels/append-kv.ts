@@ -1,4 +1,4 @@
-/** Keys and values of new rows into their pages (kv.ts), as src/quant/kv-cache.ts defines what is stored. */
+/** Writes keys and values of new rows into their pages (kv.ts), stored as src/quant/kv-cache.ts defines. */
 import { KV_BLOCK, LARGEST_F16 } from '../quant/kv-cache.ts';
 import {
   add,
@@ -67,11 +67,11 @@ export const appendKvRecord = recordLayout(
 /** The name that `appendKvKernel` exports. */
 export const appendKvName = ({ headDim, storage }: KvHead): string => `append_kv_${headDim}_${storage}`;
 
-/** Where a head's new keys and values come from and go to. */
+/** Source and destination of the new keys or values of one head. */
 interface Places {
-  /** The head's keys or values in the row; moves along. */
+  /** Address of the head's keys or values in the row; advances. */
   readonly from: Local<'i32'>;
-  /** In the page: the lines of the 16 positions, or V. */
+  /** Address in the page: the lines of 16 positions of K, or V. */
   readonly base: I32;
   /** The position's number in its page. */
   readonly place: I32;
@@ -151,7 +151,7 @@ function storePlain(f: Func, { headDim }: KvHead): Store {
   };
 }
 
-/** A line at a time; what follows the head in its row goes to padding, or nowhere. */
+/** One line at a time. Values behind the head in its row go to padding, or are not written. */
 function storeHalves(f: Func, { headDim }: KvHead): Store {
   const [to, d, i, end, at] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
   const round = roundToF16(f);
@@ -202,7 +202,7 @@ function storeBlocks(f: Func, head: KvHead): Store {
   const { compute, codes, largest } = blockCodes(f);
   const lines = f.array('v128', 2);
   const scale = f32Div(largest.get, f32.constant(127));
-  /** The codes in their own order, 16 per vector. */
+  /** The codes in ascending order, 16 per vector. */
   const narrowed = lines.map((l, n) => {
     const [a, b, c, e] = codes.slice(4 * n, 4 * n + 4).map(({ get }) => get) as [V128, V128, V128, V128];
     return l.set(i8.narrowI16s(i16.narrowI32s(a, b), i16.narrowI32s(c, e)));
@@ -226,7 +226,7 @@ function storeBlocks(f: Func, head: KvHead): Store {
   return {
     key: ({ from, base, place }) => [
       scales.set(add(base, shiftLeft(place, constant(2)))),
-      // codeOrder, in bits of the place.
+      // codeOrder, computed from the bits of the position.
       to.set(add(add(base, constant(scaleBytes(head))), placeOfCode(place))),
       ...eachBlock(
         from,

@@ -1,5 +1,5 @@
 /**
- * What some models do to the scores of a page before the softmax:
+ * Score adjustments before the softmax, for models that have them:
  *
  *   cap     score = cap tanh(score / cap)
  *   alibi   score = score + bf16(slope bf16(position)) scale      slope of the head, rounded to bf16 before
@@ -23,7 +23,7 @@ import { scratchOf, type TileShape } from './attention-tile.ts';
 import { PAGE } from './kv.ts';
 import { interleaved, softcap } from './math.ts';
 
-/** Adds `adjust(start, scale)`: over the scores of a tile and a page whose first position is `start`. */
+/** Adds `adjust(start, scale)`, which adjusts the scores of a tile for a page whose first position is `start`. */
 export function adjustFunc(module: Module, queries: number, shape: TileShape): Func | undefined {
   const { cap, alibi } = shape;
   if (cap === undefined && !alibi) return undefined;
@@ -57,7 +57,7 @@ function capScores(f: Func, cap: number): Adjustment {
 
 function addAlibi(f: Func, start: Local<'i32'>, scale: Local<'f32'>): Adjustment {
   const [scales, bias, lanes, starts] = [f.local('v128'), f.local('v128'), f.local('v128'), f.local('v128')];
-  // Of bytes 0 1 2 3 and zeros: the numbers of the lanes.
+  // Lane indices, widened from the bytes 0 1 2 3.
   const numbers = [0, 1, 2, 3].flatMap((n) => [n, 16, 16, 16]);
   f.emit(
     scales.set(f32.splat(scale.get)),
@@ -74,7 +74,7 @@ function addAlibi(f: Func, start: Local<'i32'>, scale: Local<'f32'>): Adjustment
     ]);
 }
 
-/** The f32 values, rounded to bf16: to nearest, ties to even. */
+/** Rounds f32 values to bf16, to nearest, ties to even. */
 function roundToBf16({ get }: Local<'v128'>): V128 {
   const odd = v.and(i32.shrU(get, 16), i32.constant(1));
   return v.and(i32.add(get, i32.add(odd, i32.constant(0x7fff))), i32.constant(-0x10000));

@@ -51,23 +51,23 @@ import { LINE } from './loops.ts';
 import { exponential, interleaved } from './math.ts';
 import { acrossLanes } from './transpose.ts';
 
-/** Most query vectors per tile: the lanes of a vector. */
+/** Largest number of query vectors per tile: the lanes of a vector. */
 export const TILE = 4;
 
-/** What `largest` starts with instead of -infinity: minus itself it is 0, and no score is smaller. */
+/** Initial value of `largest`, instead of -infinity: minus itself it is 0, and no score is smaller. */
 export const LOWEST = -1e30;
 
 const LINE_BYTES = LINE * 4;
 const SCORES = PAGE * 4;
 
 export interface TileShape extends KvHead {
-  /** 256-bit registers: twice as many sums at a time. */
+  /** 256-bit registers hold twice as many sums. */
   readonly wide: boolean;
   /** Scores become cap tanh(score / cap). */
   readonly cap?: number;
-  /** Slopes per head: scores grow by alibi. */
+  /** ALiBi slopes per head. */
   readonly alibi?: readonly number[];
-  /** Rows see what follows them too. */
+  /** Rows attend to later positions too. */
   readonly bidirectional?: boolean;
 }
 
@@ -93,15 +93,15 @@ export function scratchOf({ headDim }: TileShape) {
   };
 }
 
-/** Lanes whose sums stay in registers: a line, so that a tile reads one sequential stream, or half of it at a time. */
+/** Lanes whose sums stay in registers: a line, so that a tile reads one sequential stream, or half a line. */
 const lanesAtOnce = (queries: number, wide: boolean): number => (wide || queries <= 2 ? LINE : LINE / 2);
 
-/** The vectors of a line with which the parts begin that it is computed in. */
+/** First vector of each part in which a line is computed. */
 const partsOf = (lanes: number): number[] => (lanes < LINE ? [0, 2] : [0]);
 
-/** The lines that a tile multiplies by, from a pointer on. */
+/** Lines that a tile is multiplied by, from a pointer on. */
 interface Lines {
-  /** What is needed before vectors of line u are loaded. */
+  /** Statements needed before vectors of line u are loaded. */
   before(u: number): Statement[];
   /** Vector c of line u as f32. */
   load(u: number, c: number): V128;
@@ -222,7 +222,7 @@ export function weighFunc(module: Module, queries: number, shape: TileShape): Fu
   const load = lineLoad(f, storage);
   const scaled = storage === 'q8_0';
   const [blockScales, scaleAt, scale] = [f.local('i32'), f.local('i32'), f.local('v128')];
-  // Positions behind `count` may hold anything, and 0 times anything may be NaN.
+  // Memory behind `count` is uninitialized, and 0 times its values may be NaN.
   const turns = (positions: number, step: Product['step']): Statement => {
     const more = lessUnsigned(constant(positions - 1), left.get);
     const body = [
@@ -317,7 +317,7 @@ export function softmaxFunc(module: Module, queries: number, shape: TileShape, h
     const end = subtract(add(last, constant(1)), start.get);
     return when(partly, [call(hide, add(scratch.get, constant(at.scores(t))), subtract(first, start.get), end)]);
   };
-  /** Sets `parts` of query t aside: lanes are combined through memory, or V8 would not pair the vectors before. */
+  /** Stores `parts` of query t: lanes are combined through memory, because otherwise V8 does not pair the vectors. */
   const setAside = (t: number): Statement[] =>
     parts.map((part, half) => v.store(scratch.get, part.get, at.part(t, half as 0 | 1)));
   /** One lane per query: its parts combined. */
@@ -336,7 +336,7 @@ export function softmaxFunc(module: Module, queries: number, shape: TileShape, h
     ...each((t) => [
       hidden(t),
       ...parts.map((part) => part.set(f32.splatConstant(Number.NEGATIVE_INFINITY))),
-      // pmax passes over NaN, which e^(score - largest) brings back.
+      // pmax ignores NaN, but e^(score - largest) is NaN again.
       ...Array.from({ length: PAGE / 4 }, (_, c) => {
         const part = parts[c % 2]!;
         return part.set(f32.pmax(part.get, v.load(scratch.get, at.scores(t) + c * 16)));

@@ -5,8 +5,7 @@
  * The pages (kv.ts) are visited from the first to the last of which the row sees anything, with an online softmax
  * (attention-tile.ts). Work is cut into tiles of query vectors that share a sequence and a key/value head: number i of
  * a run of rows is head i mod group of row i / group. Threads claim tile after tile; what is computed for one query
- * vector does not depend on the others of its tile, so neither tiles, threads, prompt chunks nor the batch show in the
- * bits.
+ * vector does not depend on the others of its tile, so the bits do not depend on tiles, threads, chunks or the batch.
  */
 import {
   add,
@@ -166,7 +165,7 @@ function tileFunc(
     ...each(start),
     fillBytes(scratch(at.sum(0)), constant(0), constant(queries * padded(headDim) * 4)),
     sequence.set(element(word('sequences'), row.get)),
-    // Positions rise with the vectors' numbers, and so does what is seen.
+    // Later vectors have higher positions, and see more.
     ...(runEnd ? [] : [last.set(position.get)]),
     page.set(shiftRight(loadI32(module.scratch, at.first(0)), constant(Math.log2(PAGE)))),
     pageEnd.set(add(shiftRight(last.get, constant(Math.log2(PAGE))), constant(1))),
@@ -189,7 +188,7 @@ function tileFunc(
 export const attentionName = ({ headDim, storage, cap, alibi, bidirectional }: TileShape): string =>
   `attention_${headDim}_${storage}${cap === undefined ? '' : `_cap_${cap}`}${alibi ? '_alibi' : ''}${bidirectional ? '_bidirectional' : ''}`;
 
-/** Exports the step kernel `attentionName(shape)`, and its parts. */
+/** Exports the step kernel `attentionName(shape)` and its inner functions. */
 export function attentionKernel(module: Module, shape: TileShape): Func {
   const hide = hideFunc(module, shape);
   const slope = shape.alibi && slopeFunc(module, shape.alibi);
@@ -222,7 +221,7 @@ export function attentionKernel(module: Module, shape: TileShape): Func {
     sequences.set(word('sequences')),
     kvHeads.set(word('kvHeads')),
     group.set(divideUnsigned(word('heads'), kvHeads.get)),
-    // Smaller tiles when there would be fewer than threads, as when one row is decoded.
+    // Smaller tiles if there would be fewer tiles than threads, for instance for a single row.
     size.set(constant(TILE)),
     ...Array.from({ length: Math.log2(TILE) }, () => halve),
     claimed.set(claim(record)),

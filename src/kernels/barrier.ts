@@ -1,15 +1,15 @@
 /**
  * A barrier between threads inside WebAssembly: spin for a while, then sleep.
  *
- * Spinning is right while every thread has a core of its own. With more threads than cores a spinning thread keeps the
- * one it waits for off the core, so the spin is bounded and the rest is memory.atomic.wait32.
+ * Spinning is fast while every thread has its own core. With more threads than cores, a spinning thread may occupy the core
+ * of the thread that it waits for, so the spin is bounded and followed by memory.atomic.wait32.
  *
- * The control block, with everything that threads write while others spin on a cache line of its own:
+ * The control block. Words that threads write while others spin have cache lines of their own:
  *
  *   +0    rows | wanted rows | replicate limit | timing          set by the caller between walks
  *   +64   poison: not 0 once a thread has failed
  *   +128  arrivals of the current round
- *   +192  round: the last thread to arrive raises it, the others wait for that
+ *   +192  round: the last thread to arrive increments it, the others wait for the change
  */
 import {
   add,
@@ -50,15 +50,15 @@ export const control = {
 
 export const timings = { off: 0, scopes: 1, steps: 2 } as const;
 
-/** Seconds after which a thread that does not come is taken for dead; no step takes as long. */
+/** Seconds after which a missing thread is considered dead; no step takes as long. */
 export const PATIENCE = 60;
-/** Longest sleep of a waiting thread. A process that was stopped meanwhile loses one of these, not all its patience. */
+/** Longest sleep of a waiting thread. The timeout counts sleeps, so that a suspended process does not time out. */
 const SLEEP_NANOSECONDS = 0.25e9;
 const TIMED_OUT = 2;
 
 /**
- * meet(threads, spins) -> i32: waits for the other threads; not 0 when one of them has failed or is gone.
- * @param look called after each sleep: the caller poisons the barrier where it knows that a thread is gone
+ * meet(threads, spins) -> i32: waits for the other threads; not 0 if one of them has failed or ended.
+ * @param look called after each sleep, so that the caller can poison the barrier if a thread has ended
  */
 export function barrier(module: Module, controlAddress: number, look: ImportedFunc, patience = PATIENCE): Func {
   const f = module.func('meet', ['i32', 'i32'], 'i32');
@@ -67,7 +67,7 @@ export function barrier(module: Module, controlAddress: number, look: ImportedFu
   const at = (offset: number) => constant(controlAddress + offset);
   const unchanged = equal(atomicLoad(at(control.round)), round.get);
   return f.emit(
-    // Before this thread's arrival nobody can raise the round.
+    // The round cannot change before this thread has arrived.
     round.set(atomicLoad(at(control.round))),
     when(
       equal(add(atomicAdd(at(control.arrivals), constant(1)), constant(1)), threads.get),
@@ -77,7 +77,7 @@ export function barrier(module: Module, controlAddress: number, look: ImportedFu
         drop(atomicNotify(at(control.round), constant(-1))),
       ],
       [
-        // Poison that comes after this look raises the round that was read above.
+        // Poisoning after this check also changes the round that was read above.
         when(not(atomicLoad(at(control.poison))), [
           n.set(constant(0)),
           doWhile(and(unchanged, lessUnsigned(n.get, spins.get)), n.set(add(n.get, constant(1)))),
@@ -103,13 +103,13 @@ export function barrier(module: Module, controlAddress: number, look: ImportedFu
 }
 
 /**
- * Makes every thread that waits, or comes to wait, leave its walk with a non-zero result. For a thread that failed; the
+ * Makes every thread that waits, or comes to wait, leave its walk with a non-zero result. Called when a thread has failed. The
  * barrier is unusable until the control block is zeroed.
  */
 export function poison(memory: WebAssembly.Memory, controlAddress: number): void {
   const words = new Int32Array(memory.buffer, controlAddress, control.bytes / 4);
   Atomics.store(words, control.poison / 4, 1);
-  // The round moves too: whoever is about to sleep on the old one would miss the call.
+  // Changes the round too: a thread about to sleep on the old round would miss the notification.
   Atomics.add(words, control.round / 4, 1);
   Atomics.notify(words, control.round / 4);
 }

@@ -1,6 +1,6 @@
 /**
- * Work items that threads claim one after the other instead of dividing them beforehand: a core that others disturb takes
- * fewer. The count lies in the step's record and is 0 between its runs.
+ * Dynamic distribution of work items: threads claim one after the other, so that a slowed-down core takes fewer. The counter
+ * is in the step's record and is 0 between runs.
  */
 import {
   add,
@@ -16,7 +16,7 @@ import {
 } from '../wasm/assembler.ts';
 import { CLAIMS_AT } from './record.ts';
 
-/** With so many rows the groups of a product are claimed. With fewer, each step is short and equal shares cost less. */
+/** Number of rows from which groups of a product are claimed. With fewer, steps are short and fixed shares are cheaper. */
 export const CLAIMING_ROWS = 24;
 
 const countOf = (record: Local<'i32'>): I32 => add(record.get, constant(CLAIMS_AT));
@@ -25,8 +25,8 @@ const countOf = (record: Local<'i32'>): I32 => add(record.get, constant(CLAIMS_A
 export const claim = (record: Local<'i32'>): I32 => atomicAdd(countOf(record), constant(1));
 
 /**
- * Every thread ends with one claim for which nothing is left: `claimed`, at least `items`. The last of them clears the count
- * for the next run, which comes after a barrier.
+ * Resets the counter. Every thread ends with one failed claim (`claimed` is at least `items`); the thread with the last one
+ * resets the counter for the next run, which is separated by a barrier.
  */
 export const clearClaims = (
   record: Local<'i32'>,

@@ -1,4 +1,4 @@
-/** Source and storage types of one value each: loads that widen to f32, and rounding back, as in src/quant, in vectors. */
+/** Vector loads that widen f16 and bf16 to f32, and rounding back, as in src/quant. */
 import type { FloatStorage } from '../quant/storage.ts';
 import { type Func, f32, hoistedConstant, type I32, i16, i32, type V128, v } from '../wasm/assembler.ts';
 
@@ -8,7 +8,7 @@ export const sourceBytes: Readonly<Record<FloatStorage, number>> = { f32: 4, f16
 /** Loads the values `index .. index + 3` that follow an address, as f32. */
 export type WidenedLoad = (address: I32, index: number) => V128;
 
-/** Exact for every value; infinities and NaN stay what they are. The load's constants and temporaries are locals of `f`. */
+/** Exact for every value, including infinities and NaN. Constants and temporaries are locals of `f`. */
 export function widenedLoad(f: Func, type: FloatStorage): WidenedLoad {
   if (type === 'f32') return (address, index) => v.load(address, 4 * index);
   if (type === 'bf16') return (address, index) => i32.shl(v.load16x4u(address, 2 * index), 16);
@@ -16,7 +16,7 @@ export function widenedLoad(f: Func, type: FloatStorage): WidenedLoad {
   const [smallest, largestSubnormal] = [0x38800000, 0x007fffff].map((c) => hoistedConstant(f, c).get);
   const [largest, infinity] = [0x0f7fffff, 0x7f800000].map((c) => hoistedConstant(f, c).get);
   const [x, m] = [f.local('v128'), f.local('v128')];
-  // In the place of f32's bits a subnormal's mantissa, with the exponent of 2^-14, is 2^-14 too large.
+  // A subnormal's mantissa with the exponent of 2^-14 in f32 is too large by 2^-14.
   const subnormal = f32.sub(v.or(m.get, smallest!), smallest!);
   const normal = v.or(i32.add(m.get, rebias!), v.and(i32.gtS(m.get, largest!), infinity!));
   return (address, index) => [

@@ -1,4 +1,4 @@
-/** Steps that move rows, add them up, or scale or cap their values. */
+/** Steps that copy, add, scale or cap rows. */
 import {
   add,
   constant,

@@ -1,6 +1,6 @@
 /**
- * out[t] = table[index[t]] * scale, or out[t] += it: rows of a matrix in the layout of layout.ts, where a row is one lane
- * of its group, so that an embedding can be the output head as well.
+ * out[t] (+)= table[index[t]] * scale. The table has the layout of layout.ts, where a row is one lane of its group, so that it
+ * can also be the output head.
  */
 import { isBlockStorage, type Storage, storageLayout } from '../quant/storage.ts';
 import {
@@ -45,7 +45,7 @@ export const embedRecord = recordLayout('table', 'indices', 'out', 'rows', 'widt
 export interface EmbedOptions {
   readonly storage: Storage;
   readonly q8: Q8Layout;
-  /** Add to `out`: such a step is not idempotent. */
+  /** Whether to add to `out`; such a step is not idempotent. */
   readonly adds: boolean;
 }
 
@@ -69,7 +69,7 @@ export function embedKernel(module: Module, { storage, q8, adds }: EmbedOptions)
     return [store(half(), 0)];
   }
 
-  /** The finite f16 at this row's place in the line: its bits in the place of f32's are 2^112 too small. */
+  /** This row's finite f16 in a line, shifted to the bits of an f32: too small by 2^112. */
   function half(offset = 0): F32 {
     const shifted = and(shiftLeft(load16s(inLine(2), offset), constant(13)), constant(0x8fffffff));
     return f32Multiply(f32FromBits(shifted), f32.constant(2 ** 112));

@@ -1,4 +1,4 @@
-/** Mixture of experts: which experts a row goes to, which rows an expert gets, and how its results come back. */
+/** Mixture of experts: routing rows to experts, grouping rows by expert, and scattering results back. */
 import {
   add,
   and,
@@ -32,7 +32,7 @@ import { recordLayout } from './record.ts';
 const LINE_BYTES = LINE * 4;
 /** The lowest finite f32. */
 const LOWEST = -3.4028234663852886e38;
-/** Most experts of a layer: their logits and exponentials lie in scratch. */
+/** Largest number of experts of a layer: their logits and exponentials are in scratch. */
 export const MOST_EXPERTS = 4096;
 
 /**
@@ -64,7 +64,7 @@ export function routeKernel(module: Module): Func {
   const exp = exponential(f);
   const logits = module.scratch;
   const exponentials = add(module.scratch, constant(MOST_EXPERTS * 4));
-  // Every thread may do all rows: nothing but the result may ever stand in `out`.
+  // Every thread may do all rows, so `out` must never hold intermediate values.
   const taken = add(module.scratch, constant(MOST_EXPERTS * 8));
   const at = (array: I32, index: I32): I32 => add(array, shiftLeft(index, constant(2)));
   const padded = strideOf(experts.get);
@@ -90,7 +90,7 @@ export function routeKernel(module: Module): Func {
         ...values.map((x, c) => x.set(f32.sub(v.load(p.get, c * 16), largest.get))),
         ...interleaved(...values.map(exp)),
         ...values.map((x, c) => v.store(q.get, x.get, c * 16)),
-        // No number, or below all numbers: still above those that are taken, so that no expert is taken twice.
+        // NaN and -infinity must stay above experts already chosen, so that none is chosen twice.
         ...values.map((_, c) => v.store(p.get, f32.pmax(f32.splatConstant(LOWEST), v.load(p.get, c * 16)), c * 16)),
         q.set(add(q.get, constant(LINE_BYTES))),
       ),
@@ -139,7 +139,7 @@ export function routeKernel(module: Module): Func {
  */
 export const groupRecord = recordLayout('choice', 'rows', 'experts', 'top', 'counts', 'lists', 'shares', 'listBytes');
 
-/** Exports the step kernel `group_rows`: a thread takes some of the experts. */
+/** Exports the step kernel `group_rows`, divided by experts. */
 export function groupKernel(module: Module): Func {
   const f = module.func('group_rows', ['i32', 'i32', 'i32']);
   const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
@@ -210,7 +210,7 @@ export function scatterKernel(module: Module): Func {
       factor.set(v.load32splat(entry('shares'))),
       ...span(
         f,
-        // Whole lines: the padding of rows may hold anything that is finite.
+        // Whole lines: the padding of rows holds finite values.
         divideUnsigned(strideOf(word('width')), constant(4)),
         [from, to],
         computeLine(to, values, (c) => f32.madd(v.load(from.get, c * 16), factor.get, v.load(to.get, c * 16))),

@@ -1,6 +1,6 @@
 /**
- * Load-time kernels that look for what a weight must not hold: NaN, infinities, and values that would become infinite in
- * its storage. Packing and products would make finite numbers of some of them.
+ * Load-time kernels that search weights for NaN, infinities, and values that become infinite in the weight's storage. Packing
+ * and products would turn some of them into finite numbers.
  */
 
 import type { FloatStorage } from '../quant/storage.ts';
@@ -30,21 +30,21 @@ import {
 } from '../wasm/assembler.ts';
 import { RECORD_BYTES, recordLayout } from './record.ts';
 
-/** Bytes that the kernel for single values reads at once: what follows the last value up to a whole line must be zeros. */
+/** Bytes that the kernel for single values reads at once. Memory behind the last value must be zero up to a whole line. */
 export const CHECK_LINE = 64;
 
 /**
- * source: address of the first value, or block; count: lines of values, or blocks; limit: of single values, the bits of the
- * smallest magnitude that must not be, in their own type. The answer is in word FOUND of the record.
+ * source: address of the first value or block; count: lines of values, or blocks; limit: for single values, the smallest
+ * invalid magnitude as bits of their type. The result is in word FOUND of the record.
  */
 export const checkRecord = recordLayout('source', 'count', 'limit');
-/** Set to 1 where there is such a value, and else left as it is. */
+/** Index of the word that is set to 1 if an invalid value is found. */
 export const FOUND = RECORD_BYTES / 4 - 1;
 
 /** The name that `checkValuesKernel` or `checkBlocksKernel` exports. */
 export const checkName = (type: FloatStorage | BlockStorage): string => `check_${type}`;
 
-/** Exports a step kernel that looks at single values. */
+/** Exports a step kernel that checks single values. */
 export function checkValuesKernel(module: Module, type: FloatStorage): Func {
   const { f, at, end, whenAny, limit, find } = shares(module, type, CHECK_LINE);
   const lanes = type === 'f32' ? i32 : i16;
@@ -64,7 +64,7 @@ export function checkValuesKernel(module: Module, type: FloatStorage): Func {
   );
 }
 
-/** Exports a step kernel that looks at the f16 scales of blocks. */
+/** Exports a step kernel that checks the f16 scales of blocks. */
 export function checkBlocksKernel(module: Module, storage: BlockStorage): Func {
   const { bytes } = storageLayout[storage];
   const { f, at, end, whenAny, find } = shares(module, storage, bytes);
@@ -79,7 +79,7 @@ export function checkBlocksKernel(module: Module, storage: BlockStorage): Func {
   );
 }
 
-/** Where the f16 scales and minima of a block are. */
+/** Byte offsets of the f16 scales and minima of a block. */
 const scalesAt: Readonly<Record<BlockStorage, readonly number[]>> = {
   q8_0: [0],
   q4_0: [0],
@@ -88,7 +88,7 @@ const scalesAt: Readonly<Record<BlockStorage, readonly number[]>> = {
   q6_k: [208],
 };
 
-/** Starts a kernel of which every thread takes its share of the lines or blocks, from `at` to `end`. */
+/** Starts a kernel that divides lines or blocks among the threads: from `at` to `end`. */
 function shares(module: Module, type: FloatStorage | BlockStorage, bytes: number) {
   const f = module.func(checkName(type), ['i32', 'i32', 'i32']);
   const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];

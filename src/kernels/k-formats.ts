@@ -1,6 +1,6 @@
 /**
- * What the kernels for q4_k, q5_k and q6_k know of a super-block: the codes and scales of its eight blocks of 32 columns,
- * for four rows at a time, out of the layout of layout.ts.
+ * Access to super-blocks of q4_k, q5_k and q6_k in the layout of layout.ts: codes and scales of the eight blocks of 32
+ * columns, for four rows at a time.
  */
 import {
   type Func,
@@ -18,7 +18,7 @@ import { BLOCK, LANES, pairOf, placesOf, stepBytes } from './layout.ts';
 
 export type KStorage = 'q4_k' | 'q5_k' | 'q6_k';
 
-/** Where a kernel reads: the super-block of a group at address `w`; column c stands for the rows lane + 4 c and on. */
+/** Position of a read: the super-block of a group at address `w`. Vector c has the rows from lane + 4 c on. */
 export interface KPlace {
   readonly w: I32;
   readonly lane: number;
@@ -28,11 +28,11 @@ export interface KPlace {
 /** One block of 32 columns. Expressions may use locals that `scales` sets. */
 export interface KBlock {
   readonly scales: readonly Statement[];
-  /** So many words of codes times activations fit int16, two products at a time. */
+  /** Number of words of codes whose products fit int16 when summed in pairs. */
   readonly depth: 2 | 4 | 8;
   /** Codes of the columns 4 n .. 4 n + 3, one byte each. */
   codes(n: number, c: number): V128;
-  /** f32. The block's sum is multiplied by it. */
+  /** f32 factor of the block's sum. */
   scale(c: number): V128;
   /** f32 minima, subtracted times the sum of the activations (q4_k, q5_k) ... */
   minimum?(c: number): V128;
@@ -40,7 +40,7 @@ export interface KBlock {
   readonly halves?: {
     /** Two equal i16 per lane. */
     scale(half: number, c: number): V128;
-    /** i16 pairs that the two sums of the activations are multiplied by: where the integer sum starts. */
+    /** i16 pairs that the two sums of the activations are multiplied by: the start of the integer sum. */
     start(c: number): V128;
   };
 }
@@ -50,7 +50,7 @@ export interface KFormat {
   /** Bytes of one step of a group, and the blocks of 32 columns it holds. */
   readonly stepBytes: number;
   readonly blocks: number;
-  /** Neighbouring blocks that share words of codes: one row sums them side by side, so that words are not kept long. */
+  /** Number of neighbouring blocks that share words of codes. Their sums are computed together, to keep words only briefly. */
   readonly together: 1 | 2 | 4;
   /** Called once per function, for constants and locals. `begin` comes first in every step. */
   at(f: Func, place: KPlace): { readonly begin: readonly Statement[]; block(n: number): KBlock };
@@ -72,7 +72,7 @@ export function kFormat(storage: KStorage): KFormat {
   };
 }
 
-/** See src/quant/q4_k.ts for what byte of a row's super-block is what. */
+/** See src/quant/q4_k.ts for the bytes of a super-block. */
 function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): ReturnType<KFormat['at']> {
   const placeOf = placesOf(five ? 'q5_k' : 'q4_k');
   const load = (at: number, c: number): V128 => v.load(w, placeOf(at) + lane * 4 + c * 16);
@@ -118,7 +118,7 @@ function withMinima(f: Func, { w, lane, columns }: KPlace, five: boolean): Retur
   };
 }
 
-/** See src/quant/q6_k.ts for what byte of a row's super-block is what. */
+/** See src/quant/q6_k.ts for the bytes of a super-block. */
 function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at']> {
   const placeOf = placesOf('q6_k');
   const load = (at: number, c: number): V128 => v.load(w, placeOf(at) + lane * 4 + c * 16);
@@ -162,7 +162,7 @@ function sixBits(f: Func, { w, lane, columns }: KPlace): ReturnType<KFormat['at'
   }
 }
 
-/** Moves bit `from` of each byte to bit `to`; other bits are to be masked. 8-bit shifts do not pair, 16-bit shifts do. */
+/** Moves bit `from` of each byte to bit `to`; mask the other bits. V8 pairs 16-bit shifts, but not 8-bit shifts. */
 const moveBit = (bytes: V128, from: number, to: number): V128 =>
   from === to ? bytes : from < to ? i16.shl(bytes, to - from) : i16.shrU(bytes, from - to);
 
@@ -181,7 +181,7 @@ export function unpackedFormat(storage: KStorage): KFormat {
       const load = (line: number, c: number): V128 => v.load(w, line * LINE + lane * 4 + c * 16);
       const block: KBlock = {
         scales: [],
-        // A tile has no registers for int16 sums beside others: either all words of a block fit or none are kept.
+        // A tile has no registers for extra int16 sums: either all words of a block fit int16, or none are summed there.
         depth: storage === 'q4_k' ? 8 : 2,
         codes: (word, c) => load(head + word, c),
         scale: (c) => load(0, c),
@@ -194,7 +194,7 @@ export function unpackedFormat(storage: KStorage): KFormat {
   };
 }
 
-/** What comes before the codes of an unpacked block. */
+/** Lines before the codes of an unpacked block. */
 const unpackedHead = (storage: KStorage): number => (storage === 'q6_k' ? 4 : 2);
 
 /** Bytes of an unpacked block of a group. */

@@ -1,4 +1,4 @@
-/** One row of a super-block of q4_k, q5_k and q6_k, value by value: for embeddings, where a row is one lane of its group. */
+/** Dequantizes one row of a super-block of q4_k, q5_k or q6_k value by value, for embeddings. */
 import {
   add,
   and,
@@ -27,9 +27,9 @@ export interface KRow {
   /** Address of the super-block of the group. */
   readonly group: I32;
   readonly lane: I32;
-  /** The f16 of this row in the line of them at a place in the super-block. */
+  /** This row's f16 in a line of f16 at an offset in the super-block. */
   half(place: number): F32;
-  /** What to do with value i of the row. */
+  /** Receives value i of the row. */
   store(value: F32, i: number): Statement;
 }
 
@@ -41,7 +41,7 @@ function withMinima(f: Func, { group, lane, half, store }: KRow, five: boolean):
   const [words, d, dmin] = [f.local('i32'), f.local('f32'), f.local('f32')];
   const [scale, minimum] = [f.local('f32'), f.local('f32')];
   const placeOf = placesOf(five ? 'q5_k' : 'q4_k');
-  /** Byte `at` of what the file has for the row. */
+  /** Byte `at` of the row's super-block as in the file. */
   const byte = (at: number): I32 => load8u(words.get, placeOf(at & ~3) + (at & 3));
   const integer = (n: number, kind: 0 | 1): I32 =>
     n < 4

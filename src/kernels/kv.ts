@@ -6,8 +6,8 @@
  *   V  [headDim / 16, rounded up][PAGE] lines of 16     d 0..15    p = 0   v[0][0]   v[0][1]  ... v[0][15]
  *      dimensions, the last with padding                           p = 1   v[1][0]   v[1][1]  ...
  *
- * so that neither q . K nor p . V sums over lanes, and a tile of either reads one sequential stream. Nothing but the
- * positions that were appended is ever initialised.
+ * With this layout neither q . K nor p . V sums over lanes, and both read one sequential stream. Only appended positions are
+ * initialized.
  *
  * A line has 64 bytes in f32, 32 in f16, and in q8_0 (src/quant/kv-cache.ts) 16, in the order of `codeOrder`. There the
  * scales of a block of 32 dimensions of 16 positions are a line of f32 in front: K has headDim / 32 of them in front of
@@ -33,10 +33,10 @@ import { padded } from './layout.ts';
 import { LINE } from './loops.ts';
 import { widener } from './matmul-float.ts';
 
-/** Positions per page; backend.ts has the same number for everybody else. */
+/** Positions per page; equal to PAGE of src/backend/backend.ts, which kernels cannot import. */
 export const PAGE = 64;
 
-/** One head's part of a cache. */
+/** Properties of a cache that determine its pages. */
 export interface KvHead {
   readonly headDim: number;
   readonly storage: KvStorage;
@@ -44,10 +44,10 @@ export interface KvHead {
 
 /** Bytes of a line. */
 export const lineBytes: Readonly<Record<KvStorage, number>> = { f32: 4 * LINE, f16: 2 * LINE, q8_0: LINE };
-/** Bytes of the scales in front of K's lines of 16 positions; V's are as many. */
+/** Bytes of the scales in front of K's lines of 16 positions; the same for V. */
 export const scaleBytes = ({ headDim, storage }: KvHead): number =>
   storage === 'q8_0' ? (headDim / KV_BLOCK) * LINE * 4 : 0;
-/** Bytes from 16 positions of K to the next. */
+/** Bytes of 16 positions of K. */
 export const keyGroupBytes = (head: KvHead): number => scaleBytes(head) + head.headDim * lineBytes[head.storage];
 /** Bytes of K of one head's part of a page; V follows. */
 export const keyBytes = (head: KvHead): number => (PAGE / LINE) * keyGroupBytes(head);
@@ -61,8 +61,8 @@ export const pageBytes = ({ kvHeads, ...head }: KvHead & { readonly kvHeads: num
   kvHeads * headBytes(head);
 
 /**
- * For each value of a line of q8_0 its byte: even bytes of the first half, of the second, then the odd ones. A multiply-add
- * of pairs by (1, 0) or (0, 1) takes such bytes apart into four values per vector.
+ * Byte of each value of a q8_0 line: even bytes of the first half, of the second half, then the odd ones. A multiply-add of
+ * pairs by (1, 0) or (0, 1) extracts four values per vector.
  */
 export const codeOrder: readonly number[] = Array.from({ length: LINE }, (_, n) => {
   const [vector, lane] = [n >> 2, n & 3];

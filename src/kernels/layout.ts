@@ -1,5 +1,5 @@
 /**
- * How weights lie in memory: the one definition that packing, products, embeddings and the backend share.
+ * The layout of weights in memory, shared by packing, products, embeddings and the backend.
  *
  * A matrix [rows, k] is cut into groups of LANES rows; row r of a group lives in vector lane r. Rows that fill up the
  * last group are zero. One group:
@@ -26,7 +26,7 @@ export const LANES = 16;
 /** Columns per block of q8_0 and q4_0. */
 export const BLOCK = 32;
 
-/** How a machine's dot product wants the bytes of q8_0: `choose` in probe.ts. */
+/** Byte order of q8_0 for the dot product of a machine, see probe.ts. */
 export interface Q8Layout {
   /** Neighbours along k that share a 32-bit lane once loaded: 2 (widened to int16) or 4 (bytes). */
   readonly neighbours: 2 | 4;
@@ -73,7 +73,7 @@ export function interleave(storage: Storage, source: Uint8Array, rows: number, k
       }
     }
   }
-  // Padding rows of flipped bytes are zero as well: their scale is.
+  // Padding rows of flipped bytes are zero too, because their scale is 0.
   return out;
 }
 
@@ -121,7 +121,7 @@ const pieces = (at: number, bytes: number, length: number, flip: Piece['flip'] =
 const inTurns = (...lists: readonly (readonly Piece[])[]): Piece[] =>
   lists[0]!.flatMap((_, n) => lists.map((list) => list[n]!));
 
-/** Where the piece that begins with byte `at` of a row's block lies in a step of a group; for storages without flips. */
+/** Offset in a step of a group of the piece that begins with byte `at` of a row's block; for storages without flips. */
 export function placesOf(storage: Storage): (at: number) => number {
   const places = new Map<number, number>();
   let place = 0;
@@ -137,11 +137,11 @@ export function placesOf(storage: Storage): (at: number) => number {
 }
 
 /**
- * A row of quantized activations, what block products read. Per block of 32:
+ * A row of quantized activations. Per block of 32:
  *
  *   f32 scale * 2^112 | i16 sum of values 0 .. 15 | i16 sum of values 16 .. 31 | 32 x int8 or int16
  *
- * 2^112 makes up for the f16 scales of the weights, which kernels widen by shifting. Where weights carry an offset on top of
+ * 2^112 compensates for the f16 scales of the weights, which kernels widen by shifting only. Where weights carry an offset on top of
  * q, the integer sums start at -offset times the sums of the block; where blocks have minima, these are multiplied by them.
  */
 export interface ActivationFormat {

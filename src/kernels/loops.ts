@@ -1,4 +1,4 @@
-/** Frames that step kernels share: a thread's rows, spans of values, sums of lanes. */
+/** Loops shared by step kernels: over the rows or columns of a thread, over spans of values, sums over lanes. */
 import {
   add,
   and,
@@ -31,7 +31,7 @@ import type { RecordLayout } from './record.ts';
 /** Values per line of a row buffer: rows are padded to whole lines of 64 bytes. */
 export const LINE = 16;
 
-/** Columns that go to a thread together: what one block of quantized values holds. */
+/** Columns are divided among threads in multiples of a quantization block. */
 const COLUMNS = 32;
 
 /** A step kernel under construction. */
@@ -41,7 +41,7 @@ export interface StepKernel<Name extends string> {
   word(name: Name): I32;
   /** Sets a new local to the argument of that name. */
   argument(name: Name): Local<'i32'>;
-  /** This thread's rows, or of a column-wise kernel its columns. */
+  /** Rows of this thread; for column-wise kernels its columns. */
   readonly first: Local<'i32'>;
   readonly end: Local<'i32'>;
 }
@@ -63,8 +63,8 @@ export const columnWise = <Name extends string>(
   shared(module, name, layout, (word, n, threads) => columnShare(word('width'), n, threads));
 
 /**
- * Where the columns of thread n begin: the same for every step that is divided so, of products too. What lies between
- * two products can then be done without waiting for other threads.
+ * First column of thread n, the same for every column-wise step and for products. Steps between two products then need no
+ * barrier in front.
  */
 export function columnShare(width: I32, n: I32, threads: I32): I32 {
   const blocks = divideUnsigned(add(width, constant(COLUMNS - 1)), constant(COLUMNS));
@@ -104,8 +104,8 @@ export const eachRow = ({ first, end }: StepKernel<string>, ...body: readonly St
   when(lessUnsigned(first.get, end.get), [repeat(first, 1, end.get, ...body)]);
 
 /**
- * For each line of the thread's rows, which lie side by side: padding included, for formulas of single values. The
- * pointers, at row 0 of their buffers, move along.
+ * For each line of the thread's rows, including padding; for elementwise formulas. The pointers start at row 0 of their
+ * buffers and advance.
  */
 export function eachLine(
   { f, first, end }: StepKernel<string>,
@@ -125,7 +125,7 @@ export function eachLine(
   ];
 }
 
-/** For each line of the thread's columns, in all rows. The pointers, at row 0 of their buffers, move along. */
+/** For each line of the thread's columns, in all rows. The pointers start at row 0 of their buffers and advance. */
 export function eachLineOfColumns(
   { f, first, end, word }: StepKernel<'rows' | 'width'>,
   pointers: readonly Local<'i32'>[],
@@ -153,12 +153,12 @@ export function eachLineOfColumns(
   ];
 }
 
-/** Bytes from a row to the next: `width` values padded to whole lines. */
+/** Bytes per row: `width` values padded to whole lines. */
 export const strideOf = (width: I32): I32 =>
   multiply(divideUnsigned(add(width, constant(LINE - 1)), constant(LINE)), constant(LINE * 4));
 
 /**
- * Walks `count` values: `wide` for every 16 of them, then `single` for each one left. The pointers move along: every
+ * Loops over `count` values: `wide` for every 16, then `single` for each of the rest. The pointers advance, so that every
  * address is pointer + constant offset.
  */
 export function span(

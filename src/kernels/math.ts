@@ -1,14 +1,14 @@
 /**
  * Elementary functions over vectors of f32, strict multiply-then-add: the same bits on every machine.
  *
- * `exponential(f)` and its like put their constants into locals of `f`, once, and return a formula: statements that
- * replace the content of a local by the function of it. NaN stays NaN everywhere. Errors are relative unless said
+ * `exponential(f)` and the other functions put their constants into locals of `f` once and return a formula: statements that
+ * replace the value of a local by the function of it. NaN stays NaN everywhere. Errors are relative unless said
  * otherwise, the largest over the dense grids of test/kernels/math.test.ts.
  */
 import { type Func, f32, hoistedConstant, i32, type Local, type Statement, type V128, v } from '../wasm/assembler.ts';
 import { bitsOf } from './record.ts';
 
-/** Replaces the content of a local by a function of it. */
+/** Replaces the value of a local by a function of it. */
 export type Formula = (x: Local<'v128'>) => readonly Statement[];
 
 const held = (f: Func, value: number): V128 => hoistedConstant(f, bitsOf(value)).get;
@@ -17,7 +17,7 @@ const held = (f: Func, value: number): V128 => hoistedConstant(f, bitsOf(value))
 const horner = (coefficients: readonly V128[], x: V128): V128 =>
   coefficients.slice(1).reduce((sum, c) => f32.madd(sum, x, c), coefficients[0]!);
 
-/** The statements of several formulas in turns: their chains of dependent operations run side by side. */
+/** Interleaves the statements of several formulas, so that their dependency chains overlap. */
 export const interleaved = (...chains: readonly (readonly Statement[])[]): Statement[] =>
   chains[0]!.flatMap((_, i) => chains.map((chain) => chain[i]!));
 

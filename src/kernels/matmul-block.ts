@@ -25,7 +25,7 @@ import { type ActivationFormat, activationBlockBytes, LANES } from './layout.ts'
 import type { Panel } from './matmul.ts';
 import { type BlockSteps, blockPanel, blockRow, type StepBytes, type TileShape } from './tile.ts';
 
-/** What a format sees while it emits the integer sums of one block. */
+/** Context in which a format emits the integer sums of one block. */
 export interface BlockContext {
   readonly sums: readonly (readonly Local<'v128'>[])[];
   readonly weights: readonly Local<'v128'>[];
@@ -103,9 +103,9 @@ const stepsOf =
   };
 
 /**
- * Adds the products of `weights` and of the activations at an offset to the sums; without `sum` they begin the sums. All
- * of a token's products come before their additions: taking turns, both wait for the same execution units of current
- * CPUs (5 to 10 % of the time).
+ * Adds the products of `weights` and of the activations at an offset to the sums; without `sum` they start the sums. All
+ * products of a token come before the additions: interleaved, they compete for the same execution units of current CPUs (5 to
+ * 10 % of the time).
  */
 export const productsThenSums = (
   { sums, weights, products, activation, x }: BlockContext,

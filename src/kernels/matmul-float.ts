@@ -7,8 +7,7 @@
  *   f16    sign, exponent and mantissa shifted into f32's place and times 2^112, which sets the exponent right, also of
  *          subnormal values; infinities and NaN do not survive, and weights have none
  *
- * One line of a group holds column k of 16 rows, so one splat of x[t][k] multiplies it and no lane is ever summed with
- * its neighbour.
+ * One line of a group holds column k of 16 rows: it is multiplied by a splat of x[t][k], and there are no sums over lanes.
  */
 import type { FloatStorage } from '../quant/storage.ts';
 import {
@@ -84,10 +83,10 @@ export const floatPanel = (module: Module, storage: FloatStorage, shape: TileSha
 
 interface Walk {
   readonly sums: readonly (readonly Local<'v128'>[])[];
-  /** Address of the weights, and of the rows of x: they move along. */
+  /** Addresses of the weights and of the rows of x; they advance. */
   readonly place: Local<'i32'>;
   readonly pointers: readonly Local<'i32'>[];
-  /** Columns per turn of the loop, a power of 2. */
+  /** Columns per iteration, a power of 2. */
   readonly unroll: number;
 }
 

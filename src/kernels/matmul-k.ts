@@ -69,7 +69,7 @@ const kSteps =
     const rescale = hoistedConstant(f, bitsOf(2 ** -112));
     return ({ w, lane, x, accumulate }) => {
       const parts = at(f, { w, lane, columns });
-      /** Adds a block whose sums are known to the totals. */
+      /** Adds the sums of a block to the totals. */
       const scaled = ({ scale, minimum }: KBlock, rows: Vectors, splats: readonly Splat[]): Statement[] =>
         splats.flatMap((splat, t) => [
           activation.set(f32.mul(splat(0), rescale.get)),
@@ -93,7 +93,7 @@ const kSteps =
         return [
           ...run.flatMap(({ block, integers }) => [...(block.halves ? block.scales : []), ...integers.start]),
           ...[0, 2, 4, 6].flatMap((n) => run.flatMap(({ integers }) => integers.twoWords(n))),
-          // Scales that no integer sum needs come late: registers are few.
+          // Scales not needed for integer sums are loaded late, to save registers.
           ...run.flatMap(({ block, splats }, b) => [
             ...(block.halves ? [] : block.scales),
             ...scaled(block, sums[b]!, splats),
@@ -117,8 +117,8 @@ interface IntegerSums {
 }
 
 /**
- * The integer sums of one block. 'pairs' adds the products of `depth` words in int16 and lets the multiplication that
- * widens them apply the scales of halves; the others sum 32 bits and multiply each half once.
+ * The integer sums of one block. 'pairs' adds the products of `depth` words in int16 and applies the scales of the halves in
+ * the multiplication that widens them; the other variants sum in 32 bits and multiply each half once.
  */
 function integerSums(f: Func, dot: Q4Dot, sums: Vectors): (block: KBlock, xs: readonly Splat[]) => IntegerSums {
   const columns = sums[0]!.length;

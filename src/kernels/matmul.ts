@@ -3,12 +3,11 @@
  *
  *   out[t][n] = (sum + bias[n]) + out[t][n]        bias and the old content where the record asks for them
  *
- * One row passes over many groups at a time, a sequential stream of weights. Of several rows, all pass over a piece of one
- * group that is brought to the first-level cache, and over the next one, until the group's sums are complete. Many rows
- * make it worth to unpack such a piece first into what costs less to multiply by. Many rows also make it worth to claim
- * group after group instead of dividing them beforehand.
+ * A single row is multiplied by many groups at a time, a sequential stream of weights. Several rows are multiplied by a piece
+ * of one group that stays in the first-level cache, then by the next piece, until the group's sums are complete. For many rows
+ * a piece is unpacked first into a form that is cheaper to multiply, and groups are claimed instead of divided.
  *
- * In the thread's scratch lie the sums, [groups][16] of one row or [rows][16] of one group, and the unpacked piece.
+ * The thread's scratch holds the sums, [groups][16] of one row or [rows][16] of one group, and the unpacked piece.
  */
 import {
   add,
@@ -64,13 +63,13 @@ export const matmulRecord = recordLayout(
   'add',
 );
 
-/** Sums of one row that are kept before they are added to out. */
+/** Number of sums of one row kept in scratch before they are added to out. */
 const MOST_GROUPS = 64;
-/** Rows that pass over the weights together: their quantized values stay in the second-level cache. */
+/** Largest number of rows multiplied together: their quantized values stay in the second-level cache. */
 const MOST_ROWS = 128;
-/** Where an unpacked piece lies in scratch: behind the sums of so many rows, and of those that fill up a tile. */
+/** Offset in scratch of the unpacked piece, behind the sums of all rows, including those that fill up a tile. */
 const PIECE_AT = 16 * 1024;
-/** Weights of a piece, as a panel reads them: they leave room for rows of x in the first-level cache. */
+/** Bytes of a piece as a panel reads it: leaves room for rows of x in the first-level cache. */
 const PIECE_BYTES = 20 * 1024;
 
 /** The inner kernel for several rows. */
@@ -78,7 +77,7 @@ export interface Panel {
   readonly f: Func;
   /** Bytes of one step of a group, and of a row of x, as the panel reads them. */
   readonly bytes: StepBytes;
-  /** From so many rows on, a piece is read once before the panel takes it. */
+  /** Number of rows from which a piece is read once before the panel uses it. */
   readonly fetchedRows?: number;
 }
 
@@ -87,14 +86,14 @@ export interface UnpackedPanel extends Panel {
   /** unpack(w, to, count): `count` steps of a group, each of which becomes `steps` steps of the panel. */
   readonly unpack: Func;
   readonly steps: number;
-  /** Fewer rows are done otherwise. */
+  /** Smallest number of rows for which it is used. */
   readonly leastRows: number;
 }
 
 /** The inner kernels of one storage; see tile.ts. */
 export interface InnerKernels {
   readonly row: Func;
-  /** For two rows and more. Without it, few rows are done one by one. */
+  /** For two rows and more. Without it, few rows are computed one by one. */
   readonly panel?: Panel;
   readonly unpacked?: UnpackedPanel;
 }
@@ -230,8 +229,8 @@ export function matmulKernel(module: Module, name: string, stepBytes: number, ke
 const CACHE_LINE = 64;
 
 /**
- * fetch(w, count): brings `count` steps of a group into the first-level cache at the rate of the memory. A tile of pairs has
- * too many instructions per byte to have several of its own misses under way at once.
+ * fetch(w, count): reads `count` steps of a group into the first-level cache at memory bandwidth. A tile of pairs has too many
+ * instructions per byte to keep several cache misses in flight.
  */
 function fetcher(module: Module, name: string, stepBytes: number): Func {
   const f = module.func(`fetch_${name}`, ['i32', 'i32']);
@@ -246,7 +245,7 @@ function fetcher(module: Module, name: string, stepBytes: number): Func {
       ...lines.map((at) => read.set(xor(read.get, loadI32(w.get, at)))),
       w.set(add(w.get, constant(stepBytes))),
     ),
-    // What is never stored would not be read.
+    // Stored, so that the reads are not optimized away.
     storeI32(module.scratch, read.get, PIECE_AT),
   );
 }

@@ -7,7 +7,7 @@
  * w and b only where the variant has them.
  *
  * A sum over a group: 16 lanes over the whole lines of 16 values from the group's start, one more sum over the values
- * left; then that one and lanes 0 .. 15 in order. It depends on n only.
+ * left; then that one and lanes 0 .. 15 in order. The order depends on n only.
  */
 import {
   add,

@@ -40,12 +40,12 @@ import { BLOCK, LANES, stepBytes } from './layout.ts';
 import { type BlockTarget, nibbles, quantizer } from './quantizer.ts';
 import { acrossLanes, transpose } from './transpose.ts';
 
-/** Most columns that `quantizeRows` takes at once. */
+/** Largest number of columns of `quantizeRows`. */
 export const ROW_COLUMNS = 256;
 
 const ROW_BLOCKS = ROW_COLUMNS / BLOCK;
 
-/** What lies where in the scratch area. */
+/** Offsets in the scratch area. */
 const area = {
   /** Values as f32: one row, or 32 lines of 16 rows. */
   values: 0,
@@ -157,7 +157,7 @@ function widenRow(module: Module, name: string, type: FloatStorage, signed: bool
             smallest.set(reduced(f32.pmin, self)),
             v.store(block.get, smallest.get, area.smallest),
           ]
-        : // Magnitudes compare like integers.
+        : // Magnitudes have the order of their bits as integers.
           [largest.set(reduced(i32.maxS, (value) => v.and(value, magnitude)))]),
       v.store(block.get, largest.get, area.largest),
       from.set(add(from.get, constant(BLOCK * sourceBytes[type]))),
@@ -202,7 +202,7 @@ function signedExtremes(f: Func): (first: number) => V128 {
       }),
       extremes.set(v.load(scratch, area.extremes)),
     ]),
-    // Of zeros none is the largest: the result is +0.
+    // For zeros the result is +0.
     ...v.and(extremes.get, f32.ne(extremes.get, zero)),
   ];
 }
@@ -220,7 +220,7 @@ function firstExtreme(module: Module, name: string): Func {
   return f.emit(magnitude.set(f32.splat(f32Abs(extreme.get))), loadF32(add(values.get, multiply(index, constant(4)))));
 }
 
-/** The codes of 16 rows in scratch, and their scales, into the layout at `to`. */
+/** Writes the codes and scales of 16 rows from scratch to the layout at `to`. */
 function interleaveCodes(
   f: Func,
   { storage, q8 }: BlockTarget,

@@ -1,4 +1,4 @@
-/** What load-time kernels share: the arguments of a piece, and the groups that a thread packs. */
+/** Arguments of a piece, and the groups of a thread, for load-time kernels. */
 import {
   add,
   constant,

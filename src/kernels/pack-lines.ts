@@ -1,4 +1,4 @@
-/** Pieces of 16 rows into the lines of float formats (layout.ts): transposed in registers, or copied line by line. */
+/** Packs pieces of 16 rows into lines of float formats (layout.ts): transposed in registers, or copied line by line. */
 
 import type { FloatStorage } from '../quant/storage.ts';
 import { add, and, constant, copyBytes, type Func, type Module, multiply, repeat, v, when } from '../wasm/assembler.ts';
@@ -6,7 +6,7 @@ import { convertedLoad, sourceBytes } from './convert.ts';
 import { LANES } from './layout.ts';
 import { transpose } from './transpose.ts';
 
-/** Rows of other multiples may be read beyond their end, up to the next. */
+/** Rows with other numbers of columns may be read beyond their end, up to the next multiple. */
 export const COLUMN_MULTIPLE = 8;
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Blocks as a file stores them into the lane-interleaved layout: pieces of each row's block (layout.ts) move to their places
- * among those of the other rows, and no bit changes but those that the layout flips.
+ * Packs the blocks of a file into the lane-interleaved layout: pieces of each row's block (layout.ts) are interleaved with
+ * those of the other rows. Bits are unchanged, except those that the layout flips.
  */
 import { type BlockStorage, storageLayout } from '../quant/storage.ts';
 import {
@@ -108,7 +108,7 @@ export function packStoredKernel(module: Module, variant: StoredVariant): Func {
 }
 
 interface PlacedPiece extends Piece {
-  /** Where row 0 has it in a step of the group. */
+  /** Offset of row 0's piece in a step of the group. */
   readonly place: number;
 }
 
@@ -153,7 +153,7 @@ function moveOne(
     : store16(to.get, flipped(load16u(from.get, at)), place + offset);
 }
 
-/** Moves some neighbouring pieces of all 16 rows: as transposed vectors where they fill one, else one by one. */
+/** Moves neighbouring pieces of all 16 rows: as transposed vectors if they fill one, else one by one. */
 function moveSquare(
   f: Func,
   square: readonly PlacedPiece[],

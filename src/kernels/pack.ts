@@ -1,5 +1,5 @@
 /**
- * Load-time kernels: bytes of a file into the lane-interleaved layout of layout.ts, converted to the storage on the way.
+ * Load-time kernels that convert bytes of a file to the weight's storage, in the lane-interleaved layout of layout.ts.
  *
  * A matrix comes in pieces of whole lines of the file. Order 'rows': the file has [out, in], a line is a row. Order
  * 'columns': it has [in, out], a line is a column. A piece is a rectangle of the matrix that starts at the first row of a
@@ -45,7 +45,7 @@ import { COLUMN_MULTIPLE, copyColumns, transposeRows } from './pack-lines.ts';
 import type { BlockTarget } from './quantizer.ts';
 import { bitsOf, recordLayout } from './record.ts';
 
-/** Storages that are made of single values here; the others are packed as files store them, see pack-stored.ts. */
+/** Storages that kernels make from single values; blocks from a file are packed by pack-stored.ts. */
 export type PackedStorage = FloatStorage | BlockTarget['storage'];
 
 export interface PackVariant {
@@ -56,7 +56,7 @@ export interface PackVariant {
   readonly q8: Q8Layout;
 }
 
-/** Where a matrix lies in memory: the address of its first group, and its columns. */
+/** Location of a matrix: the address of its first group, and its number of columns. */
 export interface PackedMatrix {
   readonly address: number;
   readonly k: number;
@@ -100,7 +100,7 @@ export function packWords(storage: Storage, matrix: PackedMatrix, piece: Piece):
 export const packName = ({ source, order, storage, q8 }: PackVariant): string =>
   `pack_${source}_${order}_${storage}${storage === 'q8_0' ? `_${q8.neighbours}_${q8.flip}` : ''}`;
 
-/** Offset in scratch of a box that was incomplete. Before it is the scratch of what packs boxes, 256 lines of 64 bytes. */
+/** Offset in scratch of the copy of an incomplete box, behind 256 lines of 64 bytes for the packing functions. */
 const STAGE = 16384;
 
 /** Exports the step kernel `packName(variant)`. */
@@ -196,7 +196,7 @@ export function packVectorWords(vector: {
   readonly destination: number;
   readonly plus: number;
 }): Int32Array {
-  // Adding -0 changes nothing; adding +0 would change -0.
+  // Adding -0 changes no value; adding +0 would change -0.
   return packVectorRecord.words({ ...vector, plus: bitsOf(vector.plus || -0) });
 }
 

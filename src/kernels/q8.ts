@@ -5,7 +5,7 @@
  *            two columns.     w | row0: k0 k1 | row1: k0 k1 | row2: k0 k1 | row3: k0 k1 |   8 bytes, one v128 of int16
  *
  *   'quads'  i32x4.relaxed_dot_i8x16_i7x16_add_s, one instruction on a CPU with AVX-VNNI; a 32-bit lane holds four columns.
- *            The specification promises the second operand only 7 bits; where the machine takes the eighth as unsigned,
+ *            The specification allows only 7 bits in the second operand; if the machine takes the eighth as unsigned,
  *            weights are stored as q + 128 and the sum starts at -128 * (sum of the activations).
  *
  * Many rows have the weights of 'pairs' widened first: | 16 f32 scales | 16 lines of 16 x 2 int16 |.

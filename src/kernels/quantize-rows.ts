@@ -113,7 +113,7 @@ export interface BlockCodes {
 export function blockCodes(f: Func): BlockCodes {
   const held = (bits: number): V128 => hoistedConstant(f, bits).get;
   const [magnitude, most, infinity] = [held(0x7fffffff), held(bitsOf(127)), held(bitsOf(Infinity))];
-  // Beside 1.5 * 2^23 the spacing of f32 is 1: a sum rounds half to even, its bits count on from those of the number.
+  // Near 1.5 * 2^23 the spacing of f32 is 1: the sum rounds half to even, and its low bits are the integer.
   const magic = held(bitsOf(1.5 * 2 ** 23));
   const [top, inverse, product] = [f.local('v128'), f.local('v128'), f.local('v128')];
   const [codes, largest] = [f.array('v128', BLOCK / 4), f.local('f32')];
@@ -130,7 +130,7 @@ export function blockCodes(f: Func): BlockCodes {
     top.set(i32.maxS(top.get, swapped(8))),
     top.set(i32.maxS(top.get, swapped(4))),
     largest.set(f32.lane(top.get, 0)),
-    // An infinite inverse (nothing or next to nothing in the block) makes zeros.
+    // If the inverse is infinite (all values are 0 or tiny), the codes are 0.
     inverse.set(f32.div(most, top.get)),
     inverse.set(v.and(inverse.get, f32.ne(inverse.get, infinity))),
     ...codes.flatMap((value) => [

@@ -6,7 +6,7 @@
  *   word 2 .. 15    the kernel's arguments: addresses, widths, bits of an f32
  *   word 14         of kernels whose work is claimed: the count, see claims.ts
  *
- * Every kernel family names its arguments once, in order; emitters read them by name and the backend builds them by name.
+ * Every kernel family lists its argument names once, in order; emitters and the backend use the names.
  */
 import { type I32, type Local, loadI32 } from '../wasm/assembler.ts';
 

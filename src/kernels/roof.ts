@@ -1,4 +1,4 @@
-/** Kernels that only measure: the ceilings that other kernels are held against. */
+/** Kernels that measure the limits of the machine: memory reads and inner products. */
 import {
   add,
   call,
@@ -23,7 +23,7 @@ export const readRecord = recordLayout('from', 'lines');
 /** Bytes as whole lines. */
 export const readLines = (bytes: number): number => Math.floor(bytes / LINE_BYTES);
 
-/** Exports the step kernel `read`: loads the thread's share of the lines once, the ceiling of whatever walks weights. */
+/** Exports the step kernel `read`, which loads the thread's share of the lines once: the upper limit of memory-bound kernels. */
 export function readKernel(module: Module): Func {
   const f = module.func('read', ['i32', 'i32', 'i32']);
   const [record, thread, threads] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
@@ -46,7 +46,7 @@ export function readKernel(module: Module): Func {
         at.set(add(at.get, constant(LINE_BYTES))),
       ),
     ]),
-    // What is never stored would not be computed.
+    // Stored, so that the loads are not optimized away.
     ...sums.map((sum, i) => v.store(module.scratch, sum.get, i * 16)),
   );
 }

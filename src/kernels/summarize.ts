@@ -1,4 +1,4 @@
-/** What sampling needs to know of all logits, so that it need not look at them one by one. */
+/** Summaries of logits, so that sampling need not read them one by one. */
 import {
   add,
   and,

@@ -1,13 +1,13 @@
 /**
- * What the inner kernels of all matrix products share: their signatures, and the shape of the tiles of several rows.
+ * Inner kernels of all matrix products: signatures, and the shape of tiles of several rows.
  *
  *   row(x, w, out, steps, groups)                   one row of x times `groups` lane groups of w (layout.ts), which are one
  *                                                   sequential stream; out gets the sums
  *   panel(x, xStride, w, totals, steps, rows)       rows of x times a piece of one group that stays in the first-level
  *                                                   cache, added to totals: [rows, rounded up to tiles][16] f32
  *
- * Steps along k are columns for float formats and blocks for block formats, strides are bytes. What a panel adds for rows
- * that only fill up the last tile means nothing.
+ * Steps along k are columns for float formats and blocks for block formats, strides are bytes. Totals of rows that only
+ * fill up the last tile are meaningless.
  */
 import {
   add,
@@ -42,7 +42,7 @@ export interface StepBytes {
   readonly x: number;
 }
 
-/** What a block product sees of one pass over a group, while it emits one step along k. */
+/** Context in which a block product emits one step along k of a pass over a group. */
 export interface BlockPass {
   /** Address of the group's step. */
   readonly w: I32;
@@ -120,9 +120,9 @@ export function blockRow(module: Module, name: string, bytes: StepBytes, emit: B
 }
 
 export interface PanelPass {
-  /** Address of the piece, to be moved along it. */
+  /** Address of the piece; advances. */
   readonly place: Local<'i32'>;
-  /** Addresses of the tile's rows of x, to be moved along them. */
+  /** Addresses of the tile's rows of x; they advance. */
   readonly pointers: readonly Local<'i32'>[];
   readonly steps: I32;
   /** The pass takes the lanes from `lane` on. */
@@ -155,7 +155,7 @@ export function panelFunc(
     const at = (t: number, c: number): number => (t * LANES + lane + c * 4) * 4;
     return [
       place.set(w.get),
-      // A row that is missing in the last tile is the last one once more.
+      // Missing rows of the last tile repeat the last row.
       ...pointers.map((p, t) => p.set(add(x.get, multiply(xStride.get, smaller(constant(t), last.get))))),
       ...onePass({
         place,
@@ -196,7 +196,7 @@ export function blockPanel(module: Module, name: string, shape: TileShape, bytes
           lane,
           columns,
           x: (t) => pointers[t]!.get,
-          // A store between computations keeps V8 from pairing them.
+          // V8 does not pair computations with a store between them.
           accumulate: (t, term) => [
             ...results.map((result, c) => result.set(f32.add(term(c), load(t, c)))),
             ...results.map((result, c) => store(t, c, result.get)),

@@ -1,7 +1,7 @@
 /** Square transposition in registers. */
 import { type Func, type Local, type Statement, type V128, v } from '../wasm/assembler.ts';
 
-/** a0 b0 a1 b1 ...: units of `bytes` from the low (`half` 0) or high (1) halves of two vectors in turns. */
+/** a0 b0 a1 b1 ...: interleaves units of `bytes` from the low (`half` 0) or high (1) halves of two vectors. */
 function unpack(a: V128, b: V128, bytes: number, half: 0 | 1): V128 {
   const lanes = Array.from({ length: 16 }, (_, i) => {
     const unit = Math.floor(i / bytes);

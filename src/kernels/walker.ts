@@ -3,8 +3,8 @@
  *
  *   kernel(record, thread, threads)   the thread's share of the step, or with (record, 0, 1) all of it
  *
- * With few rows, waiting for others costs more than a norm or an activation: such a step is done in full by every
- * thread, all writing the same bytes, without a barrier.
+ * With few rows a barrier costs more than a norm or an activation: every thread does such a step in full, writing the same
+ * bytes, without a barrier.
  */
 import {
   add,
@@ -35,16 +35,16 @@ export const flags = {
   barrier: 1,
   /** Done in full by every thread when the row count is at most the control block's replicate limit. */
   replicable: 2,
-  /** The row count that decides is that of the wanted rows. */
+  /** Compares the number of wanted rows instead of all rows. */
   wanted: 4,
-  /** The last step in a row with one scope: a clock that reads scopes is read after it. */
+  /** The last step of a run with one scope: the clock is read after it if scopes are timed. */
   scopeEnd: 16,
   /**
-   * Left out, with its barriers, when the i32 whose address is the record's last word is 0: an expert without rows. Such
-   * steps come in runs that begin after a barrier and end with one.
+   * Skipped with its barriers if the i32 at the address in the record's last word is 0: an expert without rows. Such steps
+   * form runs that begin after a barrier and end with one.
    */
   skipsEmpty: 32,
-  /** A barrier follows also when every thread did all of it. */
+  /** A barrier follows even if every thread did all of it. */
   barrierAlways: 8,
   /** A barrier follows when there were more rows: products do not divide these by columns. */
   barrierMany: 64,
