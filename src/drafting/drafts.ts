@@ -33,6 +33,10 @@ const PLAIN_EVERY = 64;
 const TRIAL = 6;
 /** Largest share of time for probes if drafts do not pay. */
 const PROBE_SHARE = 0.01;
+/** Difference in acceptance between two drafters that outweighs the cost of the later one. */
+const CLEARLY = 0.1;
+/** One call in this many asks the drafters in their order, whatever their acceptance was. */
+const RETRY_EVERY = 16;
 /** Number of calls skipped after a drafter has failed; doubled each time. */
 const FIRST_REST = 16;
 
@@ -47,6 +51,10 @@ interface Known {
   reach: number;
   /** Milliseconds that a probe may take. */
   credit: number;
+  /** Whether drafts paid when they were last decided about. */
+  pays: boolean;
+  /** Whether the present draft is a probe. */
+  probes: boolean;
   rest: number;
   nextRest: number;
 }
@@ -65,6 +73,7 @@ export class Drafts {
   readonly #steps = new RowTimes();
   readonly #given = new Map<DraftRequest, Given>();
   #plain = 0;
+  #calls = 0;
   #warned = false;
   #tokens = 0;
   #accepted = 0;
@@ -81,6 +90,8 @@ export class Drafts {
       times: new RowTimes(),
       reach: 1,
       credit: 0,
+      pays: false,
+      probes: false,
       rest: 0,
       nextRest: FIRST_REST,
     }));
@@ -106,8 +117,9 @@ export class Drafts {
     if (this.#plain < PLAIN_STEPS || this.#steps.since(rows) >= PLAIN_EVERY) return { drafts, ms: 0 };
     this.#given.clear();
     let drafted = 0;
+    this.#calls++;
     for (const known of this.#known) {
-      const open = wishes.filter(({ request }) => !drafts.has(request));
+      const open = wishes.filter(({ request }) => !drafts.has(request) && this.#isBest(known, request));
       const asked = this.#lengths(known, open, rows + drafted, room - drafted);
       if (asked.length === 0) continue;
       for (const [i, tokens] of (await this.#ask(known, asked)).entries()) {
@@ -122,6 +134,17 @@ export class Drafts {
     this.#tokens += drafted;
     this.#ms += ms;
     return { drafts, ms };
+  }
+
+  /**
+   * Whether no later drafter that pays is accepted more often: an earlier one costs less. Now and then the order alone
+   * decides, since texts change.
+   */
+  #isBest(known: Known, request: DraftRequest): boolean {
+    if (this.#calls % RETRY_EVERY === 0) return true;
+    const chance = (of: Known): number => chanceOf(ownCounts(of, request), of.all);
+    const later = this.#known.slice(this.#known.indexOf(known) + 1);
+    return !later.some((other) => other.pays && chance(other) > chance(known) + CLEARLY);
   }
 
   /** Records the time of a step without prompt rows. */
@@ -179,13 +202,16 @@ export class Drafts {
       guessMs,
     });
     const asked = candidates.flatMap(({ request }, i) => (lengths[i]! > 0 ? [{ request, most: lengths[i]! }] : []));
-    if (asked.length > 0 || open.length === 0 || room < 1) return asked;
+    if (open.length === 0 || room < 1) return [];
+    known.pays = asked.length > 0;
+    if (known.pays) return asked;
     const probe = open.reduce((a, b) =>
       known.drafter.readingMs(b.request) < known.drafter.readingMs(a.request) ? b : a,
     );
-    const cost = known.drafter.readingMs(probe.request) + guessMs(1) + stepMs(rows + 1) - stepMs(rows);
-    if (cost > known.credit) return [];
-    known.credit -= cost;
+    const rowMs = Math.max(0, stepMs(rows + 1) - stepMs(rows));
+    if (known.drafter.readingMs(probe.request) + guessMs(1) + rowMs > known.credit) return [];
+    known.credit -= rowMs;
+    known.probes = true;
     return [{ request: probe.request, most: 1 }];
   }
 
@@ -195,7 +221,11 @@ export class Drafts {
     try {
       const drafts = await drafter.draft(asked);
       const depth = Math.max(...asked.map(({ most }) => most));
-      times.record(asked.length, (this.#now() - start) / depth);
+      const ms = this.#now() - start;
+      times.record(asked.length, ms / depth);
+      // What it took, not what it was expected to take: too much is waited for.
+      if (known.probes) known.credit -= ms;
+      known.probes = false;
       return asked.map(({ most }, i) => this.#tokensOf(drafts[i], most));
     } catch (error) {
       known.rest = known.nextRest;

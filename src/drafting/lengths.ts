@@ -13,7 +13,7 @@ export interface LengthChoice {
 }
 
 /** Smallest estimated speedup for drafts to be used, as estimates are noisy. */
-const LEAST_GAIN = 1.03;
+const LEAST_GAIN = 1.05;
 
 /**
  * Sorts all possible draft tokens by the probability that they are accepted, and takes the prefix of that list with the

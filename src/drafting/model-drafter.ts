@@ -6,7 +6,9 @@ import type { Sequence } from '../evaluate/sequence.ts';
 import { sampleRows } from '../sampling/sample-rows.ts';
 import type { Sampler } from '../sampling/sampler.ts';
 import type { Drafter, DraftRequest, DraftWish } from './drafter.ts';
-import { RowTimes } from './row-times.ts';
+
+/** Rows of a forward that tell what reading costs. */
+const LONG_READ = 4;
 
 export interface ModelDrafterParts {
   readonly evaluator: Evaluator;
@@ -35,8 +37,8 @@ export class ModelDrafter implements Drafter {
   readonly #evaluator: Evaluator;
   readonly #contextLength: number;
   readonly #states = new Map<DraftRequest, State>();
-  /** Times of forwards with many new tokens of the histories. */
-  readonly #readingTimes = new RowTimes();
+  /** Milliseconds per row of forwards over many rows; 0 until measured. */
+  #rowMs = 0;
   #disposed: Promise<void> | undefined;
 
   constructor({ evaluator, contextLength }: ModelDrafterParts) {
@@ -71,10 +73,7 @@ export class ModelDrafter implements Drafter {
   }
 
   readingMs(request: DraftRequest): number {
-    const rows = request.history.length - (this.#states.get(request)?.known ?? 0);
-    const { maxRows } = this.#evaluator;
-    const whole = this.#readingTimes.ms(maxRows) ?? 0;
-    return rows >= maxRows ? (whole * rows) / maxRows : (this.#readingTimes.ms(rows) ?? 0);
+    return this.#rowMs * (request.history.length - (this.#states.get(request)?.known ?? 0));
   }
 
   release(request: DraftRequest): void {
@@ -117,7 +116,8 @@ export class ModelDrafter implements Drafter {
     }
     if (rows.length === 0) return open;
     const { results, report } = await this.#evaluator.forward(rows);
-    this.#readingTimes.record(report.rows, report.ms);
+    const rowMs = report.ms / report.rows;
+    if (report.rows >= LONG_READ) this.#rowMs = this.#rowMs === 0 ? rowMs : (this.#rowMs + rowMs) / 2;
     for (const [i, { wish, state, done }] of read.entries()) {
       state.known += rows[i]!.tokens.length;
       const { request, most } = wish;

@@ -98,6 +98,39 @@ test('right drafts that cost more than they save are not made', async () => {
   assert.ok(computeBound.lengths.slice(40).flat().filter(Boolean).length < 20);
 });
 
+test('of two drafters, the one that is right more often guesses, and the first one where both are', async () => {
+  let clock = 0;
+  const calls = [0, 0];
+  const drafter = (index: number, token: (step: number) => number, ms: number): Drafter => ({
+    name: `drafter ${index}`,
+    async draft(wishes) {
+      calls[index]!++;
+      clock += ms;
+      return wishes.map(({ most }) => Array(most).fill(token(step)));
+    },
+    readingMs: () => 0,
+    release() {},
+    async dispose() {},
+  });
+  let step = 0;
+  const free = drafter(0, (at) => (at < 300 ? 1 : 7), 0);
+  const dear = drafter(1, () => 7, 1);
+  const drafts = new Drafts({ drafters: [free, dear], vocab: 10, now: () => clock });
+  const one = request();
+  for (; step < 900; step++) {
+    const given = (await drafts.guess([{ request: one, most: 8 }], 1, 64)).drafts.get(one) ?? [];
+    clock += memoryBound(1 + given.length);
+    drafts.judge(one, given[0] === 7 ? given.length : 0, false);
+    drafts.record(1 + given.length, given.length, memoryBound(1 + given.length));
+    if (step === 299) {
+      assert.ok(calls[0]! < 40 && calls[1]! > 240, `${calls}`);
+      calls.fill(0);
+    }
+    if (step === 599) calls.fill(0);
+  }
+  assert.ok(calls[0]! > 280 && calls[1]! < 20, `${calls}`);
+});
+
 test('in a batch, drafts are shorter where rows are dear', async () => {
   // Rows cost nothing up to 8.
   const stepMs = (rows: number): number => 10 + 4 * Math.max(0, rows - 8);
