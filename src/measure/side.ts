@@ -92,10 +92,20 @@ async function serve(send: (answer: Answer) => void): Promise<void> {
   process.on('disconnect', () => process.exit());
   await trying(async () => {
     const other = (await import(library)) as { load: typeof load };
-    const model = await other.load(path, options);
+    const model = await loadInline(other.load, path, options);
     process.on('message', () => void trying(async () => ({ turn: await runTurn(model, work, false) })));
     return { ready: true };
   });
+}
+
+/** Versions without hosted engines refuse the option, and load inline. */
+async function loadInline(given: typeof load, path: string, options: SideOptions['options']): ReturnType<typeof load> {
+  try {
+    return await given(path, { ...options, inline: true });
+  } catch (error) {
+    if ((error as { option?: string }).option !== 'inline') throw error;
+    return given(path, options);
+  }
 }
 
 // Runs only in a forked process, not when imported.
