@@ -186,13 +186,14 @@ export class Inspection implements AsyncDisposable {
     const { files, description, tokenizer, chat } = this;
     yield {
       status: 'PASS',
-      what: `headers: ${this.tensors.length} tensors in ${files.length} ${files.length === 1 ? 'file' : 'files'}, each where its file says, none twice`,
+      what: `headers: ${this.tensors.length} tensors in ${files.length} ${files.length === 1 ? 'file' : 'files'}, without duplicates and within their files`,
     };
     for (const warning of this.#warnings) yield { status: 'WARN', what: `index: ${warning}` };
     if (description instanceof LanewiseError) yield { status: 'FAIL', what: `model: ${description.message}` };
-    else yield { status: 'PASS', what: `model: every weight of ${description.modelType} is there and has its shape` };
+    else
+      yield { status: 'PASS', what: `model: every weight of ${description.modelType} is present with the right shape` };
     yield* this.#checkTokenizer(tokenizer, description);
-    if (!(chat instanceof LanewiseError)) yield { status: 'PASS', what: 'chat template: can be read' };
+    if (!(chat instanceof LanewiseError)) yield { status: 'PASS', what: 'chat template: valid' };
     else
       yield {
         status: chat.code === 'NoChatTemplate' ? 'WARN' : 'FAIL',

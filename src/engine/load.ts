@@ -355,7 +355,6 @@ function contextOf(
   mostContext: number = DEFAULT_CONTEXT[kind],
 ): number {
   const { cacheTokens = most, contextLength = Math.min(most, maxTokens, mostContext, cacheTokens) } = settings;
-  if (contextLength > most)
-    throw new OptionError('contextLength', `at most ${most}, what the model was made for`, contextLength);
+  if (contextLength > most) throw new OptionError('contextLength', `at most ${most}, the model's limit`, contextLength);
   return contextLength;
 }

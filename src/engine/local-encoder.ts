@@ -121,7 +121,7 @@ export class LocalEncoder implements EncoderEngine {
     const { prompts, defaultPrompt } = this.#sentence;
     if (prompt !== undefined && typeof prompt !== 'string') throw new OptionError('prompt', 'a text', prompt);
     if (prompt !== undefined && promptName !== undefined)
-      throw new OptionError('promptName', 'left out where a prompt is given', promptName);
+      throw new OptionError('promptName', 'left out if a prompt is given', promptName);
     const name = promptName ?? (prompt === undefined ? defaultPrompt : undefined);
     const found = prompt ?? (name === undefined ? '' : (prompts.get(name) ?? builtInPrompts.get(name)));
     if (found === undefined) {
@@ -129,7 +129,7 @@ export class LocalEncoder implements EncoderEngine {
       throw new OptionError('promptName', `the name of a prompt (${names})`, promptName);
     }
     if ((prompt || promptName) && texts.some((text) => typeof text !== 'string'))
-      throw new OptionError('texts', 'strings where a prompt is given, which token ids cannot follow', texts);
+      throw new OptionError('texts', 'strings if a prompt is given, since token ids cannot follow it', texts);
     return found;
   }
 
@@ -148,7 +148,7 @@ export class LocalEncoder implements EncoderEngine {
       const ids = this.#fit(whole, text, truncate);
       const skipped = typeof text === 'string' ? first : 0;
       if (skipped >= ids.length) {
-        const what = `${nameOf(text)} has no token behind its prompt of ${skipped} tokens within ${ids.length}`;
+        const what = `${nameOf(text)} has no token after its prompt of ${skipped} tokens within ${ids.length}`;
         throw new LanewiseError('ContextLengthExceeded', `${this.info.name}: ${what}; shorten the prompt`);
       }
       inputs.push({ ids, first: skipped, truncated: ids.length < whole.length });

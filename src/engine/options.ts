@@ -122,16 +122,16 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
     parsePolicy(quantize);
   }
-  const count = (name: string, value: number | undefined, most: number, otherwise: string): void => {
+  const count = (name: string, value: number | undefined, most: number, standard: string): void => {
     if (value !== undefined && !(Number.isInteger(value) && value >= 1 && value <= most))
-      throw new OptionError(name, `an integer from 1 to ${most} (left out: ${otherwise})`, value);
+      throw new OptionError(name, `an integer from 1 to ${most} (default: ${standard})`, value);
   };
-  count('contextLength', contextLength, 2 ** 24, 'what the model was made for, within bounds');
-  count('cacheTokens', cacheTokens, 2 ** 40, 'what the memory of this machine allows');
-  count('cacheMemory', cacheMemory, Number.MAX_SAFE_INTEGER, 'what the memory of this machine allows');
+  count('contextLength', contextLength, 2 ** 24, "the model's, at most 4096, or 8192 for an encoder");
+  count('cacheTokens', cacheTokens, 2 ** 40, 'depends on the memory of this machine');
+  count('cacheMemory', cacheMemory, Number.MAX_SAFE_INTEGER, 'depends on the memory of this machine');
   if (cacheTokens !== undefined && cacheMemory !== undefined)
-    throw new OptionError('cacheMemory', 'left out where cacheTokens is given', cacheMemory);
-  count('threads', threads, MAX_THREADS, 'the cores there are');
+    throw new OptionError('cacheMemory', 'left out if cacheTokens is given', cacheMemory);
+  count('threads', threads, MAX_THREADS, 'the number of cores');
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal))
     throw new OptionError('signal', 'an AbortSignal', options.signal);
   if (typeof inline !== 'boolean') throw new OptionError('inline', 'true or false', inline);

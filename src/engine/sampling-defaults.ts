@@ -113,7 +113,7 @@ function warn(
 ): void {
   const shown =
     typeof found === 'object' && found !== null ? (Array.isArray(found) ? 'an array' : 'an object') : String(found);
-  onWarning?.(`${file}: ${name} must be ${expected}, found ${shown.slice(0, 100)}; left out`);
+  onWarning?.(`${file}: ${name} must be ${expected}, found ${shown.slice(0, 100)}; ignored`);
 }
 
 const ownValue = (object: Readonly<Record<string, unknown>>, name: string): unknown =>

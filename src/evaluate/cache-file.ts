@@ -223,17 +223,18 @@ async function readIndex({ pool, fingerprint, vocab }: CacheFileContext, source:
   if (namespaces! > pages!) fail('TooMany', byteLength - TAIL_BYTES, `${namespaces} namespaces of ${pages} pages`);
   const index = await source.read(indexAt, byteLength - TAIL_BYTES + 12);
   if (new Checksum().add(index).value !== sum)
-    fail('InvalidChecksum', indexAt, 'the checksum is not that of the index; save it again');
+    fail('InvalidChecksum', indexAt, 'wrong checksum of the index; save it again');
   const view = new DataView(index.buffer);
   const roots: Root[] = [];
   let at = 0;
   for (let n = 0; n < namespaces!; n++) {
     const bytes = at + 8 <= nameBytes! ? view.getUint32(at + 4, true) : Number.POSITIVE_INFINITY;
-    if (at + 8 + bytes > nameBytes!) fail('InvalidLength', indexAt + at, 'a namespace ends behind all namespaces');
+    if (at + 8 + bytes > nameBytes!)
+      fail('InvalidLength', indexAt + at, 'a namespace extends beyond the end of all namespaces');
     const key = utf8(index.subarray(at + 8, at + 8 + bytes));
     if (key === undefined) fail('InvalidUtf8', indexAt + at + 8, 'the key of a namespace is not valid UTF-8');
     const root = new Root(`${view.getUint32(at, true)} ${key}`);
-    if (roots.some(({ name }) => name === root.name)) fail('DuplicateKey', indexAt + at, 'a namespace stands twice');
+    if (roots.some(({ name }) => name === root.name)) fail('DuplicateKey', indexAt + at, 'a namespace is repeated');
     roots.push(root);
     at += 8 + bytes;
   }
@@ -314,7 +315,7 @@ async function fillPage({ pool }: CacheFileContext, file: ByteSource, entry: Fil
   await pool.pages.fill(page, (start, target) => file.readInto(offset + start, target));
   const { checksum, notFinite } = await pool.pages.inspect(page);
   if (checksum !== entry.checksum)
-    throw new FormatError('InvalidChecksum', file.name, 'the checksum is not that of the page; save it again', {
+    throw new FormatError('InvalidChecksum', file.name, 'wrong checksum of the page; save it again', {
       offset,
     });
   if (notFinite === undefined) return;

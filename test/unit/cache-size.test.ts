@@ -63,7 +63,7 @@ test('sizes that cannot be are refused before weights are read', async () => {
     [{ cacheTokens: 1.5 }, /^cacheTokens must be an integer from 1/],
     [{ cacheMemory: 'all' }, /^cacheMemory must be an integer from 1/],
     [{ cacheTokens: 100, contextLength: 200 }, /^cacheTokens must be at least the contextLength of 200, got 100/],
-    [{ cacheTokens: 1000, cacheMemory: 10 ** 6 }, /^cacheMemory must be left out where cacheTokens is given/],
+    [{ cacheTokens: 1000, cacheMemory: 10 ** 6 }, /^cacheMemory must be left out if cacheTokens is given/],
     [{ cacheMemory: 1000 }, /^cacheMemory must be at least \d+ bytes for a contextLength of 512/],
     [{ cacheMemory: 2 ** 52 }, /^cacheMemory must be at most \d+, the memory of this machine/],
   ] as const;

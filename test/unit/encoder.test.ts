@@ -162,7 +162,7 @@ test('prompts are put before texts, by name or by default, pooled or not', async
   assert.notDeepEqual(behind!.embedding, await embed('find:', { ...plain, pooling: 'mean' }));
   await assert.rejects(
     outside.embed(['a cat'], { prompt: 'find '.repeat(40), truncate: true }),
-    /no token behind its prompt of \d+ tokens within 12; shorten the prompt/,
+    /no token after its prompt of \d+ tokens within 12; shorten the prompt/,
   );
 });
 

@@ -21,7 +21,7 @@ test('where -1 is not allowed, the error says what to use', () => {
   for (const options of [{ temperature: -1 }, { topP: -1 }, { minP: -1 }, { speculate: -1 }])
     assert.throws(() => validateGenerate(options), { code: 'InvalidOption' });
   for (const options of [{ contextLength: -1 }, { threads: -1 }])
-    assert.throws(() => validateLoad(options), /left out: /);
+    assert.throws(() => validateLoad(options), /default: /);
 });
 
 test('a limit in seconds of an earlier version is refused with the name in milliseconds', async () => {

@@ -13,7 +13,7 @@ test('docs/options.md is what the table of options says', () => {
   assert.equal(page, optionsPage(), 'write it again: node tools/options-page.ts');
 });
 
-test('every option refuses what it cannot be, by its name, and has its default where it is left out', () => {
+test('every option refuses invalid values by its name, and has its default if it is left out', () => {
   const defaults = validateGenerate();
   const empty = validateGenerate(Object.fromEntries(optionNames.map((name) => [name, null])) as object);
   for (const name of optionNames) {

@@ -131,7 +131,7 @@ test('whitespace around the object is accepted, as the reference does', async ()
   assert.equal((await read(fileOf('{}'))).tensors.size, 0);
 });
 
-test('a key that stands twice', async () => {
+test('a repeated key', async () => {
   const twice = `{"w":${entry('U8', '[4]', '[0,4]')},"w":${entry('F32', '[1]', '[0,4]')}}`;
   await refused(fileOf(twice, 4), 'DuplicateKey', 'w');
   const escaped = `{"w":${entry('U8', '[4]', '[0,4]')},"\\u0077":${entry('F32', '[1]', '[0,4]')}}`;

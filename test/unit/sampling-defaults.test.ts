@@ -65,7 +65,7 @@ test('what the file says counts, and is named', () => {
   assert.equal(read({ top_k: -1 }).values.topK, -1);
 });
 
-test('values that cannot be are left out with a warning that names the field', () => {
+test('invalid values are ignored with a warning that names the field', () => {
   const bad: Readonly<Record<string, readonly unknown[]>> = {
     temperature: [Number.NaN, Number.POSITIVE_INFINITY, -1, '0.7', [0.7], null, {}, true],
     top_k: [1.5, 1e300, 2 ** 40, -2, '5', null, Number.NaN],
@@ -79,7 +79,7 @@ test('values that cannot be are left out with a warning that names the field', (
       const { values, warnings } = read({ [name]: value });
       assert.deepEqual(values, librarySampling, `${name} ${value}`);
       assert.equal(warnings.length, 1);
-      assert.match(warnings[0]!, new RegExp(`^generation_config\\.json: ${name} must be .*, found .*; left out$`));
+      assert.match(warnings[0]!, new RegExp(`^generation_config\\.json: ${name} must be .*, found .*; ignored$`));
     }
   }
   const polluted = JSON.parse('{"__proto__": {"temperature": 0.1}}') as unknown;
@@ -174,7 +174,7 @@ test('a model generates as its folder says, hosted or inline', async (t) => {
       assert.deepEqual((await asFile)!.tokenIds, (await greedy)!.tokenIds);
       assert.deepEqual(
         warnings.filter((text) => text.includes('top_p')),
-        ['generation_config.json: top_p must be a number in (0, 1], found much; left out'],
+        ['generation_config.json: top_p must be a number in (0, 1], found much; ignored'],
       );
     } finally {
       await model.dispose();
