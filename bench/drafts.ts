@@ -153,7 +153,14 @@ for (const { source, draft: quantize } of cases) {
     await using model = await load(source, options);
     const name = `${kind === 'wrong' ? 'wrong weights' : 'itself'}, ${quantize ?? 'as in the file'}`;
     for (const temperature of temperatures) {
-      for (const sequences of sequenceCounts) rows.push(await measure(model, name, temperature, sequences));
+      for (const sequences of sequenceCounts) {
+        const row = await measure(model, name, temperature, sequences);
+        const { ratio, accepted, drafted } = row;
+        console.error(
+          `${row.model}, ${name}, temperature ${temperature}, ${sequences} at once: ${ratio.toFixed(2)}x, ${accepted} of ${drafted} right`,
+        );
+        rows.push(row);
+      }
     }
     await wrong?.remove();
   }

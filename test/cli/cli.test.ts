@@ -204,6 +204,21 @@ test('--no-revectorize: the same text, and the load line says the width', async 
   assert.match(not.err, /, 128-bit kernels\n/);
 });
 
+test('--draft and --draft-quantize: the same text, with draft tokens counted; mistakes name the flag', async () => {
+  const args = ['generate', '--prompt', 'Once', '--temperature', '0', '--max-tokens', '12', '--json'];
+  const [plain, drafted, wrong] = await Promise.all([
+    lanewise(args),
+    lanewise([...args, '--draft-quantize', 'q4_0']),
+    lanewise([...args, '--draft', golden('gemma3')]),
+  ]);
+  const [one, other] = [JSON.parse(plain.out), JSON.parse(drafted.out)];
+  assert.deepEqual([other.token_ids, other.text], [one.token_ids, one.text]);
+  assert.equal(one.usage.draft_tokens, undefined);
+  assert.ok(other.usage.draft_tokens >= other.usage.accepted_draft_tokens);
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.err, /^error: --draft must be a model with the tokens of .*, got "<pad>"\n$/m);
+});
+
 test('plan reads headers and tells what is stored how', async () => {
   const plan = JSON.parse((await lanewise(['plan', golden('gpt2-wide'), '--json'])).out);
   assert.equal(plan.linear_layers, 13);
