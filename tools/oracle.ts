@@ -1,8 +1,17 @@
-/** Random schedules against the same requests alone, for as many as are wanted: `npm run oracle -- --schedules 5000 [--seed N]`. */
+/**
+ * Random schedules against the same requests alone, for as many as are wanted:
+ * `npm run oracle -- --schedules 5000 [--seed N] [--one-thread]`.
+ */
 import { parseArgs } from 'node:util';
 import { runOracle } from '../test/oracle/oracle.ts';
 
-const { values } = parseArgs({ options: { schedules: { type: 'string', default: '1000' }, seed: { type: 'string' } } });
+const { values } = parseArgs({
+  options: {
+    schedules: { type: 'string', default: '1000' },
+    seed: { type: 'string' },
+    'one-thread': { type: 'boolean', default: false },
+  },
+});
 const count = Number(values.schedules);
 const seed = values.seed === undefined ? undefined : Number(values.seed);
 if (!(Number.isInteger(count) && count > 0) || (seed !== undefined && !Number.isInteger(seed))) {
@@ -13,6 +22,7 @@ const start = performance.now();
 const report = await runOracle({
   schedules: count,
   seed,
+  oneThread: values['one-thread'],
   onSchedule(done) {
     if (done % 100 > 0) return;
     const seconds = (performance.now() - start) / 1000;

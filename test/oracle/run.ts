@@ -7,7 +7,8 @@ import type { Prompt } from '../../src/prompts/prompt.ts';
 import { seedOfSample } from '../../src/sampling/random.ts';
 import type { GenerateEvent, GenerateResult } from '../../src/schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../../src/schedule/generation-options.ts';
-import { bitsOf, codeOf, optionsOf, type References, type TokenBits } from './reference.ts';
+import { bitsOf, codeOf, optionsOf, type References } from './reference.ts';
+import type { Reply } from './reply.ts';
 import { type PlannedFault, type PlannedRaw, type PlannedRequest, promptOf, type Schedule } from './schedule.ts';
 import { beside, type Golden, injected, makeStage, type Phase, type Stage } from './stage.ts';
 
@@ -26,25 +27,6 @@ const EPOCH = 1e12;
 const MOST_STEPS = 4000;
 /** Turns of the event loop without a step, after which nothing will ever come. */
 const MOST_TURNS = 3000;
-
-/** One reply that is on its way, or has come. */
-interface Reply {
-  readonly request: PlannedRequest;
-  readonly prompt: Prompt;
-  readonly seed: number;
-  readonly submitted: number;
-  readonly tokens: TokenBits[];
-  /** Whether events were read: a result alone has none. */
-  events: number;
-  text: string;
-  /** Rows of the prompt told last. */
-  prefill: number;
-  result?: GenerateResult;
-  error?: unknown;
-  ended?: number;
-  cancelled?: number;
-  left: boolean;
-}
 
 export class Play {
   readonly #model: OracleModel;
@@ -395,12 +377,18 @@ export class Play {
       else {
         const own = this.#facade.sequence(length);
         sequence = own;
+        const step = async (tokens: readonly number[]): Promise<void> => {
+          await beside(() => this.#facade.step([{ sequence: own, tokens, wanted: true }]));
+        };
+        const wait = (steps: number): Promise<void> =>
+          new Promise((resolve) => this.#plan(this.#step + steps, 'step', resolve));
         const rows = Math.min(this.#schedule.maxRows, length);
-        for (let from = 0; from < length; from += rows)
-          await beside(() =>
-            this.#facade.step([{ sequence: own, tokens: tokenIds.slice(from, from + rows), wanted: true }]),
-          );
-        await new Promise<void>((resolve) => this.#plan(this.#step + span, 'step', resolve));
+        for (let from = 0; from < length; from += rows) await step(tokenIds.slice(from, from + rows));
+        await wait(span);
+        // Prompts that begin alike may use its first block.
+        own.truncate(Math.min(40, length - 1));
+        await step([9, 10, 11]);
+        await wait(3);
       }
     } catch (error) {
       if (codeOf(error) !== 'OutOfMemory') this.#violation ??= error;

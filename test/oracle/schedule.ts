@@ -198,7 +198,7 @@ const raw: fc.Arbitrary<PlannedRaw> = fc.record({
   at: fc.nat(40),
   kind: fc.constantFrom('step', 'forward'),
   length: fc.constantFrom(1, 30, 64, 65, 100),
-  span: fc.integer({ min: 1, max: 30 }),
+  span: fc.integer({ min: 1, max: 10 }),
 });
 
 export const schedules = (models: number): fc.Arbitrary<Schedule> =>
