@@ -154,7 +154,10 @@ async function one(model: Model): Promise<void> {
       .sequence()
       .reserve(1)
       .catch(() => {});
-  if (fault === 'block' && counts.sent % 40 === 1) for (const end = performance.now() + 300; performance.now() < end; );
+  if (fault === 'block' && counts.sent % 40 === 1) {
+    const { user } = process.threadCpuUsage();
+    while (process.threadCpuUsage().user < user + 300_000);
+  }
   open++;
   counts.sent++;
   if (fault === 'stuck' && counts.sent % 100 === 50) return;

@@ -145,7 +145,7 @@ const presets: readonly PlannedOptions[] = Array.from({ length: 30 }, (_, i) => 
   sampling: i % samplings.length,
   stop: i % 4 === 3 ? (i >> 2) % stops.length : 0,
   constraint: i % 5 === 4 ? 1 + (((i / 5) % (constraints.length - 1)) | 0) : 0,
-  maxTokens: [12, 5, 30, 40, 1, 2, 30, 0][(i * 5) % 8]!,
+  maxTokens: i % 5 === 4 ? 12 : [12, 5, 30, 40, 1, 2, 30, 0][(i * 5) % 8]!,
   ignoreEos: i % 3 === 0,
   seed: i % 2,
 }));
