@@ -155,7 +155,7 @@ test('prompts are put before texts, by name or by default, pooled or not', async
   );
 
   const without = await changed(t, { ...files, '1_Pooling/config.json': { include_prompt: false } });
-  await using outside = await loadEncoder(without, { threads: 1, contextLength: 12 });
+  await using outside = await loadEncoder(without, { inline: true, threads: 1, contextLength: 12 });
   // Nothing but the last special token is behind the prompt of an empty text.
   const [behind] = await outside.embed([''], { prompt: 'find: ' });
   assert.deepEqual(behind!.embedding, await embed('find:', { ...plain, pooling: 'last' }));
