@@ -152,7 +152,10 @@ const backend: Rows<BackendErrorCode> = {
     'the thread of an engine ended or does not respond',
     'try again: a new engine starts; if that is lost too, load the model again',
   ],
-  KernelFailed: ['a kernel trapped, or a thread did not finish', 'load the model again; report it'],
+  KernelFailed: [
+    'a kernel trapped, or a thread ended or did not finish',
+    'try again: the next forward has new threads; report it',
+  ],
   SelfCheckFailed: ['kernels give wrong values on this machine', 'report it; `backend: "reference"` works'],
   ThreadFailed: ['a thread ended, or could not start', 'load the model again, with fewer threads'],
 };
