@@ -127,7 +127,7 @@ test('mistakes are one line on stderr and exit code 1', async () => {
     [['generate', '--prompt', 'x', '--cache-memory', '1k'], /--cache-memory must be at least \d+ bytes/],
     [['generate', '--prompt', 'x', '--cache-memory', '900 TiB'], /--cache-memory must be at most \d+, the memory of/],
     [['inspect', '--kv-cache', 'f8'], /--kv-cache must be f32, f16 or q8_0, got "f8"/],
-    [['generate', 'nowhere', '--prompt', 'x'], /nowhere: no file or folder here/],
+    [['generate', 'nowhere', '--prompt', 'x'], /nowhere: no such file or folder/],
     [['generate', 'a', '--safetensors', 'b', '--prompt', 'x'], /give MODEL or --safetensors, not both/],
     [['generate', '--safetensors', 'nobody/nothing', '--prompt', 'x'], /expected in the cache/],
     [['generate', '--frobnicate'], /unknown option/],

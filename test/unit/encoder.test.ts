@@ -149,14 +149,11 @@ test('prompts are put before texts, by name or by default, pooled or not', async
   );
   await assert.rejects(embed('a', { prompt: 'x', promptName: 'query' }), /promptName must be left out/);
   await assert.rejects(embed('a', { prompt: 5 }), OptionError);
-  await assert.rejects(
-    encoder.embed([{ tokenIds: [2, 5, 3] }], { prompt: 'x' }),
-    /texts must be strings where a prompt/,
-  );
+  await assert.rejects(encoder.embed([{ tokenIds: [2, 5, 3] }], { prompt: 'x' }), /texts must be strings if a prompt/);
 
   const without = await changed(t, { ...files, '1_Pooling/config.json': { include_prompt: false } });
   await using outside = await loadEncoder(without, { inline: true, threads: 1, contextLength: 12 });
-  // Nothing but the last special token is behind the prompt of an empty text.
+  // Only the last special token follows the prompt of an empty text.
   const [behind] = await outside.embed([''], { prompt: 'find: ' });
   assert.deepEqual(behind!.embedding, await embed('find:', { ...plain, pooling: 'last' }));
   assert.notDeepEqual(behind!.embedding, await embed('find:', { ...plain, pooling: 'mean' }));
