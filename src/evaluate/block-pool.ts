@@ -243,7 +243,8 @@ export class BlockPool {
     const match = longestMatch(parent.children, tokens, 0, tokens.length);
     if (match?.shared === tokens.length) {
       this.hold(match.block);
-      if (match.block.shrunk && !block.shrunk) this.#restore(match.block, block);
+      // A shorter block has less than the page that the shrunk one has lost.
+      if (match.block.shrunk && !block.shrunk && block.full) this.#restore(match.block, block);
       return match.block;
     }
     insertChild(parent, block);

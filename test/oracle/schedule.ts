@@ -219,3 +219,23 @@ export const schedules = (models: number): fc.Arbitrary<Schedule> =>
       { weight: 1, arbitrary: fc.array(raw, { maxLength: 2 }) },
     ),
   });
+
+const plain = (at: number, family: number, length: number, cancel?: PlannedRequest['cancel']): PlannedRequest => ({
+  ...{ at, prompt: { family, length, tail: 0 }, options: presets[0]!, speculate: 0, priority: 0, key: 0 },
+  ...{ limit: 'none', via: 'engine', samples: 1, cancel },
+});
+
+/** Schedules that once gave other bits: a block that had shrunk took the page of a shorter one with the same beginning. */
+export const kept: readonly Schedule[] = [
+  {
+    ...{ model: 1, spare: 1, maxRows: 128, maxWanted: 64, maxQueue: 100, stepBudgetMs: 1000 },
+    requests: [
+      plain(0, 1, 90),
+      plain(16, 0, 64),
+      plain(12, 0, 5, { after: 0, phase: 'copy', twice: false }),
+      plain(0, 0, 190),
+    ],
+    faults: [],
+    raws: [],
+  },
+];
