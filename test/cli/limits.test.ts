@@ -69,7 +69,7 @@ test('a model that may not be read is an error that names the flag', () => {
     '',
     '--permission',
     `--allow-fs-read=${root}src/*`,
-    `--allow-fs-read=${root}node_modules/*`,
+    `--allow-fs-read=${root}node_modules/@logtape/*`,
     `--allow-fs-read=${root}package.json`,
   );
   assert.equal(outcome.code, 'NotPermitted');

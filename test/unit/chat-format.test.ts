@@ -119,11 +119,11 @@ test('without a template, the error names the file and the texts of tokens are k
   const gguf = await readChatFormat(folder({}), { metadata, files: ['x.gguf'] }, await tokenizer());
   assert.ok(gguf.format instanceof LanewiseError);
   assert.equal(gguf.format.code, 'NoChatTemplate');
-  assert.match(gguf.format.message, /^model\/x\.gguf has no chat template: /);
+  assert.match(gguf.format.message, /^model\/x\.gguf has no chat template, /);
   const config = { bos_token: '<bos>', eos_token: { content: '<eos>' }, pad_token: '<pad>' };
   const plain = await readChatFormat(folder({ 'tokenizer_config.json': config }), { files: [] }, undefined);
   assert.ok(plain.format instanceof LanewiseError);
-  assert.match(plain.format.message, /^model has no chat template: /);
+  assert.match(plain.format.message, /^model has no chat template, /);
   assert.deepEqual(plain.tokens, { bosToken: '<bos>', eosToken: '<eos>', specialTokens: { pad_token: '<pad>' } });
   const ids = { 'config.json': { bos_token_id: 0, eos_token_id: [1] } };
   const bare = await readChatFormat(folder(ids), { files: [] }, await tokenizer());
