@@ -188,22 +188,24 @@ async function cancelPart(): Promise<void> {
         : [];
     const running = others.map((other) => other.result);
     const stop = new AbortController();
-    const events = model.generate(fresh(model, phase === 'prefill' ? 2000 : 16), {
+    const events = model.generate(fresh(model, phase === 'prefill' ? Math.min(2000, model.contextLength - 16) : 16), {
       ...greedy,
       maxTokens: 400,
       signal: stop.signal,
       throwOnAbort: false,
     });
     const wanted = phase === 'decode' ? 'token' : 'prefill';
+    let start = 0;
     const ended = events.result;
     if (phase === 'queue') await new Promise((resolve) => setImmediate(resolve));
     else
       for await (const event of events)
         if (event.type === wanted) {
+          start = performance.now();
           stop.abort();
           break;
         }
-    const start = performance.now();
+    if (!stop.signal.aborted) start = performance.now();
     stop.abort();
     await ended;
     waits[phase]!.push(performance.now() - start);
