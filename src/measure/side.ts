@@ -6,6 +6,8 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { SequenceHandle } from '../engine/engine.ts';
+import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { load } from '../node.ts';
@@ -92,7 +94,7 @@ async function serve(send: (answer: Answer) => void): Promise<void> {
   process.on('disconnect', () => process.exit());
   await trying(async () => {
     const other = (await import(library)) as { load: typeof load };
-    const model = await loadInline(other.load, path, options);
+    const model = disposing(await loadInline(other.load, path, options));
     process.on('message', () => void trying(async () => ({ turn: await runTurn(model, work, false) })));
     return { ready: true };
   });
@@ -106,6 +108,17 @@ async function loadInline(given: typeof load, path: string, options: SideOptions
     if ((error as { option?: string }).option !== 'inline') throw error;
     return given(path, options);
   }
+}
+
+/** Sequences of versions without shared caches end with `release`. */
+function disposing(model: Model): Model {
+  const make = model.sequence.bind(model);
+  model.sequence = (expected) => {
+    const sequence = make(expected) as SequenceHandle & { release?(): void };
+    if (!sequence[Symbol.dispose]) Object.defineProperty(sequence, Symbol.dispose, { value: sequence.release });
+    return sequence;
+  };
+  return model;
 }
 
 // Runs only in a forked process, not when imported.
