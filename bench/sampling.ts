@@ -9,12 +9,11 @@ import { buildBackend } from '../src/backend/wasm/backend.ts';
 import { chooseKernels } from '../src/backend/wasm/choosing/probe.ts';
 import { nodeHost } from '../src/backend/wasm/threads/host-node.ts';
 import { median } from '../src/measure/statistics.ts';
-import { PlanBuilder } from '../src/plan/builder.ts';
-import type { PlannedWeight } from '../src/plan/step.ts';
 import { sampleRows } from '../src/sampling/sample-rows.ts';
 import { Sampler } from '../src/sampling/sampler.ts';
 import { type SamplingOptions, validateSampling } from '../src/sampling/sampling-options.ts';
 import { argumentsOf, countOf } from './arguments.ts';
+import { logitsTable } from './logits-table.ts';
 
 const { values } = argumentsOf({
   options: {
@@ -60,49 +59,16 @@ const cases: Readonly<Record<string, SamplingOptions>> = {
   'top-p, logprobs 20': { topP: 0.9, logprobs: 20 },
 };
 
-/** Columns of the table: at least a batch. */
-const COLUMNS = 16;
-
-/** A plan whose logits are the columns of a table: row n of a forward is column n. */
-async function open(kind: () => number) {
-  const tensors: Readonly<Record<string, Float32Array>> = {
-    identity: Float32Array.from({ length: COLUMNS ** 2 }, (_, i) => (i % (COLUMNS + 1) === 0 ? 1 : 0)),
-    table: Float32Array.from({ length: COLUMNS * vocab }, kind),
-  };
-  const shapes: Readonly<Record<string, readonly number[]>> = { identity: [COLUMNS, COLUMNS], table: [vocab, COLUMNS] };
-  const weights = Object.keys(tensors).map(
-    (name): PlannedWeight => ({
-      name,
-      role: 'output',
-      shape: shapes[name]!,
-      source: { tensor: name, transposed: false, first: 0, plus: 0 },
-      storage: 'f32',
-      linear: false,
-      reason: '',
-      bytes: tensors[name]!.byteLength,
-    }),
-  );
-  const p = new PlanBuilder();
-  const rows = p.embedTokens({ id: 0, shape: shapes.identity! }, 1);
-  const plan = p.finish(p.matmul(p.wantedRows(rows), { weight: { id: 1, shape: shapes.table! } }), weights);
+function open(kind: () => number): ReturnType<typeof buildBackend> {
   const host = nodeHost();
+  const rows = { maxRows: BATCH, maxWanted: BATCH };
   return buildBackend({
-    plan,
-    maxRows: BATCH,
-    maxWanted: BATCH,
+    ...logitsTable(vocab, kind),
+    ...rows,
     host,
     threads,
     choice: chooseKernels(host),
     allThreads: true,
-    tensor: (name) => {
-      const bytes = new Uint8Array(tensors[name]!.buffer);
-      return {
-        dtype: 'f32',
-        shape: shapes[name]!,
-        byteLength: bytes.length,
-        readInto: async (start, target) => target.set(bytes.subarray(start, start + target.length)),
-      };
-    },
   });
 }
 

@@ -3,16 +3,12 @@ import type { LanewiseError } from '../errors.ts';
 import { emptyResult, type GenerateEvent } from './events.ts';
 import type { Request, Run } from './run.ts';
 import type { PromptReader } from './shares.ts';
-import type { WaitingRequest } from './waiting.ts';
+import { WaitingRequest } from './waiting.ts';
 
 export type Listener = (event: GenerateEvent) => void;
 
-export class Job implements WaitingRequest, PromptReader {
+export class Job extends WaitingRequest implements PromptReader {
   readonly request: Request;
-  readonly arrival: number;
-  readonly priority: number;
-  readonly fairnessKey: string;
-  passed = 0;
   waited = 0;
   /** Set once the prompt is encoded; a paused request keeps it. */
   run: Run | undefined;
@@ -23,10 +19,8 @@ export class Job implements WaitingRequest, PromptReader {
   readonly #listener: Listener;
 
   constructor(request: Request, arrival: number, listener: Listener) {
+    super(arrival, request.settings);
     this.request = request;
-    this.arrival = arrival;
-    this.priority = request.settings.priority;
-    this.fairnessKey = request.settings.fairnessKey;
     this.#listener = listener;
   }
 

@@ -8,7 +8,7 @@ import type { TextEvaluator } from '../evaluate/text-evaluator.ts';
 import type { LineStats } from './scheduler.ts';
 import { StepRecord } from './step-record.ts';
 import { asError, Turns } from './turns.ts';
-import { WaitingLine, type WaitingRequest } from './waiting.ts';
+import { WaitingLine, WaitingRequest } from './waiting.ts';
 
 /** Most rows and texts of a forward, unless a single text is longer. Few enough for a quick abort. */
 export const SHARED_ROWS = 128;
@@ -23,21 +23,15 @@ export interface TextRequest {
   take(index: number, results: Results, first: number): void;
 }
 
-class TextJob implements WaitingRequest {
+class TextJob extends WaitingRequest {
   readonly request: TextRequest;
-  readonly arrival: number;
-  readonly priority: number;
-  readonly fairnessKey: string;
-  passed = 0;
   /** Number of texts computed. */
   done = 0;
   readonly settle: (error?: unknown) => void;
 
   constructor(request: TextRequest, arrival: number, settle: (error?: unknown) => void) {
+    super(arrival, request);
     this.request = request;
-    this.arrival = arrival;
-    this.priority = request.priority;
-    this.fairnessKey = request.fairnessKey;
     this.settle = settle;
   }
 }

@@ -3,13 +3,19 @@
  * requests are in order of arrival. A request that many later ones have overtaken comes first.
  */
 
-export interface WaitingRequest {
-  readonly priority: number;
-  readonly fairnessKey: string;
+export class WaitingRequest {
   /** Number of the request, ascending. A paused request keeps its number. */
   readonly arrival: number;
+  readonly priority: number;
+  readonly fairnessKey: string;
   /** Number of later requests served since its own last turn. */
-  passed: number;
+  passed = 0;
+
+  constructor(arrival: number, { priority, fairnessKey }: Pick<WaitingRequest, 'priority' | 'fairnessKey'>) {
+    this.arrival = arrival;
+    this.priority = priority;
+    this.fairnessKey = fairnessKey;
+  }
 }
 
 /** Number of later requests that may overtake. */

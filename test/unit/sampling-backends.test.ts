@@ -1,52 +1,24 @@
 /** Sampling over forwards: the same tokens by both backends, whatever the threads and the other rows. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import type { Backend, TensorData } from '../../src/backend/backend.ts';
+import { COLUMNS, logitsTable } from '../../bench/logits-table.ts';
+import type { Backend } from '../../src/backend/backend.ts';
 import { createReferenceBackend } from '../../src/backend/reference/backend.ts';
 import { buildBackend } from '../../src/backend/wasm/backend.ts';
 import { chooseKernels } from '../../src/backend/wasm/choosing/probe.ts';
 import { nodeHost } from '../../src/backend/wasm/threads/host-node.ts';
 import { LanewiseError } from '../../src/errors.ts';
-import { PlanBuilder } from '../../src/plan/builder.ts';
-import type { PlannedWeight } from '../../src/plan/step.ts';
 import { sampleRows } from '../../src/sampling/sample-rows.ts';
 import { Sampler } from '../../src/sampling/sampler.ts';
 import { type SamplingOptions, validateSampling } from '../../src/sampling/sampling-options.ts';
 import { noise } from '../kernels/support.ts';
 
 const VOCAB = 17_003;
-const ROWS = 16;
 
-/** Row n of a forward has the logits of column n of a table. A product with a row of the identity has no rounding. */
 async function open(threads: number | 'reference', factor: number): Promise<Backend> {
   const random = noise(7);
-  const tensors: Readonly<Record<string, Float32Array>> = {
-    identity: Float32Array.from({ length: ROWS ** 2 }, (_, i) => (i % (ROWS + 1) === 0 ? 1 : 0)),
-    table: Float32Array.from({ length: ROWS * VOCAB }, () => factor * random()),
-  };
-  const shapes: Readonly<Record<string, readonly number[]>> = { identity: [ROWS, ROWS], table: [VOCAB, ROWS] };
-  const weights = Object.keys(tensors).map(
-    (name): PlannedWeight => ({
-      name,
-      role: 'output',
-      shape: shapes[name]!,
-      source: { tensor: name, transposed: false, first: 0, plus: 0 },
-      storage: 'f32',
-      linear: false,
-      reason: '',
-      bytes: tensors[name]!.byteLength,
-    }),
-  );
-  const p = new PlanBuilder();
-  const rows = p.embedTokens({ id: 0, shape: shapes.identity! }, 1);
-  const plan = p.finish(p.matmul(p.wantedRows(rows), { weight: { id: 1, shape: shapes.table! } }), weights);
-  const tensor = (name: string): TensorData => {
-    const bytes = new Uint8Array(tensors[name]!.buffer);
-    const readInto = async (start: number, target: Uint8Array): Promise<void> =>
-      target.set(bytes.subarray(start, start + target.length));
-    return { dtype: 'f32', shape: shapes[name]!, byteLength: bytes.length, readInto };
-  };
-  const options = { plan, maxRows: ROWS, maxWanted: ROWS, tensor };
+  const table = logitsTable(VOCAB, () => factor * random());
+  const options = { ...table, maxRows: COLUMNS, maxWanted: COLUMNS };
   if (threads === 'reference') return createReferenceBackend(options);
   const host = nodeHost();
   return buildBackend({ ...options, host, threads, choice: chooseKernels(host), allThreads: true });
@@ -73,7 +45,7 @@ async function samples(backend: Backend, together: boolean): Promise<unknown[]> 
   const found: unknown[] = [];
   for (let turn = 0; turn < 2; turn++) {
     const results = await backend.forward({
-      tokens: tokens.map((row) => (row + 3 * turn) % ROWS),
+      tokens: tokens.map((row) => (row + 3 * turn) % COLUMNS),
       positions: new Int32Array(tokens.length).fill(turn),
       sequences: tokens,
       pages: Array.from(tokens, (row) => Int32Array.of(row)),
