@@ -22,8 +22,8 @@ export interface Batch {
    */
   readonly pages: readonly Int32Array[];
   /**
-   * Cells of each sequence (see CachePages.cells): cell p holds positions p * PAGE .. p * PAGE + PAGE - 1 for caches without a
-   * window, which read it instead of page p. Default: the first cell of each page.
+   * Cell table of each sequence (see CachePages.cells), for caches without a window: entry p is the cell that holds positions
+   * p * PAGE .. p * PAGE + PAGE - 1. Default: the first cell of each page.
    */
   readonly cells?: readonly Int32Array[];
   /** Rows whose logits are wanted, ascending. [W] */
@@ -130,7 +130,7 @@ export function cachePages(size: CacheSize = { contextLength: 1 }, pageBytes: nu
   return { least: context, most: Math.max(context, Math.min(pages, Math.floor(mostBytes / pageBytes))) };
 }
 
-/** The window and the cells of pages made of caches of these sizes. */
+/** Window and cells (see CachePages) of pages made of these caches. */
 export function pageCells(caches: readonly { readonly window?: number | undefined; readonly bytes: number }[]): {
   window: number;
   cells: number;
@@ -221,11 +221,12 @@ export interface CachePages {
   readonly capacity: number;
   /** Largest number of page table entries of one forward, over all its sequences. */
   readonly tableEntries: number;
-  /** Positions that caches with a window see of a sequence, at most. */
+  /** The largest window of all caches, in positions. */
   readonly window: number;
   /**
-   * What caches without a window have of a page is a cell: so many have room in a page, cell c of page p has the number
-   * p * cells + c, and a page's own is its first. 1: pages do not shrink. 0: all caches have a window, nothing is left.
+   * Number of cells of a page. A cell holds PAGE positions of the caches without a window only. Cell c of page p has the number
+   * p * cells + c; the first cell of a page is part of the page's own content. 1: pages cannot shrink. 0: all caches have a
+   * window, so that a shrunk block needs no cell.
    */
   readonly cells: number;
   /** Number of allocated pages. */

@@ -20,9 +20,9 @@ export interface CacheStats {
   readonly free: number;
   /** Number of tokens that sequences found in the cache. */
   readonly hitTokens: number;
-  /** Pages in use that are free as soon as others need them: layers with a window see them no more. */
+  /** Number of pages in use that shrinking can free. */
   readonly shrinkable: number;
-  /** Blocks that became smaller in this way. */
+  /** Number of blocks shrunk so far. */
   readonly shrunk: number;
   /** Number of blocks evicted for others. */
   readonly evictions: number;
@@ -40,10 +40,10 @@ export class BlockPool {
   #hitTokens = 0;
   #evictions = 0;
   #shrunk = 0;
-  /** Whole blocks that all their users have passed, in the order in which they were passed. */
+  /** Blocks that can shrink: all their users are several windows beyond them. The oldest first. */
   readonly #passed = new Set<Block>();
   readonly #cells: Cells;
-  /** Idle blocks that are whole. */
+  /** Number of idle blocks that are not shrunk. */
   #idlePages = 0;
 
   constructor(pages: CachePages, { capacity, ropes = [] }: CacheOptions) {
@@ -69,8 +69,8 @@ export class BlockPool {
   }
 
   /**
-   * Full blocks of the index that are not shrunk, each after its parent: blocks in use first, then the others by last use, the latest
-   * first.
+   * Full blocks of the index that are not shrunk, each after its parent: blocks in use first, then the others by last
+   * use, the latest first.
    */
   fullBlocks(): Block[] {
     const out: Block[] = [];
@@ -151,7 +151,7 @@ export class BlockPool {
     return taken;
   }
 
-  /** Notes that a user of a block is several windows beyond it; `unpass`: that it is not, or uses it no more. */
+  /** Notes that a user of a block is several windows beyond it; `unpass` takes it back. */
   pass(block: Block): void {
     block.passed++;
     this.#weigh(block);
@@ -167,7 +167,7 @@ export class BlockPool {
     else this.#passed.delete(block);
   }
 
-  /** Shrinks the block that was passed first. Frees its page, or makes it the place of cells. */
+  /** Shrinks the oldest block that can. Its page becomes free, or holds cells from now on. */
   async #shrink(): Promise<void> {
     const [block] = this.#passed;
     if (!block) return;
@@ -176,12 +176,12 @@ export class BlockPool {
     const cell = this.#cells.take(page);
     const moves = cell < 0 || Math.floor(cell / this.pages.cells) !== page;
     if (cell >= 0 && moves) {
-      // Nobody frees its page meanwhile.
+      // A further user, so that its page is not freed meanwhile.
       block.users++;
       await this.pages.shrink(page, cell);
       block.users--;
       if (block.passed < block.users) {
-        // A user was cut back and sees it again.
+        // A user was truncated meanwhile and needs the block.
         this.#cells.leave(cell);
         const freed = this.#cells.free(cell);
         if (freed !== undefined) this.#free.push(freed);
@@ -243,7 +243,7 @@ export class BlockPool {
     const match = longestMatch(parent.children, tokens, 0, tokens.length);
     if (match?.shared === tokens.length) {
       this.hold(match.block);
-      // A shorter block has less than the page that the shrunk one has lost.
+      // A page that is not full could not replace the page of the shrunk block.
       if (match.block.shrunk && !block.shrunk && block.full) this.#restore(match.block, block);
       return match.block;
     }
@@ -253,7 +253,7 @@ export class BlockPool {
     return block;
   }
 
-  /** A shrunk block takes the page of one with the same tokens, which gets what is left of it. */
+  /** Exchanges the storage of two blocks with the same tokens, so that the shrunk one is whole again. */
   #restore(shrunk: Block, whole: Block): void {
     [shrunk.page, whole.page] = [whole.page, shrunk.page];
     [shrunk.cell, whole.cell] = [whole.cell, shrunk.cell];

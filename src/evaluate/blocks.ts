@@ -9,15 +9,15 @@ import { PAGE } from '../backend/backend.ts';
 
 /** PAGE positions of the cache, and the tokens whose keys and values they hold. */
 export class Block {
-  /** -1: the block is shrunk, only `cell` is left of it. */
+  /** Page number; -1 if the block is shrunk. */
   page: number;
-  /** Where caches without a window have it, once it is shrunk (CachePages.cells); -1 where nothing is left. */
+  /** Cell number of a shrunk block (see CachePages.cells); otherwise, and if it needs no cell, -1. */
   cell = -1;
   /** At most PAGE tokens. */
   readonly tokens: number[];
   /** Number of sequences with this block in their page table, and of copies that read it. */
   users = 0;
-  /** Those of them that are several windows beyond it. */
+  /** Number of users that are several windows beyond it. */
   passed = 0;
   /** Parent in the index; undefined if the block is not in the index. */
   parent: Block | Root | undefined;

@@ -1,8 +1,9 @@
-/** Pages that hold cells: what is left of shrunk blocks (CachePages.cells). */
+/** Allocates cells, the storage of shrunk blocks (see CachePages.cells), in pages of the KV cache. */
 
+/** A page that holds cells. */
 interface Slot {
   readonly free: number[];
-  /** Cells that hold a block, and those of them whose block is in use. */
+  /** Number of cells with a block, and number of these blocks that are in use. */
   taken: number;
   used: number;
 }
@@ -10,28 +11,28 @@ interface Slot {
 export class Cells {
   readonly #perPage: number;
   readonly #slots = new Map<number, Slot>();
-  /** Pages with free cells. */
+  /** Numbers of the pages with free cells. */
   readonly #open = new Set<number>();
   #freeCells = 0;
   #idlePages = 0;
 
-  /** @param perPage 0: nothing is left of a shrunk block */
+  /** @param perPage cells of a page; 0: a shrunk block needs no storage */
   constructor(perPage: number) {
     this.#perPage = perPage;
   }
 
-  /** Pages of which no cell is in use. */
+  /** Number of pages whose blocks are all unused. */
   get idlePages(): number {
     return this.#idlePages;
   }
 
-  /** Pages that are free when so many blocks have been shrunk. */
+  /** Number of pages that shrinking `blocks` blocks frees. */
   gain(blocks: number): number {
     if (this.#perPage === 0) return blocks;
     return blocks - Math.ceil(Math.max(0, blocks - this.#freeCells) / this.#perPage);
   }
 
-  /** A cell for a block in use; the first one of its own page where no other is free. -1: it needs none. */
+  /** Allocates a cell for a block in use: the first cell of its own page if no other is free; -1 if it needs none. */
   take(page: number): number {
     if (this.#perPage === 0) return -1;
     const [open] = this.#open;
@@ -51,19 +52,19 @@ export class Cells {
     return cell;
   }
 
-  /** The block of a cell is in use again. */
+  /** Notes that the block of a cell is in use again. */
   use(cell: number): void {
     const slot = this.#slotOf(cell);
     if (slot && slot.used++ === 0) this.#idlePages--;
   }
 
-  /** The block of a cell is in use no more. */
+  /** Notes that the block of a cell is unused now. */
   leave(cell: number): void {
     const slot = this.#slotOf(cell);
     if (slot && --slot.used === 0) this.#idlePages++;
   }
 
-  /** Gives back a cell whose block is not in use. @returns its page, where it was the last one there */
+  /** Frees a cell whose block is unused. @returns its page, if this was the last cell there */
   free(cell: number): number | undefined {
     const slot = this.#slotOf(cell);
     if (!slot) return undefined;

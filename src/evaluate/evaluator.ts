@@ -124,7 +124,7 @@ export class Evaluator extends Forwards {
       }
       await sequence.reserve(sequence.length + added.length);
     }
-    // What one sequence reserves may shrink blocks of another.
+    // Tables come last: a reservation may shrink blocks of another sequence.
     const pages = parts.map(({ sequence }) => sequence.table().map((page) => Math.max(0, page)));
     const cells = parts.flatMap(({ sequence }) => sequence.cells() ?? []);
     const batch = {

@@ -22,7 +22,7 @@ export class Sequence {
   /** Index of the first block that this sequence computed itself and added to the index. */
   #firstOwn = Number.POSITIVE_INFINITY;
   #released = false;
-  /** So many first blocks are several windows behind. */
+  /** Number of blocks that are several windows behind, from the first on. */
   #passed = 0;
 
   constructor(pool: BlockPool, { expected = 0, key = '' }: SequenceOptions) {
@@ -116,12 +116,12 @@ export class Sequence {
     for (const [i, block] of blocks.entries()) this.#put(shared && i === 0 ? full : this.#blocks.length, block);
   }
 
-  /** The page of every PAGE positions; -1 where no more than the cell is left. */
+  /** Page table, one page per PAGE positions; -1 for a shrunk block. */
   table(): Int32Array {
     return Int32Array.from(this.#blocks, ({ page }) => page);
   }
 
-  /** The cell of every PAGE positions (CachePages.cells); undefined where it is the first of the page. */
+  /** Cell table, one cell per PAGE positions (see CachePages.cells); undefined if pages cannot shrink. */
   cells(): Int32Array | undefined {
     const { cells } = this.pool.pages;
     if (cells <= 1) return undefined;
@@ -178,13 +178,13 @@ export class Sequence {
   }
 
   /**
-   * Blocks that the index has for `ids` from block `first` on, as many as may follow what the sequence has: layers with a window
-   * need the last positions whole.
+   * Blocks of the index for `ids`, from block `first` on. Ends with a block after which a whole window is not shrunk, because
+   * layers with a window need it.
    */
   #find(ids: readonly number[], first: number, most: number): Block[] {
     const found: Block[] = [];
     let usable = 0;
-    /** Positions behind the last block that is shrunk. */
+    /** End position of the last shrunk block. */
     let shrunk = 0;
     let parent = this.#parentOf(first);
     for (let index = first; parent !== undefined && (index + 1) * PAGE <= most; index++) {
@@ -199,12 +199,12 @@ export class Sequence {
     return found.slice(0, usable);
   }
 
-  /** Positions that may be cut off again while what the windows then see is whole. */
+  /** Number of positions that can be truncated without needing a shrunk block. */
   get #slack(): number {
     return Math.max(this.pool.pages.window, PAGE);
   }
 
-  /** Tells the pool of blocks that layers with a window see no more. */
+  /** Tells the pool which blocks layers with a window no longer need. */
   #advance(): void {
     const { window, cells } = this.pool.pages;
     if (cells === 1) return;
@@ -212,7 +212,7 @@ export class Sequence {
     while ((this.#passed + 1) * PAGE <= seen) this.pool.pass(this.#blocks[this.#passed++]!);
   }
 
-  /** After a cut: blocks that are seen again are needed whole. Where one is not, nothing of the sequence is left. */
+  /** After truncation: takes back blocks that are needed again. If one of them is shrunk, the sequence becomes empty. */
   #retreat(): void {
     const { window, cells } = this.pool.pages;
     if (cells === 1) return;

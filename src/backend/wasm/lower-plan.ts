@@ -66,7 +66,7 @@ export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
   return { targets, segments, tapes, loadSteps, kernels, capacity };
 }
 
-/** Memories with few windowed layers of their own would have more padding than shrinking gives back. */
+/** Largest size of a page relative to its content. With few windowed layers in a memory, cells would need much padding. */
 const MOST_PADDING = 1.25;
 
 function cellsOf({ caches }: Plan, parts: readonly PlanPart[]): number {

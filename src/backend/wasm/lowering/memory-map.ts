@@ -33,7 +33,7 @@ export interface MemoryMap {
   readonly tableEntries: number;
   /** Number of page table entries. */
   readonly tableCount: number;
-  /** The same for cells (CachePages.cells): the page tables themselves where a page has one cell. */
+  /** The same for cell tables (see CachePages.cells); the page tables themselves if a page has one cell. */
   readonly cellTables: number;
   readonly cellEntries: number;
   readonly tape: number;
@@ -61,7 +61,7 @@ export interface MemoryMap {
   readonly cacheOffsets: readonly number[];
   readonly pageStride: number;
   readonly cellStride: number;
-  /** Of a page; see CachePages. */
+  /** Number of cells of a page; see CachePages. */
   readonly cells: number;
 }
 
@@ -155,7 +155,7 @@ export function mapMemory({
   };
 }
 
-/** A page: caches without a window in front, which alone are its first cell. */
+/** Layout of a page. Caches without a window come first: they are its first cell. */
 function layoutPage(
   { caches }: Plan,
   part: PlanPart,
