@@ -21,6 +21,7 @@ import {
 } from './hosting/web-source.ts';
 
 import type { ModelDescription } from './models/index.ts';
+import type { Quantize } from './models/storage-plan.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { WebModelSource, WebSourceOptions } from './hosting/web-source.ts';
@@ -57,7 +58,7 @@ export async function openTokenizer(source: WebModelSource, options: WebSourceOp
 /** What a model is and how `quantize` would store it. Reads headers only. @throws as `openTokenizer` */
 export async function describeModel(
   source: WebModelSource,
-  quantize?: string,
+  quantize?: Quantize,
   options: WebSourceOptions = {},
 ): Promise<ModelDescription> {
   return fromFiles((files) => describe(files, quantize), source, options);

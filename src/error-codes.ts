@@ -23,6 +23,7 @@ export type FormatErrorCode =
   | 'InvalidLength'
   | 'InvalidMetadata'
   | 'InvalidOffset'
+  | 'InvalidPlan'
   | 'InvalidRange'
   | 'InvalidShape'
   | 'InvalidSplit'

@@ -58,6 +58,15 @@ export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export type { ModelKind, ModelSizes } from './models/architecture.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';
 export { defaultPolicy, parsePolicy, type StoragePolicy } from './models/policy.ts';
+export {
+  formatStoragePlan,
+  type PlannedModel,
+  type PlanReason,
+  parseStoragePlan,
+  type Quantize,
+  quantizeText,
+  type StoragePlan,
+} from './models/storage-plan.ts';
 export { printPlan } from './plan/print.ts';
 export type { Plan } from './plan/step.ts';
 export { configureLogging } from './profile/logtape.ts';

@@ -27,6 +27,7 @@ import type { DownloadOptions } from './hub/download.ts';
 import type { RangedModel } from './hub/ranges.ts';
 import { filesAt } from './hub/remote.ts';
 import type { ModelDescription } from './models/index.ts';
+import type { Quantize } from './models/storage-plan.ts';
 import type { ChatFormat } from './prompts/chat.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
@@ -85,7 +86,7 @@ function hostedSource(path: string): HostedSource {
  * Describes a model and how it would be stored with `quantize`. Reads headers only.
  * @throws FormatError, ModelError, OptionError
  */
-export async function describeModel(path: string = embeddedModel, quantize?: string): Promise<ModelDescription> {
+export async function describeModel(path: string = embeddedModel, quantize?: Quantize): Promise<ModelDescription> {
   return describe(await locate(path), quantize);
 }
 

@@ -41,6 +41,7 @@ const format: Rows<FormatErrorCode> = {
   InvalidLength: ['a part of a file is longer than the file', again],
   InvalidMetadata: ['`__metadata__` of a SafeTensors file does not map strings to strings', report],
   InvalidOffset: ['data of tensors overlap or leave gaps', report],
+  InvalidPlan: ['a file is not a storage plan, or names no known storage', 'mend the named field (docs/plans.md)'],
   InvalidRange: ['a server sent another range than requested', 'use a server that supports ranges'],
   InvalidShape: ['a tensor has too many dimensions', report],
   InvalidSplit: ['parts of a GGUF model do not belong together', 'download all parts from one place'],

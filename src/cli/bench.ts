@@ -25,6 +25,7 @@ import { formatBytes } from '../profile/units.ts';
 import { renderAgainst, renderKernels } from './bench-tables.ts';
 import { checkWritable } from './files.ts';
 import { modelLine, modelPath } from './models.ts';
+import { policyOrPlan } from './storage-flags.ts';
 import { renderTable } from './table.ts';
 import { inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
 
@@ -75,7 +76,11 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     if (other !== undefined) {
       if (save !== undefined) throw new OptionError('--save', 'left out when --against names a folder', save);
       return await reportAgainst(
-        await measureAgainst(other, path, policies, options, { work, threshold: percent / 100, say }),
+        await measureAgainst(other, path, await Promise.all(policies.map(policyOrPlan)), options, {
+          work,
+          threshold: percent / 100,
+          say,
+        }),
         flags,
       );
     }
@@ -89,7 +94,7 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
       say(`${policy}: ${modelLine(model.description)}, ${model.vectorBits}-bit kernels`);
     };
     const measuring = { work, kernels: flags.kernels ?? false, check, say };
-    const { rows, roofs } = await measurePolicies(path, asked, options, measuring);
+    const { rows, roofs } = await measurePolicies(path, await Promise.all(asked.map(policyOrPlan)), options, measuring);
     const saved: SavedBench = { ...header(rows[0]!.model, options, work), roofs, rows: rows.map(savedRow) };
     if (save !== undefined) await writeBench(save, saved);
     if (before) return await reportAgainst(compareSaved(before, saved, percent / 100), flags);

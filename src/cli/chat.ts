@@ -54,7 +54,7 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     const inline = !process.stdin.isTTY;
     const path = await modelPath(positional, flags);
     const draft = await draftOptions(flags);
-    const loading = reportingLoad({ ...loadOptions(flags, interrupt.signal), ...draft, inline });
+    const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, inline });
     await using model = await load(path, loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
     // Throws now, not after the first message, if the model has no chat template.

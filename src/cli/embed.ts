@@ -49,7 +49,7 @@ export async function embedCommand(given: string, flags: EmbedFlags): Promise<nu
 
 async function openEncoder(given: string, flags: EmbedFlags, signal: AbortSignal): Promise<Encoder> {
   const path = await modelPath(given, flags);
-  const loading = reportingLoad(loadOptions(flags, signal));
+  const loading = reportingLoad(await loadOptions(flags, signal));
   try {
     return await loadEncoder(path, loading.options);
   } finally {

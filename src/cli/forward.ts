@@ -2,15 +2,15 @@
 import { load, writeSafeTensors } from '../node.ts';
 import { checkWritable } from './files.ts';
 import { modelPath } from './models.ts';
+import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import { inFlags, type MachineFlags, machineOptions, reportingLoad, say, tokenIdsOf } from './terminal.ts';
 
-export interface ForwardFlags extends MachineFlags {
+export interface ForwardFlags extends MachineFlags, QuantizeFlag {
   safetensors?: string;
   revision?: string;
   tokenIds: string;
   output: string;
   hidden?: boolean;
-  quantize?: string;
   backend?: string;
   kvCache?: string;
 }
@@ -21,7 +21,7 @@ export async function forwardCommand(positional: string | undefined, flags: Forw
     await checkWritable(`--output ${flags.output}`, flags.output);
     const loading = reportingLoad({
       ...machineOptions(flags),
-      quantize: flags.quantize ?? 'none',
+      quantize: (await quantizeOf(flags)) ?? 'none',
       hidden: flags.hidden ?? false,
       backend: flags.backend as 'wasm' | undefined,
       kvCache: flags.kvCache as 'f32' | undefined,

@@ -13,6 +13,7 @@ import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './mod
 import { createProgress } from './progress.ts';
 import { type PromptFlags, readPrompts } from './prompts.ts';
 import { renderStepTable } from './step-table.ts';
+import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import {
   bytesOf,
   inFlags,
@@ -34,9 +35,8 @@ export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
   timings?: boolean;
 }
 
-export interface LoadFlags extends MachineFlags {
+export interface LoadFlags extends MachineFlags, QuantizeFlag {
   contextLength?: string;
-  quantize?: string;
   backend?: string;
   kvCache?: string;
   cacheTokens?: string;
@@ -66,7 +66,7 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const path = await modelPath(positional, flags);
-  const loading = reportingLoad({ ...loadOptions(flags, interrupt.signal), ...(await draftOptions(flags)) });
+  const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...(await draftOptions(flags)) });
   let model: Model;
   try {
     model = await load(path, loading.options);
@@ -94,10 +94,10 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   return await runOne(held, prompt!, { ...generation, ...own }, flags);
 }
 
-export function loadOptions(flags: LoadFlags, signal: AbortSignal): LoadOptions {
+export async function loadOptions(flags: LoadFlags, signal: AbortSignal): Promise<LoadOptions> {
   return {
     ...machineOptions(flags),
-    quantize: flags.quantize,
+    quantize: await quantizeOf(flags),
     contextLength: numberOf('--context-length', flags.contextLength),
     backend: flags.backend as 'wasm' | undefined,
     kvCache: flags.kvCache as 'f32' | undefined,

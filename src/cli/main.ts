@@ -15,6 +15,7 @@ import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
 import { removeUnfinishedAtSignals } from './signals.ts';
+import { planFlag } from './storage-flags.ts';
 import { renderCommand } from './template.ts';
 import { flagName, inFlags, isExpected, reportError, speakOf, UsageError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
@@ -96,6 +97,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--no-truncate', 'fail for texts longer than the context')
     .option('--context-length <n>', "most tokens of a text (default: the model's and its folder's, at most 8192)")
     .option('--quantize <policy>', policyHelp)
+    .option(...planFlag)
     .option('--backend <name>', 'wasm or reference')
     .option('--json', '{"text", "tokens", "embedding"} per line')
     .action(async (model, flags) => finish(await embedCommand(model, flags)));
@@ -112,6 +114,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .requiredOption('--output <file>', 'where to write logits [T, vocab] (and hidden.0 .. hidden.L) as F32')
     .option('--hidden', 'also hidden states after every layer')
     .option('--quantize <policy>', 'default: none')
+    .option(...planFlag)
     .option(...kvCache)
     .option('--backend <name>', 'wasm or reference')
     .action(async (model, flags) => finish(await forwardCommand(model, flags)));
@@ -125,6 +128,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option(...safetensors)
     .option(...revision)
     .option('--quantize <policy>', policyHelp)
+    .option(...planFlag)
     .option('--json', 'linear_layers, quantized, weights')
     .option('--steps', 'the steps of a forward')
     .action(async (model, flags) => finish(await planCommand(model, flags)));
@@ -142,6 +146,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
       '--policy <policy>',
       'for linear layers, as --quantize elsewhere; layers that it leaves unchanged become --to',
     )
+    .option(...planFlag)
     .option('--metrics', 'error of each tensor: mean squared and largest error, signal to noise')
     .option('--force', 'replace an existing output')
     .option('--json', 'one JSON object')
@@ -263,6 +268,7 @@ function withGeneration(command: Command): Command {
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
     .option('--parse-special', 'read control tokens such as <|im_end|> in prompts; otherwise they are text')
     .option('--quantize <policy>', policyHelp)
+    .option(...planFlag)
     .option(...kvCache)
     .option(
       '--cache-tokens <n>',

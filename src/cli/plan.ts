@@ -1,20 +1,20 @@
 /** `lanewise plan`: shows how a model would be stored, from its headers. */
 import { describeModel, type ModelDescription, printPlan } from '../node.ts';
 import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
+import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import { renderStorageTable } from './storage-table.ts';
 import { inFlags, print, say } from './terminal.ts';
 
-export interface PlanFlags {
+export interface PlanFlags extends QuantizeFlag {
   safetensors?: string;
   revision?: string;
-  quantize?: string;
   json?: boolean;
   steps?: boolean;
 }
 
 export async function planCommand(positional: string | undefined, flags: PlanFlags): Promise<number> {
   const path = await modelPath(positional, flags);
-  const description = await describeModel(path, flags.quantize).catch((error) => {
+  const description = await describeModel(path, await quantizeOf(flags)).catch((error) => {
     throw inFlags(error);
   });
   const layers = linearLayers(description);

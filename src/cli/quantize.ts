@@ -7,6 +7,7 @@ import { formatBytes } from '../profile/units.ts';
 import { checkWritable } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
+import { quantizeOf } from './storage-flags.ts';
 import { renderTable } from './table.ts';
 import { inFlags, print, say, UsageError } from './terminal.ts';
 
@@ -14,6 +15,7 @@ export interface QuantizeFlags {
   revision?: string;
   to: string;
   policy?: string;
+  plan?: string;
   metrics?: boolean;
   force?: boolean;
   json?: boolean;
@@ -34,7 +36,7 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
     await checkWritable(output, output);
     const report = await quantizeModel(await modelPath(input, flags), output, {
       to,
-      policy: flags.policy,
+      policy: await quantizeOf({ quantize: flags.policy, plan: flags.plan }, '--policy'),
       metrics: flags.metrics ?? false,
       force: flags.force ?? false,
       signal: interrupt.signal,

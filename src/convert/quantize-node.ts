@@ -10,6 +10,7 @@ import {
   writeSafeTensors,
 } from '../formats/adapters/node.ts';
 import type { FileFolder } from '../formats/bytes.ts';
+import type { Quantize } from '../models/storage-plan.ts';
 import { type ConvertedTensor, convertedBytes, convertTensor, inlineConverter, type WritableType } from './convert.ts';
 import { ThreadedConverter } from './convert-node.ts';
 import { planQuantization } from './quantize.ts';
@@ -17,8 +18,8 @@ import { planQuantization } from './quantize.ts';
 export interface QuantizeOptions {
   /** Type of the matrices; SafeTensors files can have f32, f16 and bf16. */
   to: WritableType;
-  /** Storage policy of the linear layers; what it leaves alone becomes `to`. */
-  policy?: string;
+  /** Storage policy of the linear layers, or a plan for a .gguf file (docs/plans.md); what it leaves alone becomes `to`. */
+  policy?: Quantize;
   /** Measure what each tensor loses: see `error()` of the tensors. Default false. */
   metrics?: boolean;
   /** Overwrite a file. Default false. */

@@ -6,16 +6,18 @@ import { addedEnds, endEntries, endTokens, readEnds } from '../engine/end-tokens
 import { comparesHead, findGguf, readFactors } from '../engine/open.ts';
 import { tokenizerBeside } from '../engine/tokenizer.ts';
 import { composeVocabulary, readSidecarTexts, readVocabularyFiles } from '../engine/tokenizer-source.ts';
-import { ModelError } from '../errors.ts';
+import { ModelError, OptionError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { type CheckpointTensor, openCheckpoint, readJson, readText } from '../formats/checkpoint.ts';
 import { firstPart, openGguf } from '../formats/gguf.ts';
 import type { GgufMetadata, GgufValue } from '../formats/gguf-types.ts';
 import { viewTensor } from '../formats/views.ts';
-import { ggufModel } from '../models/gguf.ts';
+import { type GgufTensors, ggufModel } from '../models/gguf.ts';
 import type { Settings } from '../models/gguf-family.ts';
+import { weightsByTensor } from '../models/gguf-weights.ts';
 import { ggufFromHub } from '../models/gguf-write.ts';
-import { decide, parsePolicy, type StoragePolicy } from '../models/policy.ts';
+import { type Decision, decide, isPlan, names, parseQuantize, type StorageChoice } from '../models/policy.ts';
+import type { Quantize } from '../models/storage-plan.ts';
 import type { WeightRole } from '../plan/step.ts';
 import { weightType, weightTypes } from '../quant/ggml.ts';
 import { type GgufVocabulary, ggufVocabulary, tokenTypes } from '../tokenizer/gguf-vocabulary.ts';
@@ -28,8 +30,8 @@ import type { Recipe, WritableType } from './convert.ts';
 export interface QuantizeOptions {
   /** Type of the matrices. */
   readonly to: WritableType;
-  /** Storage policy of the linear layers; layers without a decision become `to`. */
-  readonly policy?: string;
+  /** Storage policy of the linear layers, or a plan for GGUF; layers without a decision become `to`. */
+  readonly policy?: Quantize;
   readonly format: 'gguf' | 'safetensors';
 }
 
@@ -63,44 +65,74 @@ export async function planQuantization(
   file: string | undefined,
   options: QuantizeOptions,
 ): Promise<ModelFile> {
-  const policy = options.policy === undefined ? undefined : parsePolicy(options.policy);
-  const choose: Choose = (name, shape, stored, tied) => chooseStorage(name, shape, stored, options, policy, tied);
+  const policy = options.policy === undefined ? undefined : parseQuantize(options.policy, 'policy');
+  if (policy && isPlan(policy) && options.format === 'safetensors')
+    throw new OptionError('policy', 'a policy: only .gguf files are written by a plan', policy.name ?? 'a plan');
   const gguf = file?.endsWith('.gguf') ? firstPart(file) : file === undefined ? await findGguf(folder) : undefined;
-  if (gguf !== undefined) return fromGguf(folder, gguf, options, choose);
-  return fromSafeTensors(folder, file, options, choose);
+  if (gguf !== undefined) return fromGguf(folder, gguf, options, policy);
+  return fromSafeTensors(folder, file, options, policy);
 }
 
 /** Decides the new type of a tensor; undefined: unchanged. */
-type Choose = (name: string, shape: readonly number[], stored: string, tied?: boolean) => Pick<Recipe, 'to' | 'reason'>;
+type Choose = (name: string, shape: readonly number[], stored: string) => Pick<Recipe, 'to' | 'reason'>;
 
-/**
- * @param name name in GGUF (for SafeTensors output not looked at)
- * @param tied whether the embedding is the output head too
- */
-function chooseStorage(
+/** What the choice for a tensor of a GGUF file depends on besides the tensor. */
+interface Whole {
+  /** Whether the embedding is the output head too. */
+  readonly tied: boolean;
+  /** Names of a tensor's weights in plans. */
+  readonly weights: ReadonlyMap<string, readonly string[]>;
+}
+
+const sameType =
+  (to: WritableType): Choose =>
+  (_, __, stored) =>
+    weightType(stored) === undefined
+      ? { to: undefined, reason: `${stored} is not converted` }
+      : { to, reason: `all tensors ${to}` };
+
+/** Chooses for the tensors of a GGUF file, by their names there. */
+const ggufTypes =
+  (to: WritableType, policy: StorageChoice | undefined, whole: Whole): Choose =>
+  (name, shape, stored) => {
+    if (weightType(stored) === undefined) return { to: undefined, reason: `${stored} is not converted` };
+    if (shape.length < 2) return { to: 'f32', reason: 'vectors stay in f32' };
+    if (!/\.weight$/.test(name) || /(^position_embd|^token_types|_norm|\.ffn_gate_inp)\./.test(name)) {
+      return { to: 'f32', reason: 'not a linear layer: llama.cpp expects f32' };
+    }
+    const inputs = shape.at(-1)!;
+    const wanted = decisionOf(name, shape, to, policy, whole) ?? { storage: to, reason: `all matrices ${to}` };
+    const { block } = weightTypes[wanted.storage];
+    if (inputs % block === 0) return { to: wanted.storage, reason: wanted.reason };
+    const instead = inputs % weightTypes.q8_0.block === 0 ? 'q8_0' : 'f16';
+    return { to: instead, reason: `in ${inputs} is not a multiple of ${block}` };
+  };
+
+/** What a policy or plan says of a tensor. Of weights in one tensor the largest storage counts. */
+function decisionOf(
   name: string,
   shape: readonly number[],
-  stored: string,
-  { to, format }: QuantizeOptions,
-  policy: StoragePolicy | undefined,
-  tied = false,
-): Pick<Recipe, 'to' | 'reason'> {
-  if (weightType(stored) === undefined) return { to: undefined, reason: `${stored} is not converted` };
-  if (format === 'safetensors') return { to, reason: `all tensors ${to}` };
-  if (shape.length < 2) return { to: 'f32', reason: 'vectors stay in f32' };
-  if (!/\.weight$/.test(name) || /(^position_embd|^token_types|_norm|\.ffn_gate_inp)\./.test(name)) {
-    return { to: 'f32', reason: 'not a linear layer: llama.cpp expects f32' };
+  to: WritableType,
+  policy: StorageChoice | undefined,
+  { tied, weights }: Whole,
+): Decision | undefined {
+  if (policy === undefined) return undefined;
+  const matrix = { shape: [shape.at(-2)!, shape.at(-1)!] as const, stored: to };
+  if (!isPlan(policy)) {
+    const named = roleOf(name);
+    const role = named === 'embedding' && tied && names(policy, 'output', 'output') ? 'output' : named;
+    return role && decide(policy, { ...matrix, name, role });
   }
-  const inputs = shape.at(-1)!;
-  const named = roleOf(name);
-  const role = named === 'embedding' && tied && policy?.overrides.has('output') ? 'output' : named;
-  const asked = policy && role && decide(policy, role, [shape.at(-2)!, inputs], to);
-  const wanted = asked ?? { storage: to, reason: `all matrices ${to}` };
-  const { block } = weightTypes[wanted.storage];
-  if (inputs % block === 0) return { to: wanted.storage, reason: wanted.reason };
-  const instead = inputs % weightTypes.q8_0.block === 0 ? 'q8_0' : 'f16';
-  return { to: instead, reason: `in ${inputs} is not a multiple of ${block}` };
+  const decisions = (weights.get(name) ?? [])
+    .filter((weight) => names(policy, weight, 'ffn'))
+    .map((weight) => decide(policy, { ...matrix, name: weight, role: 'ffn' }));
+  return decisions.sort((a, b) => bitsOf(b.storage) - bitsOf(a.storage))[0];
 }
+
+const weightsOf = (file: GgufTensors, policy: StorageChoice | undefined): Whole['weights'] =>
+  policy && isPlan(policy) ? weightsByTensor(file, policy) : new Map();
+
+const bitsOf = (storage: WritableType): number => weightTypes[storage].bytes / weightTypes[storage].block;
 
 /** Whether the embedding is the output head too: a decoder whose file has no `output.weight`. */
 function isTied(metadata: GgufMetadata, names: Iterable<string>): boolean {
@@ -119,23 +151,27 @@ async function fromGguf(
   folder: FileFolder,
   file: string,
   options: QuantizeOptions,
-  choose: Choose,
+  policy: StorageChoice | undefined,
 ): Promise<ModelFile> {
   const checkpoint = await openGguf(folder, file);
   const close = (): Promise<void> => checkpoint.close();
   try {
     const { tensors } = checkpoint;
+    const name = `${folder.name}/${file}`;
+    const ropeFactors = await readFactors(checkpoint);
     if (options.format === 'gguf') {
       const metadata = new Map([...checkpoint.metadata].filter(([key]) => !key.startsWith('split.')));
-      const tied = isTied(metadata, tensors.keys());
+      const file = { name, metadata: checkpoint.metadata, tensors, ropeFactors };
+      const whole = { tied: isTied(metadata, tensors.keys()), weights: weightsOf(file, policy) };
+      const choose = ggufTypes(options.to, policy, whole);
       const recipes = [...tensors.values()].map((tensor) => ({
         ...plain(tensor.name, tensor),
-        ...choose(tensor.name, tensor.shape, tensor.dtype, tied),
+        ...choose(tensor.name, tensor.shape, tensor.dtype),
       }));
       return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: [], close };
     }
-    const ropeFactors = await readFactors(checkpoint);
-    const model = ggufModel({ name: `${folder.name}/${file}`, metadata: checkpoint.metadata, tensors, ropeFactors });
+    const model = ggufModel({ name, metadata: checkpoint.metadata, tensors, ropeFactors });
+    const choose = sameType(options.to);
     const recipes = [...model.tensors].map(([name, { view, plus = 0, transposed = false }]): Recipe => {
       const source = viewTensor(name, tensors.get(view.source)!, view);
       const shape = transposed ? [...view.shape].reverse() : view.shape;
@@ -173,13 +209,14 @@ async function fromSafeTensors(
   folder: FileFolder,
   file: string | undefined,
   options: QuantizeOptions,
-  choose: Choose,
+  policy: StorageChoice | undefined,
 ): Promise<ModelFile> {
   const checkpoint = await openCheckpoint(folder, file);
   const close = (): Promise<void> => checkpoint.close();
   try {
     const { tensors } = checkpoint;
     if (options.format === 'safetensors') {
+      const choose = sameType(options.to);
       const recipes = [...tensors.values()].map((tensor) => ({
         ...plain(tensor.name, tensor),
         ...choose(tensor.name, tensor.shape, tensor.dtype),
@@ -197,10 +234,11 @@ async function fromSafeTensors(
       written.tensors,
       config,
     );
-    const tied = isTied(
-      metadata,
-      written.tensors.map(({ name }) => name),
-    );
+    const shapes = written.tensors.map(({ name, shape }) => [name, { dtype: 'F32', shape }] as const);
+    const factors = written.tensors.flatMap(({ name, values }) => (values ? [[name, values] as const] : []));
+    const made = { name: folder.name, metadata, tensors: new Map(shapes), ropeFactors: new Map(factors) };
+    const whole = { tied: isTied(metadata, made.tensors.keys()), weights: weightsOf(made, policy) };
+    const choose = ggufTypes(options.to, policy, whole);
     const recipes = written.tensors.map((output): Recipe => {
       const sources = output.sources.map((name) => {
         const tensor = tensors.get(name)!;
@@ -208,7 +246,7 @@ async function fromSafeTensors(
       });
       const choice = output.values
         ? ({ to: 'f32', reason: 'vectors stay in f32' } as const)
-        : choose(output.name, output.shape, sources[0]!.dtype, tied);
+        : choose(output.name, output.shape, sources[0]!.dtype);
       return { ...output, sources, ...choice };
     });
     const all = [...written.warnings, ...warnings];

@@ -14,7 +14,8 @@ import { nextTurn } from '../event-loop.ts';
 import type { FileFolder, NamedFiles } from '../formats/bytes.ts';
 import type { ModelKind } from '../models/architecture.ts';
 import { buildModel, encoderTypes, type ModelDescription } from '../models/index.ts';
-import { parsePolicy } from '../models/policy.ts';
+import { parsePolicy, parseQuantize } from '../models/policy.ts';
+import { type Quantize, quantizeText } from '../models/storage-plan.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
 import { SHARED_ROWS } from '../schedule/text-scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -216,7 +217,7 @@ async function openOnce<M>(
   const quantize = settings.quantize ?? files.defaultPolicy;
   let loading: Promise<Backend> | undefined;
   try {
-    const policy = parsePolicy(quantize);
+    const policy = parseQuantize(quantize);
     const { origin } = files;
     const description = buildModel(files.config, files.tensors, {
       policy,
@@ -266,7 +267,7 @@ async function openOnce<M>(
     }
     const backend = await loading;
     const model = { files, name, description, backend, tokenizer, tokenizerSource, tokenizerError };
-    return await make({ ...model, contextLength, sentence, quantize }, settings);
+    return await make({ ...model, contextLength, sentence, quantize: quantizeText(quantize) }, settings);
   } catch (error) {
     await loading?.then(
       (backend) => backend.dispose(),
@@ -308,12 +309,12 @@ function refuseDecoderOptions({ kvCache, cacheTokens, cacheMemory, draft }: Load
     if (value !== undefined) throw new OptionError(name, 'left out: an encoder keeps no keys and values', value);
 }
 
-/** Describes a model and how a policy would store it, from its headers. */
+/** Describes a model and how a policy or plan would store it, from its headers. */
 export async function describe(
   { folder, file }: Omit<ModelSource, 'host'>,
-  quantize?: string,
+  quantize?: Quantize,
 ): Promise<ModelDescription> {
-  const asked = quantize === undefined ? undefined : parsePolicy(quantize);
+  const asked = quantize === undefined ? undefined : parseQuantize(quantize);
   const files = await openModel(folder, file);
   try {
     const policy = asked ?? parsePolicy(files.defaultPolicy);

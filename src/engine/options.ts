@@ -1,7 +1,8 @@
 /** The options of `load` and `loadEncoder`. */
 import { MAX_THREADS } from '../backend/backend.ts';
 import { OptionError } from '../errors.ts';
-import { parsePolicy } from '../models/policy.ts';
+import { parseQuantize } from '../models/policy.ts';
+import type { Quantize } from '../models/storage-plan.ts';
 import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
 
 export { mixtureHint, typeName } from '../models/policy.ts';
@@ -13,8 +14,8 @@ export const DEFAULT_CONTEXT = { decoder: 4096, encoder: 8192 } as const;
 export interface DraftOptions {
   /** A path or an id, as for `load`. Default: the model itself, which is useful with another storage policy. */
   path?: string;
-  /** Storage policy. Default: that of `load`. */
-  quantize?: string;
+  /** Storage policy or plan. Default: that of `load`. */
+  quantize?: Quantize;
 }
 
 export interface LoadOptions {
@@ -23,8 +24,11 @@ export interface LoadOptions {
    * (docs/hosting.md). Default false.
    */
   inline?: boolean;
-  /** Storage policy, see src/models/policy.ts. Default `q8_0:min-dim=1024`; for GGUF files `none`. */
-  quantize?: string;
+  /**
+   * How weights are stored: a policy (src/models/policy.ts) or a plan with a storage for each weight (docs/plans.md). Default
+   * `q8_0:min-dim=1024`; for GGUF files `none`.
+   */
+  quantize?: Quantize;
   /** Number of threads. Default: the number of cores. */
   threads?: number;
   /**
@@ -118,10 +122,7 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     maxQueue = 512,
     stepBudgetMs = 100,
   } = options;
-  if (quantize !== undefined) {
-    if (typeof quantize !== 'string') throw new OptionError('quantize', 'a storage policy such as q8_0', quantize);
-    parsePolicy(quantize);
-  }
+  if (quantize !== undefined) parseQuantize(quantize);
   const count = (name: string, value: number | undefined, most: number, standard: string): void => {
     if (value !== undefined && !(Number.isInteger(value) && value >= 1 && value <= most))
       throw new OptionError(name, `an integer from 1 to ${most} (default: ${standard})`, value);
@@ -163,9 +164,9 @@ function readDraft(draft: unknown): DraftOptions {
   for (const [key, value] of Object.entries(draft)) {
     if (key !== 'path' && key !== 'quantize')
       throw new OptionError(`draft.${key}`, 'left out (no such option; known: path, quantize)', value);
-    if (value !== undefined && typeof value !== 'string') throw new OptionError(`draft.${key}`, 'a string', value);
   }
   const { path, quantize } = draft as DraftOptions;
-  if (quantize !== undefined) parsePolicy(quantize, 'draft.quantize');
+  if (path !== undefined && typeof path !== 'string') throw new OptionError('draft.path', 'a string', path);
+  if (quantize !== undefined) parseQuantize(quantize, 'draft.quantize');
   return { ...(path !== undefined && { path }), ...(quantize !== undefined && { quantize }) };
 }

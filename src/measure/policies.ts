@@ -2,7 +2,7 @@
 import { cpus, freemem } from 'node:os';
 import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
-import { describeModel, load, measureMachine } from '../node.ts';
+import { describeModel, load, measureMachine, type Quantize, quantizeText } from '../node.ts';
 import { type ComparedRow, comparePairs } from './compare.ts';
 import { type KernelTime, measureKernels } from './kernel-times.ts';
 import type { SavedBench, TurnRoofs } from './saved.ts';
@@ -26,7 +26,7 @@ export interface PolicyTimes {
 }
 
 /** Groups of policies to measure in turns: one group if memory holds all their models at once. */
-async function groups(path: string, policies: readonly string[], say: (text: string) => void): Promise<string[][]> {
+async function groups(path: string, policies: readonly Quantize[], say: (text: string) => void): Promise<Quantize[][]> {
   const models = await Promise.all(policies.map((quantize) => describeModel(path, quantize)));
   const bytes = models.flatMap(({ plan }) => plan.weights).reduce((sum, weight) => sum + weight.bytes, 0);
   if (bytes < freemem() * 0.7) return [[...policies]];
@@ -65,7 +65,7 @@ export interface Measuring {
 /** Measures storage policies in turns, and the rates of the machine between turns. */
 export async function measurePolicies(
   path: string,
-  policies: readonly string[],
+  policies: readonly Quantize[],
   options: LoadOptions,
   { work, kernels, check, say }: Measuring,
 ): Promise<{ rows: PolicyTimes[]; roofs: TurnRoofs[] }> {
@@ -78,10 +78,10 @@ export async function measurePolicies(
     try {
       for (const quantize of group) {
         const model = await load(path, { inline: true, ...options, quantize });
-        const row = rowOf(quantize, model, work);
+        const row = rowOf(quantizeText(quantize), model, work);
         models.push({ model, row });
         rows.push(row);
-        check(model, quantize);
+        check(model, row.policy);
       }
       // The first turn, with cold caches and threads, is not counted.
       for (let turn = 0; turn <= work.repeat; turn++) {
@@ -123,7 +123,7 @@ function rowOf(policy: string, model: Model, { prompt, decode }: Work): PolicyTi
 export async function measureAgainst(
   folder: string,
   path: string,
-  policies: readonly string[],
+  policies: readonly Quantize[],
   options: LoadOptions,
   { work, threshold, say }: { readonly work: Work; readonly threshold: number; readonly say: (text: string) => void },
 ): Promise<ComparedRow[]> {
@@ -145,7 +145,7 @@ export async function measureAgainst(
         });
         sides.push([name, side]);
       }
-      say(`${quantize}: ${work.repeat} turns`);
+      say(`${quantizeText(quantize)}: ${work.repeat} turns`);
       for (let turn = 0; turn <= work.repeat; turn++) {
         for (const [name, side] of sides) {
           const { prefillMs, decodeMs } = await side.turn();
@@ -159,7 +159,7 @@ export async function measureAgainst(
     } finally {
       for (const [, side] of sides) side.stop();
     }
-    rows.push(...comparePairs(quantize, times.before, times.now, threshold));
+    rows.push(...comparePairs(quantizeText(quantize), times.before, times.now, threshold));
   }
   return rows;
 }

@@ -1,5 +1,6 @@
 /** The registry of architectures, and building a plan from config.json and tensor shapes. */
 
+import { OptionError } from '../errors.ts';
 import { PlanBuilder } from '../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../plan/step.ts';
 import type { KvStorage } from '../quant/kv-cache.ts';
@@ -24,13 +25,14 @@ import { nomicBert } from './nomic-bert.ts';
 import { olmo2 } from './olmo2.ts';
 import { phi } from './phi.ts';
 import { phi3 } from './phi3.ts';
-import { parsePolicy, type StoragePolicy } from './policy.ts';
+import { isPlan, parsePolicy, type StorageChoice } from './policy.ts';
 import { qwen2, qwen3 } from './qwen.ts';
 import { qwen3Moe } from './qwen3-moe.ts';
 import { smollm3 } from './smollm3.ts';
 import { leftAside, spareTensors } from './spare-tensors.ts';
 import { stablelm } from './stablelm.ts';
 import { starcoder2 } from './starcoder2.ts';
+import type { PlannedModel, StoragePlan } from './storage-plan.ts';
 import { type NamedTensors, nameTensors, unchangedNames, usualRoot } from './tensor-names.ts';
 import { type TextPart, textPart, withDefaults } from './text-part.ts';
 import { Manifest, type ModelOrigin, type TensorShape } from './weights.ts';
@@ -84,7 +86,7 @@ export interface ModelDescription {
 }
 
 export interface BuildModelOptions {
-  readonly policy: StoragePolicy;
+  readonly policy: StorageChoice;
   /** Whether to keep hidden states for inspection: taps hidden.0 .. hidden.L and final. */
   readonly taps?: boolean;
   /** Storage of keys and values. Default f32. */
@@ -106,6 +108,7 @@ export function buildModel(
 ): ModelDescription {
   const { policy, taps, kvCache, origin } = options;
   const { part, json, architecture, sizes, named, notices } = readModel(config, tensors, options);
+  if (isPlan(policy)) checkPlannedModel(policy, { type: part.modelType, ...sizes });
   const messages = origin ?? { file: part.place, nameOf: named.nameOf };
   const manifest = new Manifest(named.tensors, policy, {
     origin: messages,
@@ -128,6 +131,15 @@ export function buildModel(
     notices: [...notices, ...leftAside(part, manifest.spared)],
     plan: part.readAs ? { ...plan, readAs: part.readAs } : plan,
   };
+}
+
+/** @throws OptionError for a plan of another model */
+function checkPlannedModel({ model }: StoragePlan, found: PlannedModel): void {
+  if (model === undefined) return;
+  const text = ({ type, layers, dim, vocab }: PlannedModel): string =>
+    `${type} with ${layers} layers, dim ${dim}, vocab ${vocab}`;
+  if (text(model) !== text(found))
+    throw new OptionError('quantize', `a plan for ${text(found)}`, `one for ${text(model)}`);
 }
 
 /** Without the functions by which an architecture reads its own settings. */

@@ -11,6 +11,7 @@
 import { OptionError } from '../errors.ts';
 import type { WeightRole } from '../plan/step.ts';
 import { isBlockStorage, type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
+import { checkStoragePlan, type Quantize, type StoragePlan } from './storage-plan.ts';
 
 /** Default for SafeTensors. */
 export const defaultPolicy = 'q8_0:min-dim=1024';
@@ -26,6 +27,15 @@ export interface StoragePolicy {
   readonly minDim: number;
   readonly overrides: ReadonlyMap<WeightRole, Target>;
 }
+
+/** What decides the storage of each weight. */
+export type StorageChoice = StoragePolicy | StoragePlan;
+
+export const isPlan = (choice: StorageChoice): choice is StoragePlan => 'weights' in choice;
+
+/** Reads the option of a load. @throws OptionError */
+export const parseQuantize = (quantize: Quantize, option = 'quantize'): StorageChoice =>
+  typeof quantize === 'string' ? parsePolicy(quantize, option) : checkStoragePlan(quantize, option);
 
 /** Normalizes the spelling of a storage type: `Q8_0`, `FP16`. */
 export const typeName = (text: string): string =>
@@ -74,13 +84,37 @@ export interface Decision {
   readonly reason: string;
 }
 
-/** The storage of a matrix [out, in] that the file has as `stored`. Fused tensors are decided layer by layer. */
-export function decide(
-  policy: StoragePolicy,
-  role: WeightRole,
-  [out, inputs]: readonly [number, number],
-  stored: Storage,
-): Decision {
+/** A matrix whose storage is decided. */
+export interface StoredMatrix {
+  /** Name in the plan: `layers.3.attention.q`. */
+  readonly name: string;
+  readonly role: WeightRole;
+  /** [out, in] */
+  readonly shape: readonly [number, number];
+  /** Storage in the file. */
+  readonly stored: Storage;
+}
+
+/** The storage of a matrix. Fused tensors are decided layer by layer. @throws OptionError for a plan that does not fit */
+export const decide = (choice: StorageChoice, matrix: StoredMatrix): Decision =>
+  isPlan(choice) ? decideByPlan(choice, matrix) : decideByPolicy(choice, matrix);
+
+/** Whether a choice names a storage for a matrix, instead of having a rule for all. */
+export const names = (choice: StorageChoice, name: string, role: WeightRole): boolean =>
+  isPlan(choice) ? Object.hasOwn(choice.weights, name) : choice.overrides.has(role);
+
+function decideByPlan(plan: StoragePlan, { name, shape: [, inputs], stored }: StoredMatrix): Decision {
+  if (!Object.hasOwn(plan.weights, name)) return { storage: stored, reason: 'not in the plan' };
+  const storage = plan.weights[name]!;
+  const { block } = storageLayout[storage];
+  if (inputs % block !== 0) {
+    const what = `for ${name}, whose in is ${inputs}: a storage whose blocks divide it (${storage} has blocks of ${block})`;
+    throw new OptionError('quantize', what, storage);
+  }
+  return { storage, reason: plan.explain?.[name]?.reason ?? 'plan' };
+}
+
+function decideByPolicy(policy: StoragePolicy, { role, shape: [out, inputs], stored }: StoredMatrix): Decision {
   const override = policy.overrides.get(role);
   if (role === 'router') return { storage: stored, reason: 'chooses experts: as exact as the file' };
   if (override === undefined && (role === 'embedding' || role === 'position')) {

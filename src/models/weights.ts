@@ -8,7 +8,8 @@ import { storageBytes } from '../quant/storage.ts';
 import { type ModelOrigin, STACKED, type Stored, stackedTensor, storedAs, type TensorShape } from './file-tensors.ts';
 import type { Fused, MatrixOptions, Slice } from './matrix-options.ts';
 import { Mismatches } from './mismatches.ts';
-import { type Decision, decide, type StoragePolicy } from './policy.ts';
+import { type Decision, decide, isPlan, names, type StorageChoice } from './policy.ts';
+import { checkNames } from './storage-plan.ts';
 
 export type { ModelOrigin, TensorShape } from './file-tensors.ts';
 
@@ -23,16 +24,16 @@ export interface ManifestOptions {
 
 export class Manifest {
   readonly #tensors: ReadonlyMap<string, TensorShape>;
-  readonly #policy: StoragePolicy;
+  readonly #choice: StorageChoice;
   readonly #options: ManifestOptions;
   readonly #spared: string[] = [];
   readonly #weights: PlannedWeight[] = [];
   readonly #used = new Set<string>();
   readonly #problems: Mismatches;
 
-  constructor(tensors: ReadonlyMap<string, TensorShape>, policy: StoragePolicy, options: ManifestOptions = {}) {
+  constructor(tensors: ReadonlyMap<string, TensorShape>, choice: StorageChoice, options: ManifestOptions = {}) {
     this.#tensors = tensors;
-    this.#policy = policy;
+    this.#choice = choice;
     this.#options = options;
     this.#problems = new Mismatches(options.origin?.file ?? 'config.json');
   }
@@ -50,7 +51,7 @@ export class Manifest {
     return this.#tensors.get(tensor)?.shape;
   }
 
-  /** A matrix [out, in], stored according to the policy. */
+  /** A matrix [out, in], stored according to the policy or plan. */
   matrix(
     name: string,
     role: WeightRole,
@@ -68,7 +69,7 @@ export class Manifest {
     const before = stack && !transposed ? stack.index * rows : 0;
     const place = stack && transposed ? stackedTensor(tensor, stack.index) : tensor;
     const source = { tensor: place, transposed, first: (slice?.first ?? 0) + before, runs: slice?.runs, plus: 0 };
-    return this.#add(name, role, shape, source, this.#decide(role, shape, dtype), linear);
+    return this.#add(name, role, shape, source, this.#decide(name, role, shape, dtype), linear);
   }
 
   /** A vector, kept in f32. @param plus added to every value (Gemma's 1 + w) */
@@ -142,8 +143,11 @@ export class Manifest {
   tied(tensor: string, shape: readonly [number, number]): { embedding: Weight; output: Linear } {
     const dtype = this.#find(tensor, shape);
     const source = { tensor, transposed: false, first: 0, plus: 0 };
-    const head = this.#decide('output', shape, dtype);
-    const asked = this.#policy.overrides.has('embedding') ? this.#decide('embedding', shape, dtype) : undefined;
+    const asks = (name: 'embedding' | 'output'): boolean => names(this.#choice, name, name);
+    // A plan that names one of the two means both.
+    const single = isPlan(this.#choice) && asks('embedding') && !asks('output');
+    const head = this.#decide(single ? 'embedding' : 'output', 'output', shape, dtype);
+    const asked = asks('embedding') ? this.#decide('embedding', 'embedding', shape, dtype) : undefined;
     if (asked && asked.storage !== head.storage) {
       const embedding = this.#add('embedding', 'embedding', shape, source, asked, false);
       return { embedding, output: { weight: this.#add('output', 'output', shape, source, head, true) } };
@@ -173,11 +177,12 @@ export class Manifest {
       else this.#problems.add(`${this.#nameOf(name)}: not expected, found [${shape.join(', ')}]`);
     }
     this.#problems.check();
+    if (isPlan(this.#choice)) checkNames(this.#choice, this.#weights);
     return this.#weights;
   }
 
-  #decide(role: WeightRole, shape: readonly [number, number], { storage, instead }: Stored): Decision {
-    const decision = decide(this.#policy, role, shape, storage);
+  #decide(name: string, role: WeightRole, shape: readonly [number, number], { storage, instead }: Stored): Decision {
+    const decision = decide(this.#choice, { name, role, shape, stored: storage });
     return instead !== undefined && decision.storage === storage ? { storage, reason: instead } : decision;
   }
 

@@ -81,7 +81,7 @@ test('bad policies are refused', () => {
 test('a table that no memory holds is quantized, unless nothing is to be', () => {
   const table = [262144, 8960] as const;
   const storageOf = (policy: string, shape: readonly [number, number]): string =>
-    decide(parsePolicy(policy), 'embedding', shape, 'bf16').storage;
+    decide(parsePolicy(policy), { name: 'embedding', role: 'embedding', shape, stored: 'bf16' }).storage;
   assert.equal(storageOf('q8_0:min-dim=1024', table), 'q8_0');
   assert.equal(storageOf('q8_0,embedding=q4_0', table), 'q4_0');
   assert.equal(storageOf('none', table), 'bf16');
