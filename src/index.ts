@@ -75,6 +75,7 @@ export type { ChatFormat, ChatPrompt, TokenTexts } from './prompts/chat.ts';
 export type { Prompt } from './prompts/prompt.ts';
 export type { KvStorage } from './quant/kv-cache.ts';
 export type { Constraint, LogitsProcessor } from './sampling/constraint.ts';
+export type { Alternative, Stage, StageReport, TokenInspection } from './sampling/inspection.ts';
 export type { TokenChoice } from './sampling/sampler.ts';
 export type { SamplingOptions } from './sampling/sampling-options.ts';
 export type { FinishReason, GenerateEvent, GenerateResult, StepTiming, Usage } from './schedule/events.ts';

@@ -6,6 +6,7 @@ import { LanewiseError } from '../errors.ts';
 import { exp, log } from '../numbers.ts';
 import { SUMMARY_CHUNK } from '../plan/step.ts';
 import { type Constraint, callback, type LogitsProcessor } from './constraint.ts';
+import { type Choice, inspectChoice, type TokenInspection } from './inspection.ts';
 import { Random } from './random.ts';
 import type { SamplingSettings } from './sampling-options.ts';
 
@@ -21,6 +22,8 @@ export interface TokenChoice {
 export interface Sample extends TokenChoice {
   /** The most probable tokens, best first (lowest id on a tie), if `logprobs` is set. */
   readonly top?: readonly TokenChoice[];
+  /** How the token came to be chosen, if `inspect` is set. */
+  readonly inspection?: TokenInspection;
 }
 
 const MAX_FLOAT32 = 3.4028234663852886e38;
@@ -45,6 +48,8 @@ export class Sampler {
   /** How often each id was generated, for presence and frequency penalty. */
   private counts = new Map<number, number>();
   private readonly selection = new Selection();
+  /** What the stages did to the logits of the next token; only with `inspect`. */
+  private stages: Pick<Choice, 'mask' | 'processed' | 'changed'> | undefined;
 
   /** @param history ids of the prompt @throws LanewiseError CallbackFailed */
   constructor(settings: SamplingSettings, history: Iterable<number> = []) {
@@ -64,7 +69,7 @@ export class Sampler {
    */
   fork(): Sampler {
     const { settings } = this;
-    const own = { constraint: undefined, logitsProcessor: undefined, logprobs: 0 };
+    const own = { constraint: undefined, logitsProcessor: undefined, logprobs: 0, inspect: false };
     const { repetitionPenalty, presencePenalty, frequencyPenalty } = settings;
     const fork = new Sampler({ ...settings, ...own }, repetitionPenalty === 1 ? [] : this.seen);
     fork.random = this.random.clone();
@@ -97,9 +102,12 @@ export class Sampler {
     const draw = { mask, temperature, topK, topP, minP, uniform };
     if (this.processor) {
       const processed = this.process(this.processor, logits, mask);
-      return drawFrom(processed, { ...draw, changed: this.changes(processed) }, this.selection);
+      const changed = this.changes(processed);
+      this.stages = this.settings.inspect ? { mask, processed, changed } : undefined;
+      return drawFrom(processed, { ...draw, changed }, this.selection);
     }
     const changed = this.changes(logits);
+    this.stages = this.settings.inspect ? { mask, processed: undefined, changed } : undefined;
     if (temperature === 0 && !mask && !changed) return logits.indexOf(summary.largest, summary.chunk * SUMMARY_CHUNK);
     return { ...draw, changed };
   }
@@ -111,9 +119,14 @@ export class Sampler {
       throw new LanewiseError('NoCandidate', `no token can come next: expected ${expected}, found none`);
     }
     const choice = (of: number): TokenChoice => ({ id: of, logprob: logits[of]! - summary.logSumExp });
-    const { logprobs } = this.settings;
-    if (logprobs === 0) return choice(id);
-    return { ...choice(id), top: largestLogits(logits, summary, logprobs, this.selection).map(choice) };
+    const { settings, stages } = this;
+    const { logprobs } = settings;
+    const { logSumExp } = summary;
+    return {
+      ...choice(id),
+      ...(logprobs > 0 && { top: largestLogits(logits, summary, logprobs, this.selection).map(choice) }),
+      ...(stages && { inspection: inspectChoice({ ...stages, logits, logSumExp, settings }, id) }),
+    };
   }
 
   /** Adds `id` to the text, for penalties and constraint. @throws LanewiseError CallbackFailed */

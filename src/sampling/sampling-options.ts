@@ -1,7 +1,16 @@
 /** Options of sampling, and their allowed ranges. */
 import { OptionError } from '../errors.ts';
 import type { Constraint, LogitsProcessor } from './constraint.ts';
-import { checked, integer, number, type OptionRules, readOptions, type Settings, type Table } from './option-kinds.ts';
+import {
+  checked,
+  flag,
+  integer,
+  number,
+  type OptionRules,
+  readOptions,
+  type Settings,
+  type Table,
+} from './option-kinds.ts';
 import { randomSeed } from './random.ts';
 
 export interface SamplingOptions {
@@ -28,6 +37,8 @@ export interface SamplingOptions {
   logitBias?: ReadonlyMap<number, number> | Readonly<Record<string, number>>;
   /** Number of most probable tokens to report with the chosen one. */
   logprobs?: number;
+  /** Whether tokens come with how they were chosen (`inspection`): a millisecond and more each. Default false. */
+  inspect?: boolean;
   /**
    * Decides which tokens are allowed next, before anything else changes the logits. It holds the state of one text: for
    * several texts, give a function that makes one for each. Only with `inline`.
@@ -122,6 +133,7 @@ export const samplingTable = {
     to: MAX_LOGPROBS,
     help: 'number of most probable tokens to report with the chosen one',
   }),
+  inspect: flag(false, { help: 'report for each token how it was chosen' }),
   constraint: checked<SamplingOptions['constraint']>({
     otherwise: undefined,
     expected: 'an object with the methods allowed and accept, or a function that makes one',

@@ -1,6 +1,7 @@
 /** Events and results of requests. */
 import type { LanewiseError } from '../errors.ts';
 import type { PhaseTimes } from '../profile/scopes.ts';
+import type { TokenInspection } from '../sampling/inspection.ts';
 import type { TokenChoice } from '../sampling/sampler.ts';
 
 /**
@@ -57,6 +58,8 @@ export type GenerateEvent =
       readonly text: string;
       readonly logprob: number;
       readonly top?: readonly TokenChoice[];
+      /** How the token was chosen; only with `inspect`. */
+      readonly inspection?: TokenInspection;
     }
   /** After the last token: text held back that did not become a stop string, or an incomplete character. */
   | { readonly type: 'text'; readonly text: string }

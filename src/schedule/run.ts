@@ -156,7 +156,10 @@ export class Run implements DraftRequest {
   }
 
   /** Adds a sampled token to the text; undefined if it is an end token. */
-  take({ id, logprob, top }: Sample, sampleMs: number): Extract<GenerateEvent, { type: 'token' }> | undefined {
+  take(
+    { id, logprob, top, inspection }: Sample,
+    sampleMs: number,
+  ): Extract<GenerateEvent, { type: 'token' }> | undefined {
     const prefill = this.reading;
     if (!prefill) logDecodeStep(this.tokenIds.length, this.spent, sampleMs);
     if (this.spent > 0) this.#steps.push({ prefill, ms: this.spent, phases: this.phases });
@@ -177,7 +180,7 @@ export class Run implements DraftRequest {
       this.#stoppedBy = piece.stop;
     } else if (this.tokenIds.length >= maxTokens) this.finishReason = 'length';
     else if (this.history.length >= this.#context.prompts.files.contextLength) this.finishReason = 'contextLength';
-    return { type: 'token', id, text: piece.text, logprob, top };
+    return { type: 'token', id, text: piece.text, logprob, top, ...(inspection && { inspection }) };
   }
 
   /** After a forward of 1 + `drafted` rows, removes the positions of rejected draft tokens. @param taken accepted rows */
