@@ -183,7 +183,12 @@ export const rules: Rules = {
     hub: { what: 'Gets models from the Hugging Face hub, into its cache.', imports: ['formats'] },
     measure: {
       what: 'Measures a model in turns, beside the machine and beside other times.',
-      imports: ['surface', 'engine (types)'],
+      imports: ['surface', 'engine (types)', 'sampling'],
+    },
+    report: {
+      what: 'Renders tables and charts as Markdown, and as a page that loads nothing.',
+      imports: [],
+      packages: ['chart.js'],
     },
     cli: {
       what: 'The command line.',
@@ -197,6 +202,7 @@ export const rules: Rules = {
         'hub',
         'measure',
         'profile',
+        'report',
       ],
       packages: ['commander'],
     },
@@ -233,6 +239,8 @@ export const rules: Rules = {
     'measure/policies.ts',
     'measure/saved.ts',
     'measure/side.ts',
+    'report/html.ts',
+    'report/html-page.ts',
     'cli/',
   ],
   maxLines: 500,

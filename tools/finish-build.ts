@@ -1,11 +1,12 @@
 /**
  * Completes the compiled package: the code of threads as source texts in built.js, so that bundles and archives need no
- * further files, and declarations that every supported TypeScript can read (see `portableTypes`).
+ * further files, declarations that every supported TypeScript can read (see `portableTypes`), and chart.js for reports.
  *
  *   node tools/finish-build.ts [FOLDER]    default: dist
  */
 import { copyFileSync, globSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, constants } from 'node:zlib';
 import { kernelHash } from '../src/backend/wasm/threads/kernel-hash-node.ts';
 
@@ -30,6 +31,9 @@ export function finishBuild(folder: string): void {
     `/** Written by tools/finish-build.ts. */\nexport const built = ${JSON.stringify(built, undefined, 1)};\n`,
   );
   copyFileSync(globals, path.join(folder, 'globals.d.ts'));
+  const library = fileURLToPath(import.meta.resolve('chart.js'));
+  copyFileSync(path.join(library, '../chart.umd.min.js'), path.join(folder, 'report/chart.umd.min.js'));
+  copyFileSync(path.join(library, '../../LICENSE.md'), path.join(folder, 'report/chart.umd.min.js.LICENSE.md'));
   for (const file of globSync('**/*.d.ts', { cwd: folder })) {
     if (file === 'globals.d.ts') continue;
     const at = path.join(folder, file);
