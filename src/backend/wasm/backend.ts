@@ -42,7 +42,7 @@ export interface BuildOptions extends LowerPlanOptions {
   readonly host: WasmHost;
   /** Receives a warning if threads do not start. */
   readonly onWarning?: (text: string) => void;
-  /** Uses all threads for every forward, even if fewer are faster: for tests. */
+  /** Uses all threads for every forward, even if fewer are faster: for tests and measurements. */
   readonly allThreads?: boolean;
 }
 

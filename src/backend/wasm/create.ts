@@ -18,6 +18,8 @@ export interface WasmOptions extends BackendOptions {
   /** Whether to use 256-bit kernels if the host can compile them. Default true. */
   readonly revectorize?: boolean;
   readonly onWarning?: (text: string) => void;
+  /** Uses all threads for every forward, even if fewer are faster: for measurements. */
+  readonly allThreads?: boolean;
 }
 
 /**
