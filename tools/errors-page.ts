@@ -187,7 +187,7 @@ const engine: Rows<EngineErrorCode> = {
     'a smaller context, fewer sequences, smaller weights',
   ],
   Timeout: ['`timeoutMs` passed, with `throwOnTimeout`', 'raise it'],
-  UnknownTap: ['the plan keeps no such hidden states', 'load with `hidden`'],
+  UnknownTap: ['forwards keep no rows of this name', 'load with `taps`'],
   Usage: ['command line only: an option or its file is wrong', 'see the message'],
 };
 

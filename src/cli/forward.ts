@@ -22,7 +22,7 @@ export async function forwardCommand(positional: string | undefined, flags: Forw
     const loading = reportingLoad({
       ...machineOptions(flags),
       quantize: (await quantizeOf(flags)) ?? 'none',
-      hidden: flags.hidden ?? false,
+      taps: flags.hidden ? 'hidden' : undefined,
       backend: flags.backend as 'wasm' | undefined,
       kvCache: flags.kvCache as 'f32' | undefined,
     });

@@ -16,6 +16,7 @@ import type { ModelKind } from '../models/architecture.ts';
 import { buildModel, encoderTypes, type ModelDescription } from '../models/index.ts';
 import { parsePolicy, parseQuantize } from '../models/policy.ts';
 import { type Quantize, quantizeText } from '../models/storage-plan.ts';
+import { tapped } from '../plan/taps.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
 import { SHARED_ROWS } from '../schedule/text-scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -219,13 +220,10 @@ async function openOnce<M>(
   try {
     const policy = parseQuantize(quantize);
     const { origin } = files;
-    const description = buildModel(files.config, files.tensors, {
-      policy,
-      taps: settings.hidden,
-      kvCache: settings.kvCache,
-      origin,
-      headDiffers: files.headDiffers,
-    });
+    const { kvCache, taps } = settings;
+    const { headDiffers } = files;
+    const built = buildModel(files.config, files.tensors, { policy, kvCache, origin, headDiffers });
+    const description = { ...built, plan: tapped(built.plan, taps) };
     for (const notice of description.notices) settings.onWarning?.(`${name}: ${notice}`);
     checkKind(name, description, kind);
     if (kind === 'encoder') refuseDecoderOptions(settings);

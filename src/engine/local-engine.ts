@@ -127,10 +127,10 @@ export class LocalEngine implements Engine {
     checkLength(ids.length, contextLength, longestContext);
     const { plan, config } = this.info.description;
     const taps = plan.steps.flatMap((step) =>
-      step.op === 'tap' && step.name.startsWith('hidden.') ? [step.name] : [],
+      step.op === 'tap' ? [[step.name, plan.buffers[step.out]!.width] as const] : [],
     );
     const out: NamedRows = new Map(
-      [...taps.map((name) => [name, config.dim] as const), ['logits', config.vocab] as const].map(([name, width]) => [
+      [...taps, ['logits', config.vocab] as const].map(([name, width]) => [
         name,
         { shape: [ids.length, width], values: new Float32Array(ids.length * width) },
       ]),
@@ -145,7 +145,7 @@ export class LocalEngine implements Engine {
           const { results } = await this.#evaluator.forward([part]);
           for (const [i] of tokens.entries())
             out.get('logits')!.values.set(results.output(i), (start + i) * config.vocab);
-          for (const name of taps) out.get(name)!.values.set(results.tap(name), start * config.dim);
+          for (const [name, width] of taps) out.get(name)!.values.set(results.tap(name), start * width);
         });
       }
     } finally {

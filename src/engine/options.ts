@@ -3,6 +3,7 @@ import { MAX_THREADS } from '../backend/backend.ts';
 import { OptionError } from '../errors.ts';
 import { parseQuantize } from '../models/policy.ts';
 import type { Quantize } from '../models/storage-plan.ts';
+import type { TapChoice } from '../plan/taps.ts';
 import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
 
 export { mixtureHint, typeName } from '../models/policy.ts';
@@ -62,8 +63,11 @@ export interface LoadOptions {
   draft?: string | DraftOptions;
   /** `reference` is the slow definition in plain TypeScript. Default `wasm`. */
   backend?: 'wasm' | 'reference';
-  /** Whether to keep hidden states of forwards, for inspection. Default false. */
-  hidden?: boolean;
+  /**
+   * Rows that forwards keep for inspection (`Model.forward`): `hidden` the hidden states of the layers, `inputs` the inputs of
+   * all matrices, `{ steps: 'layer[1]' }` the results of the plan's steps in a scope (`''`: all). Default: none.
+   */
+  taps?: TapChoice;
   /** Called with the bytes of files read so far, and their total. */
   onProgress?: (done: number, total: number) => void;
   /** Called with warnings. */
@@ -74,7 +78,6 @@ export interface LoadOptions {
 export interface LoadSettings extends Omit<LoadOptions, 'draft'> {
   readonly inline: boolean;
   readonly backend: 'wasm' | 'reference';
-  readonly hidden: boolean;
   readonly kvCache: KvStorage;
   readonly revectorize: boolean;
   readonly maxQueue: number;
@@ -95,7 +98,7 @@ const known: Record<keyof LoadOptions, true> = {
   stepBudgetMs: true,
   draft: true,
   backend: true,
-  hidden: true,
+  taps: true,
   onProgress: true,
   onWarning: true,
   signal: true,
@@ -116,7 +119,7 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     cacheMemory,
     threads,
     backend = 'wasm',
-    hidden = false,
+    taps,
     kvCache = 'f32',
     revectorize = true,
     maxQueue = 512,
@@ -142,13 +145,15 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   if (!(Number.isInteger(maxQueue) && maxQueue >= 0)) throw new OptionError('maxQueue', 'an integer >= 0', maxQueue);
   if (!(typeof stepBudgetMs === 'number' && stepBudgetMs > 0))
     throw new OptionError('stepBudgetMs', 'a number of milliseconds > 0', stepBudgetMs);
+  const steps = typeof taps === 'object' && taps !== null ? taps.steps : undefined;
+  if (taps !== undefined && taps !== 'hidden' && taps !== 'inputs' && typeof steps !== 'string')
+    throw new OptionError('taps', 'hidden, inputs, or { steps } with a scope such as layer[1]', taps);
   const { draft, ...rest } = options;
   return {
     ...rest,
     ...(draft !== undefined && { draft: readDraft(draft) }),
     inline,
     backend,
-    hidden,
     kvCache,
     revectorize,
     maxQueue,

@@ -107,7 +107,7 @@ function block(p: PlanBuilder, c: BertConfig, l: BertLayer, x: Rows, cache: Cach
   });
 }
 
-/** The last hidden state. [T, dim] Taps hidden.0 .. hidden.L. */
+/** The last hidden state. [T, dim] */
 export function forward(p: PlanBuilder, c: BertConfig, w: BertWeights): Rows {
   const rope = c.rope && p.rope(c.rope);
   // All layers share one cache: keys and values are needed only within their layer.
@@ -118,11 +118,7 @@ export function forward(p: PlanBuilder, c: BertConfig, w: BertWeights): Rows {
     if (w.positions) p.addPositions(rows, w.positions);
     return p.layerNorm(rows, w.norm, c.epsilon);
   });
-  p.tap('hidden.0', x);
-  for (const [i, layer] of w.layers.entries()) {
-    x = p.scope(`layer[${i}]`, () => block(p, c, layer, x, cache, rope));
-    p.tap(`hidden.${i + 1}`, x);
-  }
+  for (const [i, layer] of w.layers.entries()) x = p.scope(`layer[${i}]`, () => block(p, c, layer, x, cache, rope));
   return x;
 }
 

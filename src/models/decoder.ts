@@ -30,23 +30,13 @@ export function tables(
     : tied;
 }
 
-/** Adds the steps of all layers; `block` updates x [T, dim] in place. Taps hidden.0 .. hidden.L. */
-export function eachLayer<L>(
-  p: PlanBuilder,
-  x: Rows,
-  layers: readonly L[],
-  block: (layer: L, index: number) => void,
-): void {
-  p.tap('hidden.0', x);
-  for (const [i, layer] of layers.entries()) {
-    p.scope(`layer[${i}]`, () => block(layer, i));
-    p.tap(`hidden.${i + 1}`, x);
-  }
+/** Adds the steps of all layers; `block` updates the rows of x [T, dim], which it reads first. */
+export function eachLayer<L>(p: PlanBuilder, layers: readonly L[], block: (layer: L, index: number) => void): void {
+  for (const [i, layer] of layers.entries()) p.scope(`layer[${i}]`, () => block(layer, i));
 }
 
-/** Logits [W, vocab] of the wanted rows of x. Taps final. */
+/** Logits [W, vocab] of the wanted rows of x. */
 export function logitsOf(p: PlanBuilder, x: Rows, norm: (x: Rows) => Rows, output: Linear): Rows {
   const last = p.scope('norm', () => norm(p.wantedRows(x))); // [W, dim]
-  p.tap('final', last);
   return p.scope('projection', () => p.matmul(last, output));
 }

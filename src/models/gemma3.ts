@@ -151,7 +151,7 @@ function forward(p: PlanBuilder, c: Gemma3Config, w: Weights): Rows {
   const globalRope = p.rope(c.globalRope);
   const localRope = c.localRope ? p.rope(c.localRope) : globalRope;
   const x = p.scope('embedding', () => p.embedTokens(w.embedding, Math.fround(Math.sqrt(c.dim)))); // [T, dim]
-  eachLayer(p, x, w.layers, (l, i) =>
+  eachLayer(p, w.layers, (l, i) =>
     block(p, c, l, x, ...(c.sliding[i] ? ([localRope, c.window] as const) : ([globalRope, undefined] as const))),
   );
   const logits = logitsOf(p, x, (rows) => p.rmsNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]

@@ -227,7 +227,7 @@ function forward(p: PlanBuilder, c: Gemma4Config, w: Weights): Rows {
   const inputs = w.inputs && p.scope('inputs', () => layerInputs(p, c, w.inputs!, x));
   const ropes = new Map([...new Set(c.kinds)].map((kind) => [kind, p.rope(kind.rope)]));
   const state = { x, inputs, ropes, caches: new Map<Kind, CacheId>() };
-  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, i, state));
+  eachLayer(p, w.layers, (l, i) => block(p, c, l, i, state));
   const logits = logitsOf(p, x, (rows) => p.rmsNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
   if (c.logitCap !== undefined) p.scope('projection', () => p.cap(logits, c.logitCap!));
   return logits;

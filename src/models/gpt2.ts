@@ -101,7 +101,7 @@ function forward(p: PlanBuilder, c: Gpt2Config, w: Weights): Rows {
     p.addPositions(rows, w.positions);
     return rows;
   });
-  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, x, i));
+  eachLayer(p, w.layers, (l, i) => block(p, c, l, x, i));
   return logitsOf(p, x, (rows) => p.layerNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
 }
 

@@ -87,8 +87,6 @@ export interface ModelDescription {
 
 export interface BuildModelOptions {
   readonly policy: StorageChoice;
-  /** Whether to keep hidden states for inspection: taps hidden.0 .. hidden.L and final. */
-  readonly taps?: boolean;
   /** Storage of keys and values. Default f32. */
   readonly kvCache?: KvStorage;
   /** The file that has the settings and its tensor names, for messages. Default: config.json. */
@@ -106,7 +104,7 @@ export function buildModel(
   tensors: ReadonlyMap<string, TensorShape>,
   options: BuildModelOptions,
 ): ModelDescription {
-  const { policy, taps, kvCache, origin } = options;
+  const { policy, kvCache, origin } = options;
   const { part, json, architecture, sizes, named, notices } = readModel(config, tensors, options);
   if (isPlan(policy)) checkPlannedModel(policy, { type: part.modelType, ...sizes });
   const messages = origin ?? { file: part.place, nameOf: named.nameOf };
@@ -117,7 +115,7 @@ export function buildModel(
   });
   const weights = architecture.weights(manifest, sizes);
   const planned = manifest.finish();
-  const builder = new PlanBuilder({ taps, kvCache });
+  const builder = new PlanBuilder({ kvCache });
   const output = architecture.forward(builder, sizes, weights);
   const { kind = 'decoder' } = architecture;
   const plan = kind === 'encoder' ? builder.finishEncoder(output, planned) : builder.finish(output, planned);

@@ -69,6 +69,6 @@ function block(p: PlanBuilder, c: LayerNormConfig, l: LayerNormLayer, x: Rows, r
 export function forward(p: PlanBuilder, c: LayerNormConfig, w: LayerNormWeights): Rows {
   const rope = c.rope && p.rope(c.rope);
   const x = p.scope('embedding', () => p.embedTokens(w.embedding)); // [T, dim]
-  eachLayer(p, x, w.layers, (l) => block(p, c, l, x, rope));
+  eachLayer(p, w.layers, (l) => block(p, c, l, x, rope));
   return logitsOf(p, x, (rows) => p.layerNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
 }

@@ -219,7 +219,7 @@ function forward(p: PlanBuilder, c: LlamaConfig, w: Weights): Rows {
   const keys = p.rope(c.rope);
   const ropes = { keys, queries: c.queryRope ? p.rope(c.queryRope) : keys };
   const x = p.scope('embedding', () => p.embedTokens(w.embedding, c.embeddingScale)); // [T, dim]
-  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, x, i, ropes));
+  eachLayer(p, w.layers, (l, i) => block(p, c, l, x, i, ropes));
   const logits = logitsOf(p, x, (rows) => p.rmsNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
   p.scope('projection', () => p.scale(logits, c.logitScale));
   return logits;

@@ -126,7 +126,7 @@ function forward(p: PlanBuilder, c: ModernBertConfig, w: Weights): Rows {
   });
   const [local, global] = [kind(c.ropes.local, c.window), kind(c.ropes.global)];
   const x = p.scope('embedding', () => p.layerNorm(p.embedTokens(w.embedding), w.embeddingNorm, c.epsilon)); // [T, dim]
-  eachLayer(p, x, w.layers, (l, i) => block(p, c, l, x, c.local[i] ? local : global));
+  eachLayer(p, w.layers, (l, i) => block(p, c, l, x, c.local[i] ? local : global));
   return p.scope('norm', () => p.layerNorm(x, w.norm, c.epsilon));
 }
 

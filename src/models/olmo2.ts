@@ -76,7 +76,7 @@ function block(p: PlanBuilder, c: LlamaConfig, l: Layer, x: Rows, rope: RopeId):
 function forward(p: PlanBuilder, c: LlamaConfig, w: Weights): Rows {
   const rope = p.rope(c.rope);
   const x = p.scope('embedding', () => p.embedTokens(w.embedding)); // [T, dim]
-  eachLayer(p, x, w.layers, (l) => block(p, c, l, x, rope));
+  eachLayer(p, w.layers, (l) => block(p, c, l, x, rope));
   return logitsOf(p, x, (rows) => p.rmsNorm(rows, w.norm, c.epsilon), w.output); // [W, vocab]
 }
 

@@ -61,8 +61,6 @@ export interface Experts {
 type Unscoped<S> = S extends unknown ? Omit<S, 'scope'> : never;
 
 export interface PlanOptions {
-  /** Whether `tap` keeps copies of buffers. */
-  readonly taps?: boolean;
   /** How keys and values are stored. Default f32. */
   readonly kvCache?: KvStorage;
 }
@@ -235,12 +233,6 @@ export class PlanBuilder {
     const out = this.#buffer('wanted', x.width, 'wanted');
     this.#step({ op: 'select', x: x.id, out: out.id });
     return out;
-  }
-
-  tap(name: string, x: Rows): void {
-    if (!this.#options.taps) return;
-    const out = this.#like(name, x);
-    this.#step({ op: 'tap', name, x: x.id, out: out.id });
   }
 
   /** The finished plan of a decoder. `weights` in the order of their ids. */

@@ -232,7 +232,7 @@ export type Step = { readonly scope: string } & (
       readonly out: BufferId;
     }
   | {
-      /** Keeps a copy of x for inspection under `name` (`hidden.3`, `final`). Only in plans built with taps. */
+      /** Keeps a copy of x for inspection under `name` (`hidden.3`, `final`). Added by src/plan/taps.ts. */
       readonly op: 'tap';
       readonly name: string;
       readonly x: BufferId;
@@ -255,6 +255,18 @@ export interface Plan {
   readonly summary?: BufferId;
   /** Tokens that use the table rows of another token: placeholders for images in models loaded without images. */
   readonly readAs?: ReadonlyMap<number, number>;
+  /** Taps of the inputs of matrices, by the weight's name, if any were added. */
+  readonly inputs?: ReadonlyMap<string, LinearInput>;
+}
+
+/** Where the input of a matrix is kept. */
+export interface LinearInput {
+  /** Name of the tap. */
+  readonly tap: string;
+  readonly width: number;
+  readonly rows: RowBuffer['rows'];
+  /** Of an expert's matrix: its inputs are some rows of the tap, see `rowsOfExpert`. `router`: tap of the router's logits. */
+  readonly expert?: { readonly index: number; readonly of: number; readonly top: number; readonly router: string };
 }
 
 /** Token ids as used to index tables. */

@@ -7,6 +7,7 @@ import { nodeFolder } from '../../src/formats/adapters/node.ts';
 import { openCheckpoint } from '../../src/formats/checkpoint.ts';
 import { buildModel, type ModelDescription } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
+import { tapped } from '../../src/plan/taps.ts';
 import type { MakeBackend } from './support.ts';
 
 export const encoderFolder = (name: string): string =>
@@ -59,7 +60,8 @@ export class EncoderRunner {
 
   static async open(name: string, make: MakeBackend, quantize = 'none'): Promise<EncoderRunner> {
     const files = await openModel(nodeFolder(encoderFolder(name)));
-    const model = buildModel(files.config, files.tensors, { policy: parsePolicy(quantize), taps: true });
+    const built = buildModel(files.config, files.tensors, { policy: parsePolicy(quantize) });
+    const model = { ...built, plan: tapped(built.plan, 'hidden') };
     const tensor = files.tensor.bind(files);
     return new EncoderRunner(model, await make({ plan: model.plan, maxRows: 256, maxWanted: 1, tensor }), files);
   }

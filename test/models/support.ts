@@ -16,6 +16,7 @@ import { parsePolicy } from '../../src/models/policy.ts';
 import { weightsOf } from '../../src/plan/memory.ts';
 import { ropeSet } from '../../src/plan/rope.ts';
 import type { Step } from '../../src/plan/step.ts';
+import { type TapChoice, tapped } from '../../src/plan/taps.ts';
 import type { KvStorage } from '../../src/quant/kv-cache.ts';
 
 const goldenFolder = (name: string): string => fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
@@ -94,11 +95,18 @@ export const backends: Record<string, MakeBackend> = {
 export class Runner {
   readonly backend: Backend;
   readonly model: ModelDescription;
+  readonly tensor: (name: string) => TensorData;
   readonly #close: () => Promise<void>;
 
-  private constructor(backend: Backend, model: ModelDescription, close: () => Promise<void>) {
+  private constructor(
+    backend: Backend,
+    model: ModelDescription,
+    tensor: (name: string) => TensorData,
+    close: () => Promise<void>,
+  ) {
     this.backend = backend;
     this.model = model;
+    this.tensor = tensor;
     this.#close = close;
   }
 
@@ -108,17 +116,18 @@ export class Runner {
     quantize = 'none',
     maxRows = 64,
     kvCache?: KvStorage,
+    taps: TapChoice = 'hidden',
   ): Promise<Runner> {
     const folder = nodeFolder(goldenFolder(name));
     const checkpoint = await openCheckpoint(folder);
-    const model = buildModel(await readJson(folder, 'config.json'), checkpoint.tensors, {
+    const built = buildModel(await readJson(folder, 'config.json'), checkpoint.tensors, {
       policy: parsePolicy(quantize),
-      taps: true,
       kvCache,
     });
+    const model = { ...built, plan: tapped(built.plan, taps) };
     const tensor = (key: string): TensorData => tensorData(checkpoint.tensors.get(key)!);
     const backend = await make({ plan: model.plan, maxRows, maxWanted: maxRows, tensor });
-    return new Runner(backend, model, () => checkpoint.close());
+    return new Runner(backend, model, tensor, () => checkpoint.close());
   }
 
   /** Forwards `ids` in chunks; all taps and the logits, joined. Pages are taken in falling order, to be no identity. */

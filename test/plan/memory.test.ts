@@ -4,11 +4,13 @@ import { shapeConfig, shapeNames, shapeTensors } from '../../bench/shapes.ts';
 import { buildModel } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
 import { buffersOf, layoutBuffers, rowBytes } from '../../src/plan/memory.ts';
+import { tapped } from '../../src/plan/taps.ts';
 
 for (const name of shapeNames) {
   for (const taps of [false, true]) {
     test(`no two live buffers of ${name} overlap, ${taps ? 'with' : 'without'} taps`, () => {
-      const { plan } = buildModel(shapeConfig(name), shapeTensors(name), { policy: parsePolicy('q8_0'), taps });
+      const built = buildModel(shapeConfig(name), shapeTensors(name), { policy: parsePolicy('q8_0') });
+      const plan = tapped(built.plan, taps ? 'inputs' : undefined);
       const [maxRows, maxWanted] = [5, 3];
       const { offsets, byteLength } = layoutBuffers(plan, maxRows, maxWanted);
       const lives = plan.buffers.map(({ width, rows }, id) => {

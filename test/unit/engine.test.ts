@@ -225,12 +225,12 @@ test('bad options are refused by name, NaN everywhere', async () => {
 });
 
 test('forward gives logits of every row and hidden states, whatever the chunk', async () => {
-  await withModel({ hidden: true, quantize: 'none' }, async (model) => {
+  await withModel({ taps: 'hidden', quantize: 'none' }, async (model) => {
     const results = await model.forward(Array.from({ length: 70 }, (_, i) => i + 10));
     assert.deepEqual(results.get('logits')!.shape, [70, 4096]);
     assert.deepEqual(
       [...results.keys()].sort(),
-      ['logits', ...Array.from({ length: 7 }, (_, i) => `hidden.${i}`)].sort(),
+      ['final', 'logits', ...Array.from({ length: 7 }, (_, i) => `hidden.${i}`)].sort(),
     );
     const short = await model.forward(Array.from({ length: 3 }, (_, i) => i + 10));
     assert.deepEqual(short.get('logits')!.values, results.get('logits')!.values.subarray(0, 3 * 4096));
