@@ -26,11 +26,12 @@ export type { BatchEvent, BatchPrompt, BatchResult } from './engine/batch.ts';
 export type { Conversation } from './engine/conversation.ts';
 export type { Embedding, EmbedInput, EmbedOptions } from './engine/embed-types.ts';
 export type { Encoder } from './engine/encoder.ts';
-export type { NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine/engine.ts';
+export type { NamedRows, RowScores, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine/engine.ts';
 export type { Generation } from './engine/generation.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
 export type { Model } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
+export type { ForwardOptions, ForwardRows, RowOptions, TokenScores } from './engine/rows.ts';
 export type { SamplingDefault, SamplingDefaults } from './engine/sampling-defaults.ts';
 export type {
   BackendErrorCode,
@@ -68,7 +69,8 @@ export {
   type StoragePlan,
 } from './models/storage-plan.ts';
 export { printPlan } from './plan/print.ts';
-export type { Plan } from './plan/step.ts';
+export type { LinearInput, Plan } from './plan/step.ts';
+export { rowsOfExpert, type TapChoice } from './plan/taps.ts';
 export { configureLogging } from './profile/logtape.ts';
 export type { PhaseTimes } from './profile/scopes.ts';
 export type { ChatFormat, ChatPrompt, TokenTexts } from './prompts/chat.ts';

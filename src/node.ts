@@ -39,6 +39,7 @@ export {
   writeAtomically,
   writeGguf,
   writeSafeTensors,
+  writeSafeTensorsParts,
 } from './formats/adapters/node.ts';
 export { type Download, type DownloadOptions, download } from './hub/download.ts';
 export { type HubModelOptions, hubModel, modelAt } from './hub/model.ts';

@@ -43,8 +43,8 @@ function askLlama(file: string, prompt: readonly number[], text: string): Promis
 /** Difference of the logits of Lanewise's best token and of llama.cpp's token. */
 async function gapAt(model: Model, ids: number[], other: number | undefined): Promise<number> {
   if (other === undefined) return Number.POSITIVE_INFINITY;
-  const { values, shape } = (await model.forward(ids)).get('logits')!;
-  const last = values.subarray(values.length - shape[1]!);
+  const { value } = await model.forward(ids, { from: ids.length - 1 }).next();
+  const last = value!.tensors.get('logits')!.values;
   return last.reduce((best, value) => Math.max(best, value)) - last[other]!;
 }
 

@@ -57,6 +57,29 @@ export interface StepOptions {
 /** Matrices by name. */
 export type NamedRows = Map<string, { shape: [number, number]; values: Float32Array }>;
 
+/** The results of a forward that are wanted of every one of its rows. */
+export interface RowWishes {
+  readonly logits?: boolean;
+  /** Names of taps. */
+  readonly taps?: readonly string[];
+  /** The token that follows each row: how likely was it? */
+  readonly next?: readonly number[];
+}
+
+/** How likely given tokens were, each after those before it. */
+export interface RowScores {
+  /** Natural logarithms of their probabilities. */
+  readonly logProbs: Float64Array;
+  /** The most likely tokens at these places. */
+  readonly best: Int32Array;
+}
+
+export interface RowResults {
+  /** `logits` [rows, vocab] and taps [rows, width], owned by the caller. */
+  readonly tensors: NamedRows;
+  readonly scores?: RowScores;
+}
+
 export interface Engine extends AnyEngine {
   readonly info: EngineInfo;
   /** Encodes prompts in the calling thread. */
@@ -69,8 +92,11 @@ export interface Engine extends AnyEngine {
   sequence(expected: number): SequenceHandle;
   /** @throws OptionError for rows that a forward cannot take */
   step(parts: readonly StepRows[], options: StepOptions): Promise<StepLogits[]>;
-  /** Logits of every position, and hidden states if the model was loaded with `hidden`. */
-  forward(tokenIds: readonly number[]): Promise<NamedRows>;
+  /**
+   * One forward over rows of one sequence, at most `maxRows`; at most `maxWanted` if logits or `next` are wanted.
+   * @throws OptionError for rows that a forward cannot take; LanewiseError UnknownTap, NumericError
+   */
+  evaluate(sequence: SequenceHandle, tokens: readonly number[], wishes: RowWishes): Promise<RowResults>;
   /** Writes the full blocks of the cache to a file. */
   saveCache(file: string): Promise<CacheFileContent>;
   /** Adds the blocks of a file to the cache; none after an error. @throws FormatError, OutOfMemoryError */

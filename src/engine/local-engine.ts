@@ -7,13 +7,24 @@ import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import type { Evaluator } from '../evaluate/evaluator.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
 import type { NamedFiles } from '../formats/bytes.ts';
-import { checkLength } from '../prompts/limits.ts';
+import { tapBuffer } from '../plan/taps.ts';
 import type { PromptEncoder } from '../prompts/prompt.ts';
 import type { GenerateEvent } from '../schedule/events.ts';
 import type { Request } from '../schedule/run.ts';
 import { Scheduler, type SchedulerOptions, type SchedulerStats, type Ticket } from '../schedule/scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { Engine, EngineInfo, NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
+import type {
+  Engine,
+  EngineInfo,
+  NamedRows,
+  RowResults,
+  RowWishes,
+  SequenceHandle,
+  StepLogits,
+  StepOptions,
+  StepRows,
+} from './engine.ts';
+import { scoreRows } from './score-rows.ts';
 
 export interface LocalEngineParts {
   readonly info: Pick<EngineInfo, 'quantize' | 'eosTokenIds' | 'samplingDefaults' | 'contextLength'>;
@@ -121,37 +132,32 @@ export class LocalEngine implements Engine {
     });
   }
 
-  async forward(tokenIds: readonly number[]): Promise<NamedRows> {
-    const ids = this.prompts.encode({ tokenIds });
-    const { contextLength, longestContext } = this.prompts.files;
-    checkLength(ids.length, contextLength, longestContext);
-    const { plan, config } = this.info.description;
-    const taps = plan.steps.flatMap((step) =>
-      step.op === 'tap' ? [[step.name, plan.buffers[step.out]!.width] as const] : [],
-    );
-    const out: NamedRows = new Map(
-      [...taps, ['logits', config.vocab] as const].map(([name, width]) => [
-        name,
-        { shape: [ids.length, width], values: new Float32Array(ids.length * width) },
-      ]),
-    );
-    const sequence = this.sequence(ids.length);
-    try {
-      const chunk = Math.min(this.info.maxRows, this.info.maxWanted);
-      for (let start = 0; start < ids.length; start += chunk) {
-        const tokens = ids.slice(start, start + chunk);
-        await this.#evaluator.exclusive(async () => {
-          const part = { sequence: sequence.sequence, tokens, wanted: 'all' as const };
-          const { results } = await this.#evaluator.forward([part]);
-          for (const [i] of tokens.entries())
-            out.get('logits')!.values.set(results.output(i), (start + i) * config.vocab);
-          for (const [name, width] of taps) out.get(name)!.values.set(results.tap(name), start * width);
-        });
+  async evaluate(
+    sequence: SequenceHandle,
+    tokens: readonly number[],
+    { logits = false, taps = [], next }: RowWishes,
+  ): Promise<RowResults> {
+    const { plan } = this.info.description;
+    const { vocab } = this.#evaluator;
+    if (next && !(next.length === tokens.length && next.every((id) => id >= 0 && id < vocab)))
+      throw new OptionError('next', `a token id below ${vocab} for each of the ${tokens.length} rows`, next);
+    const kept = taps.map((name) => ({ ...tapBuffer(plan, name), name }));
+    const wanted = logits || next !== undefined || kept.some(({ rows }) => rows === 'wanted') ? 'all' : false;
+    return this.#evaluator.exclusive(async () => {
+      const part = { sequence: (sequence as LocalSequence)?.sequence, tokens, wanted } as const;
+      const { results } = await this.#evaluator.forward([part]);
+      const tensors: NamedRows = new Map();
+      if (logits) {
+        const values = new Float32Array(tokens.length * vocab);
+        for (const row of tokens.keys()) values.set(results.output(row), row * vocab);
+        tensors.set('logits', { shape: [tokens.length, vocab], values });
       }
-    } finally {
-      sequence.dispose();
-    }
-    return out;
+      for (const { name, width } of kept) {
+        const values = results.tap(name);
+        tensors.set(name, { shape: [values.length / width, width], values });
+      }
+      return { tensors, ...(next && { scores: scoreRows(results, next) }) };
+    });
   }
 
   async saveCache(file: string): Promise<CacheFileContent> {

@@ -8,9 +8,18 @@ import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { type BatchEvent, type BatchPrompt, type BatchResult, generateBatch, generateStream } from './batch.ts';
 import { Conversation } from './conversation.ts';
-import type { Engine, NamedRows, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
+import type { Engine, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
 import { Generation } from './generation.ts';
 import { Loaded } from './loaded.ts';
+import {
+  checkForward,
+  type ForwardOptions,
+  type ForwardRows,
+  forwardRows,
+  type RowOptions,
+  scoreTokens,
+  type TokenScores,
+} from './rows.ts';
 import { generationRules, type SamplingDefaults } from './sampling-defaults.ts';
 
 export class Model extends Loaded<Engine> {
@@ -134,10 +143,23 @@ export class Model extends Loaded<Engine> {
   }
 
   /**
-   * Logits [T, vocab] of every position of `tokenIds`, and hidden states hidden.0 .. hidden.L if the model was loaded with
-   * `hidden`.
+   * Evaluates tokens in chunks: of every row its logits, and the taps that the model was loaded with. Reading the next chunk
+   * computes it; a loop that is left computes no more. The whole [T, vocab] is never in memory.
+   * @throws OptionError, ContextLengthError, immediately
    */
-  async forward(tokenIds: readonly number[]): Promise<NamedRows> {
-    return this.engine.forward(tokenIds);
+  forward(tokenIds: readonly number[], options: ForwardOptions = {}): AsyncGenerator<ForwardRows, void, undefined> {
+    this.alive();
+    return forwardRows(this.engine, checkForward(this.engine, tokenIds, options), options);
+  }
+
+  /**
+   * How likely each token is after those before it, in chunks; the first token has no score. Only these numbers leave the
+   * engine's thread.
+   * @throws OptionError for less than two tokens, ContextLengthError, immediately
+   */
+  score(tokenIds: readonly number[], options: RowOptions = {}): AsyncGenerator<TokenScores, void, undefined> {
+    this.alive();
+    const { from = 1, signal } = options;
+    return scoreTokens(this.engine, checkForward(this.engine, tokenIds, { from }, 2), { from, signal });
   }
 }

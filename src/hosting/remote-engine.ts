@@ -2,7 +2,8 @@
 import type {
   Engine,
   EngineInfo,
-  NamedRows,
+  RowResults,
+  RowWishes,
   SequenceHandle,
   StepLogits,
   StepOptions,
@@ -120,8 +121,17 @@ class RemoteEngine implements Engine {
     return results;
   }
 
-  async forward(tokenIds: readonly number[]): Promise<NamedRows> {
-    return this.#model.call('forward', [tokenIds]);
+  async evaluate(sequence: SequenceHandle, tokens: readonly number[], wishes: RowWishes): Promise<RowResults> {
+    this.#model.alive();
+    const { caller } = await this.#model.running();
+    if (!(sequence instanceof RemoteSequence)) throw new OptionError('sequence', 'a sequence of this model', sequence);
+    const call = caller.call<RowResults & { readonly length: number }>('evaluate', [
+      { ...sequence.in(caller), tokens },
+      wishes,
+    ]);
+    const { length, ...results } = await this.#model.succeeded(call);
+    sequence.length = length;
+    return results;
   }
 
   async saveCache(file: string): Promise<CacheFileContent> {

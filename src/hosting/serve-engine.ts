@@ -1,6 +1,6 @@
 /** Runs in the thread of a hosted engine: answers the caller's calls with an engine of this thread. */
 import type { EmbedInput, EmbedOptions } from '../engine/embed-types.ts';
-import type { SequenceHandle, StepOptions, StepRows } from '../engine/engine.ts';
+import type { RowWishes, SequenceHandle, StepOptions, StepRows } from '../engine/engine.ts';
 import { loadEncoderEngine, loadEngine, type ModelSource } from '../engine/load.ts';
 import type { LocalEncoder } from '../engine/local-encoder.ts';
 import type { LocalEngine } from '../engine/local-engine.ts';
@@ -119,12 +119,11 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
       sequences.get(id)?.dispose();
       sequences.delete(id);
     },
-    async forward(_: Call, tokenIds: readonly number[]) {
-      const rows = await loaded().forward(tokenIds);
-      return new Moved(
-        rows,
-        [...rows.values()].map(({ values }) => values.buffer as ArrayBuffer),
-      );
+    async evaluate(_: Call, rows: Omit<PlainRows, 'wanted'>, wishes: RowWishes) {
+      const sequence = sequenceOf(rows.sequence, rows.expected);
+      const results = await loaded().evaluate(sequence, rows.tokens, wishes);
+      const moved = [...results.tensors.values()].map(({ values }) => values.buffer as ArrayBuffer);
+      return new Moved({ ...results, length: sequence.length }, moved);
     },
     saveCache(_: Call, file: string) {
       return loaded().saveCache(file);

@@ -1,5 +1,5 @@
 /** Adds taps to a finished plan: copies of rows, kept until the next forward for inspection, calibration and comparison. */
-import { OptionError } from '../errors.ts';
+import { LanewiseError, OptionError } from '../errors.ts';
 import { buffersOf } from './memory.ts';
 import type { BufferId, LinearInput, Plan, RowBuffer, Step, StepOf, WeightId } from './step.ts';
 
@@ -56,6 +56,13 @@ export function hiddenStates({ steps, output }: Plan): TapPoint[] {
 export function layerOf(scope: string): number | undefined {
   const found = /^layer\[(\d+)\]/.exec(scope)?.[1];
   return found === undefined ? undefined : Number(found);
+}
+
+/** The buffer of a tap. @throws LanewiseError UnknownTap */
+export function tapBuffer({ steps, buffers }: Plan, name: string): RowBuffer {
+  const step = steps.find((candidate) => candidate.op === 'tap' && candidate.name === name);
+  if (step?.op === 'tap') return buffers[step.out]!;
+  throw new LanewiseError('UnknownTap', `the model keeps no rows named ${name}; load it with taps`);
 }
 
 /** The first buffer that a step reads. */

@@ -18,6 +18,7 @@ import { ggufArchitectures } from '../../src/models/gguf-families.ts';
 import { buildModel } from '../../src/models/index.ts';
 import { parsePolicy } from '../../src/models/policy.ts';
 import { load } from '../../src/node.ts';
+import { wholeForward } from '../whole-forward.ts';
 import { largestDifference } from './support.ts';
 
 const folder = fileURLToPath(new URL('../golden/gguf', import.meta.url));
@@ -44,7 +45,7 @@ type BackendName = 'wasm' | 'reference';
 
 async function logitsOf(file: string, ids: number[], backend: BackendName, quantize?: string): Promise<Float32Array> {
   await using model = await load(`${folder}/${file}`, { inline: true, backend, threads: 2, quantize });
-  return (await model.forward(ids)).get('logits')!.values;
+  return (await wholeForward(model, ids)).get('logits')!.values;
 }
 
 /** Every weight as the f32 values that the file stands for. */

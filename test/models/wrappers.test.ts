@@ -13,6 +13,7 @@ import { parsePolicy } from '../../src/models/policy.ts';
 import type { TensorShape } from '../../src/models/weights.ts';
 import { describeModel, load } from '../../src/node.ts';
 import { dequantize } from '../../src/quant/codec.ts';
+import { wholeForward } from '../whole-forward.ts';
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url));
 const options = { policy: parsePolicy('none') };
@@ -48,7 +49,7 @@ const forwardOf = async (path: string, warnings: string[] = []): Promise<readonl
     quantize: 'none',
     onWarning: (text) => warnings.push(text),
   });
-  return [...(await model.forward([1, 5, 9, 30])).get('logits')!.values];
+  return [...(await wholeForward(model, [1, 5, 9, 30])).get('logits')!.values];
 };
 
 const prefixes = [

@@ -22,6 +22,11 @@ export interface Figures {
   [what: string]: number;
 }
 
+/** Reads all chunks of a forward. */
+async function drained(chunks: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of chunks);
+}
+
 const PAGE = 64;
 const EPOCH = 1e12;
 const MOST_STEPS = 4000;
@@ -373,7 +378,7 @@ export class Play {
     this.#heldPages++;
     this.#open++;
     try {
-      if (kind === 'forward') await beside(() => this.#facade.forward(tokenIds));
+      if (kind === 'forward') await beside(() => drained(this.#facade.forward(tokenIds)));
       else {
         const own = this.#facade.sequence(length);
         sequence = own;

@@ -20,6 +20,7 @@ import {
 import type { Prompt } from '../../src/prompts/prompt.ts';
 import type { GenerateResult } from '../../src/schedule/events.ts';
 import type { GenerateOptions } from '../../src/schedule/generation-options.ts';
+import { wholeForward } from '../whole-forward.ts';
 
 interface Expected {
   readonly cases: readonly { readonly prompt_ids: number[]; readonly ids: number[]; readonly margins: number[] }[];
@@ -75,7 +76,7 @@ test('kernels of either width give the same bits, and models say which they have
   for (const revectorize of [true, false]) {
     await withModel({ revectorize, threads: 2 }, async (model) => {
       assert.equal(model.vectorBits, revectorize && nodeHost().widens ? 256 : 128);
-      logits.push((await model.forward([1, 2, 3, 5, 8, 13, 21])).get('logits')!.values);
+      logits.push((await wholeForward(model, [1, 2, 3, 5, 8, 13, 21])).get('logits')!.values);
     });
   }
   assert.deepEqual(logits[0], logits[1]);
@@ -226,13 +227,19 @@ test('bad options are refused by name, NaN everywhere', async () => {
 
 test('forward gives logits of every row and hidden states, whatever the chunk', async () => {
   await withModel({ taps: 'hidden', quantize: 'none' }, async (model) => {
-    const results = await model.forward(Array.from({ length: 70 }, (_, i) => i + 10));
+    const results = await wholeForward(
+      model,
+      Array.from({ length: 70 }, (_, i) => i + 10),
+    );
     assert.deepEqual(results.get('logits')!.shape, [70, 4096]);
     assert.deepEqual(
       [...results.keys()].sort(),
       ['final', 'logits', ...Array.from({ length: 7 }, (_, i) => `hidden.${i}`)].sort(),
     );
-    const short = await model.forward(Array.from({ length: 3 }, (_, i) => i + 10));
+    const short = await wholeForward(
+      model,
+      Array.from({ length: 3 }, (_, i) => i + 10),
+    );
     assert.deepEqual(short.get('logits')!.values, results.get('logits')!.values.subarray(0, 3 * 4096));
   });
 });

@@ -14,6 +14,7 @@ import { describeModel, load, openTokenizer, quantizeModel, type WritableType } 
 import { weightTypes } from '../../src/quant/ggml.ts';
 import { ggufVocabulary } from '../../src/tokenizer/gguf-vocabulary.ts';
 import { largestDifference } from '../models/support.ts';
+import { wholeForward } from '../whole-forward.ts';
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url));
 const scratch = await mkdtemp(join(tmpdir(), 'lanewise-quantize-'));
@@ -33,7 +34,7 @@ async function bytesOf(file: string, name: string): Promise<{ dtype: string; byt
 async function logitsOf(path: string): Promise<Float32Array> {
   await using model = await load(path, { inline: true, quantize: 'none', threads: 1 });
   const ids = Array.from({ length: 40 }, (_, i) => (7 + i * 37) % model.description.config.vocab);
-  return (await model.forward(ids)).get('logits')!.values;
+  return (await wholeForward(model, ids)).get('logits')!.values;
 }
 
 /** Models that cover each difference between the two formats. */

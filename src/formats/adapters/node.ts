@@ -133,6 +133,33 @@ export async function writeSafeTensors(
   await writeTensors(path, encodeSafeTensorsHeader(tensors, metadata), tensors);
 }
 
+/** Writes bytes of a tensor, from byte `start` of it on. */
+export type WritePart = (name: string, start: number, bytes: Uint8Array) => Promise<void>;
+
+/**
+ * Writes a SafeTensors file whose tensors become known in parts, in any order; bytes that `fill` does not write are zeros. The
+ * file gets its name only when it is complete and synced. @throws RangeError for bytes outside of their tensor
+ */
+export async function writeSafeTensorsParts(
+  path: string,
+  tensors: readonly TensorShape[],
+  fill: (write: WritePart) => Promise<void>,
+): Promise<void> {
+  const header = encodeSafeTensorsHeader(tensors);
+  const places = new Map(header.tensors.map((tensor) => [tensor.name, tensor]));
+  await writeAtomically(path, async (handle) => {
+    await writeAll(handle, header.bytes);
+    await handle.truncate(header.fileBytes);
+    await fill(async (name, start, bytes) => {
+      const { offset, byteLength } = places.get(name)!;
+      if (start + bytes.length > byteLength)
+        throw new RangeError(`${name} has ${byteLength} bytes, not ${start + bytes.length}`);
+      for (let done = 0; done < bytes.length; )
+        done += (await handle.write(bytes, done, bytes.length - done, offset + start + done)).bytesWritten;
+    });
+  });
+}
+
 /** Writes a GGUF file in the same way. @throws RangeError if data and shape disagree, or a name is too long */
 export async function writeGguf(
   path: string,
