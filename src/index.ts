@@ -55,6 +55,15 @@ export {
 export type { CacheStats } from './evaluate/block-pool.ts';
 export type { CacheFileContent } from './evaluate/cache-file.ts';
 export type { ForwardReport, ForwardTiming } from './evaluate/forwards.ts';
+export {
+  type Choice,
+  type Divergence,
+  type DivergenceOptions,
+  divergence,
+  type WorstToken,
+} from './evaluation/divergence.ts';
+export { type EvaluationOptions, type Perplexity, perplexity } from './evaluation/perplexity.ts';
+export type { Extent, WindowOptions } from './evaluation/windows.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export type { ModelKind, ModelSizes } from './models/architecture.ts';
 export { buildModel, type ModelDescription, modelTypes } from './models/index.ts';

@@ -181,6 +181,10 @@ export const rules: Rules = {
       ],
     },
     hub: { what: 'Gets models from the Hugging Face hub, into its cache.', imports: ['formats'] },
+    evaluation: {
+      what: 'Judges models by texts: perplexity, divergence of predictions, where two models part.',
+      imports: ['engine', 'plan', 'sampling', 'tokenizer (types)'],
+    },
     measure: {
       what: 'Measures a model in turns, beside the machine and beside other times; and linear layers by shape.',
       imports: [
@@ -212,6 +216,7 @@ export const rules: Rules = {
         'embedding',
         'hub',
         'measure',
+        'evaluation',
         'profile',
         'report',
       ],

@@ -7,6 +7,7 @@ import { benchCommand } from './bench.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
 import { embedCommand } from './embed.ts';
+import { addEvalCommands } from './evaluate-commands.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
 import { addGenerationFlags, collected } from './generation-flags.ts';
@@ -252,6 +253,14 @@ async function program(finish: (code: number) => void): Promise<Command> {
       'lanewise tokenize encode ./gpt2 --text "Once upon a time"',
       'lanewise tokenize decode ./gpt2 --ids 7454,2402,257,640',
       'lanewise tokenize info model.gguf',
+    ]),
+    finish,
+  );
+
+  addEvalCommands(
+    command('eval', 'Judge models by a text: perplexity, divergence of predictions.', [
+      'lanewise eval perplexity ./gpt2 --text book.txt',
+      'lanewise eval kl model-f32.gguf model-q4_k.gguf --text book.txt',
     ]),
     finish,
   );

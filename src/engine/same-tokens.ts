@@ -1,4 +1,4 @@
-/** Checks that a model and its draft model have the same tokens. */
+/** Checks that two models, such as a model and its draft model, have the same tokens. */
 import { OptionError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -12,11 +12,12 @@ export interface Tokens {
 /**
  * Ids that both models have must be the same token. Ids that only one of them has must not be produced by encoding
  * text: they may be control tokens, or unused rows of the vocabulary.
+ * @param option the option by which the second model was given
  * @throws OptionError naming the first difference
  */
-export function checkSameTokens(model: Tokens, draft: Tokens): void {
+export function checkSameTokens(model: Tokens, draft: Tokens, option = 'draft'): void {
   const refuse = (what: string, found: unknown): never => {
-    throw new OptionError('draft', `a model with the tokens of ${model.name}, ${what}`, found);
+    throw new OptionError(option, `a model with the tokens of ${model.name}, ${what}`, found);
   };
   if (!model.tokenizer || !draft.tokenizer) {
     const named = (tokenizer: Tokens['tokenizer']): string => (tokenizer ? 'a tokenizer' : 'no tokenizer');

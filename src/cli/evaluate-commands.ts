@@ -1,0 +1,65 @@
+/** The command line of `lanewise eval`. */
+import type { Command } from 'commander';
+import { divergenceCommand, perplexityCommand } from './evaluate.ts';
+
+const modelArgument = 'folder, .gguf or .safetensors file, id of the hub; default: the embedded model';
+const policyHelp = 'a storage policy, as for generate (default: q8_0:min-dim=1024; of GGUF files none)';
+
+export function addEvalCommands(evaluate: Command, finish: (code: number) => void): void {
+  const command = (name: string, description: string, examples: readonly string[]): Command =>
+    evaluate
+      .command(name)
+      .description(description)
+      .exitOverride()
+      .configureOutput({ outputError: () => {} })
+      .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
+
+  withText(
+    withLoading(
+      command('perplexity', 'Perplexity on a text: e to the mean loss of its tokens.', [
+        'lanewise eval perplexity ./gpt2 --text book.txt',
+        'lanewise eval perplexity model.gguf --text book.txt --context-length 2048 --stride 512 --json',
+        'cat story.txt | lanewise eval perplexity --quantize none',
+      ]).argument('[model]', modelArgument),
+    ),
+  ).action(async (model, flags) => finish(await perplexityCommand(model, flags)));
+
+  withText(
+    withSecond(
+      command('kl', 'How far the predictions of B are from those of A: KL(A || B), token by token.', [
+        'lanewise eval kl model-f32.gguf model-q4_k.gguf --text book.txt',
+        'lanewise eval kl ./gpt2 --quantize none --quantize-b q8_0 --text book.txt --worst 20',
+        'lanewise eval kl ./gpt2 --kv-cache-b q8_0 --text book.txt --json',
+      ]),
+    ),
+  )
+    .option('--worst <n>', 'how many of the tokens with the largest divergence are listed (default: 10)')
+    .action(async (a, b, flags) => finish(await divergenceCommand(a, b, flags)));
+}
+
+/** Adds the options of the text. */
+const withText = (command: Command): Command =>
+  command
+    .option('--text <file>', 'a file with the text (default: standard input)')
+    .option('--context-length <n>', "most tokens of a window (default: the model's context, at most 4096)")
+    .option('--stride <n>', 'tokens from window to window; the rest of a window is context (default: half a window)')
+    .option('--max-tokens <n>', 'only so many tokens from the beginning of the text')
+    .option('--json', 'one JSON object');
+
+/** Adds the options of loading one model. */
+const withLoading = (command: Command): Command =>
+  command
+    .option('--revision <name>', 'a branch, tag or commit of a model at the hub (default: main)')
+    .option('--quantize <policy>', policyHelp)
+    .option('--kv-cache <storage>', 'how keys and values are cached: f32, f16 or q8_0 (default: f32)')
+    .option('--backend <name>', 'wasm or reference')
+    .option('--threads <n>', 'default: the number of cores')
+    .option('--no-revectorize', '128-bit kernels: do not ask V8 for 256-bit ones; the result stays the same');
+
+/** Adds two models, the options of loading both, and those of loading B. */
+const withSecond = (command: Command): Command =>
+  withLoading(command.argument('[a]', modelArgument).argument('[b]', 'the other model (default: A, loaded otherwise)'))
+    .option('--quantize-b <policy>', 'the policy of B alone, and so on')
+    .option('--kv-cache-b <storage>')
+    .option('--backend-b <name>')
+    .option('--threads-b <n>');
