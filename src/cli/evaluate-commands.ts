@@ -1,6 +1,7 @@
 /** The command line of `lanewise eval`. */
 import type { Command } from 'commander';
 import { divergenceCommand, perplexityCommand } from './evaluate.ts';
+import { planFlag } from './storage-flags.ts';
 
 const modelArgument = 'folder, .gguf or .safetensors file, id of the hub; default: the embedded model';
 const policyHelp = 'a storage policy, as for generate (default: q8_0:min-dim=1024; of GGUF files none)';
@@ -51,6 +52,7 @@ const withLoading = (command: Command): Command =>
   command
     .option('--revision <name>', 'a branch, tag or commit of a model at the hub (default: main)')
     .option('--quantize <policy>', policyHelp)
+    .option(...planFlag)
     .option('--kv-cache <storage>', 'how keys and values are cached: f32, f16 or q8_0 (default: f32)')
     .option('--backend <name>', 'wasm or reference')
     .option('--threads <n>', 'default: the number of cores')
@@ -60,6 +62,7 @@ const withLoading = (command: Command): Command =>
 const withSecond = (command: Command): Command =>
   withLoading(command.argument('[a]', modelArgument).argument('[b]', 'the other model (default: A, loaded otherwise)'))
     .option('--quantize-b <policy>', 'the policy of B alone, and so on')
+    .option('--plan-b <file>')
     .option('--kv-cache-b <storage>')
     .option('--backend-b <name>')
     .option('--threads-b <n>');

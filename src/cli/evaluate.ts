@@ -8,6 +8,7 @@ import { load } from '../node.ts';
 import { readText } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
+import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import { renderTable } from './table.ts';
 import { inFlags, type MachineFlags, machineOptions, numberOf, print, reportingLoad } from './terminal.ts';
 
@@ -19,15 +20,15 @@ export interface TextFlags {
   json?: boolean;
 }
 
-export interface SideFlags extends MachineFlags {
+export interface SideFlags extends MachineFlags, QuantizeFlag {
   revision?: string;
-  quantize?: string;
   kvCache?: string;
   backend?: string;
 }
 
 export interface PairFlags extends SideFlags {
   quantizeB?: string;
+  planB?: string;
   kvCacheB?: string;
   backendB?: string;
   threadsB?: string;
@@ -70,10 +71,11 @@ export async function divergenceCommand(
   }
 }
 
-/** The flags of B: those of both, unless B has its own. */
-export const secondFlags = (flags: PairFlags): SideFlags => ({
+/** The flags of B: those of both, unless B has its own. @throws UsageError */
+export const secondFlags = ({ quantizeB, planB, ...flags }: PairFlags): SideFlags => ({
   ...flags,
-  quantize: flags.quantizeB ?? flags.quantize,
+  ...(quantizeB !== undefined && { quantize: quantizeB, plan: undefined }),
+  ...(planB !== undefined && { quantize: quantizeB, plan: planB }),
   kvCache: flags.kvCacheB ?? flags.kvCache,
   backend: flags.backendB ?? flags.backend,
   threads: flags.threadsB ?? flags.threads,
@@ -88,7 +90,7 @@ export async function openSide(
 ): Promise<Model> {
   const loading = reportingLoad({
     ...machineOptions(side),
-    quantize: side.quantize,
+    quantize: await quantizeOf(side),
     kvCache: side.kvCache as LoadOptions['kvCache'],
     backend: side.backend as LoadOptions['backend'],
     contextLength: numberOf('--context-length', contextLength),

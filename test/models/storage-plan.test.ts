@@ -19,6 +19,7 @@ import {
   type StoragePlan,
 } from '../../src/node.ts';
 import { lanewise } from '../cli/run.ts';
+import { wholeForward } from '../whole-forward.ts';
 import { largestDifference } from './support.ts';
 
 const golden = fileURLToPath(new URL('../golden/models', import.meta.url));
@@ -52,7 +53,7 @@ test('a plan that does what a policy does gives the same bits', async () => {
   const ids = Array.from({ length: 20 }, (_, i) => (11 + i * 97) % 4096);
   const logits = async (quantize: string | StoragePlan): Promise<Float32Array> => {
     await using model = await load(embeddedModel, { quantize, threads: 2 });
-    return (await model.forward(ids)).get('logits')!.values;
+    return (await wholeForward(model, ids)).get('logits')!.values;
   };
   const { plan } = await describeModel(embeddedModel, 'q8_0,ffn=q4_0');
   const weights = Object.fromEntries(plan.weights.flatMap((w) => (w.linear ? [[w.name, w.storage]] : [])));
