@@ -4,6 +4,7 @@ import test from 'node:test';
 import { OptionError } from '../../src/errors.ts';
 import type { Plan, StepOf } from '../../src/plan/step.ts';
 import { hiddenStates, layerOf, rowsOfExpert, withLinearInputs, withTaps } from '../../src/plan/taps.ts';
+import { dequantize } from '../../src/quant/codec.ts';
 import { backends, type MakeBackend, Runner, readGolden, reference } from '../models/support.ts';
 
 const some = ['reference', "wasm, 2 threads, this machine's choice", 'wasm, 2 threads, many memories'];
@@ -107,9 +108,10 @@ test('the rows of an expert are those whose router chose it, and its inner input
     ids.length * step.top,
   );
   const matrix = async (id: number): Promise<Float32Array> => {
-    const bytes = new Uint8Array(4 * plan.weights[id]!.shape[0]! * plan.weights[id]!.shape[1]!);
-    await runner.tensor(plan.weights[id]!.source.tensor).readInto(0, bytes);
-    return new Float32Array(bytes.buffer);
+    const tensor = runner.tensor(plan.weights[id]!.source.tensor);
+    const bytes = new Uint8Array(tensor.byteLength);
+    await tensor.readInto(0, bytes);
+    return dequantize(tensor.dtype, bytes);
   };
   const tapOf = (id: number): Float32Array => kept.get(plan.inputs!.get(plan.weights[id]!.name)!.tap)!;
   const [gate, up] = [await matrix(step.gate[1]!), await matrix(step.up[1]!)];
