@@ -259,6 +259,7 @@ export const rules: Rules = {
     'measure/side.ts',
     'report/html.ts',
     'report/html-page.ts',
+    'report/token-page.ts',
     'cli/',
   ],
   maxLines: 500,

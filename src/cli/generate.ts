@@ -5,9 +5,11 @@ import type { LoadOptions } from '../engine/options.ts';
 import { describeSampling } from '../engine/sampling-defaults.ts';
 import { load } from '../node.ts';
 import type { Prompt } from '../prompts/prompt.ts';
-import type { GenerateResult } from '../schedule/events.ts';
+import type { GenerateEvent, GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { refuseBatch, runBatch } from './batch.ts';
+import { checkWritable } from './files.ts';
+import { tokenPage, writeTokenPage } from './generate-page.ts';
 import { generateOptions, type SamplingFlags } from './generation-flags.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
 import { createProgress } from './progress.ts';
@@ -16,6 +18,7 @@ import { renderStepTable } from './step-table.ts';
 import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import {
   bytesOf,
+  commandLine,
   inFlags,
   type MachineFlags,
   machineOptions,
@@ -33,6 +36,8 @@ export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
   stream?: boolean;
   json?: boolean;
   timings?: boolean;
+  /** A file for the page of tokens. */
+  inspect?: string;
 }
 
 export interface LoadFlags extends MachineFlags, QuantizeFlag {
@@ -60,6 +65,9 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   const prompts = await readPrompts(flags);
   const batch = flags.batchFile !== undefined;
   const printing = { file: flags.batchFile ?? '' };
+  if (batch && flags.inspect !== undefined)
+    throw new UsageError('--inspect shows one text: leave it out with --batch-file');
+  if (flags.inspect !== undefined) await checkWritable(`--inspect ${flags.inspect}`, flags.inspect);
   if (batch && flags.stream === true) throw new UsageError('--stream is not supported with --batch-file');
   if (prompts.every(({ error }) => error))
     return refuseBatch(prompts, { ...printing, json: flags.json ? () => ({}) : undefined });
@@ -77,7 +85,12 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
     loading.end();
   }
   await using held = model;
-  const generation: GenerateOptions = { ...options, timing: flags.timings ?? false, signal: interrupt.signal };
+  const generation: GenerateOptions = {
+    ...options,
+    timing: (flags.timings ?? false) || flags.inspect !== undefined,
+    inspect: flags.inspect !== undefined,
+    signal: interrupt.signal,
+  };
   if (flags.timings)
     for (const line of [
       modelLine(held.description),
@@ -116,6 +129,7 @@ export async function draftOptions({ draft, draftQuantize: quantize }: LoadFlags
 async function runOne(model: Model, prompt: Prompt, options: GenerateOptions, flags: GenerateFlags): Promise<number> {
   const streams = !flags.json && flags.stream !== false;
   const progress = createProgress(process.stderr, 'prefill', { unit: 'tokens' });
+  const tokens: Extract<GenerateEvent, { type: 'token' }>[] = [];
   let code = 0;
   try {
     for await (const event of model.generate(prompt, { ...options, throwOnAbort: false })) {
@@ -123,11 +137,13 @@ async function runOne(model: Model, prompt: Prompt, options: GenerateOptions, fl
       if (event.type === 'token' || event.type === 'text') {
         progress.end();
         if (streams) await print(event.text);
+        if (event.type === 'token' && flags.inspect !== undefined) tokens.push(event);
       }
       if (event.type === 'done') {
         if (flags.json) await print(`${JSON.stringify(jsonOf(model, event))}\n`);
         else await print(streams ? '\n' : `${event.text}\n`);
         if (flags.timings) reportTimings(event);
+        if (flags.inspect !== undefined) await reportTokens(flags.inspect, model, tokens, event, options);
         if (event.finishReason === 'aborted') code = 130;
       }
     }
@@ -135,6 +151,31 @@ async function runOne(model: Model, prompt: Prompt, options: GenerateOptions, fl
   } finally {
     progress.end();
   }
+}
+
+/** Options of sampling that a command line can set. */
+const samplingNames = [
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repetitionPenalty',
+  'presencePenalty',
+  'frequencyPenalty',
+] as const;
+
+/** Writes the page of --inspect. */
+async function reportTokens(
+  file: string,
+  model: Model,
+  tokens: readonly Extract<GenerateEvent, { type: 'token' }>[],
+  result: GenerateResult,
+  options: GenerateOptions,
+): Promise<void> {
+  const given = samplingNames.flatMap((name) => (options[name] === undefined ? [] : [`${name} ${options[name]}`]));
+  const sampling = [...given, `where not set: ${describeSampling(model.samplingDefaults)}`].join('; ');
+  await writeTokenPage(file, tokenPage(model, tokens, result, { command: commandLine(), sampling }));
+  say(`wrote ${file}: ${tokens.length} tokens`);
 }
 
 /** @param most largest number of rows in the table; the rates are those of all steps */

@@ -50,6 +50,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
       'echo "One day, a little" | lanewise generate --seed 7 --timings',
       'lanewise generate ./gpt2 --batch-file prompts.txt --json',
       'lanewise generate org/name --messages conversation.json',
+      'lanewise generate --prompt "One day" --seed 7 --inspect tokens.html',
     ]),
   )
     .argument('[model]', modelArgument)
@@ -64,6 +65,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--no-stream', 'write the text at the end')
     .option('--json', 'one JSON object per prompt')
     .option('--timings', 'where the time went, on stderr')
+    .option('--inspect <file>', 'a page (.html) on which each token tells how it was chosen')
     .action(async (model, flags) => finish(await generateCommand(model, streamAsked(flags))));
 
   withGeneration(

@@ -29,6 +29,12 @@ export function reportError(error: unknown): void {
 export const isExpected = (error: unknown): boolean =>
   error instanceof LanewiseError || (error instanceof Error && 'code' in error) || error instanceof DOMException;
 
+/** The command line, as a shell takes it. */
+export const commandLine = (): string =>
+  ['lanewise', ...process.argv.slice(2)]
+    .map((word) => (/^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(' ');
+
 /** Parses the number of an option. @throws OptionError */
 export function numberOf(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;

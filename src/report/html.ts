@@ -52,7 +52,7 @@ function sectionHtml({ title, text: words, table, chart }: Section, within: stri
 }
 
 /** @param name says what the table is, for screen readers */
-function tableHtml(table: Table, name: string): string {
+export function tableHtml(table: Table, name: string): string {
   const sides = table.columns.map((_, index) => (alignmentOf(table, index) === 'right' ? ' class="right"' : ''));
   const head = table.columns.map((column, i) => `<th scope="col"${sides[i]}>${text(titleOf(column))}</th>`);
   const rows = table.rows.map((row) => {

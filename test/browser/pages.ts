@@ -12,6 +12,9 @@ import { findBrowser } from './browsers.ts';
 export const noChromium =
   findBrowser('Chromium') === undefined && 'no Chromium on this machine: install one to open pages in it';
 
+/** A busy machine may take long for everything. */
+const PATIENCE_MS = 180_000;
+
 export interface OpenedPage {
   readonly page: Page;
   /** Errors and warnings of scripts and of the content security policy. */
@@ -23,7 +26,7 @@ export interface OpenedPage {
 /** Starts Chromium for the duration of `use`. */
 export async function withChromium<T>(use: (browser: Browser) => Promise<T>): Promise<T> {
   const args = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'];
-  const browser = await chromium.launch({ executablePath: findBrowser('Chromium')!, args });
+  const browser = await chromium.launch({ executablePath: findBrowser('Chromium')!, args, timeout: PATIENCE_MS });
   try {
     return await use(browser);
   } finally {
@@ -44,6 +47,7 @@ export async function openPage<T>(
   const context = await browser.newContext({ colorScheme, viewport: { width: 1200, height: 900 } });
   try {
     const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE_MS);
     const [problems, requests]: [string[], string[]] = [[], []];
     page.on('pageerror', (error) => problems.push(error.message));
     page.on('console', (message) => {
@@ -95,7 +99,9 @@ async function checkKeyboard(page: Page): Promise<void> {
   }
   assert.equal(await closed.count(), 0, 'Enter opens details');
   const wanted = await page.evaluate(() => {
-    const all = document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]');
+    const all = document.querySelectorAll(
+      'a[href], button:not([tabindex="-1"]), input, select, textarea, summary, [tabindex="0"]',
+    );
     for (const [index, element] of all.entries()) element.setAttribute('data-tab', `${index}`);
     (document.activeElement as HTMLElement | null)?.blur();
     scrollTo(0, 0);
