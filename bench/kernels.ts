@@ -1,6 +1,7 @@
 /**
  * Measures the kernels and the limits of the machine, in turns in one run:
- * `npm run bench:kernels -- [--threads N] [--turns 10] [--narrow] [--weights KIB] [--proofs FOLDER] [--json FILE]`.
+ * `npm run bench:kernels -- [--threads N] [--turns 10] [--storages q4_0,iq4_nl] [--narrow] [--weights KIB] [--proofs FOLDER]
+ * [--json FILE]`.
  *
  *   decode    one row times 256 MiB of weights: GB/s of weights, compared with a plain read of the same memory; --weights sets
  *             another size, such as 768 for weights that fit in the second-level cache
@@ -32,7 +33,7 @@ import { readKernel, readLines, readRecord } from '../src/kernels/roof.ts';
 import { isBlockStorage, type Storage } from '../src/quant/storage.ts';
 import { argumentsOf, countOf } from './arguments.ts';
 
-const storages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k'];
+const allStorages: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'iq4_nl', 'q4_k', 'q5_k', 'q6_k'];
 const K = 768;
 const ROWS = 512;
 const PREFILL_OUT = 3072;
@@ -60,12 +61,15 @@ const { values } = argumentsOf({
   options: {
     threads: { type: 'string' },
     turns: { type: 'string', default: '10' },
+    storages: { type: 'string', default: allStorages.join() },
     narrow: { type: 'boolean', default: false },
     weights: { type: 'string', default: `${256 * 1024}` },
     proofs: { type: 'string' },
     json: { type: 'string' },
   },
 });
+const named = values.storages.split(',');
+const storages = allStorages.filter((storage) => named.includes(storage));
 const weightBytes = countOf('--weights', values.weights, 256) * 1024;
 const node = nodeHost();
 const host = { ...node, widens: node.widens && !values.narrow };
@@ -86,7 +90,7 @@ async function measure(threads: number, turns: number, proofs: Proofs): Promise<
   const rms = { kind: 'rms', weighted: true, biased: false } as const;
   const norm = kernels.index('norm', 'rms', (module) => normKernel(module, rms));
   const gelu = kernels.index('activate', 'gelu_tanh', (module) => activateKernel(module, 'gelu_tanh', false));
-  const { activation } = families[storages.indexOf('q8_0')]!;
+  const { activation } = productFamily('q8_0', choice);
   const quantize = kernels.index('quantize', 'rows', (module) => quantizeRowsKernel(module, activation!, 'rows'));
 
   const runner = await KernelRunner.open(host, kernels, {

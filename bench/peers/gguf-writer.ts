@@ -4,7 +4,7 @@ import type { GgmlType, GgufValue } from '../../src/formats/gguf-types.ts';
 import { toF16 } from '../../src/quant/f16.ts';
 import { storageBytes, storageLayout } from '../../src/quant/storage.ts';
 
-export const ggufStorages = ['f32', 'f16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'] as const;
+export const ggufStorages = ['f32', 'f16', 'q8_0', 'q4_0', 'iq4_nl', 'q4_k', 'q6_k'] as const;
 export type GgufStorage = (typeof ggufStorages)[number];
 
 export const isGgufStorage = (name: string): name is GgufStorage => (ggufStorages as readonly string[]).includes(name);
@@ -115,9 +115,12 @@ function fill(bytes: Uint8Array, { storage, mean }: Tensor, random: () => number
 }
 
 /** Positions of the f16 scales in a block, and values for which random codes give weights up to about `REACH`. */
-const scales: Readonly<Record<'q8_0' | 'q4_0' | 'q4_k' | 'q6_k', readonly (readonly [at: number, value: number])[]>> = {
+const scales: Readonly<
+  Record<'q8_0' | 'q4_0' | 'iq4_nl' | 'q4_k' | 'q6_k', readonly (readonly [at: number, value: number])[]>
+> = {
   q8_0: [[0, REACH / 127]],
   q4_0: [[0, REACH / 8]],
+  iq4_nl: [[0, REACH / 127]],
   q4_k: [
     [0, REACH / (32 * 8)],
     [2, REACH / 32],

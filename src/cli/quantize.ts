@@ -21,7 +21,17 @@ export interface QuantizeFlags {
   json?: boolean;
 }
 
-export const writableTypes: readonly WritableType[] = ['q8_0', 'q6_k', 'q5_k', 'q4_k', 'q4_0', 'f16', 'bf16', 'f32'];
+export const writableTypes: readonly WritableType[] = [
+  'q8_0',
+  'q6_k',
+  'q5_k',
+  'q4_k',
+  'iq4_nl',
+  'q4_0',
+  'f16',
+  'bf16',
+  'f32',
+];
 
 export async function quantizeCommand(input: string, output: string, flags: QuantizeFlags): Promise<number> {
   const interrupt = new AbortController();

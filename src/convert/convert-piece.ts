@@ -3,7 +3,7 @@ import { type ErrorSums, errorSums } from '../quant/error.ts';
 import { type WeightTypeName, weightTypes } from '../quant/ggml.ts';
 
 /** Types that tensors can be converted to. */
-export type WritableType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
+export type WritableType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'iq4_nl' | 'q4_k' | 'q5_k' | 'q6_k';
 
 export interface Piece {
   readonly from: WeightTypeName;

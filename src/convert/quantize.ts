@@ -56,6 +56,7 @@ const fileTypes: Readonly<Record<WritableType, number>> = {
   q4_k: 14,
   q5_k: 16,
   q6_k: 18,
+  iq4_nl: 25,
   bf16: 32,
 };
 

@@ -52,7 +52,7 @@ export interface Check {
 }
 
 /** Policies whose sizes are shown by default. */
-const policies = ['none', defaultPolicy, 'q8_0', 'q6_k', 'q4_k', 'q4_0'];
+const policies = ['none', defaultPolicy, 'q8_0', 'q6_k', 'q4_k', 'iq4_nl', 'q4_0'];
 const CHUNK_BYTES = 4 * 2 ** 20;
 
 /** A model opened for inspection, which must be closed. */

@@ -2,6 +2,7 @@
  * out[t] (+)= table[index[t]] * scale. The table has the layout of layout.ts, where a row is one lane of its group, so that it
  * can also be the output head.
  */
+import { iq4Levels } from '../quant/iq4_nl.ts';
 import { isBlockStorage, type Storage, storageLayout } from '../quant/storage.ts';
 import {
   add,
@@ -15,7 +16,12 @@ import {
   f32FromBits,
   f32FromI32,
   f32Multiply,
+  hoistedBytes,
+  hoistedConstant,
   type I32,
+  i8,
+  i16,
+  i32,
   load8s,
   load8u,
   load16s,
@@ -30,6 +36,8 @@ import {
   shiftRight,
   storeF32,
   subtract,
+  type V128,
+  v,
 } from '../wasm/assembler.ts';
 import { kRow } from './k-row.ts';
 import { BLOCK, LANES, type Q8Layout, stepBytes } from './layout.ts';
@@ -103,9 +111,27 @@ export function embedKernel(module: Module, { storage, q8, adds }: EmbedOptions)
     return [blockScale.set(half()), ...pairs.flat()];
   }
 
+  /** Four values at a time: a word has columns 4 j and on in its low nibbles, 16 + 4 j and on in its high ones. */
+  function iq4Block(): Statement[] {
+    const [levels, nibble] = [hoistedBytes(f, iq4Levels), hoistedConstant(f, 0x0f0f0f0f)];
+    const [word, value] = [f.local('v128'), f.local('v128')];
+    const put = (indices: V128, i: number): Statement[] => [
+      value.set(f32.fromI32(i32.extendLow(i16.extendLow(i8.swizzle(levels.get, v.and(indices, nibble.get)))))),
+      value.set(f32.mul(f32.mul(value.get, f32.splat(blockScale.get)), f32.splat(scale.get))),
+      v.store(out.get, adds ? f32.add(v.load(out.get, 4 * i), value.get) : value.get, 4 * i),
+    ];
+    const words = Array.from({ length: BLOCK / 8 }, (_, j) => [
+      word.set(v.load32splat(inLine(4), LANES * (2 + 4 * j))),
+      ...put(word.get, 4 * j),
+      ...put(i16.shrU(word.get, 4), 4 * j + BLOCK / 2),
+    ]);
+    return [blockScale.set(half()), ...words.flat()];
+  }
+
   function step(): Statement[] {
     if (storage === 'q8_0') return q8Block();
     if (storage === 'q4_0') return q4Block();
+    if (storage === 'iq4_nl') return iq4Block();
     if (isBlockStorage(storage)) return kRow(f, storage, { group: group.get, lane: lane.get, half, store });
     return floats();
   }

@@ -83,6 +83,7 @@ export function checkBlocksKernel(module: Module, storage: BlockStorage): Func {
 const scalesAt: Readonly<Record<BlockStorage, readonly number[]>> = {
   q8_0: [0],
   q4_0: [0],
+  iq4_nl: [0],
   q4_k: [0, 2],
   q5_k: [0, 2],
   q6_k: [208],

@@ -12,6 +12,8 @@
  *   q4_0, per block of 32 columns, 288 bytes:           | 16 f16 scales |
  *     4 lines of 16 x 4 bytes, line j, byte i           | low nibble k = 4j+i, high nibble k = 16+4j+i | ...
  *
+ *   iq4_nl, per block of 32 columns, 288 bytes: as q4_0, indices of levels (src/quant/iq4_nl.ts) in place of codes
+ *
  *   q4_k, q5_k, q6_k, per super-block of 256 columns, 2304, 2816 or 3360 bytes: what the file has per row (q4_k.ts and
  *     q6_k.ts of src/quant), cut into words of 4 bytes, or 2 for f16 scales, each beside the same word of the other rows,
  *     in the order in which a product first needs them: scales, then words of codes, each followed by the word that has
@@ -23,7 +25,7 @@ import { type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
 
 /** Rows per group, one per vector lane. */
 export const LANES = 16;
-/** Columns per block of q8_0 and q4_0. */
+/** Columns per block of q8_0, q4_0 and iq4_nl. */
 export const BLOCK = 32;
 
 /** Byte order of q8_0 for the dot product of a machine, see probe.ts. */
@@ -55,7 +57,7 @@ export const matrixBytes = (storage: Storage, rows: number, k: number): number =
 
 /**
  * Lays out `rows` rows of k columns, given as in a file: row-major, blocks as in GGUF (f16 scale, then the quants; byte
- * j of q4_0 holds k = j in its low and k = j + 16 in its high nibble). The scalar definition of the layout.
+ * j of q4_0 and iq4_nl holds k = j in its low and k = j + 16 in its high nibble). The scalar definition of the layout.
  */
 export function interleave(storage: Storage, source: Uint8Array, rows: number, k: number, q8: Q8Layout): Uint8Array {
   const { bytes } = storageLayout[storage];
@@ -91,6 +93,7 @@ export function piecesOf(storage: Storage, { neighbours, flip }: Q8Layout): read
     case 'q8_0':
       return [half(0), ...pieces(2, BLOCK, neighbours, flip)];
     case 'q4_0':
+    case 'iq4_nl':
       return [half(0), ...pieces(2, BLOCK / 2, 4)];
     case 'q4_k':
       return [half(0), half(2), ...pieces(4, 12 + 128, 4)];

@@ -27,54 +27,37 @@ import { type TileShape, unpacker } from './tile.ts';
 
 /** Bytes of one line of 32-bit lanes. */
 const LINE = 4 * LANES;
-/** Bytes of a row's block: as it is stored, and of widened weights. */
-const [STORED, WIDENED] = [2 + BLOCK, 4 + 2 * BLOCK];
+/** Bytes of a row's block: as it is stored, and unpacked with int8 or int16 weights. */
+const [STORED, UNPACKED, WIDENED] = [2 + BLOCK, 4 + BLOCK, 4 + 2 * BLOCK];
 
 export function q8Format({ neighbours, flip }: Q8Layout): BlockFormat {
+  const stored = { name: 'q8_0', bytes: STORED };
   if (neighbours === 2)
     return {
-      name: 'q8_0',
-      bytes: STORED,
+      ...stored,
       activation: { values: 'int16' },
       integers: () => pairs(({ w, quants, lane }, n, c) => widened(w, quants + lane * 2 + c * 8, n)),
     };
-  return {
-    name: 'q8_0',
-    bytes: STORED,
-    activation: { values: 'int8' },
-    integers: (f) => {
-      const offset = flip === 0x80 ? hoistedConstant(f, pairOf(-128)) : undefined;
-      return ({ sums, weights, activation, w, quants, lane, x }) => {
-        const start = (t: number): V128 => (offset ? i32.dotI16(v.load32splat(x(t), 4), offset.get) : i32.constant(0));
-        const line = (n: number): Statement[] => [
-          ...weights.map((l, c) => l.set(v.load(w, quants + n * LINE + lane * 4 + c * 16))),
-          ...sums.flatMap((row, t) => [
-            activation.set(v.load32splat(x(t), 8 + n * 4)),
-            ...row.map((s, c) => s.set(i32.relaxedDotAdd(activation.get, weights[c]!.get, s.get))),
-          ]),
-        ];
-        return [
-          ...sums.flatMap((row, t) => [activation.set(start(t)), ...row.map((s) => s.set(activation.get))]),
-          ...Array.from({ length: BLOCK / 4 }, (_, n) => line(n)).flat(),
-        ];
-      };
-    },
-  };
+  return { ...stored, activation: { values: 'int8' }, integers: (f) => quads(f, flip, loadLine) };
 }
+
+/** Blocks of int8 weights that are unpacked for a layout: 16 f32 scales, then lines of 16 x 4 bytes. */
+export const unpackedFormat = (name: string, { neighbours, flip }: Q8Layout): BlockFormat =>
+  neighbours === 2
+    ? { name, bytes: WIDENED, unpacked: true, activation: { values: 'int16' }, integers: () => pairs(loadLine) }
+    : {
+        name,
+        bytes: UNPACKED,
+        unpacked: true,
+        activation: { values: 'int8' },
+        integers: (f) => quads(f, flip, loadLine),
+      };
+
+const loadLine: Columns = ({ w, quants, lane }, n, c) => v.load(w, quants + n * LINE + lane * 4 + c * 16);
 
 /** For layouts of neighbouring pairs. Adds `panel_q8_0_widened` and `unpack_q8_0` to the module. */
 export function q8WidenedPanel(module: Module, shape: TileShape, leastRows: number): UnpackedPanel {
-  const panel = formatPanel(
-    module,
-    {
-      name: 'q8_0_widened',
-      bytes: WIDENED,
-      unpacked: true,
-      activation: { values: 'int16' },
-      integers: () => pairs(({ w, quants, lane }, n, c) => v.load(w, quants + n * LINE + lane * 4 + c * 16)),
-    },
-    shape,
-  );
+  const panel = formatPanel(module, unpackedFormat('q8_0_widened', { neighbours: 2, flip: 0 }), shape);
   const unpack = unpacker(module, 'q8_0', { from: LANES * STORED, to: LANES * WIDENED }, widenBlock);
   return { ...panel, unpack, steps: 1, leastRows };
 }
@@ -93,7 +76,35 @@ function widenBlock(f: Func, w: I32, to: I32): Statement[] {
 /** Columns 2 n and 2 n + 1 of four rows of a block whose first line is at the offset. */
 const widened = (w: I32, offset: number, n: number): V128 => v.load8x8s(w, offset + (n * LINE) / 2);
 
-function pairs(columns: (context: BlockContext, n: number, c: number) => V128): (context: BlockContext) => Statement[] {
+/** Line n of four rows: their columns 2 n and 2 n + 1 (pairs), or 4 n and on (quads). */
+type Columns = (context: BlockContext, n: number, c: number) => V128;
+
+/** Weights carry `flip`. Lines are summed in the given order. */
+export function quads(
+  f: Func,
+  flip: Q8Layout['flip'],
+  columns: Columns,
+  order: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7],
+): (context: BlockContext) => Statement[] {
+  const offset = flip === 0x80 ? hoistedConstant(f, pairOf(-128)) : undefined;
+  return (context) => {
+    const { sums, weights, activation, x } = context;
+    const start = (t: number): V128 => (offset ? i32.dotI16(v.load32splat(x(t), 4), offset.get) : i32.constant(0));
+    const line = (n: number): Statement[] => [
+      ...weights.map((l, c) => l.set(columns(context, n, c))),
+      ...sums.flatMap((row, t) => [
+        activation.set(v.load32splat(x(t), 8 + n * 4)),
+        ...row.map((s, c) => s.set(i32.relaxedDotAdd(activation.get, weights[c]!.get, s.get))),
+      ]),
+    ];
+    return [
+      ...sums.flatMap((row, t) => [activation.set(start(t)), ...row.map((s) => s.set(activation.get))]),
+      ...order.flatMap(line),
+    ];
+  };
+}
+
+function pairs(columns: Columns): (context: BlockContext) => Statement[] {
   return (context) => {
     const { weights } = context;
     const line = (n: number): Statement[] => [

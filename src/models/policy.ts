@@ -3,7 +3,7 @@
  *
  *   none                          no weight is converted
  *   q8_0, q4_0                    all linear layers
- *   q4_k, q5_k, q6_k              all linear layers; scales are searched for, in one thread: seconds to minutes of loading
+ *   iq4_nl, q4_k, q5_k, q6_k      all linear layers; scales are searched for, in one thread: seconds to minutes of loading
  *   f16, bf16, f32                all linear layers, as floats
  *   q8_0:min-dim=1024             linear layers with max(in, out) >= 1024
  *   q8_0,ffn=q4_0,output=none     overrides by role: attention, ffn, output, embedding
@@ -17,7 +17,7 @@ import { checkStoragePlan, type Quantize, type StoragePlan } from './storage-pla
 export const defaultPolicy = 'q8_0:min-dim=1024';
 
 type Target = 'none' | Storage;
-const targets: readonly Target[] = ['none', 'q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k', 'f16', 'bf16', 'f32'];
+const targets: readonly Target[] = ['none', 'q8_0', 'q4_0', 'iq4_nl', 'q4_k', 'q5_k', 'q6_k', 'f16', 'bf16', 'f32'];
 const overridable = ['attention', 'ffn', 'output', 'embedding'] as const;
 
 export interface StoragePolicy {
@@ -56,7 +56,7 @@ export function mixtureHint(text: string): string {
 /** @param option that the text was given as @throws OptionError */
 export function parsePolicy(text: string, option = 'quantize'): StoragePolicy {
   const expected =
-    'none, q8_0, q4_0, q4_k, q5_k, q6_k, f16, bf16 or f32, each but none also as q8_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, ' +
+    'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16 or f32, each but none also as q8_0:min-dim=N, then ,ROLE=STORAGE for attention, ffn, ' +
     'output, embedding';
   const fail = (): never => {
     throw new OptionError(option, expected + mixtureHint(text), text);

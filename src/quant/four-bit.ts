@@ -1,7 +1,6 @@
 /**
- * GGUF types whose nibbles are indices into a table of 16 levels.
+ * GGUF types besides IQ4_NL whose nibbles are indices into a table of 16 levels; IQ4_XS has its table.
  *
- *   IQ4_NL, 18 bytes per 32      f16 d | 16 bytes
  *   IQ4_XS, 136 bytes per 256    f16 d | 16 bits: 8 x 2 upper bits of scales | 4 bytes: 8 x 4 lower bits | 8 x 16 bytes
  *                                per 32 values the scale d * (s - 32)
  *   MXFP4, 17 bytes per 32       exponent e of the scale 2^(e - 128) | 16 bytes           OCP Microscaling Formats 1.0
@@ -12,14 +11,12 @@
  */
 import { type BlockLayout, decoder } from './blocks.ts';
 import { fromF16 } from './f16.ts';
+import { iq4Levels } from './iq4_nl.ts';
 
-export const iq4_nlLayout: BlockLayout = { block: 32, bytes: 18 };
 export const iq4_xsLayout: BlockLayout = { block: 256, bytes: 136 };
 export const mxfp4Layout: BlockLayout = { block: 32, bytes: 17 };
 export const nvfp4Layout: BlockLayout = { block: 64, bytes: 36 };
 
-/** The table of ggml for normally distributed weights. */
-const nonlinear = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113] as const;
 const e2m1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12] as const;
 
 /** scale * levels[nibble] for the 2 * `count` nibbles of the `count` bytes at `at`. */
@@ -39,17 +36,13 @@ function look(
   }
 }
 
-export const dequantizeIQ4_NL = decoder(iq4_nlLayout, (view, at, out, start) =>
-  look(nonlinear, fromF16(view.getUint16(at, true)), view, at + 2, 16, out, start),
-);
-
 export const dequantizeIQ4_XS = decoder(iq4_xsLayout, (view, at, out, start) => {
   const d = fromF16(view.getUint16(at, true));
   const upper = view.getUint16(at + 2, true);
   for (let n = 0; n < 8; n++) {
     const lower = (view.getUint8(at + 4 + (n >> 1)) >> (4 * (n & 1))) & 15;
     const scale = d * ((lower | (((upper >> (2 * n)) & 3) << 4)) - 32);
-    look(nonlinear, scale, view, at + 8 + 16 * n, 16, out, start + 32 * n);
+    look(iq4Levels, scale, view, at + 8 + 16 * n, 16, out, start + 32 * n);
   }
 });
 

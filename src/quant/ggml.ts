@@ -4,6 +4,7 @@ import type { BlockLayout } from './blocks.ts';
 import { dequantizeF16, quantizeF16 } from './f16.ts';
 import * as fourBit from './four-bit.ts';
 import * as iq from './iq.ts';
+import { dequantizeIQ4_NL, quantizeIQ4_NL } from './iq4_nl.ts';
 import * as lowK from './k-low.ts';
 import * as legacy from './legacy.ts';
 import { dequantizeQ4_0, quantizeQ4_0 } from './q4_0.ts';
@@ -52,7 +53,7 @@ export const weightTypes = {
   iq2_xs: type(17, iq.iq2_xsLayout, iq.dequantizeIQ2_XS),
   iq3_xxs: type(18, iq.iq3_xxsLayout, iq.dequantizeIQ3_XXS),
   iq1_s: type(19, iq.iq1_sLayout, iq.dequantizeIQ1_S),
-  iq4_nl: type(20, fourBit.iq4_nlLayout, fourBit.dequantizeIQ4_NL),
+  iq4_nl: type(20, storageLayout.iq4_nl, dequantizeIQ4_NL, quantizeIQ4_NL),
   iq3_s: type(21, iq.iq3_sLayout, iq.dequantizeIQ3_S),
   iq2_s: type(22, iq.iq2_sLayout, iq.dequantizeIQ2_S),
   iq4_xs: type(23, fourBit.iq4_xsLayout, fourBit.dequantizeIQ4_XS),

@@ -1,3 +1,4 @@
+import { iq4_nlLayout } from './iq4_nl.ts';
 import { q4_kLayout, q5_kLayout } from './q4_k.ts';
 import { q6_kLayout } from './q6_k.ts';
 
@@ -5,7 +6,7 @@ import { q6_kLayout } from './q6_k.ts';
 export type Storage = FloatStorage | BlockStorage;
 /** Types of single values: also those of tensors in a file that kernels read. */
 export type FloatStorage = 'f32' | 'f16' | 'bf16';
-export type BlockStorage = 'q8_0' | 'q4_0' | 'q4_k' | 'q5_k' | 'q6_k';
+export type BlockStorage = 'q8_0' | 'q4_0' | 'iq4_nl' | 'q4_k' | 'q5_k' | 'q6_k';
 
 /** Values per block and bytes per block. Float types have blocks of one value. */
 export const storageLayout: Readonly<Record<Storage, { readonly block: number; readonly bytes: number }>> = {
@@ -14,13 +15,16 @@ export const storageLayout: Readonly<Record<Storage, { readonly block: number; r
   bf16: { block: 1, bytes: 2 },
   q8_0: { block: 32, bytes: 34 },
   q4_0: { block: 32, bytes: 18 },
+  iq4_nl: iq4_nlLayout,
   q4_k: q4_kLayout,
   q5_k: q5_kLayout,
   q6_k: q6_kLayout,
 };
 
-/** Types that no kernel quantizes to, because their scales are searched for (k-fit.ts). */
 export const kTypes: readonly Storage[] = ['q4_k', 'q5_k', 'q6_k'];
+
+/** Types that no kernel quantizes to, because their scales are searched for (k-fit.ts, iq4_nl.ts). */
+export const searchedTypes: readonly Storage[] = [...kTypes, 'iq4_nl'];
 
 /** Whether matmuls with such weights quantize their activations, see activations.ts. */
 export const isBlockStorage = (storage: Storage): storage is BlockStorage => storageLayout[storage].block > 1;

@@ -29,7 +29,7 @@ test('a model introduces itself: sizes for each policy and context', async () =>
   );
   assert.deepEqual(
     memory.map(({ policy }: { policy: string }) => policy),
-    ['none', 'q8_0:min-dim=1024', 'q8_0', 'q6_k', 'q4_k', 'q4_0', 'q8_0,output=none'],
+    ['none', 'q8_0:min-dim=1024', 'q8_0', 'q6_k', 'q4_k', 'iq4_nl', 'q4_0', 'q8_0,output=none'],
   );
   const [none, , q8] = memory;
   assert.ok(none.weight_bytes >= 2 * parameters && q8.weight_bytes < none.weight_bytes && tensors > 0);

@@ -60,7 +60,7 @@ test('block tables in every order of bytes', () => {
     for (const neighbours of [2, 4] as const) {
       for (const flip of [0, 0x80] as const) check('q8_0', 96, { neighbours, flip }, adds, 1.5, 1);
     }
-    check('q4_0', 96, plain, adds, Math.sqrt(288), 1);
+    for (const storage of ['q4_0', 'iq4_nl'] as const) check(storage, 96, plain, adds, Math.sqrt(288), 1);
     for (const storage of ['q4_k', 'q5_k', 'q6_k'] as const) check(storage, 512, plain, adds, Math.sqrt(288), 1);
   }
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { iq4Format, iq4UnpackedPanel } from '../../src/kernels/iq4.ts';
 import {
   type ActivationFormat,
   activationBlockBytes,
@@ -39,7 +40,7 @@ interface Variant {
   readonly shape: TileShape;
   readonly wide: boolean;
   readonly q8?: Q8Layout;
-  readonly codes?: readonly [number, number];
+  readonly codes?: (byte: number) => number;
   readonly activation?: ActivationFormat;
   emit(module: Module): void;
 }
@@ -87,14 +88,23 @@ interface BlockChoice {
   readonly storage: BlockStorage;
   readonly activation: ActivationFormat;
   readonly q8?: Q8Layout;
-  /** Range of q8_0 codes whose bytes fit the seven bits that relaxed dot products promise; default: all. */
-  readonly codes?: readonly [number, number];
+  /** Turns a byte into one whose weights fit the seven bits that relaxed dot products promise; default: all do. */
+  readonly codes?: (byte: number) => number;
   product(module: Module, shape: TileShape): void;
 }
 
 const dots = ['strict', 'pairs', 'quads'] as const;
 
-function q8Choice(label: string, q8: Q8Layout, codes?: readonly [number, number]): BlockChoice {
+const [noBit, eighthBit] = [(byte: number) => byte & 0x7f, (byte: number) => byte | 0x80];
+/** Levels of iq4_nl are negative in the lower half of the table. */
+const [lowNibbles, highNibbles] = [(byte: number) => byte & 0x77, (byte: number) => byte | 0x88];
+const [pairs, signed, unsigned] = [
+  { neighbours: 2, flip: 0 },
+  { neighbours: 4, flip: 0 },
+  { neighbours: 4, flip: 0x80 },
+] as const;
+
+function q8Choice(label: string, q8: Q8Layout, codes?: BlockChoice['codes']): BlockChoice {
   const format = q8Format(q8);
   const product = (m: Module, shape: TileShape) =>
     matmulKernel(m, 'q8_0', stepBytes('q8_0'), {
@@ -105,11 +115,26 @@ function q8Choice(label: string, q8: Q8Layout, codes?: readonly [number, number]
   return { label: `q8_0 ${label}`, storage: 'q8_0', activation: format.activation, q8, codes, product };
 }
 
+function iq4Choice(label: string, q8: Q8Layout, relaxed: boolean, codes?: BlockChoice['codes']): BlockChoice {
+  const dot = { relaxed, q8 };
+  const format = iq4Format(dot);
+  const product = (m: Module, shape: TileShape) =>
+    matmulKernel(m, 'iq4_nl', stepBytes('iq4_nl'), {
+      row: formatRow(m, format),
+      unpacked: iq4UnpackedPanel(m, dot, shape, 2),
+    });
+  return { label: `iq4_nl ${label}`, storage: 'iq4_nl', activation: format.activation, codes, product };
+}
+
 const blockChoices: readonly BlockChoice[] = [
-  q8Choice('pairs', { neighbours: 2, flip: 0 }),
+  q8Choice('pairs', pairs),
   // Results with the eighth bit depend on the machine; without it they are the same everywhere.
-  q8Choice('quads, signed', { neighbours: 4, flip: 0 }, [0, 127]),
-  q8Choice('quads, unsigned', { neighbours: 4, flip: 0x80 }, [-128, -1]),
+  q8Choice('quads, signed', signed, noBit),
+  q8Choice('quads, unsigned', unsigned, eighthBit),
+  iq4Choice('pairs', pairs, false),
+  iq4Choice('pairs, relaxed', pairs, true),
+  iq4Choice('quads, signed', signed, true, highNibbles),
+  iq4Choice('quads, unsigned', unsigned, true, lowNibbles),
   ...dots.flatMap((dot): BlockChoice[] => {
     const format = q4Format(dot);
     const activation = { values: 'int8' } as const;
@@ -159,12 +184,12 @@ function weightBytes({ storage, codes }: Variant, n: number, k: number): Uint8Ar
   if (!isBlockStorage(storage)) return quantize(storage, randoms(n * k, 7 * n + k, 0.1));
   const { block, bytes } = storageLayout[storage];
   const random = noise(7 * n + k);
-  const [least, most] = codes ?? [-128, 127];
-  const file = new Uint8Array(((n * k) / block) * bytes).map(
-    () => least + Math.floor(((random() + 1) / 2) * (most - least + 1)),
-  );
+  const file = new Uint8Array(((n * k) / block) * bytes).map(() => {
+    const byte = Math.floor((random() + 1) * 128);
+    return codes ? codes(byte) : byte;
+  });
   const view = new DataView(file.buffer);
-  const scalesAt = { q8_0: [0], q4_0: [0], q4_k: [0, 2], q5_k: [0, 2], q6_k: [208] }[storage];
+  const scalesAt = { q8_0: [0], q4_0: [0], iq4_nl: [0], q4_k: [0, 2], q5_k: [0, 2], q6_k: [208] }[storage];
   for (let at = 0; at < file.length; at += bytes)
     for (const offset of scalesAt) view.setUint16(at + offset, toF16(random() * (at % 5 ? 0.02 : 3e-5)), true);
   return file;
@@ -190,7 +215,7 @@ function scalesOf(storage: BlockStorage, w: Uint8Array, row: number, b: number, 
     const s = (i: number): number => view.getInt8(at + 192 + 2 * (b % 8) + i);
     return { scale: half(208), minimum: 0, halves: [s(0), s(1)] };
   }
-  if (storage === 'q8_0' || storage === 'q4_0') return { scale: half(0), minimum: 0, halves: [1, 1] };
+  if (storageLayout[storage].block === 32) return { scale: half(0), minimum: 0, halves: [1, 1] };
   const { s, m } = readScale(view, at + 4, b % 8);
   return { scale: half(0) * s, minimum: half(2) * m, halves: [1, 1] };
 }
@@ -225,7 +250,7 @@ function expected(
             total += q[b * 32 + i]!;
           }
           sum =
-            storage === 'q8_0' || storage === 'q4_0'
+            storageLayout[storage].block === 32
               ? fround(sum + fround(dot * fround(scale * scales[b]!)))
               : fround(sum + fround(fround(fround(dot * scale) - fround(total * minimum)) * scales[b]!));
         }

@@ -244,7 +244,7 @@ test('vectors are widened, added to, and padded with zeros', () => {
   }
 });
 
-for (const storage of ['q8_0', 'q4_0', 'q4_k', 'q5_k', 'q6_k'] as const satisfies BlockStorage[]) {
+for (const storage of ['q8_0', 'q4_0', 'iq4_nl', 'q4_k', 'q5_k', 'q6_k'] as const satisfies BlockStorage[]) {
   for (const q8 of storage === 'q8_0' ? layouts : [pairs]) {
     const name = packStoredName({ storage, q8 });
     test(`${name}: a file's blocks in the layout, for odd shapes, slabs and thread splits`, () => {

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { load } from '../../src/node.ts';
 
 for (const name of ['mixtral', 'qwen3-moe']) {
-  for (const quantize of ['none', 'q8_0', 'q4_0']) {
+  for (const quantize of ['none', 'q8_0', 'q4_0', 'iq4_nl']) {
     test(`${name}, ${quantize}: a batch of sequences gives the bits of each alone`, async () => {
       const folder = fileURLToPath(new URL(`../golden/models/${name}`, import.meta.url));
       const model = await load(folder, { inline: true, quantize, threads: 2 });

@@ -85,6 +85,7 @@ for (const policy of [
   'q4_k',
   'f16',
   'q6_k,attention=q5_k,embedding=q4_k',
+  'iq4_nl,attention=q8_0,embedding=iq4_nl',
 ]) {
   test(`bits do not depend on threads or instructions, and quantization stays close to the reference: ${policy}`, async () => {
     const { inputs } = await readGolden('gpt2-wide');

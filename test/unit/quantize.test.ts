@@ -154,7 +154,7 @@ for (const kind of ['q8_0', 'q4_0'] as const) {
 test('every type: blocks of that type, errors that fall with the bits, metadata kept', async () => {
   const source = `${golden}/gguf/llama-256-f16.gguf`;
   let before = 0;
-  for (const to of ['q4_0', 'q4_k', 'q5_k', 'q6_k', 'q8_0', 'bf16', 'f32'] satisfies WritableType[]) {
+  for (const to of ['q4_0', 'iq4_nl', 'q4_k', 'q5_k', 'q6_k', 'q8_0', 'bf16', 'f32'] satisfies WritableType[]) {
     const file = join(scratch, `type-${to}.gguf`);
     const { tensors } = await quantizeModel(source, file, { to, metrics: true });
     const matrix = tensors.find(({ name }) => name === 'blk.0.ffn_up.weight')!;

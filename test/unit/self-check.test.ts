@@ -81,7 +81,7 @@ function confusedHost(name: string, index: number): WasmHost {
   };
 }
 
-for (const storage of ['f32', 'q8_0', 'q4_0', 'q6_k'] as const) {
+for (const storage of ['f32', 'q8_0', 'q4_0', 'iq4_nl', 'q6_k'] as const) {
   test(`a machine that gets any function of the ${storage} products wrong fails the check`, async () => {
     const choice = chooseKernels(nodeHost());
     let functions: number[] = [];

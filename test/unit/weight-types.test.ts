@@ -1,4 +1,4 @@
-/** Weight types of ggml against golden blocks, and the error of the searched scales of the K types. */
+/** Weight types of ggml against golden blocks, and the error of searched scales. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import test from 'node:test';
@@ -50,13 +50,14 @@ function normal(count: number, seed: number): Float32Array {
   });
 }
 
-test('searched scales bring the K types nearer to the values than the plain types of as many bits', () => {
+test('searched scales bring types nearer to the values than the plain types of as many bits', () => {
   const values = normal(256 * 64, 5);
   const noise = (name: WeightTypeName): number => {
     const { quantize, dequantize } = weightTypes[name];
     return quantizationError(values, dequantize(quantize!(values))).signalToNoise;
   };
   assert.ok(noise('q4_k') > noise('q4_0') + 1.5, `${noise('q4_k')} dB, q4_0 ${noise('q4_0')} dB`);
+  assert.ok(noise('iq4_nl') > noise('q4_0') + 0.8, `${noise('iq4_nl')} dB, q4_0 ${noise('q4_0')} dB`);
   assert.ok(noise('q4_k') > noise('q4_1') + 0.3, `${noise('q4_k')} dB, q4_1 ${noise('q4_1')} dB`);
   assert.ok(noise('q5_k') > noise('q5_1') + 0.2, `${noise('q5_k')} dB, q5_1 ${noise('q5_1')} dB`);
   assert.ok(noise('q6_k') > noise('q5_k') + 5, `${noise('q6_k')} dB, q5_k ${noise('q5_k')} dB`);
@@ -66,6 +67,7 @@ for (const [name, file] of [
   ['q4_k', 'q4_k_m'],
   ['q5_k', 'q5_k_m'],
   ['q6_k', 'q6_k'],
+  ['iq4_nl', 'iq4_nl'],
 ] as const) {
   test(`${name}: as near to a model's weights as the blocks that llama.cpp made of them`, async () => {
     const folder = nodeFolder(fileURLToPath(new URL('../golden/gguf', import.meta.url)));
@@ -92,14 +94,14 @@ for (const [name, file] of [
   });
 }
 
-for (const name of ['q4_k', 'q5_k', 'q6_k'] as const) {
+for (const name of ['q4_k', 'q5_k', 'q6_k', 'iq4_nl'] as const) {
   const { quantize, dequantize, block } = weightTypes[name];
 
   test(`${name}: golden values come back with less noise than half a step`, () => {
     // Only blocks with ordinary scales: random bytes may have scales that no quantizer would choose.
     const values = floats(golden('quantize.in.f32')).subarray(0, 256);
     const { signalToNoise } = quantizationError(values, dequantize(quantize!(values)));
-    assert.ok(signalToNoise > { q4_k: 20, q5_k: 26, q6_k: 30 }[name], `${signalToNoise} dB`);
+    assert.ok(signalToNoise > { q4_k: 20, q5_k: 26, q6_k: 30, iq4_nl: 20 }[name], `${signalToNoise} dB`);
   });
 
   test(`${name}: values on its own grid are kept, zeros and blocks of one value as well`, () => {
@@ -123,7 +125,12 @@ for (const name of ['q4_k', 'q5_k', 'q6_k'] as const) {
         const values = Float32Array.from(list);
         const largest = values.reduce((m, x) => Math.max(m, Math.abs(x)), 0);
         const { maxAbsoluteError } = quantizationError(values, dequantize(quantize!(values)));
-        const step = { q4_k: (2 * largest) / 15, q5_k: (2 * largest) / 31, q6_k: largest / 32 }[name];
+        const step = {
+          q4_k: (2 * largest) / 15,
+          q5_k: (2 * largest) / 31,
+          q6_k: largest / 32,
+          iq4_nl: (2 * largest) / 15,
+        }[name];
         assert.ok(maxAbsoluteError <= 2 * step + 1e-6, `${maxAbsoluteError} > ${2 * step}`);
       }),
       { numRuns: 50 },

@@ -3,7 +3,7 @@ import { OutOfMemoryError } from '../../errors.ts';
 import { PlanBuilder, type Weight } from '../../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
-import { type BlockStorage, kTypes, type Storage, storageBytes, storageLayout } from '../../quant/storage.ts';
+import { type BlockStorage, type Storage, searchedTypes, storageBytes, storageLayout } from '../../quant/storage.ts';
 import type { Backend, BackendOptions, Results, TensorData } from '../backend.ts';
 import { drawFrom } from '../draw.ts';
 import { createReferenceBackend } from '../reference/backend.ts';
@@ -95,7 +95,7 @@ function toyPlan(storage: Storage): Plan {
 function noiseTensor(name: string, storage: Storage): TensorData {
   const shape = name.split('x').map(Number);
   const count = shape.reduce((a, b) => a * b);
-  const isBlocks = shape.length === 2 && kTypes.includes(storage);
+  const isBlocks = shape.length === 2 && searchedTypes.includes(storage);
   let state = shape.reduce((a, b) => a * 31 + b, 7);
   const noise = Float32Array.from({ length: isBlocks ? Math.min(count, PATTERN * shape[1]!) : count }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

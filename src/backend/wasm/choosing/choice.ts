@@ -1,4 +1,5 @@
 /** Variants of kernels for one machine. Every choice gives the same bits; only the speed differs. */
+import { type Iq4Dot, iq4Format, iq4UnpackedPanel } from '../../../kernels/iq4.ts';
 import { type ActivationFormat, BLOCK, type Q8Layout, stepBytes } from '../../../kernels/layout.ts';
 import { matmulKernel, type Panel } from '../../../kernels/matmul.ts';
 import { formatPanel, formatRow } from '../../../kernels/matmul-block.ts';
@@ -87,6 +88,17 @@ export function productFamily(storage: Storage, choice: Choice): ProductFamily {
             panel: formatPanel(m, format, shape),
             unpacked: unpacked(m, shape),
           }),
+      };
+    }
+    case 'iq4_nl': {
+      const dot: Iq4Dot = { relaxed: choice.q4 !== 'strict', q8: q8Layout(choice) };
+      const format = iq4Format(dot);
+      const unpacked = (m: Module, tile: TileShape) => iq4UnpackedPanel(m, dot, tile, 2);
+      return {
+        activation: format.activation,
+        shape,
+        panel: (m, tile) => ({ ...unpacked(m, tile), columns: BLOCK }),
+        emit: (m) => matmulKernel(m, storage, bytes, { row: formatRow(m, format), unpacked: unpacked(m, shape) }),
       };
     }
     case 'q4_k':

@@ -1,7 +1,7 @@
 /**
  * Sources of slabs. Usually a tensor's values. If the file already has the weight's blocks, the blocks are read instead. No
- * kernel quantizes to the K types: weights that become one of them are quantized row by row on this thread, while they are
- * read.
+ * kernel quantizes to types with searched scales: weights that become one of them are quantized row by row on this thread,
+ * while they are read.
  */
 import { type PlannedWeight, sourceRow } from '../../../plan/step.ts';
 import { dequantize, quantize } from '../../../quant/codec.ts';
@@ -9,8 +9,8 @@ import {
   type BlockStorage,
   type FloatStorage,
   isBlockStorage,
-  kTypes,
   type Storage,
+  searchedTypes,
   storageBytes,
   storageLayout,
 } from '../../../quant/storage.ts';
@@ -53,7 +53,7 @@ export function slabSource(weight: PlannedWeight, index: number, tensor: TensorD
     const own = { ...weight, source: { ...source, tensor: name } };
     return { ...whole, name, weight: own, type: storage, inFile: blocks.inFile, readInto };
   }
-  if (!kTypes.includes(storage)) return { ...whole, ...values, weight };
+  if (!searchedTypes.includes(storage)) return { ...whole, ...values, weight };
   const name = `weight ${index} as ${storage}`;
   return {
     name,
