@@ -135,6 +135,7 @@ export type EngineErrorCode =
   | 'NoFiles'
   | 'NoTokenizer'
   | 'NotComparable'
+  | 'NotWritten'
   | 'NumericError'
   | 'OutOfMemory'
   | 'Timeout'

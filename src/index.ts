@@ -82,6 +82,7 @@ export type { LinearInput, Plan } from './plan/step.ts';
 export { rowsOfExpert, type TapChoice } from './plan/taps.ts';
 export { configureLogging } from './profile/logtape.ts';
 export type { PhaseTimes } from './profile/scopes.ts';
+export { Trace, type TraceOptions, type TraceWriter } from './profile/trace.ts';
 export type { ChatFormat, ChatPrompt, TokenTexts } from './prompts/chat.ts';
 export type { Prompt } from './prompts/prompt.ts';
 export type { KvStorage } from './quant/kv-cache.ts';

@@ -18,6 +18,7 @@ import { type LoadOptions, validateLoad } from './engine/options.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
 import { ModelError } from './errors.ts';
 import { nodeFolder } from './formats/adapters/node.ts';
+import { StreamedFile } from './formats/adapters/streamed-file.ts';
 import { readText } from './formats/json.ts';
 import type { HostedSource } from './hosting/hosted-model.ts';
 import { loadHosted, loadHostedEncoder } from './hosting/load-hosted.ts';
@@ -28,6 +29,7 @@ import type { RangedModel } from './hub/ranges.ts';
 import { filesAt } from './hub/remote.ts';
 import type { ModelDescription } from './models/index.ts';
 import type { Quantize } from './models/storage-plan.ts';
+import { Trace } from './profile/trace.ts';
 import type { ChatFormat } from './prompts/chat.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
@@ -111,6 +113,17 @@ export function measureMachine(
   const host = { ...node, widens: node.widens && revectorize };
   const choice = chooseKernels(host);
   return measureRoofs(host, { threads: threads ?? host.cores, wide: choice.wide, q8: q8Layout(choice), turns });
+}
+
+/**
+ * A trace that is written to a file while events come: `load(model, { trace })`, then `trace.end()`. The file gets its name
+ * at the end, or if the process ends earlier. @throws LanewiseError NotWritten
+ */
+export function traceToFile(path: string): Trace {
+  const file = new StreamedFile(path);
+  const trace = new Trace(file.write, { close: file.close });
+  file.complete = () => trace.endNow();
+  return trace;
 }
 
 /** Options for models at the hub. */

@@ -226,6 +226,7 @@ export const rules: Rules = {
   shared: ['errors.ts', 'error-codes.ts', 'event-loop.ts', 'numbers.ts'],
   platform: [
     'formats/adapters/node.ts',
+    'formats/adapters/streamed-file.ts',
     'backend/wasm/threads/host-node.ts',
     'backend/wasm/threads/kernel-hash-node.ts',
     'backend/wasm/threads/life-node.ts',

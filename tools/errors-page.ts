@@ -180,6 +180,7 @@ const engine: Rows<EngineErrorCode> = {
   NoFiles: ['a cache was to be saved or restored in a browser', 'use Node'],
   NoChatTemplate: ['the model has no chat template', 'give a prompt, or a template'],
   NoTokenizer: ['the model has no tokenizer', 'give token ids'],
+  NotWritten: ['a trace or a recording cannot be written', 'name a file in a folder that can be written'],
   NotComparable: ['benchmarks of different models, options or machines', 'measure both in the same way'],
   NumericError: ['logits are not finite', 'store the weights in another type'],
   OutOfMemory: [

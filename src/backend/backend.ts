@@ -35,6 +35,37 @@ export interface Batch {
   readonly lengths?: Int32Array;
   /** Default: 'off'. */
   readonly timing?: Timing;
+  /**
+   * Called after each walk of the threads: for the steps of the plan, in one or more walks, and for each draw from the
+   * results. Every thread reads the clock for it.
+   */
+  readonly onWalk?: ((walk: WalkTimes) => void) | undefined;
+}
+
+/** Work that all threads do in one go, and the times of each. Valid during the call of `onWalk`. */
+export interface WalkTimes {
+  /** The same object for all walks over the same records. */
+  readonly records: readonly WalkRecord[];
+  readonly threads: readonly ThreadTimes[];
+}
+
+/** A unit of work between two readings of the clock. */
+export interface WalkRecord {
+  /** Index into the plan's steps; undefined: a draw. */
+  readonly step: number | undefined;
+  /** Kind of the kernel: `matmul_q8_0`. */
+  readonly kernel: string;
+}
+
+/** Times of one thread in a walk, in milliseconds of its own clock. */
+export interface ThreadTimes {
+  /** Added to a time, it gives that of `performance.now()` of the calling thread. */
+  readonly offset: number;
+  readonly start: number;
+  /** When record i and the wait after it had ended. */
+  ended(i: number): number;
+  /** When the wait after record i began. Without a wait: a time before the start of record i. */
+  arrived(i: number): number;
 }
 
 /** Tokens of each sequence of a batch. */
@@ -88,6 +119,18 @@ export interface LoadTimes {
   readonly bytesRead: number;
 }
 
+/** A part of a load. Times as `performance.now()` of the calling thread. */
+export interface LoadSpan {
+  /** Undefined: a phase of the whole load. */
+  readonly thread?: number;
+  readonly name: string;
+  readonly start: number;
+  readonly end: number;
+  /** The first weight of a slab, and the bytes of the slab. */
+  readonly weight?: string;
+  readonly bytes?: number;
+}
+
 export interface BackendOptions {
   readonly plan: Plan;
   /** Largest number of rows of one forward. */
@@ -99,6 +142,8 @@ export interface BackendOptions {
   /** Tensor bytes by the names that the plan's weights give as source. */
   tensor(name: string): TensorData;
   readonly onProgress?: (weight: PlannedWeight, bytesDone: number, bytesTotal: number) => void;
+  /** Called with the parts of the load, at the latest when it ends. */
+  readonly onSpan?: ((span: LoadSpan) => void) | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -143,7 +188,7 @@ export function pageCells(caches: readonly { readonly window?: number | undefine
   return { window, cells: Math.max(1, Math.floor(sum(caches) / (sum(caches) - sum(windowed)))) };
 }
 
-/** When thread 0 reads the clock: never, after the last step of each scope, or after each step. A reading costs about 1 us. */
+/** When thread 0 reads the clock: never, after the last step of each scope, or after each step. */
 export type Timing = 'off' | 'scopes' | 'steps';
 
 export interface StepTime {

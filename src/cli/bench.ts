@@ -20,7 +20,7 @@ import {
 import { readBench, type SavedBench, type TurnRoofs, writeBench } from '../measure/saved.ts';
 import { median, type Spread, spreadOf } from '../measure/statistics.ts';
 import type { Work } from '../measure/turn.ts';
-import { describeModel } from '../node.ts';
+import { describeModel, type Trace } from '../node.ts';
 import { formatBytes } from '../profile/units.ts';
 import { renderAgainst, renderKernels } from './bench-tables.ts';
 import { checkWritable } from './files.ts';
@@ -28,8 +28,9 @@ import { modelLine, modelPath } from './models.ts';
 import { policyOrPlan } from './storage-flags.ts';
 import { renderTable } from './table.ts';
 import { inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
+import { type TraceFlags, traced } from './trace.ts';
 
-export interface BenchFlags extends MachineFlags {
+export interface BenchFlags extends MachineFlags, TraceFlags {
   safetensors?: string;
   revision?: string;
   promptTokens?: string;
@@ -51,7 +52,11 @@ const split = (text: string): string[] =>
 /** Default number of turns with --save and --against. */
 const COMPARED_TURNS = 12;
 
-export async function benchCommand(positional: string | undefined, flags: BenchFlags): Promise<number> {
+export function benchCommand(positional: string | undefined, flags: BenchFlags): Promise<number> {
+  return traced(flags, (trace) => run(positional, flags, trace));
+}
+
+async function run(positional: string | undefined, flags: BenchFlags, trace: Trace | undefined): Promise<number> {
   try {
     const { save, against } = flags;
     const compared = save !== undefined || against !== undefined;
@@ -74,6 +79,7 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
     const other = against !== undefined && (await stat(against)).isDirectory() ? against : undefined;
     const policies = split(flags.policies ?? 'none,q8_0,q8_0:min-dim=1024');
     if (other !== undefined) {
+      if (trace) throw new OptionError('--trace', 'left out when --against names a folder', flags.trace);
       if (save !== undefined) throw new OptionError('--save', 'left out when --against names a folder', save);
       return await reportAgainst(
         await measureAgainst(other, path, await Promise.all(policies.map(policyOrPlan)), options, {
@@ -94,7 +100,8 @@ export async function benchCommand(positional: string | undefined, flags: BenchF
       say(`${policy}: ${modelLine(model.description)}, ${model.vectorBits}-bit kernels`);
     };
     const measuring = { work, kernels: flags.kernels ?? false, check, say };
-    const { rows, roofs } = await measurePolicies(path, await Promise.all(asked.map(policyOrPlan)), options, measuring);
+    const loading = { ...options, ...(trace && { trace }) };
+    const { rows, roofs } = await measurePolicies(path, await Promise.all(asked.map(policyOrPlan)), loading, measuring);
     const saved: SavedBench = { ...header(rows[0]!.model, options, work), roofs, rows: rows.map(savedRow) };
     if (save !== undefined) await writeBench(save, saved);
     if (before) return await reportAgainst(compareSaved(before, saved, percent / 100), flags);

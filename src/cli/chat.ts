@@ -4,7 +4,7 @@ import type { Conversation } from '../engine/conversation.ts';
 import type { Model } from '../engine/model.ts';
 import { DEFAULT_CONTEXT } from '../engine/options.ts';
 import { describeSampling } from '../engine/sampling-defaults.ts';
-import { LanewiseError, load, type Message, parseJson, writeAtomically } from '../node.ts';
+import { LanewiseError, load, type Message, parseJson, type Trace, writeAtomically } from '../node.ts';
 import { type ChatPrompt, templateOf } from '../prompts/chat.ts';
 import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
@@ -24,8 +24,9 @@ import {
   say,
   UsageError,
 } from './terminal.ts';
+import { type TraceFlags, traced } from './trace.ts';
 
-export interface ChatFlags extends SamplingFlags, LoadFlags {
+export interface ChatFlags extends SamplingFlags, LoadFlags, TraceFlags {
   safetensors?: string;
   revision?: string;
   system?: string;
@@ -42,7 +43,11 @@ const help = `/clear          forget the conversation
 /exit           leave; Ctrl-D does too
 A line that ends in \\ goes on in the next one; """ begins and ends a text of several lines. Ctrl-C stops an answer.`;
 
-export async function chatCommand(positional: string | undefined, flags: ChatFlags): Promise<number> {
+export function chatCommand(positional: string | undefined, flags: ChatFlags): Promise<number> {
+  return traced(flags, (trace) => run(positional, flags, trace));
+}
+
+async function run(positional: string | undefined, flags: ChatFlags, trace: Trace | undefined): Promise<number> {
   const interrupt = new AbortController();
   const stop = (): void => interrupt.abort(new UsageError('interrupted'));
   process.once('SIGINT', stop);
@@ -54,7 +59,7 @@ export async function chatCommand(positional: string | undefined, flags: ChatFla
     const inline = !process.stdin.isTTY;
     const path = await modelPath(positional, flags);
     const draft = await draftOptions(flags);
-    const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, inline });
+    const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, inline, trace });
     await using model = await load(path, loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
     // Throws now, not after the first message, if the model has no chat template.

@@ -3,13 +3,14 @@
 import type { Pooling } from '../embedding/pooling.ts';
 import { type Embedding, numbersOf } from '../engine/embed-types.ts';
 import type { Encoder } from '../engine/encoder.ts';
-import { loadEncoder } from '../node.ts';
+import { loadEncoder, type Trace } from '../node.ts';
 import { openLines } from './files.ts';
 import { type LoadFlags, loadOptions } from './generate.ts';
 import { modelPath } from './models.ts';
 import { inFlags, print, reportingLoad, UsageError } from './terminal.ts';
+import { type TraceFlags, traced } from './trace.ts';
 
-export interface EmbedFlags extends LoadFlags {
+export interface EmbedFlags extends LoadFlags, TraceFlags {
   revision?: string;
   text?: string[];
   file?: string;
@@ -25,7 +26,11 @@ export interface EmbedFlags extends LoadFlags {
 const TEXTS_AT_ONCE = 256;
 
 /** @returns the exit code */
-export async function embedCommand(given: string, flags: EmbedFlags): Promise<number> {
+export function embedCommand(given: string, flags: EmbedFlags): Promise<number> {
+  return traced(flags, (trace) => run(given, flags, trace));
+}
+
+async function run(given: string, flags: EmbedFlags, trace: Trace | undefined): Promise<number> {
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const { signal } = interrupt;
@@ -33,7 +38,7 @@ export async function embedCommand(given: string, flags: EmbedFlags): Promise<nu
   signal.addEventListener('abort', () => process.stdin.destroy());
   try {
     const groups = inGroups(await readTexts(flags));
-    await using encoder = await openEncoder(given, flags, signal);
+    await using encoder = await openEncoder(given, flags, { signal, trace });
     const { normalize, truncate, prompt, promptName } = flags;
     const pooling = flags.pooling as Pooling | undefined;
     for await (const texts of groups) {
@@ -47,9 +52,13 @@ export async function embedCommand(given: string, flags: EmbedFlags): Promise<nu
   }
 }
 
-async function openEncoder(given: string, flags: EmbedFlags, signal: AbortSignal): Promise<Encoder> {
+async function openEncoder(
+  given: string,
+  flags: EmbedFlags,
+  { signal, trace }: { readonly signal: AbortSignal; readonly trace: Trace | undefined },
+): Promise<Encoder> {
   const path = await modelPath(given, flags);
-  const loading = reportingLoad(await loadOptions(flags, signal));
+  const loading = reportingLoad({ ...(await loadOptions(flags, signal)), trace });
   try {
     return await loadEncoder(path, loading.options);
   } finally {

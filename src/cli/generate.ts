@@ -3,7 +3,7 @@
 import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { describeSampling } from '../engine/sampling-defaults.ts';
-import { load } from '../node.ts';
+import { load, type Trace } from '../node.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 import type { GenerateEvent, GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
@@ -28,9 +28,10 @@ import {
   say,
   UsageError,
 } from './terminal.ts';
+import { type TraceFlags, traced } from './trace.ts';
 
 /** Options as commander returns them. */
-export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags {
+export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags, TraceFlags {
   safetensors?: string;
   revision?: string;
   stream?: boolean;
@@ -53,13 +54,13 @@ export interface LoadFlags extends MachineFlags, QuantizeFlag {
 /** @returns the exit code */
 export async function generateCommand(positional: string | undefined, flags: GenerateFlags): Promise<number> {
   try {
-    return await run(positional, flags);
+    return await traced(flags, (trace) => run(positional, flags, trace));
   } catch (error) {
     throw inFlags(error);
   }
 }
 
-async function run(positional: string | undefined, flags: GenerateFlags): Promise<number> {
+async function run(positional: string | undefined, flags: GenerateFlags, trace?: Trace): Promise<number> {
   const options = generateOptions(flags);
   validateGenerate(options);
   const prompts = await readPrompts(flags);
@@ -74,7 +75,8 @@ async function run(positional: string | undefined, flags: GenerateFlags): Promis
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const path = await modelPath(positional, flags);
-  const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...(await draftOptions(flags)) });
+  const draft = await draftOptions(flags);
+  const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, trace });
   let model: Model;
   try {
     model = await load(path, loading.options);

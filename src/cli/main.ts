@@ -20,6 +20,7 @@ import { planFlag } from './storage-flags.ts';
 import { renderCommand } from './template.ts';
 import { flagName, inFlags, isExpected, reportError, speakOf, UsageError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
+import { withTraceFlag } from './trace.ts';
 
 const policyHelp =
   'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16, f32, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of GGUF files none)';
@@ -51,6 +52,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
       'lanewise generate ./gpt2 --batch-file prompts.txt --json',
       'lanewise generate org/name --messages conversation.json',
       'lanewise generate --prompt "One day" --seed 7 --inspect tokens.html',
+      'lanewise generate --prompt "One day" --trace trace.json',
     ]),
   )
     .argument('[model]', modelArgument)
@@ -81,11 +83,13 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--chat-template <file>', "a Jinja template instead of the model's own, or the name of one of its own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
 
-  withMachine(
-    command('embed', 'Embed texts with an encoder: one JSON array per line.', [
-      'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." --text "Cats like mats."',
-      'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
-    ]),
+  withTraceFlag(
+    withMachine(
+      command('embed', 'Embed texts with an encoder: one JSON array per line.', [
+        'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." --text "Cats like mats."',
+        'lanewise embed ./modernbert --file texts.txt --json > embeddings.jsonl',
+      ]),
+    ),
   )
     .argument('<model>', 'folder, .gguf or .safetensors file, or id of the hub, of an encoder')
     .option(...revision)
@@ -155,16 +159,18 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--json', 'one JSON object')
     .action(async (input, output, flags) => finish(await quantizeCommand(input, output, flags)));
 
-  withMachine(
-    command('bench', 'Compare storage policies on this machine, or this Lanewise with another.', [
-      'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
-      "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
-      'lanewise bench ./gpt2 --policies q8_0 --kernels',
-      'lanewise bench ./gpt2 --policies q8_0 --save before.json',
-      'lanewise bench ./gpt2 --against before.json --threshold 3',
-      'git worktree add ../old v0.1.0 && npm ci --prefix ../old',
-      'lanewise bench ./gpt2 --policies q8_0 --against ../old',
-    ]),
+  withTraceFlag(
+    withMachine(
+      command('bench', 'Compare storage policies on this machine, or this Lanewise with another.', [
+        'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
+        "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
+        'lanewise bench ./gpt2 --policies q8_0 --kernels',
+        'lanewise bench ./gpt2 --policies q8_0 --save before.json',
+        'lanewise bench ./gpt2 --against before.json --threshold 3',
+        'git worktree add ../old v0.1.0 && npm ci --prefix ../old',
+        'lanewise bench ./gpt2 --policies q8_0 --against ../old',
+      ]),
+    ),
   )
     .argument('[model]', modelArgument)
     .option(...safetensors)
@@ -275,7 +281,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
 /** Adds the options of sampling and loading. */
 function withGeneration(command: Command): Command {
-  return addGenerationFlags(withMachine(command))
+  return withTraceFlag(addGenerationFlags(withMachine(command)))
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
     .option('--parse-special', 'read control tokens such as <|im_end|> in prompts; otherwise they are text')
     .option('--quantize <policy>', policyHelp)

@@ -17,12 +17,14 @@ import { buildModel, encoderTypes, type ModelDescription } from '../models/index
 import { parsePolicy, parseQuantize } from '../models/policy.ts';
 import { type Quantize, quantizeText } from '../models/storage-plan.ts';
 import { tapped } from '../plan/taps.ts';
+import { type TraceProcess, traced } from '../profile/trace.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
 import { SHARED_ROWS } from '../schedule/text-scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat-files.ts';
 import { Encoder } from './encoder.ts';
 import { endTokens, readEnds } from './end-tokens.ts';
+import { LoadTrace } from './load-trace.ts';
 import { LocalEncoder } from './local-encoder.ts';
 import { LocalEngine } from './local-engine.ts';
 import { Model } from './model.ts';
@@ -90,7 +92,7 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
       contextLength,
       longestContext,
     });
-    const evaluator = new Evaluator({ name, description, backend });
+    const evaluator = new Evaluator({ name, description, backend, trace: loaded.trace });
     const samplingDefaults = await readSamplingDefaults(source.folder, files.metadata, settings.onWarning);
     const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds), samplingDefaults };
     const tokens = { name, vocab, tokenizer };
@@ -118,20 +120,21 @@ export interface LoadedEncoder {
 /** @throws what a load throws; OptionError for a model with other tokens */
 async function loadDraft(
   source: ModelSource,
-  { threads, revectorize, kvCache, backend, cacheTokens, onWarning, signal }: LoadSettings,
+  { threads, revectorize, kvCache, backend, cacheTokens, trace, onWarning, signal }: LoadSettings,
   { path, quantize }: DraftOptions,
   model: { readonly tokens: Tokens; readonly contextLength: number },
 ): Promise<ModelDrafter> {
   if (path !== undefined && !source.other) throw new OptionError('draft.path', 'left out here', path);
   const found = path === undefined ? source : await source.other!(path);
-  const options = { quantize, threads, revectorize, kvCache, backend, cacheTokens, onWarning, signal };
+  const options = { quantize, threads, revectorize, kvCache, backend, cacheTokens, trace, onWarning, signal };
   return openAs(
     'decoder',
     found,
     options,
-    async ({ name, description, backend, tokenizer, contextLength }) => {
+    async ({ name, description, backend, tokenizer, contextLength, trace }) => {
       if (found !== source) checkSameTokens(model.tokens, { name, vocab: description.config.vocab, tokenizer });
-      return new ModelDrafter({ evaluator: new Evaluator({ name, description, backend }), contextLength });
+      const evaluator = new Evaluator({ name, description, backend, trace });
+      return new ModelDrafter({ evaluator, contextLength });
     },
     { mostContext: model.contextLength, memoryShare: DRAFT_MEMORY },
   );
@@ -176,6 +179,7 @@ interface Loaded {
   /** Settings of an encoder's folder. */
   readonly sentence: SentenceSettings;
   readonly quantize: string;
+  readonly trace: TraceProcess | undefined;
 }
 
 /** Limits of a draft model. */
@@ -213,7 +217,14 @@ async function openOnce<M>(
   { mostContext, memoryShare = 1 }: Bounds,
 ): Promise<M> {
   const settings = validateLoad(options);
-  const files = await openModel(folder, file);
+  const trace = settings.trace?.process(file ?? folder.name);
+  const loadTrace = trace && new LoadTrace(trace);
+  const opening = performance.now();
+  const files = await openModel(folder, file).catch((error) => {
+    loadTrace?.end();
+    throw error;
+  });
+  loadTrace?.add({ name: 'open files', start: opening, end: performance.now() });
   const name = files.metadata || file ? `${folder.name}/${file ?? files.files[0]}` : folder.name;
   const quantize = settings.quantize ?? files.defaultPolicy;
   let loading: Promise<Backend> | undefined;
@@ -222,8 +233,10 @@ async function openOnce<M>(
     const { origin } = files;
     const { kvCache, taps } = settings;
     const { headDiffers } = files;
+    const describing = performance.now();
     const built = buildModel(files.config, files.tensors, { policy, kvCache, origin, headDiffers });
     const description = { ...built, plan: tapped(built.plan, taps) };
+    loadTrace?.add({ name: 'describe the model', start: describing, end: performance.now() });
     for (const notice of description.notices) settings.onWarning?.(`${name}: ${notice}`);
     checkKind(name, description, kind);
     if (kind === 'encoder') refuseDecoderOptions(settings);
@@ -236,6 +249,7 @@ async function openOnce<M>(
       cache: cacheSize(kind, settings, contextLength, description, host, memoryShare),
       tensor: (name) => files.tensor(name),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
+      onSpan: loadTrace?.add,
       signal,
     };
     loading =
@@ -250,8 +264,10 @@ async function openOnce<M>(
     try {
       // This thread reads the tokenizer while the others load weights; the turn lets them start first.
       await nextTurn();
-      tokenizerSource = await readTokenizerSource(folder, files);
-      const whole = tokenizerSource && makeTokenizer(tokenizerSource, onWarning);
+      const whole = await traced(trace, 'read the tokenizer', async () => {
+        tokenizerSource = await readTokenizerSource(folder, files);
+        return tokenizerSource && makeTokenizer(tokenizerSource, onWarning);
+      });
       const { vocab } = description.config;
       const beyond = whole && lastOrdinary(whole);
       if (beyond !== undefined && beyond >= vocab)
@@ -264,7 +280,7 @@ async function openOnce<M>(
       onWarning?.(`${error.message}; texts will not work, token ids do`);
     }
     const backend = await loading;
-    const model = { files, name, description, backend, tokenizer, tokenizerSource, tokenizerError };
+    const model = { files, name, description, backend, tokenizer, tokenizerSource, tokenizerError, trace };
     return await make({ ...model, contextLength, sentence, quantize: quantizeText(quantize) }, settings);
   } catch (error) {
     await loading?.then(
@@ -273,6 +289,7 @@ async function openOnce<M>(
     );
     throw error;
   } finally {
+    loadTrace?.end();
     // A model has all of its files in memory.
     await files.close();
   }

@@ -9,6 +9,7 @@ import type { SentenceSettings } from '../embedding/sentence-settings.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { TextEvaluator } from '../evaluate/text-evaluator.ts';
 import { nextTurn } from '../event-loop.ts';
+import { tracedNow } from '../profile/trace.ts';
 import type { LineStats } from '../schedule/scheduler.ts';
 import { TextScheduler } from '../schedule/text-scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -144,7 +145,8 @@ export class LocalEncoder implements EncoderEngine {
         signal?.throwIfAborted();
         turn = performance.now();
       }
-      const whole = this.#encode(text, prompt);
+      const encode = (): readonly number[] => this.#encode(text, prompt);
+      const whole = tracedNow(this.#evaluator.trace, 'tokenize', encode, (ids) => ({ tokens: ids.length }));
       const ids = this.#fit(whole, text, truncate);
       const skipped = typeof text === 'string' ? first : 0;
       if (skipped >= ids.length) {

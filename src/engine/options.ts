@@ -4,6 +4,7 @@ import { OptionError } from '../errors.ts';
 import { parseQuantize } from '../models/policy.ts';
 import type { Quantize } from '../models/storage-plan.ts';
 import type { TapChoice } from '../plan/taps.ts';
+import { Trace } from '../profile/trace.ts';
 import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
 
 export { mixtureHint, typeName } from '../models/policy.ts';
@@ -68,6 +69,8 @@ export interface LoadOptions {
    * all matrices, `{ steps: 'layer[1]' }` the results of the plan's steps in a scope (`''`: all). Default: none.
    */
   taps?: TapChoice;
+  /** Where the timeline of the load and of everything that the model does is written (docs/trace.md). Default: nowhere. */
+  trace?: Trace;
   /** Called with the bytes of files read so far, and their total. */
   onProgress?: (done: number, total: number) => void;
   /** Called with warnings. */
@@ -101,6 +104,7 @@ const known: Record<keyof LoadOptions, true> = {
   taps: true,
   onProgress: true,
   onWarning: true,
+  trace: true,
   signal: true,
 };
 
@@ -138,6 +142,8 @@ export function validateLoad(options: LoadOptions): LoadSettings {
   count('threads', threads, MAX_THREADS, 'the number of cores');
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal))
     throw new OptionError('signal', 'an AbortSignal', options.signal);
+  if (options.trace !== undefined && !(options.trace instanceof Trace))
+    throw new OptionError('trace', 'a Trace', options.trace);
   if (typeof inline !== 'boolean') throw new OptionError('inline', 'true or false', inline);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
   if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);

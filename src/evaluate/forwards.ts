@@ -5,6 +5,8 @@ import type { ModelDescription } from '../models/index.ts';
 import { describeWork } from '../plan/print.ts';
 import { logForward, wantsForward } from '../profile/log.ts';
 import { createScopeTimer, type PhaseTimes, phasesOf, type StepMilliseconds } from '../profile/scopes.ts';
+import type { TraceProcess } from '../profile/trace.ts';
+import { WalkTrace } from './walk-trace.ts';
 
 /** Timing of a forward: none, by phase, or step by step (up to 2 % slower in small models). */
 export type ForwardTiming = false | true | 'steps';
@@ -32,20 +34,26 @@ export interface ForwardsParts {
   readonly name: string;
   readonly description: ModelDescription;
   readonly backend: Backend;
+  /** Where forwards are traced. */
+  readonly trace?: TraceProcess | undefined;
 }
 
 export class Forwards {
   readonly name: string;
   readonly description: ModelDescription;
   readonly backend: Backend;
+  readonly trace: TraceProcess | undefined;
+  readonly #walks: WalkTrace | undefined;
   readonly #timer: ReturnType<typeof createScopeTimer>;
   #queue: Promise<unknown> = Promise.resolve();
   #disposed: Promise<void> | undefined;
 
-  constructor({ name, description, backend }: ForwardsParts) {
+  constructor({ name, description, backend, trace }: ForwardsParts) {
     this.name = name;
     this.description = description;
     this.backend = backend;
+    this.trace = trace;
+    this.#walks = trace && new WalkTrace(description.plan, trace);
     this.#timer = createScopeTimer(description.plan.steps);
   }
 
@@ -70,7 +78,8 @@ export class Forwards {
     const logs = wantsForward();
     const timing = timed === 'steps' ? 'steps' : (logs ?? (timed ? 'scopes' : 'off'));
     const start = performance.now();
-    const results = await this.backend.forward({ ...batch, timing });
+    const onWalk = this.#walks?.of(batch.tokens.length, batch.wanted.length);
+    const results = await this.backend.forward({ ...batch, timing, onWalk });
     const report = { start, ms: performance.now() - start, rows: batch.tokens.length };
     if (timing === 'off') return { results, report };
     const { times } = results;

@@ -37,6 +37,8 @@ export interface AnswerOptions {
 
 export interface Answering {
   warn(text: string): void;
+  /** Sends events of the trace. */
+  trace(bytes: Uint8Array<ArrayBuffer>): void;
   /** Sends a record of the log. */
   log(category: string, level: string, message: string): void;
 }
@@ -70,6 +72,7 @@ export function answer(port: Port, methods: Methods, { onLog, state }: AnswerOpt
   outbox.send({ kind: 'ready' });
   return {
     warn: (text) => outbox.send({ kind: 'warning', text }),
+    trace: (bytes) => outbox.send({ kind: 'trace', bytes }, [bytes.buffer]),
     log: (category, level, message) => outbox.send({ kind: 'log', category, level, message }),
   };
 }
@@ -105,7 +108,7 @@ class Outbox {
   }
 
   send(message: EngineMessage, buffers: readonly ArrayBuffer[] = []): void {
-    if (message.kind !== 'event') this.#ended = true;
+    if (message.kind !== 'event' && message.kind !== 'trace') this.#ended = true;
     this.#messages.push(message);
     this.#buffers.push(...buffers);
     if (this.#flushes) return;

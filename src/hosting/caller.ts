@@ -20,6 +20,7 @@ export interface CallerOptions {
   readonly lookMs?: number;
   readonly onState?: (state: unknown) => void;
   readonly onWarning?: (text: string) => void;
+  readonly onTrace?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
   readonly onLog?: (record: Extract<EngineMessage, { kind: 'log' }>) => void;
 }
 
@@ -153,6 +154,7 @@ export class Caller {
   #take(message: EngineMessage): void {
     if (message.kind === 'log') this.#options.onLog?.(message);
     else if (message.kind === 'state') this.#options.onState?.(message.state);
+    else if (message.kind === 'trace') this.#options.onTrace?.(message.bytes);
     else if (message.kind === 'warning') this.#options.onWarning?.(message.text);
     else if (message.kind === 'ready') {
       this.#isReady = true;

@@ -45,9 +45,9 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
 
   /** @param method loads in the thread @throws OptionError */
   constructor({ start, source, name }: HostedSource, method: 'load' | 'loadEncoder', options: LoadOptions) {
-    const { onProgress, onWarning, signal, inline: _, ...rest } = options;
+    const { onProgress, onWarning, signal, trace, inline: _, ...rest } = options;
     validateLoad(options);
-    const plain: PlainLoadOptions = rest;
+    const plain = (): PlainLoadOptions => ({ ...rest, trace: trace?.place() });
     this.#name = name;
     this.#source = source;
     this.#supervisor = new Supervisor<L>({
@@ -57,8 +57,8 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
         caller.wantLog(wantedLevels());
         const onEvent = (event: unknown): void => onProgress?.(...(event as [number, number]));
         const first = this.#loaded;
-        if (!first) return caller.call<L>(method, [this.#source, plain], { onEvent, signal });
-        const again = await caller.call<L>(method, [this.#source, plain]);
+        if (!first) return caller.call<L>(method, [this.#source, plain()], { onEvent, signal });
+        const again = await caller.call<L>(method, [this.#source, plain()]);
         if (identity(again) === identity(first)) return again;
         const what = 'the files of the model have changed since it was loaded; load it again';
         throw new FormatError('FileChanged', this.#name, what);
@@ -68,7 +68,9 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
       },
       onWarning,
       onLog: passOn,
+      onTrace: trace && ((bytes) => trace.add(bytes)),
     });
+    trace?.attach(() => this.#sendTrace());
   }
 
   /** @throws what the load throws; NotStarted */
@@ -104,6 +106,12 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
 
   succeeded<T>(call: Promise<T>): Promise<T> {
     return this.#supervisor.succeeded(call);
+  }
+
+  /** Has the engine send its last events, unless it is gone. */
+  async #sendTrace(): Promise<void> {
+    if (this.#disposed || !this.#loaded) return;
+    await this.call('sendTrace', []).catch(() => {});
   }
 
   dispose(): Promise<void> {

@@ -26,6 +26,8 @@ export type EngineMessage =
   | { readonly kind: 'state'; readonly state: unknown }
   /** For `onWarning`. */
   | { readonly kind: 'warning'; readonly text: string }
+  /** Events of the trace that the load named. */
+  | { readonly kind: 'trace'; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: 'log'; readonly category: string; readonly level: string; readonly message: string };
 
 /** Lowest level written, by category. */

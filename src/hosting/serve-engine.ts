@@ -7,6 +7,7 @@ import type { LocalEngine } from '../engine/local-engine.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
 import { flushLog } from '../profile/log.ts';
+import { Trace, type TracePlace } from '../profile/trace.ts';
 import type { GenerateSettings } from '../schedule/generation-options.ts';
 import type { Request } from '../schedule/run.ts';
 import { type Answering, answer, type Call, cancelled, Moved } from './answer.ts';
@@ -26,7 +27,9 @@ export interface EnginePlatform {
   ): Promise<{ source: ModelSource; again: unknown; explain?(error: unknown): unknown }>;
 }
 
-export type PlainLoadOptions = Omit<LoadOptions, 'onProgress' | 'onWarning' | 'signal' | 'inline'>;
+export type PlainLoadOptions = Omit<LoadOptions, 'onProgress' | 'onWarning' | 'signal' | 'inline' | 'trace'> & {
+  readonly trace?: TracePlace | undefined;
+};
 
 /** Rows of a step; sequences are given by the caller's numbers. */
 export type PlainRows = Omit<StepRows, 'sequence'> & { readonly sequence: number; readonly expected: number };
@@ -42,18 +45,20 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
     return sequence;
   };
   let answering: Answering;
+  let trace: Trace | undefined;
   /** Loads what the caller named, and tells it how far that is. */
   const load = async <M>(
     { signal, emit }: Call,
     source: unknown,
-    options: PlainLoadOptions,
+    { trace: place, ...options }: PlainLoadOptions,
     make: (source: ModelSource, options: LoadOptions) => Promise<M>,
   ): Promise<{ made: M; again: unknown }> => {
     const found = await platform.open(source, signal);
     const onProgress = (done: number, total: number): void => emit([done, total]);
     const onWarning = (text: string): void => answering.warn(text);
+    trace = place && new Trace((bytes) => answering.trace(bytes), {}, place);
     try {
-      const made = await make(found.source, { ...options, signal, onProgress, onWarning });
+      const made = await make(found.source, { ...options, trace, signal, onProgress, onWarning });
       return { made, again: found.again };
     } catch (error) {
       throw found.explain?.(error) ?? error;
@@ -131,9 +136,13 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
     restoreCache(_: Call, file: string) {
       return loaded().restoreCache(file);
     },
+    sendTrace() {
+      trace?.flush();
+    },
     async dispose() {
       await (engine ?? encoder)?.dispose();
       flushLog();
+      trace?.flush();
     },
   };
   const state = (): unknown => {

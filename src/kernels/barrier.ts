@@ -40,7 +40,7 @@ export const control = {
   wanted: 4,
   /** i32: up to this many rows, replicable steps are done in full by every thread. */
   replicateLimit: 8,
-  /** i32, one of `timings`: after which steps thread 0 calls `env.mark()`. */
+  /** i32, one of `timings`: when threads call `env.mark()`. */
   timing: 12,
   poison: 64,
   arrivals: 128,
@@ -48,7 +48,11 @@ export const control = {
   bytes: 256,
 } as const;
 
-export const timings = { off: 0, scopes: 1, steps: 2 } as const;
+/**
+ * `scopes`, `steps`: thread 0 after the last record of each scope, or after each record with the wait behind it. `threads`:
+ * every thread after each record, and before it waits at a barrier.
+ */
+export const timings = { off: 0, scopes: 1, steps: 2, threads: 3 } as const;
 
 /** Seconds after which a missing thread is considered dead; no step takes as long. */
 export const PATIENCE = 60;

@@ -23,6 +23,7 @@ import {
   or,
   repeat,
   returns,
+  shiftLeft,
   when,
 } from '../wasm/assembler.ts';
 import { barrier, control, timings } from './barrier.ts';
@@ -37,7 +38,7 @@ export const flags = {
   replicable: 2,
   /** Compares the number of wanted rows instead of all rows. */
   wanted: 4,
-  /** The last step of a run with one scope: the clock is read after it if scopes are timed. */
+  /** The last step of a run with one scope: thread 0 reads the clock after it if scopes are timed. */
   scopeEnd: 16,
   /**
    * Skipped with its barriers if the i32 at the address in the record's last word is 0: an expert without rows. Such steps
@@ -50,14 +51,20 @@ export const flags = {
   barrierMany: 64,
 } as const;
 
+/** Number of the mark before the wait after record n, and of the mark after record n with its wait. */
+export const markSlots = {
+  arrived: (record: number): number => 2 * record,
+  ended: (record: number): number => 2 * record + 1,
+};
+
 /**
  * walk(tape, steps, thread, threads, spins) -> i32: 0, or not 0 when a thread failed. At least one step. Kernels come from
- * the imported table `env.table`, `env.mark()` and `env.look()` from the caller; the control block, `look` and `patience`
- * are described in barrier.ts.
+ * the imported table `env.table`, `env.mark(slot)` and `env.look()` from the caller; the control block, `look` and `patience`
+ * are described in barrier.ts, slots in `markSlots`.
  */
 export function walker(module: Module, controlAddress: number, patience?: number): Func {
   module.importTable();
-  const mark = module.importFunc('mark', []);
+  const mark = module.importFunc('mark', ['i32']);
   const meet = barrier(module, controlAddress, module.importFunc('look', []), patience);
   const f = module.func('walk', ['i32', 'i32', 'i32', 'i32', 'i32'], 'i32');
   const [tape, steps, thread] = [f.param('i32', 0), f.param('i32', 1), f.param('i32', 2)];
@@ -66,6 +73,8 @@ export function walker(module: Module, controlAddress: number, patience?: number
   const present = f.local('i32');
   const setting = (offset: number) => loadI32(constant(controlAddress + offset));
   const flag = (bit: number) => and(word.get, constant(bit));
+  const timed = (timing: number) => equal(setting(control.timing), constant(timing));
+  const slot = shiftLeft(step.get, constant(1));
   const run = (share: I32, shares: I32) => callIndirect(loadI32(tape.get), tape.get, share, shares);
   return f.emit(
     repeat(
@@ -91,16 +100,17 @@ export function walker(module: Module, controlAddress: number, patience?: number
           ],
         ),
         when(and(notEqual(waits.get, constant(0)), lessUnsigned(constant(1), threads.get)), [
+          when(timed(timings.threads), [call(mark, slot)]),
           when(call<'i32'>(meet, threads.get, spins.get), [returns(constant(1))]),
         ]),
       ]),
       when(setting(control.timing), [
         when(
-          and(
-            equal(thread.get, constant(0)),
-            or(equal(setting(control.timing), constant(timings.steps)), notEqual(flag(flags.scopeEnd), constant(0))),
+          or(
+            timed(timings.threads),
+            and(equal(thread.get, constant(0)), or(timed(timings.steps), notEqual(flag(flags.scopeEnd), constant(0)))),
           ),
-          [call(mark)],
+          [call(mark, add(slot, constant(1)))],
         ),
       ]),
       tape.set(add(tape.get, constant(RECORD_BYTES))),

@@ -1,5 +1,6 @@
 /** A request in the scheduler, from the queue to its last event. */
 import type { LanewiseError } from '../errors.ts';
+import type { TraceProcess } from '../profile/trace.ts';
 import { emptyResult, type GenerateEvent } from './events.ts';
 import type { Request, Run } from './run.ts';
 import type { PromptReader } from './shares.ts';
@@ -17,11 +18,17 @@ export class Job extends WaitingRequest implements PromptReader {
   ended = false;
   cancelled: LanewiseError | 'aborted' | undefined;
   readonly #listener: Listener;
+  readonly #trace: TraceProcess | undefined;
+  /** The stage in the trace. */
+  #stage: string | undefined;
 
-  constructor(request: Request, arrival: number, listener: Listener) {
+  constructor(request: Request, arrival: number, listener: Listener, trace?: TraceProcess) {
     super(arrival, request.settings);
     this.request = request;
     this.#listener = listener;
+    this.#trace = trace;
+    trace?.request('b', arrival, `request ${arrival}`);
+    this.#enter('waiting');
   }
 
   get missing(): number {
@@ -46,11 +53,23 @@ export class Job extends WaitingRequest implements PromptReader {
   start(): void {
     if (this.admitted) return;
     this.admitted = true;
+    this.#enter('prefill');
     this.run!.start();
+  }
+
+  /** Ends the stage in the trace, and begins the next one. */
+  #enter(stage: string | undefined): void {
+    if (this.#stage !== undefined) this.#trace?.request('e', this.arrival, this.#stage);
+    if (stage !== undefined) this.#trace?.request('b', this.arrival, stage);
+    this.#stage = stage;
   }
 
   /** Calls the listener; its errors must not affect other requests. */
   tell(event: GenerateEvent): void {
+    if (this.#trace && (event.type === 'token' || event.type === 'text')) {
+      if (this.#stage === 'prefill') this.#enter('decode');
+      this.#trace.instant(event.type, { request: this.arrival, ...idOf(event), text: event.text });
+    }
     try {
       this.#listener(event);
     } catch (error) {
@@ -64,6 +83,8 @@ export class Job extends WaitingRequest implements PromptReader {
   end(error?: LanewiseError): void {
     if (this.ended) return;
     this.ended = true;
+    this.#enter(undefined);
+    this.#trace?.request('e', this.arrival, `request ${this.arrival}`);
     const { run } = this;
     const { seed, deadline } = this.request.settings;
     if (!run) {
@@ -79,3 +100,5 @@ export class Job extends WaitingRequest implements PromptReader {
     this.tell({ type: 'done', ...run.result(), ...(error && { finishReason: 'error', error }) });
   }
 }
+
+const idOf = (event: GenerateEvent): { readonly id?: number } => (event.type === 'token' ? { id: event.id } : {});

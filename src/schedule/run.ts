@@ -5,6 +5,7 @@ import type { Evaluator } from '../evaluate/evaluator.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
 import { logDecodeStep } from '../profile/log.ts';
 import type { PhaseTimes } from '../profile/scopes.ts';
+import { tracedNow } from '../profile/trace.ts';
 import { encodeShifted } from '../prompts/context-shift.ts';
 import { checkLength } from '../prompts/limits.ts';
 import type { Prompt, PromptEncoder } from '../prompts/prompt.ts';
@@ -72,9 +73,11 @@ export class Run implements DraftRequest {
     const { contextLength, longestContext, tokenizer } = prompts.files;
     this.#context = context;
     this.settings = settings;
-    const shifted = settings.contextShift
-      ? encodeShifted(prompts, prompt, settings.maxTokens, dropped)
-      : { ids: prompts.encode(prompt), dropped: undefined };
+    const encode = (): { readonly ids: readonly number[]; readonly dropped?: number | undefined } =>
+      settings.contextShift
+        ? encodeShifted(prompts, prompt, settings.maxTokens, dropped)
+        : { ids: prompts.encode(prompt) };
+    const shifted = tracedNow(evaluator.trace, 'tokenize', encode, ({ ids }) => ({ tokens: ids.length }));
     this.promptIds = shifted.ids;
     this.#dropped = shifted.dropped;
     if (this.promptIds.length === 0)

@@ -11,6 +11,7 @@ import type { CacheStats } from '../evaluate/block-pool.ts';
 import type { Evaluation } from '../evaluate/forwards.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
 import { logPrefill } from '../profile/log.ts';
+import { type TraceProcess, traced } from '../profile/trace.ts';
 import { sampleRows } from '../sampling/sample-rows.ts';
 import { StepCost } from './cost.ts';
 import { Job, type Listener } from './job.ts';
@@ -99,7 +100,7 @@ export class Scheduler {
     const { maxQueue } = this.#options;
     if (this.#line.size + this.#running.size >= maxQueue + this.#mostRunning)
       throw new LanewiseError('Busy', `${maxQueue} requests wait already: try again later, or raise maxQueue`);
-    const job = new Job(request, this.#arrivals++, listener);
+    const job = new Job(request, this.#arrivals++, listener, this.#trace);
     this.#line.add(job);
     this.#turns.wake();
     return { cancel: (reason) => this.#cancel(job, reason) };
@@ -145,12 +146,18 @@ export class Scheduler {
     }
   }
 
-  async #step(): Promise<void> {
-    this.#sweep();
-    await this.#admit();
-    const parts = await this.#compose();
-    if (parts.length > 0) await this.#forward(parts);
-    this.#sweep();
+  get #trace(): TraceProcess | undefined {
+    return this.#context.evaluator.trace;
+  }
+
+  #step(): Promise<void> {
+    return traced(this.#trace, 'step', async () => {
+      this.#sweep();
+      if (this.#line.size > 0) await traced(this.#trace, 'admit', () => this.#admit());
+      const parts = await traced(this.#trace, 'compose', () => this.#compose());
+      if (parts.length > 0) await this.#forward(parts);
+      this.#sweep();
+    });
   }
 
   /** Retires requests that have ended, were cancelled or are late. */
@@ -370,13 +377,17 @@ export class Scheduler {
   async #forward(parts: readonly Part[]): Promise<void> {
     const timing = parts.some(({ run }) => run.settings.timing);
     try {
-      const evaluation = await this.#context.evaluator.forward(
-        parts.map(({ run: { sequence }, tokens, draft, wanted }) => ({
-          sequence,
-          tokens: [...tokens, ...draft],
-          wanted,
-        })),
-        timing,
+      const kind = parts.some(({ job }) => job.reads) ? 'prefill' : 'decode';
+      const rowsOf = parts.map(({ run: { sequence }, tokens, draft, wanted }) => ({
+        sequence,
+        tokens: [...tokens, ...draft],
+        wanted,
+      }));
+      const evaluation = await traced(
+        this.#trace,
+        kind,
+        () => this.#context.evaluator.forward(rowsOf, timing),
+        this.#trace && { requests: parts.map(({ job }) => job.arrival) },
       );
       const { ms, rows, phases } = evaluation.report;
       this.#cost.record(rows, ms);
@@ -385,7 +396,7 @@ export class Scheduler {
         run.spent += ms;
         run.phases = run.settings.timing ? phases : undefined;
       }
-      await this.#sample(evaluation, parts);
+      await traced(this.#trace, 'sample', () => this.#sample(evaluation, parts));
       if (parts.every(({ run, tokens }) => !run.reading && tokens.length === 1))
         this.#drafts.record(rows, rows - parts.length, performance.now() - evaluation.report.start);
     } catch (error) {

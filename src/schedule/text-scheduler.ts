@@ -5,6 +5,7 @@
 import type { Results } from '../backend/backend.ts';
 import { LanewiseError } from '../errors.ts';
 import type { TextEvaluator } from '../evaluate/text-evaluator.ts';
+import { traced } from '../profile/trace.ts';
 import type { LineStats } from './scheduler.ts';
 import { StepRecord } from './step-record.ts';
 import { asError, Turns } from './turns.ts';
@@ -110,12 +111,18 @@ export class TextScheduler {
     job.settle(error);
   }
 
-  async #step(): Promise<void> {
+  #step(): Promise<void> {
+    return traced(this.#evaluator.trace, 'step', () => this.#compute());
+  }
+
+  async #compute(): Promise<void> {
     const parts = this.#compose();
     const jobs = new Set(parts.map(({ job }) => job));
     this.#running = jobs.size;
     try {
-      const { results, report } = await this.#evaluator.forward(parts.map(({ ids }) => ids));
+      const { results, report } = await traced(this.#evaluator.trace, 'forward', () =>
+        this.#evaluator.forward(parts.map(({ ids }) => ids)),
+      );
       this.#record.add(report, jobs.size);
       let row = 0;
       for (const { job, index, ids } of parts) {

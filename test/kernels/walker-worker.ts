@@ -18,7 +18,7 @@ export type Walk = (tape: number, steps: number, thread: number, threads: number
 /** `walk` of a module that holds its step kernels as well. */
 export function instantiate(
   { memory, module, kernels }: Pick<WalkerJob, 'memory' | 'module' | 'kernels'>,
-  mark: () => void,
+  mark: (slot: number) => void,
 ): Walk {
   const table = new WebAssembly.Table({ element: 'anyfunc', initial: kernels.length });
   const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, 0);

@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { control, poison, timings } from '../../src/kernels/barrier.ts';
 import { CLAIMING_ROWS } from '../../src/kernels/claims.ts';
 import { RECORD_BYTES } from '../../src/kernels/record.ts';
-import { flags, walker } from '../../src/kernels/walker.ts';
+import { flags, markSlots, walker } from '../../src/kernels/walker.ts';
 import {
   add,
   constant,
@@ -151,9 +151,37 @@ test('marks come from thread 0, after each step or each scope', () => {
     const { memory, words } = prepare(tape, { timing, replicateLimit: 5 });
     // How many steps had run at each mark.
     const marks: number[] = [];
-    const walk = instantiate({ memory, module, kernels: KERNELS }, () => marks.push(words[SLOTS / 4]!));
+    const slots: number[] = [];
+    const walk = instantiate({ memory, module, kernels: KERNELS }, (slot) => {
+      marks.push(words[SLOTS / 4]!);
+      slots.push(slot);
+    });
     walk(TAPE, tape.length, 0, 1, 0);
     assert.deepEqual(marks, expected);
+    assert.deepEqual(
+      slots,
+      expected.map((steps) => markSlots.ended(steps - 1)),
+    );
+  }
+});
+
+test('with times of threads every thread marks each record, and each wait before it', () => {
+  const { arrived, ended } = markSlots;
+  for (const [threads, expected] of [
+    [1, [ended(0), ended(1)]],
+    [2, [ended(0), arrived(1), ended(1)]],
+  ] as const) {
+    const { memory, words } = prepare(
+      [
+        ['log', 0],
+        ['log', flags.barrier],
+      ],
+      { timing: timings.threads },
+    );
+    words[(CONTROL + control.arrivals) / 4] = threads - 1;
+    const slots: number[] = [];
+    instantiate({ memory, module, kernels: KERNELS }, (slot) => slots.push(slot))(TAPE, 2, threads - 1, threads, 0);
+    assert.deepEqual(slots, expected);
   }
 });
 

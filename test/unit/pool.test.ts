@@ -197,12 +197,7 @@ test('walks for few and for many threads in any order', async () => {
   const compiled = kernels.compile(host, false, { maximum: 65536, shared: true });
   const setup = { ...compiled, memories: [memory.wasm], threads: 4, cores: host.cores };
   const [TAPE, COUNT, X, OUT] = [4096, 8192, 16384, 32768];
-  const pool = await Pool.start(
-    host,
-    setup,
-    (thread) => (1 << 19) + thread * 65536,
-    () => {},
-  );
+  const pool = await Pool.start(host, setup, (thread) => (1 << 19) + thread * 65536, 1);
   try {
     memory.i32(COUNT, 1)[0] = ROWS;
     memory
@@ -241,7 +236,7 @@ for (const failing of [1, 2]) {
       { ...node, spawn },
       setup,
       (thread) => (1 << 19) + thread * 65536,
-      () => {},
+      1,
       undefined,
       (text) => warnings.push(text),
     );

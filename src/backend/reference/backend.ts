@@ -15,6 +15,7 @@ import {
   type Results,
   type StepTime,
   type TensorData,
+  type WalkRecord,
 } from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
 import { Checksum, firstNotFinite } from '../checksum.ts';
@@ -93,6 +94,7 @@ class ReferenceBackend implements Backend {
   #weights: readonly HeldWeight[] | undefined;
   readonly #caches: readonly KvPages[];
   #buffers: Float32Array[] = [];
+  readonly #records: readonly WalkRecord[];
 
   constructor(
     { plan, maxRows, maxWanted, cache }: BackendOptions,
@@ -100,6 +102,7 @@ class ReferenceBackend implements Backend {
     loadTimes: LoadTimes,
   ) {
     this.#plan = plan;
+    this.#records = plan.steps.map(({ op }, step) => ({ step, kernel: op }));
     this.#weights = weights;
     this.#caches = plan.caches.map((spec) => new KvPages(spec, cellsOf(plan).cells));
     this.cache = pagesOf(plan, this.#caches, cache);
@@ -131,11 +134,20 @@ class ReferenceBackend implements Backend {
       caches: this.#caches,
     };
     const times: StepTime[] = [];
+    const { timing = 'off', onWalk } = batch;
+    const begin = performance.now();
+    const ends: number[] = [];
     for (const [index, step] of this.#plan.steps.entries()) {
       const start = performance.now();
       runStep(step, state);
-      if (batch.timing && batch.timing !== 'off') times.push({ step: index, ms: performance.now() - start });
+      if (timing !== 'off') times.push({ step: index, ms: performance.now() - start });
+      if (onWalk) ends.push(performance.now());
     }
+    const nowhere = (): number => Number.NEGATIVE_INFINITY;
+    onWalk?.({
+      records: this.#records,
+      threads: [{ offset: 0, start: begin, ended: (i) => ends[i]!, arrived: nowhere }],
+    });
     return {
       times,
       output: (i) => this.#resultRow(this.#plan.output, i),

@@ -2,6 +2,8 @@
 
 import { LanewiseError } from '../../errors.ts';
 import { control, timings } from '../../kernels/barrier.ts';
+import { RECORD_BYTES } from '../../kernels/record.ts';
+import { markSlots } from '../../kernels/walker.ts';
 import { rowBytes } from '../../plan/memory.ts';
 import { type BufferId, type Plan, tableTokens } from '../../plan/step.ts';
 import {
@@ -12,7 +14,9 @@ import {
   type Results,
   type StepTime,
   sequenceLengths,
+  type ThreadTimes,
   type Timing,
+  type WalkRecord,
 } from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
 import { joinTensors } from '../join-tensors.ts';
@@ -31,6 +35,7 @@ import { RopeRows } from './rope-rows.ts';
 import { Governor } from './threads/governor.ts';
 import type { WasmHost } from './threads/host.ts';
 import { Pool } from './threads/pool.ts';
+import { timeWords } from './threads/thread-setup.ts';
 
 /** Logits of a row from which all threads take part in a draw. */
 const SHARED_DRAW = 16384;
@@ -49,24 +54,34 @@ export interface BuildOptions extends LowerPlanOptions {
 /** Records of one segment, as they lie in the tape of its part. */
 interface SegmentTape extends Segment {
   readonly tape: number;
-  /** Number of records, and for each timing setting the steps of the plan after which the clock is read. */
+  /** Number of records, and for each timing setting those after which thread 0 reads the clock. */
   readonly records: number;
-  readonly marked: Readonly<Record<Exclude<Timing, 'off'>, readonly number[]>>;
+  readonly marked: Readonly<Record<Exclude<Timing, 'off'>, readonly MarkedRecord[]>>;
+  readonly walked: readonly WalkRecord[];
+}
+
+interface MarkedRecord {
+  readonly record: number;
+  /** Index into the plan's steps. */
+  readonly step: number;
 }
 
 /** Compiles the plan, starts the threads and loads the weights. */
 export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
   const options = { ...given, tensor: joinTensors(given) };
-  const { plan, host, threads, choice, onProgress, onWarning } = options;
+  const { plan, host, threads, choice, onProgress, onWarning, onSpan } = options;
+  const phase = phasesFor(onSpan);
   const { targets, segments, tapes, loadSteps, kernels, capacity } = lowerPlan(options);
   const draws = plan.summary === undefined ? undefined : drawKernels(kernels);
+  phase('lower the plan');
   const shared = threads > 1;
   const compiled = kernels.compile(host, choice.wide, memoryLimits(shared));
   const partMemories = targets.map(
     (target): PartMemory => ({ ...target, memory: new Memory(target.map.cache, shared) }),
   );
-  const marks: number[] = [];
-  const load = new Load(loadSteps, partMemories, threads, host.read);
+  phase('compile kernels');
+  const load = new Load(loadSteps, partMemories, threads, options, host.read);
+  const records = [...tapes.map(({ stepOf }) => stepOf.length), ...loadSteps.map(({ packs }) => packs.length + 1)];
   const memories = partMemories.map(({ memory }) => memory.wasm);
   const scratch = partMemories.map(({ map }) => map.scratch);
   const start = performance.now();
@@ -74,14 +89,16 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
     host,
     { ...compiled, memories, threads, cores: host.cores },
     (thread, memory) => scratch[memory]! + thread * SCRATCH_BYTES,
-    () => marks.push(performance.now()),
+    Math.max(...records),
     load.list,
     onWarning,
   );
+  phase('start threads');
   try {
     const total = load.bytes;
     const times = await load.run(pool, options, (weight, bytes) => onProgress?.(plan.weights[weight]!, bytes, total));
     const loadTimes = { ...times, ms: performance.now() - start };
+    phase('read and pack weights');
     const ends = partMemories.map(({ map }) => map.tape);
     const segmentTapes = segments.map((segment, index): SegmentTape => {
       const { words, stepOf, scopeEnds } = tapes[index]!;
@@ -89,14 +106,29 @@ export async function buildBackend(given: BuildOptions): Promise<WasmBackend> {
       const tape = ends[segment.part]!;
       partMemories[segment.part]!.memory.i32(tape, words.length).set(words);
       ends[segment.part]! += words.byteLength;
-      const scopes = scopeEnds.map((record) => steps[record]!);
-      return { ...segment, tape, records: stepOf.length, marked: { steps, scopes } };
+      const marked = steps.map((step, record) => ({ record, step }));
+      const scopes = scopeEnds.map((record) => marked[record]!);
+      const walked = steps.map((step, record) => ({
+        step,
+        kernel: kernels.family(words[(record * RECORD_BYTES) / 4]!),
+      }));
+      return { ...segment, tape, records: stepOf.length, marked: { steps: marked, scopes }, walked };
     });
-    return new WasmBackend({ options, partMemories, pool, segmentTapes, draws, marks, loadTimes, capacity });
+    return new WasmBackend({ options, partMemories, pool, segmentTapes, draws, loadTimes, capacity });
   } catch (error) {
     await pool.stop();
     throw error;
   }
+}
+
+/** Reports phases that follow each other, each when it has ended. */
+function phasesFor(onSpan: BuildOptions['onSpan']): (name: string) => void {
+  let start = performance.now();
+  return (name) => {
+    const end = performance.now();
+    onSpan?.({ name, start, end });
+    start = end;
+  };
 }
 
 interface BackendParts {
@@ -106,14 +138,13 @@ interface BackendParts {
   readonly segmentTapes: readonly SegmentTape[];
   /** Undefined of encoders. */
   readonly draws: DrawKernels | undefined;
-  readonly marks: number[];
   readonly loadTimes: LoadTimes;
   /** Cache pages that there is room for. */
   readonly capacity: number;
 }
 
 /** References that are dropped on dispose. */
-interface Held extends Pick<BackendParts, 'partMemories' | 'pool' | 'segmentTapes' | 'marks'> {
+interface Held extends Pick<BackendParts, 'partMemories' | 'pool' | 'segmentTapes'> {
   readonly ropeRows: readonly RopeRows[];
   readonly drawer: Drawer | undefined;
 }
@@ -134,8 +165,10 @@ export class WasmBackend implements Backend {
   #rows = { all: 0, wanted: 0 };
   /** Threads of the last forward. */
   #lastThreads = 1;
+  /** `onWalk` of the batch whose results are drawn from. */
+  #onDraw: Batch['onWalk'];
 
-  constructor({ options, partMemories, pool, segmentTapes, draws, marks, loadTimes, capacity }: BackendParts) {
+  constructor({ options, partMemories, pool, segmentTapes, draws, loadTimes, capacity }: BackendParts) {
     this.threads = pool.threads;
     this.maxRows = options.maxRows;
     this.maxWanted = options.maxWanted;
@@ -147,7 +180,7 @@ export class WasmBackend implements Backend {
     this.#governor = new Governor(pool.threads, options.host.cores, undefined, options.host.coresCounted);
     const ropeRows = options.plan.ropes.map((table) => new RopeRows(table));
     const drawer = draws && this.#newDrawer(draws, options.threads, { partMemories, pool, segmentTapes });
-    this.#held = { partMemories, pool, segmentTapes, marks, ropeRows, drawer };
+    this.#held = { partMemories, pool, segmentTapes, ropeRows, drawer };
     for (const { map, memory } of partMemories) {
       memory.i32(map.rowNumbers, map.maxRows).set(Array.from({ length: map.maxRows }, (_, row) => row));
     }
@@ -167,7 +200,7 @@ export class WasmBackend implements Backend {
   }
 
   async forward(batch: Batch): Promise<Results> {
-    const { pool, partMemories, segmentTapes, marks } = this.#alive();
+    const { pool, partMemories, segmentTapes } = this.#alive();
     const { maxRows, maxWanted, cache } = this;
     checkBatch(batch, {
       plan: this.#plan,
@@ -177,7 +210,7 @@ export class WasmBackend implements Backend {
       maxTableEntries: cache.tableEntries,
       cellsPerPage: cache.cells,
     });
-    const { timing = 'off' } = batch;
+    const { timing = 'off', onWalk } = batch;
     this.#rows = { all: batch.tokens.length, wanted: batch.wanted.length };
     // Replaces lost threads before the batch changes memory that a late thread could read.
     await pool.ready();
@@ -186,19 +219,20 @@ export class WasmBackend implements Backend {
     const threads = this.#allThreads ? this.threads : this.#governor.choose(batch.tokens.length);
     this.#lastThreads = threads;
     const begin = performance.now();
-    for (const { part, tape, records, marked, copies } of segmentTapes) {
+    for (const { part, tape, records, marked, walked, copies } of segmentTapes) {
       for (const { buffer, part: from } of copies) this.#copyRows(buffer, from, part);
       const start = performance.now();
-      marks.length = 0;
       await pool.run(part, tape, records, threads);
-      if (timing !== 'off') addTimes(times, start, marks, marked[timing]);
+      const [first] = pool.times;
+      if (timing !== 'off') addTimes(times, start, first!, marked[timing]);
+      onWalk?.({ records: walked, threads: threadTimes(pool, threads, records) });
     }
     this.#governor.record(batch.tokens.length, threads, performance.now() - begin);
     return {
       times,
       output: (i) => this.#resultRow(this.#plan.output, i),
       summary: (i) => combineSummary(this.#resultRow(this.#plan.summary!, i)),
-      draw: (draws) => this.#draw(draws),
+      draw: (draws) => this.#draw(draws, onWalk),
       tap: (name) => this.#tap(name),
     };
   }
@@ -231,12 +265,17 @@ export class WasmBackend implements Backend {
     const { map, memory } = partMemories[part]!;
     const { width } = this.#plan.buffers[this.#plan.output]!;
     // Waking other threads for short rows takes longer than drawing.
-    const walk = (tape: number): Promise<void> => pool.run(part, tape, 1, width < SHARED_DRAW ? 1 : this.#lastThreads);
+    const walk = async (tape: number): Promise<void> => {
+      const threads = width < SHARED_DRAW ? 1 : this.#lastThreads;
+      await pool.run(part, tape, 1, threads);
+      this.#onDraw?.({ records: drawRecords, threads: threadTimes(pool, threads, 1) });
+    };
     return new Drawer({ memory, map: map.draw!, kernels, width, threads, walk });
   }
 
-  async #draw(draws: readonly Draw[]): Promise<Int32Array> {
+  async #draw(draws: readonly Draw[], onWalk: Batch['onWalk']): Promise<Int32Array> {
     const { drawer } = this.#alive();
+    this.#onDraw = onWalk;
     const { output, summary } = this.#plan;
     const ids = new Int32Array(draws.length);
     // One after the other: each uses the areas of all threads.
@@ -286,7 +325,7 @@ export class WasmBackend implements Backend {
     settings[control.rows / 4] = count;
     settings[control.wanted / 4] = wanted.length;
     settings[control.replicateLimit / 4] = this.threads > 1 ? REPLICATE_ROWS : 0;
-    settings[control.timing / 4] = timings[batch.timing ?? 'off'];
+    settings[control.timing / 4] = timings[batch.onWalk ? 'threads' : (batch.timing ?? 'off')];
     memory.i32(map.tokens, count).set(tableTokens(this.#plan, tokens));
     if (types) memory.i32(map.types, count).set(types);
     else memory.i32(map.types, count).fill(0);
@@ -316,12 +355,35 @@ function writeTables(memory: Memory, tables: number, entries: number, given: rea
   }
 }
 
-/** Times between marks, added up per step of the plan. */
-function addTimes(times: StepTime[], start: number, marks: readonly number[], steps: readonly number[]): void {
+const drawRecords: readonly WalkRecord[] = [{ step: undefined, kernel: 'draw' }];
+
+/** The times of the threads that took part in the last walk, of so many records. */
+function threadTimes(pool: Pool, threads: number, records: number): ThreadTimes[] {
+  const mark = (times: Float64Array, slot: number): number => times[timeWords.marks + slot]!;
+  const end = mark(pool.times[0]!, markSlots.ended(records - 1));
+  return pool.times.slice(0, threads).map((times): ThreadTimes => {
+    const offset = times[timeWords.origin]! - performance.timeOrigin;
+    const arrived = (record: number): number => mark(times, markSlots.arrived(record));
+    return {
+      offset,
+      start: times[timeWords.start]!,
+      arrived,
+      // All threads leave the last barrier together, but another thread may not have read the clock yet.
+      ended: (record) =>
+        record === records - 1 && times !== pool.times[0]
+          ? Math.max(arrived(record), end - offset)
+          : mark(times, markSlots.ended(record)),
+    };
+  });
+}
+
+/** Times of thread 0 between marks, added up per step of the plan. */
+function addTimes(times: StepTime[], start: number, marks: Float64Array, marked: readonly MarkedRecord[]): void {
   let before = start;
-  for (const [index, step] of steps.entries()) {
-    const ms = marks[index]! - before;
-    before = marks[index]!;
+  for (const { record, step } of marked) {
+    const end = marks[timeWords.marks + markSlots.ended(record)]!;
+    const ms = end - before;
+    before = end;
     const last = times.at(-1);
     if (last?.step === step) times[times.length - 1] = { step, ms: last.ms + ms };
     else times.push({ step, ms });

@@ -34,7 +34,9 @@ export async function createWasmBackend(options: WasmOptions): Promise<Backend> 
   ];
   const threads = threadCount({ ...options, host });
   host.prestart?.(threads - 1);
+  const start = performance.now();
   const choice = await checkedChoice(host, storages, onWarning);
+  options.onSpan?.({ name: 'choose kernels', start, end: performance.now() });
   return buildBackend({ ...options, host, threads, choice });
 }
 

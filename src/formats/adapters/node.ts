@@ -206,8 +206,8 @@ async function writeTensors(
   });
 }
 
-/** Paths of files being written that cannot be resumed later. */
-const unfinished = new Set<string>();
+/** Files being written that cannot be resumed later, and what becomes of each if the process ends. */
+const unfinished = new Map<string, () => void>();
 let watcher: ((some: boolean) => void) | undefined;
 
 /** Sets a callback for when the first unfinished file appears (true) and the last one is gone (false). */
@@ -215,24 +215,34 @@ export function watchUnfinished(watch: (some: boolean) => void): void {
   watcher = watch;
 }
 
-/** Removes unfinished files synchronously, for use before the process exits. */
+/**
+ * Removes unfinished files synchronously, for use before the process exits. Files that are valid without their rest, such as
+ * traces, are completed.
+ */
 export function removeUnfinished(): void {
-  for (const path of unfinished) rmSync(path, { force: true });
+  for (const settle of [...unfinished.values()]) settle();
   unfinished.clear();
+}
+
+/** Marks a file as unfinished. @param settle removes or completes it, synchronously @returns a function that unmarks it */
+export function markUnfinished(path: string, settle: () => void): () => void {
+  unfinished.set(path, settle);
+  if (unfinished.size === 1) watcher?.(true);
+  return () => {
+    if (unfinished.delete(path) && unfinished.size === 0) watcher?.(false);
+  };
 }
 
 /** Marks a file as unfinished while `work` writes it, and removes it if that fails. */
 export async function whileUnfinished<T>(path: string, work: () => Promise<T>): Promise<T> {
-  unfinished.add(path);
-  if (unfinished.size === 1) watcher?.(true);
+  const unmark = markUnfinished(path, () => rmSync(path, { force: true }));
   try {
     return await work();
   } catch (error) {
     await rm(path, { force: true }).catch(() => undefined);
     throw error;
   } finally {
-    unfinished.delete(path);
-    if (unfinished.size === 0) watcher?.(false);
+    unmark();
   }
 }
 

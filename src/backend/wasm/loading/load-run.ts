@@ -3,6 +3,7 @@ import type { ModelError } from '../../../errors.ts';
 import { nextTurn } from '../../../event-loop.ts';
 import { CHECK_LINE, FOUND } from '../../../kernels/finite.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
+import type { Plan } from '../../../plan/step.ts';
 import { dequantize } from '../../../quant/codec.ts';
 import type { BackendOptions, LoadTimes } from '../../backend.ts';
 import { notFinite } from '../../finite.ts';
@@ -10,7 +11,14 @@ import type { Memory } from '../memory/memory.ts';
 import { sharedWords, viewSharedWords } from '../memory/shared-words.ts';
 import type { Pool } from '../threads/pool.ts';
 import { areaBytes, areaOf, loadSlabs, packSlab, takeSlab } from '../threads/thread-load.ts';
-import type { LoadList, ReadFile, SlabTask } from '../threads/thread-setup.ts';
+import {
+  type LoadList,
+  type ReadFile,
+  SLAB_WORDS,
+  type SlabLog,
+  type SlabTask,
+  timeWords,
+} from '../threads/thread-setup.ts';
 import { type LoadStep, type LoadTarget, tapeOf } from './load-plan.ts';
 import { slabBytes } from './slabs.ts';
 
@@ -30,11 +38,21 @@ export class Load {
   readonly #common: readonly LoadStep[];
   readonly #parts: readonly PartMemory[];
   readonly #read: ReadFile | undefined;
+  readonly #plan: Plan;
+  readonly #onSpan: BackendOptions['onSpan'];
   /** Slabs that threads read themselves; undefined if there are none. */
   readonly list: LoadList | undefined;
 
   /** Reserves staging areas, where the cache will be after loading. @throws OutOfMemoryError */
-  constructor(steps: readonly LoadStep[], parts: readonly PartMemory[], threads: number, read?: ReadFile) {
+  constructor(
+    steps: readonly LoadStep[],
+    parts: readonly PartMemory[],
+    threads: number,
+    { plan, onSpan }: Pick<BackendOptions, 'plan' | 'onSpan'>,
+    read?: ReadFile,
+  ) {
+    this.#plan = plan;
+    this.#onSpan = onSpan;
     this.#own = steps.filter(({ source }) => source.inFile);
     this.#common = steps.filter(({ source }) => !source.inFile);
     this.#parts = parts;
@@ -48,7 +66,8 @@ export class Load {
       memory.reserve('the staging area', map.cache + Math.max(common, threads * area.bytes));
       return { address: map.cache, ...area };
     });
-    this.list = this.#own.length ? { tasks: this.#own.map(taskOf), areas } : undefined;
+    const log = onSpan && slabLog(threads, this.#own.length);
+    this.list = this.#own.length ? { tasks: this.#own.map(taskOf), areas, log } : undefined;
   }
 
   get bytes(): number {
@@ -85,6 +104,7 @@ export class Load {
       }
       for (const index of await pool.loaded()) await this.#one(index, pool, times);
       report();
+      this.#reportSlabs(pool);
       signal?.throwIfAborted();
       times.readMs += words[sharedWords.readTime >> 2]! / 1000;
       times.quantizeMs += words[sharedWords.quantizeTime >> 2]! / 1000;
@@ -108,7 +128,33 @@ export class Load {
     await readSlab(step, area, memory, 1);
     const read = performance.now();
     if (!packSlab(tasks[index]!, areas, pool.loader)) throw slabError(step, memory.bytes(area, slabBytes(step.slab)));
-    addTimes(times, step, read - start, performance.now() - read, 1);
+    const end = performance.now();
+    addTimes(times, step, read - start, end - read, 1);
+    this.#report(step, 0, [start, read, end]);
+  }
+
+  /** @param times when reading began and ended, and packing ended */
+  #report(step: LoadStep, thread: number, [start, read, end]: readonly [number, number, number], offset = 0): void {
+    if (!this.#onSpan) return;
+    const part = { thread, weight: this.#plan.weights[step.slab.parts[0]!.weight]!.name, bytes: slabBytes(step.slab) };
+    const [reading, packing] = kindsOf(step);
+    this.#onSpan({ ...part, name: reading, start: start + offset, end: read + offset });
+    this.#onSpan({ ...part, name: packing, start: read + offset, end: end + offset });
+  }
+
+  /** Reports what threads loaded by themselves. */
+  #reportSlabs({ times }: Pool): void {
+    const { log } = this.list!;
+    if (!log) return;
+    for (const [thread, own] of times.entries()) {
+      const offset = own[timeWords.origin]! - performance.timeOrigin;
+      const noted = new Float64Array(log.buffer, 8 * log.stride * thread, log.stride);
+      for (let n = 0; n < noted[0]!; n++) {
+        const at = 1 + SLAB_WORDS * n;
+        const [index, ...when] = noted.subarray(at, at + SLAB_WORDS) as unknown as [number, number, number, number];
+        this.#report(this.#own[index]!, thread, when, offset);
+      }
+    }
   }
 
   /** Reads a slab that only this thread can read; all threads pack it. */
@@ -124,15 +170,30 @@ export class Load {
     words.set(tape);
     await pool.run(step.memory, map.tape, (4 * tape.length) / RECORD_BYTES);
     if (words[FOUND]) throw slabError(step, memory.bytes(map.cache, bytes));
-    addTimes(times, step, read - start, performance.now() - read, pool.threads);
+    const end = performance.now();
+    addTimes(times, step, read - start, end - read, pool.threads);
+    this.#report(step, 0, [start, read, end]);
   }
 }
 
 type Times = { -readonly [Key in 'readMs' | 'quantizeMs' | 'packMs' | 'bytesRead']: number };
 
-function addTimes(times: Times, { source, quantizes }: LoadStep, read: number, packed: number, threads: number): void {
-  times[source.quantizes ? 'quantizeMs' : 'readMs'] += read;
-  times[quantizes ? 'quantizeMs' : 'packMs'] += packed * threads;
+/** What reading and packing a slab are called: either may quantize. */
+const kindsOf = ({ source, quantizes }: LoadStep): ['read' | 'quantize', 'pack' | 'quantize'] => [
+  source.quantizes ? 'quantize' : 'read',
+  quantizes ? 'quantize' : 'pack',
+];
+
+function addTimes(times: Times, step: LoadStep, read: number, packed: number, threads: number): void {
+  const [reading, packing] = kindsOf(step);
+  times[`${reading}Ms`] += read;
+  times[`${packing}Ms`] += packed * threads;
+}
+
+function slabLog(threads: number, slabs: number): SlabLog {
+  const stride = 1 + SLAB_WORDS * slabs;
+  const bytes = 8 * stride * threads;
+  return { stride, buffer: threads > 1 ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes) };
 }
 
 function taskOf(step: LoadStep): SlabTask {

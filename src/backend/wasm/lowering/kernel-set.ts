@@ -24,6 +24,12 @@ export class KernelSet {
     return index;
   }
 
+  /** Family of the kernel at an index of the table: `matmul_q8_0`, `norm`. */
+  family(index: number): string {
+    const [name = ''] = [...this.#indices].find(([, found]) => found === index) ?? [];
+    return name.slice(0, name.indexOf('/'));
+  }
+
   /** @param memory limits of the memory that the modules will import */
   compile(host: WasmHost, wide: boolean, memory: { maximum: number; shared: boolean }): CompiledKernels {
     const walking = new Module();

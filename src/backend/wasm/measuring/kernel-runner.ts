@@ -43,7 +43,7 @@ export class KernelRunner {
       host,
       { ...compiled, memories: [memory.wasm], threads, cores: host.cores },
       scratchOf,
-      () => {},
+      1,
     );
     return new KernelRunner(memory, other?.allocator ?? new Allocator(dataAt), pool);
   }

@@ -7,10 +7,10 @@ import { controlAddress, sharedWords, viewSharedWords } from '../memory/shared-w
 import type { Thread, WasmHost } from './host.ts';
 import { commands, EPOCH, failureText, instantiate, reportFailure } from './thread.ts';
 import { heldWord, type Loader } from './thread-load.ts';
-import type { LoadList, ThreadSetup, WalkTape } from './thread-setup.ts';
+import { type LoadList, type ThreadSetup, timesOf, type WalkTape } from './thread-setup.ts';
 
 /** What all threads share. */
-type SharedSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'load'>;
+type SharedSetup = Omit<ThreadSetup, 'thread' | 'scratch' | 'times' | 'load'>;
 
 /** Byte address of a thread's scratch area in a memory. */
 export type ScratchOf = (thread: number, memory: number) => number;
@@ -19,6 +19,8 @@ export type ScratchOf = (thread: number, memory: number) => number;
 interface Held {
   readonly setup: SharedSetup;
   readonly scratchOf: ScratchOf;
+  /** Of each thread. */
+  readonly times: readonly Float64Array[];
   readonly walk: WalkTape;
 }
 
@@ -41,29 +43,33 @@ export class Pool {
     host: WasmHost,
     setup: SharedSetup,
     scratchOf: ScratchOf,
-    mark: () => void,
+    records: number,
     onWarning?: (text: string) => void,
   ) {
     this.#host = host;
     this.#onWarning = onWarning;
     this.#threads = setup.threads;
-    const walk = instantiate(setupOf(setup, scratchOf, 0), mark, () => this.#lookForLost());
-    this.#held = { setup, scratchOf, walk };
+    const stride = timesOf(records);
+    const bytes = 8 * stride * setup.threads;
+    const buffer = setup.threads > 1 ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+    const times = Array.from({ length: setup.threads }, (_, n) => new Float64Array(buffer, 8 * stride * n, stride));
+    const walk = instantiate(setupOf({ setup, scratchOf, times }, 0), () => this.#lookForLost());
+    this.#held = { setup, scratchOf, times, walk };
   }
 
   /**
    * Threads that cannot start are left out, with one warning.
-   * @param mark called where the timing setting says @param load what the threads begin with
+   * @param records of the longest tape that is timed @param load what the threads begin with
    */
   static async start(
     host: WasmHost,
     setup: SharedSetup,
     scratchOf: ScratchOf,
-    mark: () => void,
+    records: number,
     load?: LoadList,
     onWarning?: (text: string) => void,
   ): Promise<Pool> {
-    const pool = new Pool(host, setup, scratchOf, mark, onWarning);
+    const pool = new Pool(host, setup, scratchOf, records, onWarning);
     await pool.#spawn(load);
     return pool;
   }
@@ -77,9 +83,14 @@ export class Pool {
     return this.#alive().setup.memories;
   }
 
+  /** The times of each thread, see `timeWords`: those of its last walk, as far as the timing setting asked for them. */
+  get times(): readonly Float64Array[] {
+    return this.#alive().times;
+  }
+
   /** What the calling thread loads with, alone: the other threads load for themselves. */
   get loader(): Omit<Loader, 'read'> {
-    const { setup, scratchOf, walk } = this.#alive();
+    const { walk } = this.#alive();
     const walkAlone: WalkTape = (...tape) => {
       try {
         return walk(...tape);
@@ -87,7 +98,7 @@ export class Pool {
         throw new BackendError('KernelFailed', `a kernel failed in thread 0: ${(error as Error).message}`);
       }
     };
-    return { setup: setupOf(setup, scratchOf, 0), walk: walkAlone };
+    return { setup: setupOf(this.#alive(), 0), walk: walkAlone };
   }
 
   /** Waits until no other thread loads any more. @returns the slabs that threads had and left undone */
@@ -116,7 +127,7 @@ export class Pool {
    */
   async run(memory: number, tape: number, steps: number, wanted = this.threads): Promise<void> {
     if (this.#state !== 'ready') await this.ready();
-    const { setup, scratchOf, walk } = this.#alive();
+    const { setup, walk } = this.#alive();
     const threads = Math.min(wanted, this.threads);
     const words = viewSharedWords(setup);
     words[sharedWords.memory >> 2] = memory;
@@ -127,7 +138,7 @@ export class Pool {
     try {
       failed = walk(memory, tape, steps, threads) !== 0;
     } catch (error) {
-      reportFailure(setupOf(setup, scratchOf, 0), error);
+      reportFailure(setupOf(this.#alive(), 0), error);
       failed = true;
     }
     if (!failed) return;
@@ -160,9 +171,10 @@ export class Pool {
   }
 
   async #spawn(load?: LoadList): Promise<void> {
-    const { setup, scratchOf } = this.#alive();
+    const held = this.#alive();
+    const { setup } = held;
     const workers = Array.from({ length: setup.threads - 1 }, (_, n) =>
-      this.#host.spawn({ ...setupOf(setup, scratchOf, n + 1), load }),
+      this.#host.spawn({ ...setupOf(held, n + 1), load }),
     );
     const results = await Promise.allSettled(workers.map((thread) => thread.ready));
     this.#workers = workers.filter((_, n) => results[n]!.status === 'fulfilled');
@@ -214,6 +226,7 @@ export class Pool {
 
 const isLost = (thread: Thread): boolean => thread.isLost?.() ?? false;
 
-function setupOf(setup: SharedSetup, scratchOf: ScratchOf, thread: number): ThreadSetup {
-  return { ...setup, thread, scratch: setup.memories.map((_, memory) => scratchOf(thread, memory)) };
+function setupOf({ setup, scratchOf, times }: Omit<Held, 'walk'>, thread: number): ThreadSetup {
+  const scratch = setup.memories.map((_, memory) => scratchOf(thread, memory));
+  return { ...setup, thread, scratch, times: times[thread]! };
 }

@@ -5,7 +5,15 @@
 import { CHECK_LINE, FOUND } from '../../../kernels/finite.ts';
 import { RECORD_BYTES } from '../../../kernels/record.ts';
 import { sharedWords, viewSharedWords } from '../memory/shared-words.ts';
-import type { LoadAreas, LoadList, ReadFile, SlabTask, ThreadSetup, WalkTape } from './thread-setup.ts';
+import {
+  type LoadAreas,
+  type LoadList,
+  type ReadFile,
+  SLAB_WORDS,
+  type SlabTask,
+  type ThreadSetup,
+  type WalkTape,
+} from './thread-setup.ts';
 
 /** Index of the word with the source address, the first argument of check and pack records. */
 const SOURCE = 2;
@@ -66,12 +74,13 @@ function readSlab({ memory, ranges }: SlabTask, areas: readonly LoadAreas[], { s
  * @returns whether the time was up first
  */
 export function loadSlabs(
-  { tasks, areas }: LoadList,
+  { tasks, areas, log }: LoadList,
   loader: Loader,
   milliseconds = Number.POSITIVE_INFINITY,
 ): boolean {
   const words = viewSharedWords(loader.setup);
   const held = heldWord(loader.setup.thread);
+  const noted = log && new Float64Array(log.buffer, 8 * log.stride * loader.setup.thread, log.stride);
   const times = { read: 0, quantize: 0, pack: 0 };
   let now = performance.now();
   const end = now + milliseconds;
@@ -87,9 +96,12 @@ export function loadSlabs(
       if (!task) return false;
       Atomics.store(words, held, index + 1);
       if (!readSlab(task, areas, loader)) return false;
+      const begin = now;
       lap('read');
+      const read = now;
       if (!packSlab(task, areas, loader)) return false;
       lap(task.quantizes ? 'quantize' : 'pack');
+      noted?.set([index, begin, read, now], 1 + SLAB_WORDS * noted[0]!++);
       Atomics.store(words, held, 0);
     }
     return true;

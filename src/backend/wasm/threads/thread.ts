@@ -6,7 +6,7 @@
 import { PATIENCE, poison } from '../../../kernels/barrier.ts';
 import { controlAddress, sharedWords, viewSharedWords } from '../memory/shared-words.ts';
 import { loadSlabs } from './thread-load.ts';
-import type { ReadFile, ThreadSetup, WalkTape } from './thread-setup.ts';
+import { type ReadFile, type ThreadSetup, timeWords, type WalkTape } from './thread-setup.ts';
 
 export const commands = { walk: 1, exit: 2 } as const;
 
@@ -19,10 +19,15 @@ const SPINS = 100_000;
 type Exports = Record<string, (...args: number[]) => number>;
 
 /**
- * Instances of all modules over each memory, for one thread. `mark` is called where the timing setting says, `look` now and
- * then while the thread waits at a barrier.
+ * Instances of all modules over each memory, for one thread, which notes its times in `setup.times`. `look` is called now
+ * and then while the thread waits at a barrier.
  */
-export function instantiate(setup: ThreadSetup, mark: () => void, look: () => void): WalkTape {
+export function instantiate(setup: ThreadSetup, look: () => void): WalkTape {
+  const { times } = setup;
+  times[timeWords.origin] = performance.timeOrigin;
+  const mark = (slot: number): void => {
+    times[timeWords.marks + slot] = performance.now();
+  };
   const walks = setup.memories.map((memory, index) => {
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: setup.kernels.length });
     const scratch = new WebAssembly.Global({ value: 'i32', mutable: false }, setup.scratch[index]! | 0);
@@ -34,6 +39,7 @@ export function instantiate(setup: ThreadSetup, mark: () => void, look: () => vo
   return (memory, tape, steps, threads) => {
     // A thread alone does all of every step.
     const thread = threads === 1 ? 0 : setup.thread;
+    times[timeWords.start] = performance.now();
     return walks[memory]!(tape, steps, thread, threads, threads > setup.cores ? 0 : SPINS);
   };
 }
@@ -48,7 +54,7 @@ const nothing = (): void => {};
 
 /** Main loop of a worker: loads, then waits for the next epoch and walks the tape. Returns at the exit command. */
 export function serve(setup: ThreadSetup, onReady: () => void, read: ReadFile): void {
-  const walk = instantiate(setup, nothing, nothing);
+  const walk = instantiate(setup, nothing);
   const words = viewSharedWords(setup);
   const epochAt = sharedWords.epoch >> 2;
   let epoch = Atomics.load(words, epochAt);
