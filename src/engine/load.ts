@@ -209,6 +209,9 @@ async function openAs<M>(
   }
 }
 
+/** The name of a folder without the path to it. */
+const lastPart = (path: string): string => path.split(/[\\/]/).findLast((part) => part !== '') ?? path;
+
 async function openOnce<M>(
   kind: ModelKind,
   { folder, file, host }: ModelSource,
@@ -217,7 +220,7 @@ async function openOnce<M>(
   { mostContext, memoryShare = 1 }: Bounds,
 ): Promise<M> {
   const settings = validateLoad(options);
-  const trace = settings.trace?.process(file ?? folder.name);
+  const trace = settings.trace?.process(file ?? lastPart(folder.name));
   const loadTrace = trace && new LoadTrace(trace);
   const opening = performance.now();
   const files = await openModel(folder, file).catch((error) => {
