@@ -21,6 +21,7 @@ import { renderCommand } from './template.ts';
 import { flagName, inFlags, isExpected, reportError, speakOf, UsageError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
 import { withTraceFlag } from './trace.ts';
+import { addTuneCommand } from './tune-commands.ts';
 
 const policyHelp =
   'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16, f32, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of GGUF files none)';
@@ -272,6 +273,8 @@ async function program(finish: (code: number) => void): Promise<Command> {
     ]),
     finish,
   );
+
+  addTuneCommand(command, finish);
 
   command('demo', 'The embedded model tells a short story.', ['lanewise demo']).action(async () =>
     finish(await demoCommand()),

@@ -16,10 +16,14 @@ export interface Progress {
 }
 
 export interface ProgressOptions {
-  readonly unit?: 'bytes' | 'tokens';
+  readonly unit?: Unit;
   /** A clock in milliseconds, from any origin. */
   readonly now?: () => number;
 }
+
+type Unit = 'bytes' | 'tokens' | 'measurements';
+
+const rates: Readonly<Record<Unit, string>> = { bytes: '/s', tokens: ' tok/s', measurements: '/s' };
 
 /** Work shorter than this shows no progress. */
 const patienceMs = 1000;
@@ -49,10 +53,10 @@ export function createProgress(stream: ProgressStream, label: string, options: P
 }
 
 /** `[#####-----]  48% 1.02 GB of 2.11 GB, 850.0 MB/s, 1 s left` */
-function progressText(done: number, total: number, seconds: number, unit: 'bytes' | 'tokens'): string {
+function progressText(done: number, total: number, seconds: number, unit: Unit): string {
   const rate = done / seconds;
-  const amount = (n: number): string => (unit === 'bytes' ? formatBytes(Math.round(n)) : `${Math.round(n)}`);
-  const per = unit === 'bytes' ? '/s' : ' tok/s';
+  const amount = (n: number): string => (unit === 'bytes' ? formatBytes(Math.round(n)) : amountOf(n, unit));
+  const per = rates[unit];
   if (total === Number.POSITIVE_INFINITY) return `${amount(done)}, ${amount(rate)}${per}`;
   const share = total > 0 ? Math.min(done / total, 1) : 0;
   const filled = Math.round(share * barWidth);
@@ -60,3 +64,7 @@ function progressText(done: number, total: number, seconds: number, unit: 'bytes
   const left = rate > 0 ? `, ${Math.ceil(Math.max(total - done, 0) / rate)} s left` : '';
   return `${bar} ${(share * 100).toFixed(0).padStart(3)}% ${amount(done)} of ${amount(total)}, ${amount(rate)}${per}${left}`;
 }
+
+/** Measurements may take longer than a second each. */
+const amountOf = (n: number, unit: Unit): string =>
+  unit === 'measurements' && n < 10 && !Number.isInteger(n) ? n.toFixed(1) : `${Math.round(n)}`;

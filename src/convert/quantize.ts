@@ -44,6 +44,8 @@ export interface ModelFile {
   readonly beside: ReadonlyMap<string, string>;
   /** Data that the new file lacks. */
   readonly warnings: readonly string[];
+  /** Names in plans of the weights of each tensor; only if a plan was given. */
+  readonly weights: ReadonlyMap<string, readonly string[]>;
   close(): Promise<void>;
 }
 
@@ -169,7 +171,8 @@ async function fromGguf(
         ...plain(tensor.name, tensor),
         ...choose(tensor.name, tensor.shape, tensor.dtype),
       }));
-      return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: [], close };
+      const { weights } = whole;
+      return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: [], weights, close };
     }
     const model = ggufModel({ name, metadata: checkpoint.metadata, tensors, ropeFactors });
     const choose = sameType(options.to);
@@ -191,7 +194,7 @@ async function fromGguf(
       ['config.json', json({ ...model.config, eos_token_id: ends })],
       ['generation_config.json', json(generation)],
     ]);
-    return { recipes, metadata: new Map(), beside, warnings, close };
+    return { recipes, metadata: new Map(), beside, warnings, weights: new Map(), close };
   } catch (error) {
     await close();
     throw error;
@@ -222,7 +225,7 @@ async function fromSafeTensors(
         ...plain(tensor.name, tensor),
         ...choose(tensor.name, tensor.shape, tensor.dtype),
       }));
-      return { recipes, metadata: new Map(), beside: await textsOf(folder), warnings: [], close };
+      return { recipes, metadata: new Map(), beside: await textsOf(folder), warnings: [], weights: new Map(), close };
     }
     const config = (await readJson(folder, 'config.json')) as Settings | undefined;
     if (config === undefined) {
@@ -251,7 +254,8 @@ async function fromSafeTensors(
       return { ...output, sources, ...choice };
     });
     const all = [...written.warnings, ...warnings];
-    return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: all, close };
+    const { weights } = whole;
+    return { recipes, metadata: withTypes(metadata, options), beside: new Map(), warnings: all, weights, close };
   } catch (error) {
     await close();
     throw error;

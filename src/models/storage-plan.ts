@@ -28,6 +28,8 @@ export interface StoragePlan {
   readonly weights: Readonly<Record<string, Storage>>;
   /** Why each weight is stored so: a sentence, and numbers by name. */
   readonly explain?: Readonly<Record<string, PlanReason>>;
+  /** How the plan was found: budget, predicted and measured losses, machine. For people and programs; not used. */
+  readonly tuned?: Readonly<Record<string, unknown>>;
   /** The plan's name in messages and tables. Default: `plan`. */
   readonly name?: string;
 }
@@ -93,7 +95,7 @@ interface Problem {
 
 function problemOf(value: unknown): Problem | undefined {
   if (!isRecord(value)) return { expected: 'an object', found: value };
-  const { version, model, weights, explain, name } = value;
+  const { version, model, weights, explain, tuned, name } = value;
   if (version !== VERSION) return { expected: `with version ${VERSION}`, found: version };
   if (!isRecord(weights)) return { expected: 'with an object weights', found: weights };
   for (const [weight, storage] of Object.entries(weights)) {
@@ -114,6 +116,7 @@ function problemOf(value: unknown): Problem | undefined {
       if (!isRecord(reason) || typeof reason.reason !== 'string')
         return { expected: `whose explain["${weight.slice(0, 80)}"] has a text reason`, found: reason };
   }
+  if (tuned !== undefined && !isRecord(tuned)) return { expected: 'whose tuned is an object', found: tuned };
   if (name !== undefined && typeof name !== 'string') return { expected: 'whose name is a string', found: name };
   return undefined;
 }

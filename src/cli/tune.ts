@@ -1,0 +1,176 @@
+/** `lanewise tune`: measures a model and chooses the storage of each weight for a budget. */
+import { stat } from 'node:fs/promises';
+import { OptionError } from '../errors.ts';
+import { describeModel, formatStoragePlan, locate, writeAtomically } from '../node.ts';
+import { formatBytes } from '../profile/units.ts';
+import { type Budget, CHUNK_WEIGHT } from '../tune/budget.ts';
+import { type TunedModel, tuneModel } from '../tune/measuring/tune-node.ts';
+import { summaryOf } from '../tune/plan-file.ts';
+import type { Stage, Totals } from '../tune/tune.ts';
+import { checkWritable, readText } from './files.ts';
+import { modelPath } from './models.ts';
+import { createProgress } from './progress.ts';
+import { renderTable } from './table.ts';
+import { bytesOf, inFlags, type MachineFlags, machineOptions, numberOf, print, say, UsageError } from './terminal.ts';
+
+export interface TuneFlags extends MachineFlags {
+  safetensors?: string;
+  revision?: string;
+  budget?: string;
+  output: string;
+  calibrate?: string;
+  tokens?: string;
+  samples?: string;
+  fresh?: boolean;
+  force?: boolean;
+  json?: boolean;
+}
+
+const stageNames: Readonly<Record<Stage, string>> = {
+  errors: 'errors of the weights',
+  times: 'times of the kernels',
+  samples: 'losses of single layers',
+  check: 'loss of the plan',
+};
+
+export async function tuneCommand(positional: string | undefined, flags: TuneFlags): Promise<number> {
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
+  let progress: ReturnType<typeof createProgress> | undefined;
+  let running: Stage | undefined;
+  const onProgress = (stage: Stage, done: number, total: number): void => {
+    if (stage !== running) {
+      progress?.end();
+      progress = createProgress(process.stderr, stageNames[stage], { unit: 'measurements' });
+      running = stage;
+    }
+    progress!.update(done, total);
+  };
+  try {
+    const { output } = flags;
+    if (!flags.force && (await stat(output).catch(() => undefined)))
+      throw new UsageError(`${output} already exists: give another name, or --force to replace it`);
+    await checkWritable(`--output ${output}`, output);
+    const path = await modelPath(positional, flags);
+    const { kind } = await describeModel(path);
+    const budgetText = flags.budget ?? (kind === 'encoder' ? 'distance=0.001' : 'kl=0.05');
+    const budget = parseBudget(budgetText);
+    const text =
+      flags.calibrate === undefined
+        ? undefined
+        : { text: await readText('--calibrate', flags.calibrate), name: flags.calibrate };
+    const tuned = await tuneModel(await locate(path), {
+      budget,
+      budgetText,
+      cache: cacheOf(output),
+      fresh: flags.fresh,
+      text,
+      tokens: countOf('--tokens', flags.tokens, 512, 1),
+      samples: countOf('--samples', flags.samples, 24, 0),
+      ...machineOptions(flags),
+      times: async (requests) => requests.map(({ types }) => types.map(() => ({ rowMs: 0, chunkRowMs: 0 }))),
+      onProgress,
+      onWarning: (warning) => say(`warning: ${warning}`),
+      signal: interrupt.signal,
+    });
+    progress?.end();
+    await writeAtomically(output, async (handle) => handle.writeFile(formatStoragePlan(tuned.plan)));
+    if (flags.json) await print(`${JSON.stringify({ output, ...jsonOf(tuned), ...tuned.plan })}\n`);
+    else await print(tableOf(tuned));
+    sayResult(tuned, output, budgetText);
+    return 0;
+  } catch (error) {
+    if (interrupt.signal.aborted) {
+      say(`interrupted; the same command continues from ${cacheOf(flags.output)}`);
+      return 130;
+    }
+    throw inFlags(error);
+  } finally {
+    progress?.end();
+  }
+}
+
+/** The file of measurements beside a plan: `plan.json` has `plan.measured.json`. */
+const cacheOf = (output: string): string => `${output.replace(/\.json$/, '')}.measured.json`;
+
+/** @throws OptionError */
+export function parseBudget(text: string): Budget {
+  const fail = (): never => {
+    throw new OptionError(
+      '--budget',
+      'size=157.5MB, kl=0.05, distance=0.001, speed, or speed,kl=0.05 or speed,size=157.5MB',
+      text,
+    );
+  };
+  const limits: { bytes?: number; loss?: number } = {};
+  const parts = text
+    .toLowerCase()
+    .split(',')
+    .map((part) => part.trim());
+  const fast = parts[0] === 'speed';
+  for (const part of fast ? parts.slice(1) : parts) {
+    const [, name, value] = /^(size|kl|distance)=(.+)$/.exec(part) ?? fail();
+    if (name === 'size') limits.bytes = bytesOf('--budget size', value)!;
+    else limits.loss = Number(value);
+    if (limits.loss !== undefined && !(limits.loss > 0)) fail();
+  }
+  const count = Object.keys(limits).length;
+  if (parts.length !== count + (fast ? 1 : 0) || count > 1 || (count === 0 && !fast)) fail();
+  if (fast) return { kind: 'speed', ...limits };
+  return limits.bytes === undefined ? { kind: 'loss', loss: limits.loss! } : { kind: 'size', bytes: limits.bytes };
+}
+
+function countOf(name: string, text: string | undefined, fallback: number, least: number): number {
+  const value = numberOf(name, text) ?? fallback;
+  if (!(Number.isInteger(value) && value >= least))
+    throw new OptionError(name, `an integer of at least ${least}`, value);
+  return value;
+}
+
+const jsonOf = ({ tuned, known, notWritable }: TunedModel): object => ({
+  measurements_reused: known,
+  ...(notWritable !== undefined && { not_writable: notWritable }),
+  ...summaryOf(tuned),
+  by_size: tuned.bySize,
+  by_speed: tuned.bySpeed,
+});
+
+function tableOf({ tuned, lossName }: TunedModel): string {
+  const rows = [tuned.plan, ...tuned.policies];
+  const timed = rows.some(({ rowMs }) => rowMs > 0);
+  const loss = (value: number | undefined): string => (value === undefined ? '' : value.toPrecision(3));
+  const right = (title: string) => ({ title, align: 'right' as const });
+  return renderTable(
+    [
+      { title: 'Storage' },
+      right('File'),
+      ...(timed ? [right('Row ms'), right('Chunk row ms')] : []),
+      right(`${lossName}, predicted`),
+      right('measured'),
+    ],
+    rows.map(({ name, bytes, rowMs, chunkRowMs, predictedLoss, measuredLoss }: Totals) => [
+      name,
+      formatBytes(bytes),
+      ...(timed ? [rowMs.toFixed(3), chunkRowMs.toFixed(3)] : []),
+      loss(predictedLoss),
+      loss(measuredLoss),
+    ]),
+  );
+}
+
+function sayResult({ tuned, notWritable, known, text, lossName }: TunedModel, output: string, budget: string): void {
+  const { plan, prediction, solver } = tuned;
+  if (known > 0) say(`${known} measurements of an earlier run were used (--fresh: measure anew)`);
+  if (notWritable !== undefined) say(`sizes are those in memory: ${notWritable}`);
+  say(`budget ${budget}: ${solver}; speed counts a single row fully, a row of a chunk by ${CHUNK_WEIGHT}`);
+  if (plan.measuredLoss !== undefined) {
+    const typical =
+      prediction.typicalFactor === undefined
+        ? ''
+        : `, typical factor between layers ${prediction.typicalFactor.toFixed(2)}`;
+    say(
+      `${lossName} on ${text}: predicted ${plan.predictedLoss.toPrecision(3)} from ${prediction.samples} measured layers${typical}; measured ${plan.measuredLoss.toPrecision(3)}`,
+    );
+  }
+  say(`wrote ${output}: quantize --plan ${output} writes ${formatBytes(plan.bytes)}`);
+}

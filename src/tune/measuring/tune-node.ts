@@ -1,0 +1,105 @@
+/** Tunes the storage of a model's weights, with measurements kept beside the plan. */
+import type { ModelSource } from '../../engine/load.ts';
+import { OptionError } from '../../errors.ts';
+import type { StoragePlan } from '../../models/storage-plan.ts';
+import type { Budget } from '../budget.ts';
+import type { Measures } from '../measures.ts';
+import { planOf } from '../plan-file.ts';
+import { type Stage, type Tuned, tune } from '../tune.ts';
+import { measuresOf } from './model-measures.ts';
+import { openForTuning } from './open-model.ts';
+import { FileStore, hashFiles, hashText } from './store-node.ts';
+import { tuningText } from './text.ts';
+
+export interface TuneOptions {
+  readonly budget: Budget;
+  /** The budget as it was given, for the plan. */
+  readonly budgetText: string;
+  /** File of the measurements. */
+  readonly cache: string;
+  /** Whether to ignore what the cache has. */
+  readonly fresh?: boolean | undefined;
+  /** Text to measure with. Default: a built-in one. */
+  readonly text?: { readonly text: string; readonly name: string } | undefined;
+  /** Most tokens of the text. */
+  readonly tokens: number;
+  /** Units whose loss is measured alone. */
+  readonly samples: number;
+  readonly threads?: number | undefined;
+  readonly revectorize?: boolean | undefined;
+  readonly backend?: 'wasm' | 'reference' | undefined;
+  readonly times: Measures['times'];
+  readonly onProgress?: ((stage: Stage, done: number, total: number) => void) | undefined;
+  readonly onWarning?: ((text: string) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface TunedModel {
+  readonly tuned: Tuned;
+  readonly plan: StoragePlan;
+  readonly lossName: string;
+  /** Where the tokens come from. */
+  readonly text: string;
+  /** Why the model cannot be written as GGUF; sizes are then those in memory. */
+  readonly notWritable: string | undefined;
+  /** Measurements found in the cache. */
+  readonly known: number;
+}
+
+/** Bytes of the exact model's probabilities that are kept to compare with. */
+const MOST_PROBABILITIES = 2 ** 29;
+
+export async function tuneModel({ folder, file, host }: ModelSource, options: TuneOptions): Promise<TunedModel> {
+  const model = await openForTuning(folder, file);
+  try {
+    const { description, files } = model;
+    const { modelType, kind, config } = description;
+    if (options.budget.kind !== 'size') checkLossName(kind, options);
+    const most = kind === 'encoder' ? options.tokens : Math.floor(MOST_PROBABILITIES / (4 * config.vocab));
+    const { texts, source } = await tuningText(model, folder, options.text, Math.min(options.tokens, most));
+    const textHash = hashText(JSON.stringify(texts));
+    const { threads = host.cores, revectorize = true } = options;
+    const machine = `${host.notes?.machine ?? 'machine not known'}, ${threads} threads${revectorize ? '' : ', 128-bit kernels'}`;
+    const store = await FileStore.open(
+      options.cache,
+      { model: hashText(`${await hashFiles(folder.name, files.files)} ${textHash} ${machine}`), machine },
+      options.fresh,
+    );
+    const known = store.size;
+    const settings = {
+      host,
+      threads: options.threads,
+      revectorize: options.revectorize,
+      backend: options.backend,
+      onWarning: options.onWarning,
+      signal: options.signal,
+    };
+    const measures = measuresOf(model, { ...settings, texts, times: options.times });
+    try {
+      const tuned = await tune({ ...model, ...options, measures, store });
+      const lossName = kind === 'encoder' ? 'cosine distance' : 'KL divergence';
+      const plan = planOf(tuned, {
+        model: { type: modelType, layers: config.layers, dim: config.dim, vocab: config.vocab },
+        budget: options.budget,
+        budgetText: options.budgetText,
+        lossName,
+        text: source,
+        textHash,
+        machine,
+      });
+      return { tuned, plan, lossName, text: source, notWritable: model.notWritable, known };
+    } finally {
+      await store.save();
+    }
+  } finally {
+    await model.close();
+  }
+}
+
+/** @throws OptionError for a limit of the loss in the words of the other kind of model */
+function checkLossName(kind: 'decoder' | 'encoder', { budgetText }: TuneOptions): void {
+  if (kind === 'encoder' && /\bkl=/.test(budgetText))
+    throw new OptionError('budget', 'distance=N for an encoder, which has no logits to compare', budgetText);
+  if (kind === 'decoder' && /\bdistance=/.test(budgetText))
+    throw new OptionError('budget', 'kl=N for a model that generates text', budgetText);
+}
