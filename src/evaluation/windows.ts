@@ -68,21 +68,22 @@ export function windowsOf(
   const { stride = Math.max(1, Math.floor(contextLength / 2)) } = options;
   if (!(Number.isInteger(stride) && stride >= 1 && stride <= most))
     throw new OptionError('stride', `an integer from 1 to ${most}, the window`, stride);
-  const spans: { begin: number; end: number; scored: number }[] = [];
+  const spans: { begin: number; end: number; first: number }[] = [];
   for (let begin = 0, scored = 1; scored < ids.length; begin += stride) {
     const end = Math.min(begin + (begin > 0 ? most : contextLength), ids.length);
-    if (end > scored) spans.push({ begin, end, scored: Math.max(scored, begin > 0 && begins ? begin : begin + 1) });
+    const first = Math.max(scored, begin > 0 && begins ? begin : begin + 1);
+    if (end > first) spans.push({ begin, end, first });
     scored = end;
   }
   function* windows(): Generator<Window> {
-    for (const { begin, end, scored } of spans) {
+    for (const { begin, end, first } of spans) {
       const again = begins && begin > 0;
       const own = ids.slice(begin, end);
       const shift = again ? begin - 1 : begin;
-      yield { ids: again ? [bos!, ...own] : own, from: scored - shift, shift };
+      yield { ids: again ? [bos!, ...own] : own, from: first - shift, shift };
     }
   }
-  const scored = spans.reduce((sum, span) => sum + span.end - span.scored, 0);
+  const scored = spans.reduce((sum, span) => sum + span.end - span.first, 0);
   return { windows: windows(), extent: { tokens: ids.length, scored, windows: spans.length, contextLength, stride } };
 }
 
