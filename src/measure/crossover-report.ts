@@ -80,8 +80,8 @@ export function ruleText({ base, other, result }: Pick<ComparedTypes, 'base' | '
 function summary(pairs: readonly ComparedTypes[]): Section {
   const lines = pairs.map((pair) => {
     const ratios = pair.result.ratios.map(({ ratio }) => 1 / ratio);
-    const extent = `${times(Math.min(...ratios))} to ${times(Math.max(...ratios))} times as fast as ${typeName(pair.base)}`;
-    return `- ${capital(circumstancesText(pair))}: ${ruleText(pair)}. ${typeName(pair.other)} is ${extent}.`;
+    const said = `${typeName(pair.other)} is ${extent(ratios)} times as fast as ${typeName(pair.base)}`;
+    return `- ${capital(circumstancesText(pair))}: ${ruleText(pair)}. ${said}.`;
   });
   return {
     title: 'Thresholds',
@@ -90,6 +90,10 @@ function summary(pairs: readonly ComparedTypes[]): Section {
 }
 
 const times = (ratio: number): string => ratio.toFixed(2);
+
+/** `1.17 to 2.21` */
+const extent = (ratios: readonly number[]): string =>
+  [...new Set([Math.min(...ratios), Math.max(...ratios)].map(times))].join(' to ');
 
 /** The table of the report from which Lanewise comes, for Q8_0 against F32 or the first two types. */
 function ranges(measured: Crossover, all: readonly Circumstances[]): Section[] {
@@ -120,7 +124,7 @@ function mainTypes({ options: { types } }: Pick<Crossover, 'options'>): { base: 
 export function rangeTable(measured: Pick<Crossover, 'times' | 'options'>, pair: ComparedTypes): Table {
   const { base, other, result } = pair;
   const verdict = ({ winner, ratio }: RatioAt): string => {
-    if (winner === 'neither') return 'equal';
+    if (winner === 'neither') return 'no sure difference';
     const [name, share] = winner === 'other' ? [other, ratio] : [base, 1 / ratio];
     return `${typeName(name)} ${share <= MUCH_FASTER ? 'much ' : ''}faster`;
   };
@@ -141,7 +145,7 @@ export function rangeTable(measured: Pick<Crossover, 'times' | 'options'>, pair:
             ? `≥ ${first}`
             : `${first} to < ${next}`;
     const ratios = group.map(({ ratio }) => (group[0]!.winner === 'base' ? ratio : 1 / ratio));
-    const factor = `${times(Math.min(...ratios))} to ${times(Math.max(...ratios))} times`;
+    const factor = `${extent(ratios)} times`;
     const within = (dim: number): boolean => (index === 0 || dim >= first) && (next === undefined || dim < next);
     return [range, `${verdict(group[0]!)} (${factor})`, examplesOf(measured, pair, within)];
   });
@@ -221,7 +225,7 @@ function squareSections(measured: Crossover, circumstances: Circumstances): Sect
       const points = pair.result.ratios.map(({ dim, ratio: y, low, high }) => ({ x: dim, y, low, high }));
       return [{ name: typeName(other), points }];
     }),
-    lines: [{ name: `as fast as ${typeName(base!)}`, y: 1 }],
+    lines: [{ name: typeName(base!), y: 1 }],
   };
   const rate: Chart = {
     kind: 'line',

@@ -3,6 +3,9 @@ import type { Cell, Chart, Report, Section } from '../report/report.ts';
 import { arithmeticRoof, type KernelTime } from './kernel-times.ts';
 import type { TurnRoofs } from './saved.ts';
 
+/** Kinds of steps below this share of the time are left out of the plot. */
+const SMALL = 0.002;
+
 /** A kernel on the roofline. */
 export interface KernelPlace {
   readonly bytesPerSecond: number;
@@ -102,17 +105,11 @@ function sectionsOf(policy: string, kernels: readonly KernelTime[], roofs: TurnR
 
 /** Operations per second over operations per byte, both logarithmic: memory is a slope, arithmetic are ceilings. */
 export function rooflineOf(policy: string, kernels: readonly KernelTime[], roofs: TurnRoofs): Chart {
-  const series = (['prefill', 'decode'] as const).map((work) => ({
-    name: work,
-    points: kernels
-      .filter((time) => time.work === work)
-      .flatMap((time) => {
-        const { intensity, operationsPerSecond } = placeOf(time, roofs);
-        return intensity === undefined || operationsPerSecond === undefined
-          ? []
-          : [{ x: intensity, y: operationsPerSecond / 1e9, label: `${work}: ${time.kernel}` }];
-      }),
-  }));
+  const series = kernels.flatMap((time) => {
+    const { intensity, operationsPerSecond } = placeOf(time, roofs);
+    if (intensity === undefined || operationsPerSecond === undefined || time.share < SMALL) return [];
+    return [{ name: `${time.work}: ${time.kernel}`, points: [{ x: intensity, y: operationsPerSecond / 1e9 }] }];
+  });
   const found = series.flatMap(({ points }) => points.map(({ x }) => x));
   const from = Math.min(0.1, ...found.map((x) => x / 2));
   const to = Math.max(1000, ...found.map((x) => x * 2));
@@ -134,7 +131,7 @@ export function rooflineOf(policy: string, kernels: readonly KernelTime[], roofs
     title: `Roofline of ${policy}`,
     x: { name: 'Operations per byte', scale: 'log' },
     y: { name: 'Operations', unit: 'GOP/s', scale: 'log' },
-    series: series.filter(({ points }) => points.length > 0),
+    series,
     lines: [
       {
         name: 'memory read',

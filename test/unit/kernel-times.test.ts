@@ -128,7 +128,7 @@ test('the roofline has a slope that is the memory rate, ceilings from where it r
   ];
   const { series, lines, x, y } = rooflineOf('q8_0', kernels, roofs);
   assert.deepEqual([x.scale, y.scale], ['log', 'log']);
-  assert.deepEqual(series, [{ name: 'decode', points: [{ x: 2, y: 40, label: 'decode: matmul q8_0' }] }]);
+  assert.deepEqual(series, [{ name: 'decode: matmul q8_0', points: [{ x: 2, y: 40 }] }]);
   const points = new Map(lines!.map((line) => [line.name, 'points' in line ? line.points : []]));
   for (const { x: intensity, y: rate } of points.get('memory read')!) near(rate, 40 * intensity);
   assert.deepEqual(points.get('tile loop F32')![0], { x: 2.5, y: 100 });
