@@ -1,0 +1,271 @@
+/** Second moments, their factorization, and quantization with error feedback, in kernels on all threads. */
+import { KernelSet } from '../backend/wasm/lowering/kernel-set.ts';
+import { KernelRunner } from '../backend/wasm/measuring/kernel-runner.ts';
+import type { WasmHost } from '../backend/wasm/threads/host.ts';
+import { ModelError } from '../errors.ts';
+import { feedbackKernel, feedbackRecord, type PlainBlock, plainBlocks } from '../kernels/calibration/feedback.ts';
+import {
+  PANEL,
+  panelsKernel,
+  panelsRecord,
+  productsKernel,
+  productsRecord,
+  scaleRowsKernel,
+  scaleRowsRecord,
+  solveKernel,
+  solveRecord,
+} from '../kernels/calibration/products.ts';
+
+/** Rows per call of the products. */
+const CHUNK = 256;
+/** Rows of a factorization step. */
+const STEP = 64;
+/** Rows of a weight per group of lanes. */
+export const LANES = 16;
+
+/** Sum of x x^T over rows x: panels of 16 columns, of which elements with row <= column count. [width * width] */
+export interface Moments {
+  readonly width: number;
+  /** Rows summed. */
+  readonly rows: number;
+  readonly values: Float32Array;
+}
+
+/** Codes and scales of rows, sixteen rows side by side. */
+export interface Codes {
+  readonly rows: number;
+  readonly columns: number;
+  /** [rows / 16][columns][16] */
+  readonly codes: Uint8Array;
+  /** [rows / 16][columns / 32][16] */
+  readonly scales: Float32Array;
+}
+
+type Kernel = 'panels' | 'products' | 'subtracted' | 'solve' | 'scale' | PlainBlock;
+
+export class Algebra {
+  readonly #runner: KernelRunner;
+  readonly #kernels: Readonly<Record<Kernel, number>>;
+  /** First address that areas may use. */
+  readonly #base: number;
+  #factored: { readonly width: number; readonly importance: number; readonly matrix: number; readonly end: number } | undefined;
+
+  private constructor(runner: KernelRunner, kernels: Readonly<Record<Kernel, number>>) {
+    this.#runner = runner;
+    this.#kernels = kernels;
+    this.#base = runner.allocator.end;
+  }
+
+  static async open(host: WasmHost, { threads, wide }: { threads: number; wide: boolean }): Promise<Algebra> {
+    const set = new KernelSet();
+    const kernels = {
+      panels: set.index('calibration', 'panels', panelsKernel),
+      products: set.index('calibration', 'products', (m) => productsKernel(m, false)),
+      subtracted: set.index('calibration', 'subtracted', (m) => productsKernel(m, true)),
+      solve: set.index('calibration', 'solve', solveKernel),
+      scale: set.index('calibration', 'scale', scaleRowsKernel),
+      q4_0: set.index('feedback q4_0', 'q4_0', (m) => feedbackKernel(m, 'q4_0')),
+      q8_0: set.index('feedback q8_0', 'q8_0', (m) => feedbackKernel(m, 'q8_0')),
+      iq4_nl: set.index('feedback iq4_nl', 'iq4_nl', (m) => feedbackKernel(m, 'iq4_nl')),
+    };
+    return new Algebra(await KernelRunner.open(host, set, { threads, wide, bytes: 0 }), kernels);
+  }
+
+  close(): Promise<void> {
+    return this.#runner.close();
+  }
+
+  /** Sums x x^T over the rows that `chunks` gives, each [count, width]. Width must be a multiple of 32. */
+  async moments(width: number, chunks: Iterable<Float32Array>): Promise<Moments> {
+    const stride = CHUNK * 4 * PANEL;
+    const [x, panels, out] = this.#areas(CHUNK * width * 4, CHUNK * width * 4, width * width * 4);
+    const { memory } = this.#runner;
+    memory.f32(out!, width * width).fill(0);
+    this.#factored = undefined;
+    let rows = 0;
+    for (const chunk of chunks) {
+      const count = chunk.length / width;
+      for (let first = 0; first < count; first += CHUNK) {
+        const some = Math.min(CHUNK, count - first);
+        memory.f32(x!, some * width).set(chunk.subarray(first * width, (first + some) * width));
+        await this.#run('panels', panelsRecord.words({ from: x!, to: panels!, rows: some, width, stride }));
+        await this.#run(
+          'products',
+          productsRecord.words({
+            x: panels!,
+            xStride: stride,
+            y: panels!,
+            yStride: stride,
+            rows: some,
+            out: out!,
+            outStride: width * 4 * PANEL,
+            firstPanel: 0,
+            endPanel: width / PANEL,
+            panels: width / PANEL,
+            triangular: 1,
+          }),
+        );
+        rows += some;
+      }
+    }
+    return { width, rows, values: memory.f32(out!, width * width).slice() };
+  }
+
+  /**
+   * Factors moments for the calls of `quantize` that follow: H + damping * mean of its diagonal = U^T D U. The damping grows
+   * until the factorization succeeds.
+   * @param identity share of the identity, times the mean of the diagonal, that is added to the moments
+   * @returns the damping
+   * @throws ModelError NotFinite
+   */
+  async factor(moments: Moments, damping: number, name: string): Promise<number> {
+    const { width, values } = moments;
+    const mean = meanDiagonal(moments);
+    if (!Number.isFinite(mean))
+      throw new ModelError('NotFinite', `${name}: expected finite inputs on the calibration text, found others: check the weights`);
+    const [importance, factors, matrix] = this.#areas(width * 4, width * 4, width * width * 4);
+    const { memory } = this.#runner;
+    for (let more = damping; ; more = Math.max(10 * more, 1e-4)) {
+      const h = memory.f32(matrix!, width * width);
+      h.set(values);
+      for (let k = 0; k < width; k++) h[diagonal(width, k)] = mean === 0 ? 1 : h[diagonal(width, k)]! + more * mean;
+      if (!(await this.#factorInPlace(matrix!, width))) {
+        if (more > 1e6) throw new ModelError('NotFinite', `${name}: expected finite second moments, found others: check the weights`);
+        continue;
+      }
+      const pivots = memory.f32(importance!, width);
+      const inverses = memory.f32(factors!, width);
+      for (let k = 0; k < width; k++) {
+        const pivot = memory.f32(matrix!, width * width)[diagonal(width, k)]!;
+        pivots[k] = pivot * pivot;
+        inverses[k] = 1 / pivot;
+      }
+      const panels = width / PANEL;
+      await this.#run('scale', scaleRowsRecord.words({ matrix: matrix!, stride: width * 64, panels, factors: factors! }));
+      this.#factored = { width, importance: importance!, matrix: matrix!, end: matrix! + width * width * 4 };
+      return more;
+    }
+  }
+
+  /** Rows of 64: update by the rows above, factor the square, solve the rest. @returns false for a pivot that is not positive */
+  async #factorInPlace(matrix: number, width: number): Promise<boolean> {
+    const { memory } = this.#runner;
+    const stride = width * 4 * PANEL;
+    const panels = width / PANEL;
+    for (let first = 0; first < width; first += STEP) {
+      const size = Math.min(STEP, width - first);
+      const ends = { firstPanel: first / PANEL, endPanel: (first + size) / PANEL };
+      const sides = { x: matrix, xStride: stride, y: matrix, yStride: stride, out: matrix, outStride: stride };
+      if (first > 0)
+        await this.#run('subtracted', productsRecord.words({ ...sides, ...ends, rows: first, panels, triangular: 1 }));
+      if (!factorSquare(memory.f32(matrix, width * width), width, first, size)) return false;
+      await this.#run('solve', solveRecord.words({ matrix, stride, panels, first, size }));
+    }
+    return true;
+  }
+
+  /** Quantizes rows [rows, width] with the factored moments; rows beyond the last group of sixteen count as zeros. */
+  async quantize(type: PlainBlock, values: Float32Array): Promise<Codes> {
+    const { width, importance, matrix, end } = this.#factored!;
+    const rows = values.length / width;
+    const groups = Math.ceil(rows / LANES);
+    const { factors: tried } = plainBlocks[type];
+    const sizes = [tried.length * 4, groups * width * 64, groups * width * LANES, groups * width * 2];
+    const [list, w, codes, scales] = this.#areasFrom(end, sizes);
+    const { memory } = this.#runner;
+    memory.f32(list!, tried.length).set(tried);
+    transposeGroups(values, rows, width, memory.f32(w!, groups * width * LANES));
+    await this.#run(
+      type,
+      feedbackRecord.words({
+        w: w!,
+        factors: matrix,
+        stride: width * 64,
+        columns: width,
+        groups,
+        importance,
+        codes: codes!,
+        scales: scales!,
+        tried: list!,
+        count: tried.length,
+      }),
+    );
+    return {
+      rows,
+      columns: width,
+      codes: memory.bytes(codes!, groups * width * LANES).slice(),
+      scales: memory.f32(scales!, (groups * width) / 2).slice(),
+    };
+  }
+
+  #areas(...sizes: number[]): number[] {
+    return this.#areasFrom(this.#base, sizes);
+  }
+
+  #areasFrom(start: number, sizes: readonly number[]): number[] {
+    let next = Math.ceil(start / 64) * 64;
+    const addresses = sizes.map((size) => {
+      const address = next;
+      next = Math.ceil((next + size) / 64) * 64;
+      return address;
+    });
+    this.#runner.memory.reserve('second moments', next);
+    return addresses;
+  }
+
+  async #run(kernel: Kernel, words: Int32Array): Promise<void> {
+    await this.#runner.run(this.#kernels[kernel], words);
+  }
+}
+
+/** Index of element [k][k] in panels. */
+const diagonal = (width: number, k: number): number => (k >> 4) * width * PANEL + k * PANEL + (k & 15);
+
+export function meanDiagonal({ width, values }: Moments): number {
+  let sum = 0;
+  for (let k = 0; k < width; k++) sum += values[diagonal(width, k)]!;
+  return sum / width;
+}
+
+/** Moments of inputs that are all alike. */
+export function identityMoments(width: number): Moments {
+  const values = new Float32Array(width * width);
+  for (let k = 0; k < width; k++) values[diagonal(width, k)] = 1;
+  return { width, rows: 0, values };
+}
+
+/** Moments divided by their mean diagonal, plus `share` times the identity. */
+export function mixedWithIdentity(moments: Moments, share: number): Moments {
+  const mean = meanDiagonal(moments);
+  const values = moments.values.map((value) => (mean === 0 ? 0 : value / mean));
+  for (let k = 0; k < moments.width; k++) values[diagonal(moments.width, k)]! += share;
+  return { ...moments, values };
+}
+
+/** Factors the square of `size` rows and columns at `first` as U^T U. @returns false for a pivot that is not positive */
+function factorSquare(h: Float32Array, width: number, first: number, size: number): boolean {
+  const square = new Float64Array(size * size);
+  const index = (row: number, column: number): number =>
+    ((first + column) >> 4) * width * PANEL + (first + row) * PANEL + ((first + column) & 15);
+  for (let r = 0; r < size; r++) for (let c = r; c < size; c++) square[r * size + c] = h[index(r, c)]!;
+  for (let r = 0; r < size; r++) {
+    const pivot = Math.sqrt(square[r * size + r]!);
+    if (!(pivot > 0) || !Number.isFinite(pivot)) return false;
+    for (let c = r; c < size; c++) square[r * size + c]! /= pivot;
+    for (let below = r + 1; below < size; below++) {
+      const factor = square[r * size + below]!;
+      for (let c = below; c < size; c++) square[below * size + c]! -= factor * square[r * size + c]!;
+    }
+  }
+  for (let r = 0; r < size; r++) for (let c = r; c < size; c++) h[index(r, c)] = square[r * size + c]!;
+  return true;
+}
+
+/** Rows [rows, width] as groups of [width][16]. */
+function transposeGroups(values: Float32Array, rows: number, width: number, out: Float32Array): void {
+  out.fill(0);
+  for (let row = 0; row < rows; row++) {
+    const at = (row >> 4) * width * LANES + (row & 15);
+    for (let k = 0, from = row * width; k < width; k++) out[at + k * LANES] = values[from + k]!;
+  }
+}
