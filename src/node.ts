@@ -33,6 +33,7 @@ import { Trace } from './profile/trace.ts';
 import type { ChatFormat } from './prompts/chat.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
+export type { CalibrationText } from './convert/calibrated.ts';
 export type { ConvertedTensor, WritableType } from './convert/convert.ts';
 export type { QuantizeOptions, QuantizeReport } from './convert/quantize-node.ts';
 export {

@@ -129,9 +129,27 @@ export const rules: Rules = {
       what: 'Puts requests into shared forwards.',
       imports: ['backend', 'prompts', 'sampling', 'drafting', 'evaluate', 'tokenizer', 'profile'],
     },
+    calibrate: {
+      what: 'Quantizes matrices so that their outputs on a text stay close.',
+      imports: [
+        'quant',
+        'kernels',
+        'plan',
+        'models',
+        'tokenizer',
+        'backend',
+        'backend/wasm',
+        'backend/wasm/choosing',
+        'backend/wasm/lowering',
+        'backend/wasm/measuring',
+        'backend/wasm/threads (types)',
+        'engine',
+      ],
+    },
     convert: {
       what: 'Writes a model in another storage type.',
       imports: [
+        'calibrate',
         'formats',
         'quant',
         'models',

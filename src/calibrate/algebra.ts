@@ -48,7 +48,9 @@ export class Algebra {
   readonly #kernels: Readonly<Record<Kernel, number>>;
   /** First address that areas may use. */
   readonly #base: number;
-  #factored: { readonly width: number; readonly importance: number; readonly matrix: number; readonly end: number } | undefined;
+  #factored:
+    | { readonly width: number; readonly importance: number; readonly matrix: number; readonly end: number }
+    | undefined;
 
   private constructor(runner: KernelRunner, kernels: Readonly<Record<Kernel, number>>) {
     this.#runner = runner;
@@ -122,7 +124,10 @@ export class Algebra {
     const { width, values } = moments;
     const mean = meanDiagonal(moments);
     if (!Number.isFinite(mean))
-      throw new ModelError('NotFinite', `${name}: expected finite inputs on the calibration text, found others: check the weights`);
+      throw new ModelError(
+        'NotFinite',
+        `${name}: expected finite inputs on the calibration text, found others: check the weights`,
+      );
     const [importance, factors, matrix] = this.#areas(width * 4, width * 4, width * width * 4);
     const { memory } = this.#runner;
     for (let more = damping; ; more = Math.max(10 * more, 1e-4)) {
@@ -130,7 +135,8 @@ export class Algebra {
       h.set(values);
       for (let k = 0; k < width; k++) h[diagonal(width, k)] = mean === 0 ? 1 : h[diagonal(width, k)]! + more * mean;
       if (!(await this.#factorInPlace(matrix!, width))) {
-        if (more > 1e6) throw new ModelError('NotFinite', `${name}: expected finite second moments, found others: check the weights`);
+        if (more > 1e6)
+          throw new ModelError('NotFinite', `${name}: expected finite second moments, found others: check the weights`);
         continue;
       }
       const pivots = memory.f32(importance!, width);
@@ -141,7 +147,10 @@ export class Algebra {
         inverses[k] = 1 / pivot;
       }
       const panels = width / PANEL;
-      await this.#run('scale', scaleRowsRecord.words({ matrix: matrix!, stride: width * 64, panels, factors: factors! }));
+      await this.#run(
+        'scale',
+        scaleRowsRecord.words({ matrix: matrix!, stride: width * 64, panels, factors: factors! }),
+      );
       this.#factored = { width, importance: importance!, matrix: matrix!, end: matrix! + width * width * 4 };
       return more;
     }

@@ -1,8 +1,9 @@
 /** Writes codes and scales as blocks in the order of GGUF. */
+
+import type { PlainBlock } from '../kernels/calibration/feedback.ts';
 import { toF16 } from '../quant/f16.ts';
 import type { Codes } from './algebra.ts';
 import { LANES } from './algebra.ts';
-import type { PlainBlock } from '../kernels/calibration/feedback.ts';
 
 const BLOCK = 32;
 const bytesOf: Readonly<Record<PlainBlock, number>> = { q4_0: 18, iq4_nl: 18, q8_0: 34 };

@@ -42,7 +42,11 @@ export class SegmentRunner {
   }
 
   /** Runs a segment and makes what is live after it the live buffers. */
-  async advance(segment: Pick<Segment, 'from' | 'to'>, weights: SegmentWeights, also: readonly BufferId[] = []): Promise<void> {
+  async advance(
+    segment: Pick<Segment, 'from' | 'to'>,
+    weights: SegmentWeights,
+    also: readonly BufferId[] = [],
+  ): Promise<void> {
     const { plan } = this.#options;
     const outputs = [...new Set([...liveAt(plan, segment.to), ...also])];
     this.#live = await this.run(segment, outputs, weights);
@@ -77,7 +81,10 @@ export class SegmentRunner {
       const pages = Math.ceil(longest / PAGE);
       await backend.cache.ensure(pages);
       const results = new Map(
-        outputs.map((id): [BufferId, Float32Array<ArrayBuffer>] => [id, new Float32Array(rows * whole.buffers[id]!.width)]),
+        outputs.map((id): [BufferId, Float32Array<ArrayBuffer>] => [
+          id,
+          new Float32Array(rows * whole.buffers[id]!.width),
+        ]),
       );
       let first = 0;
       for (const text of texts) {

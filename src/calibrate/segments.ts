@@ -28,7 +28,8 @@ export function layerGroups({ steps }: Plan): LayerGroup[] {
       groups.push({ step: index, input: step.x, weights, experts: step });
     } else if (step.op === 'matmul') {
       const last = groups.at(-1);
-      const joins = last !== undefined && !last.experts && last.input === step.x && isUnwritten(steps, step.x, last.step, index);
+      const joins =
+        last !== undefined && !last.experts && last.input === step.x && isUnwritten(steps, step.x, last.step, index);
       if (joins) groups[groups.length - 1] = { ...last, weights: [...last.weights, step.weight] };
       else groups.push({ step: index, input: step.x, weights: [step.weight] });
     }
@@ -64,7 +65,8 @@ function writesOf(step: Step): BufferId[] {
 }
 
 function readsOf(step: Step): BufferId[] {
-  const adds = step.op === 'scale' || step.op === 'cap' || step.op === 'experts' || ('add' in step && step.add === true);
+  const adds =
+    step.op === 'scale' || step.op === 'cap' || step.op === 'experts' || ('add' in step && step.add === true);
   if (step.op === 'experts') return [step.x, step.router, step.out];
   const out = 'out' in step ? step.out : undefined;
   const inputs = buffersOf(step).filter((id) => id !== out || adds);
@@ -126,7 +128,9 @@ export function segmentPlan(
     weightNumbers.set(id, known);
     return known;
   };
-  const inputs = liveAt(whole, from).filter((id) => outputs.includes(id) || own.some((step) => readsOf(step).includes(id)));
+  const inputs = liveAt(whole, from).filter(
+    (id) => outputs.includes(id) || own.some((step) => readsOf(step).includes(id)),
+  );
   const steps: Step[] = inputs.map((id) => {
     const { width } = whole.buffers[id]!;
     const table = weights.push(tableOf(inputTensor(id), rows, width)) - 1;
@@ -176,7 +180,7 @@ function movedStep(step: Step, buffer: (id: BufferId) => BufferId, weight: (id: 
   const weightKeys = ['table', 'weight', 'bias', 'factors'];
   const moved: Record<string, unknown> = { ...step };
   for (const [key, value] of Object.entries(step)) {
-    if (typeof value === 'number' && weightKeys.includes(key)) moved[key] = weight(value);
+    if (typeof value === 'number' && weightKeys.includes(key) && step.op !== 'rope') moved[key] = weight(value);
     else if (typeof value === 'number' && bufferKeys.includes(key)) moved[key] = buffer(value);
   }
   if (step.op === 'experts') {
@@ -185,4 +189,3 @@ function movedStep(step: Step, buffer: (id: BufferId) => BufferId, weight: (id: 
   }
   return moved as unknown as Step;
 }
-

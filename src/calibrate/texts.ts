@@ -19,10 +19,18 @@ export interface TextOptions {
  * `tokens` tokens, the pieces are spread over all of it.
  * @throws OptionError for a text that is too short
  */
-export function calibrationTexts(tokenizer: Tokenizer, text: string, { option, length, tokens }: TextOptions): Int32Array[] {
+export function calibrationTexts(
+  tokenizer: Tokenizer,
+  text: string,
+  { option, length, tokens }: TextOptions,
+): Int32Array[] {
   const ids = tokenizer.encode(text, { addSpecial: false });
   if (ids.length < LEAST_TOKENS)
-    throw new OptionError(option, `a text of at least ${LEAST_TOKENS} tokens (some thousand are usual)`, `${ids.length} tokens`);
+    throw new OptionError(
+      option,
+      `a text of at least ${LEAST_TOKENS} tokens (some thousand are usual)`,
+      `${ids.length} tokens`,
+    );
   const frame = tokenizer.encode('', { addSpecial: true });
   const { before, after } = frameOf(tokenizer, frame);
   const own = Math.max(1, length - frame.length);
@@ -35,7 +43,10 @@ export function calibrationTexts(tokenizer: Tokenizer, text: string, { option, l
 }
 
 /** Special tokens in front of a text and behind it. */
-function frameOf(tokenizer: Tokenizer, frame: readonly number[]): { before: readonly number[]; after: readonly number[] } {
+function frameOf(
+  tokenizer: Tokenizer,
+  frame: readonly number[],
+): { before: readonly number[]; after: readonly number[] } {
   if (frame.length === 0) return { before: [], after: [] };
   const sample = tokenizer.encode('a', { addSpecial: true });
   const inner = tokenizer.encode('a', { addSpecial: false });

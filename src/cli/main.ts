@@ -145,6 +145,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     'lanewise quantize ./gpt2 gpt2-q8_0.gguf --to q8_0 --metrics',
     'lanewise quantize model.gguf small.gguf --to q8_0 --policy q4_0,output=q8_0',
     'lanewise quantize model.gguf out/model.safetensors --to f16',
+    'lanewise quantize model.gguf small.gguf --to q4_0 --calibrate text.txt',
   ])
     .argument('<input>', 'folder, .safetensors or .gguf file, or an id of the hub')
     .argument('<output>', 'a name that ends in .gguf or .safetensors')
@@ -155,6 +156,11 @@ async function program(finish: (code: number) => void): Promise<Command> {
       'for linear layers, as --quantize elsewhere; layers that it leaves unchanged become --to',
     )
     .option(...planFlag)
+    .option(
+      '--calibrate <file>',
+      'a text that the model computes: matrices are rounded so that their outputs on it stay close',
+    )
+    .option('--calibrate-tokens <n>', 'most tokens of it that are used (default: 16384)')
     .option('--metrics', 'error of each tensor: mean squared and largest error, signal to noise')
     .option('--force', 'replace an existing output')
     .option('--json', 'one JSON object')

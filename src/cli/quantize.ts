@@ -1,8 +1,8 @@
 /** `lanewise quantize`: writes a model to one file, its weights converted to other types. */
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { mixtureHint, typeName } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
-import { type QuantizeReport, quantizeModel, type WritableType } from '../node.ts';
+import { type CalibrationText, type QuantizeReport, quantizeModel, type WritableType } from '../node.ts';
 import { formatBytes } from '../profile/units.ts';
 import { checkWritable } from './files.ts';
 import { modelPath } from './models.ts';
@@ -16,6 +16,8 @@ export interface QuantizeFlags {
   to: string;
   policy?: string;
   plan?: string;
+  calibrate?: string;
+  calibrateTokens?: string;
   metrics?: boolean;
   force?: boolean;
   json?: boolean;
@@ -37,6 +39,7 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const progress = createProgress(process.stderr, 'write');
+  const calibrating = createProgress(process.stderr, 'calibrate');
   try {
     const to = writableTypes.find((type) => type === typeName(flags.to));
     if (to === undefined)
@@ -47,10 +50,15 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
     const report = await quantizeModel(await modelPath(input, flags), output, {
       to,
       policy: await quantizeOf({ quantize: flags.policy, plan: flags.plan }, '--policy'),
+      ...(flags.calibrate !== undefined && { calibrate: await calibrationOf(flags.calibrate, flags.calibrateTokens) }),
+      onCalibrated: (done, total) => calibrating.update(4 * done, 4 * total),
       metrics: flags.metrics ?? false,
       force: flags.force ?? false,
       signal: interrupt.signal,
-      onProgress: (done, total) => progress.update(done, total),
+      onProgress: (done, total) => {
+        calibrating.end();
+        progress.update(done, total);
+      },
     });
     progress.end();
     for (const warning of report.warnings) say(`warning: ${warning}`);
@@ -65,6 +73,19 @@ export async function quantizeCommand(input: string, output: string, flags: Quan
   } finally {
     progress.end();
   }
+}
+
+/** @throws UsageError for a file that cannot be read */
+async function calibrationOf(file: string, count: string | undefined): Promise<CalibrationText> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new UsageError(
+      `--calibrate ${file}: expected a text file, ${error.code === 'ENOENT' ? 'found none' : error.message}`,
+    );
+  });
+  const tokens = count === undefined ? undefined : Number(count);
+  if (tokens !== undefined && !(Number.isInteger(tokens) && tokens > 0))
+    throw new OptionError('--calibrate-tokens', 'a positive integer', count);
+  return { text, name: file, tokens };
 }
 
 /** `16 tensors Q8_0, 5 F32` */

@@ -1,8 +1,8 @@
 /** Converts tensors of a file to another type, piece by piece. */
 import { ModelError } from '../errors.ts';
 import type { CheckpointTensor } from '../formats/checkpoint.ts';
-import { countOf } from '../formats/views.ts';
-import { ErrorMeter, type QuantizationError } from '../quant/error.ts';
+import { countOf, type RowOrder } from '../formats/views.ts';
+import { ErrorMeter, errorSums, type QuantizationError } from '../quant/error.ts';
 import { type WeightType, weightType, weightTypes } from '../quant/ggml.ts';
 import { type ConvertedPiece, convertPiece, type Piece, type WritableType } from './convert-piece.ts';
 
@@ -23,6 +23,10 @@ export interface Recipe {
   readonly plus: number;
   /** Values to write instead of sources. */
   readonly values?: Float32Array;
+  /** Order of the rows of a source (its tensor has them in this order already). */
+  readonly rows?: RowOrder | undefined;
+  /** Blocks of rows that were quantized before, in the type `to`. */
+  readonly blocks?: (firstRow: number, rows: number) => Uint8Array<ArrayBuffer>;
   /** New type; undefined: the bytes are copied. */
   readonly to: WritableType | undefined;
   readonly reason: string;
@@ -70,7 +74,10 @@ export function convertTensor(recipe: Recipe, settings: ConvertSettings): Conver
     for (const source of sources) yield* bytesOf(source);
   }
   async function* data(): AsyncGenerator<Uint8Array> {
-    for await (const bytes of changes ? converted(recipe, changes, settings, meter) : unchanged()) {
+    const pieces = recipe.blocks
+      ? quantizedBefore(recipe, meter)
+      : changes && converted(recipe, changes, settings, meter);
+    for await (const bytes of pieces ?? unchanged()) {
       signal?.throwIfAborted();
       yield bytes;
       onBytes?.(bytes.length);
@@ -93,6 +100,7 @@ const typeOf = ({ sources }: Recipe): string => sources[0]?.dtype ?? 'F32';
 /** The type to convert to; undefined if the bytes can be copied. */
 function changesOf(recipe: Recipe): WritableType | undefined {
   const { to, sources, transposed, plus } = recipe;
+  if (recipe.blocks) return to;
   const stays = to === typeOf(recipe).toLowerCase() && !transposed && plus === 0 && sources.length > 0;
   return stays ? undefined : to;
 }
@@ -129,6 +137,27 @@ async function* converted(
     if (ahead.length > converter.width) yield await take();
   }
   while (ahead.length > 0) yield await take();
+}
+
+/** The blocks of a recipe, in pieces; values are read only if errors are measured. */
+async function* quantizedBefore(recipe: Recipe, meter: ErrorMeter | undefined): AsyncGenerator<Uint8Array> {
+  const { shape, to } = recipe;
+  const columns = shape.at(-1)!;
+  const { dequantize } = weightTypes[to!];
+  if (!meter) {
+    const rows = countOf(shape) / columns;
+    const step = Math.max(1, Math.floor(PIECE_VALUES / columns));
+    for (let first = 0; first < rows; first += step) yield recipe.blocks!(first, Math.min(step, rows - first));
+    return;
+  }
+  let first = 0;
+  for await (const { from, bytes, plus } of piecesOf(recipe)) {
+    const values = weightTypes[from].dequantize(bytes).map((value) => value + plus);
+    const blocks = recipe.blocks!(first, values.length / columns);
+    meter.add(errorSums(values, dequantize(blocks)));
+    first += values.length / columns;
+    yield blocks;
+  }
 }
 
 /** A NaN or infinity, often from the scale of a block, would spread to every result computed with it. */

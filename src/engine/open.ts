@@ -5,7 +5,7 @@ import type { FileFolder } from '../formats/bytes.ts';
 import { type CheckpointTensor, openCheckpoint, readJson, type TensorFiles } from '../formats/checkpoint.ts';
 import { firstPart, isModelGguf, openGguf } from '../formats/gguf.ts';
 import type { GgufMetadata } from '../formats/gguf-types.ts';
-import { viewTensor } from '../formats/views.ts';
+import { type TensorView, viewTensor } from '../formats/views.ts';
 import { STACKED } from '../models/file-tensors.ts';
 import { ggufModel, ropeTensors } from '../models/gguf.ts';
 import { tensorsToCompare } from '../models/index.ts';
@@ -27,6 +27,8 @@ export interface OpenModel {
   /** By Hugging Face's names. */
   readonly tensors: ReadonlyMap<string, TensorShape>;
   tensor(name: string): TensorData;
+  /** Where the rows of a tensor lie in a GGUF file. */
+  viewOf?(name: string): TensorView;
   /** Names of the weight files. */
   readonly files: readonly string[];
   /** Names in a GGUF file, for messages. */
@@ -129,6 +131,7 @@ async function openGgufModel(folder: FileFolder, file: string): Promise<OpenMode
         const tensor = tensors.get(view.source)!;
         return { ...tensorData(viewTensor(key, tensor, view)), place: `${tensor.file}: ${view.source}` };
       },
+      viewOf: (key) => model.tensors.get(key)!.view,
       files: checkpoint.files,
       origin: model.origin,
       metadata,

@@ -49,6 +49,15 @@ export function viewTensor(
   };
 }
 
+/** The row of the file's tensor that is row `row` of a view. */
+export function fileRow({ firstRow, rows }: Pick<TensorView, 'firstRow' | 'rows'>, row: number): number {
+  if (!rows) return firstRow + row;
+  const { run, order } = rows;
+  const group = run * order.length;
+  const within = row % group;
+  return firstRow + row - within + order[Math.floor(within / run)]! * run + (within % run);
+}
+
 /** Number of values of a tensor. */
 export const countOf = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 

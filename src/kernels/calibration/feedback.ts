@@ -15,8 +15,8 @@ import {
   type Func,
   f32,
   type I32,
-  lessUnsigned,
   type Local,
+  lessUnsigned,
   type Module,
   multiply,
   repeat,
@@ -100,7 +100,13 @@ export function feedbackKernel(module: Module, type: PlainBlock): Func {
   const factorsAt = (panelOf: I32, row: I32): I32 =>
     column(add(argument('factors'), multiply(shiftRight(panelOf, constant(4)), stride.get)), row);
   const targetAt = (index: I32): I32 => add(column(scratch, subtract(index, outer.get)), constant(area.targets));
-  const gathered = (from: Local<'i32'>, to: Local<'i32'>, initial: (k: I32) => I32, first: Local<'i32'>, until: I32) => [
+  const gathered = (
+    from: Local<'i32'>,
+    to: Local<'i32'>,
+    initial: (k: I32) => I32,
+    first: Local<'i32'>,
+    until: I32,
+  ) => [
     k.set(from.get),
     repeat(
       k,

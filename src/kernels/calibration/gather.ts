@@ -9,6 +9,7 @@ import {
   i16,
   i32,
   type Local,
+  lessUnsigned,
   type Module,
   multiply,
   repeat,
@@ -18,7 +19,6 @@ import {
   type V128,
   v,
   when,
-  lessUnsigned,
 } from '../../wasm/assembler.ts';
 import { PANEL_ROW } from './products.ts';
 
@@ -121,7 +121,12 @@ export type MakeRounding = (f: Func, scale: Lanes, inverse: Lanes, minimum: Lane
  *   trial    leaves the loss only
  *   final    replaces the weights by their errors, and writes codes of one byte, 16 per column
  */
-export function blockFunction(module: Module, name: string, purpose: 'ideal' | 'trial' | 'final', make: MakeRounding): Func {
+export function blockFunction(
+  module: Module,
+  name: string,
+  purpose: 'ideal' | 'trial' | 'final',
+  make: MakeRounding,
+): Func {
   const f = module.func(name, ['i32', 'i32', 'i32', 'i32', 'i32']);
   const [weights, targets, importance, columns, codes] = [0, 1, 2, 3, 4].map((n) => f.param('i32', n)) as [
     Local<'i32'>,
@@ -131,7 +136,12 @@ export function blockFunction(module: Module, name: string, purpose: 'ideal' | '
     Local<'i32'>,
   ];
   const [k, at, end, factor] = [f.local('i32'), f.local('i32'), f.local('i32'), f.local('i32')];
-  const [target, loss, error, extreme] = [f.array('v128', 4), f.array('v128', 4), f.array('v128', 4), f.array('v128', 4)];
+  const [target, loss, error, extreme] = [
+    f.array('v128', 4),
+    f.array('v128', 4),
+    f.array('v128', 4),
+    f.array('v128', 4),
+  ];
   const [scale, inverse, minimum] = [f.array('v128', 4), f.array('v128', 4), f.array('v128', 4)];
   const splat = f.local('v128');
   const { scratch } = module;
@@ -141,9 +151,7 @@ export function blockFunction(module: Module, name: string, purpose: 'ideal' | '
   const load = (from: number, to: Lanes): Statement[] => to.map((t, c) => t.set(v.load(scratch, from + 16 * c)));
   const ideal = purpose === 'ideal';
   f.emit(
-    ...(ideal
-      ? []
-      : [...load(lane.scale, scale), ...load(lane.inverse, inverse), ...load(lane.minimum, minimum)]),
+    ...(ideal ? [] : [...load(lane.scale, scale), ...load(lane.inverse, inverse), ...load(lane.minimum, minimum)]),
     ...(ideal ? extreme : loss).map((l) => l.set(v.bytes(0))),
     k.set(columns.get),
     end.set(add(add(scratch, constant(area.errors)), shiftLeft(columns.get, constant(6)))),
@@ -171,9 +179,7 @@ export function blockFunction(module: Module, name: string, purpose: 'ideal' | '
             at.set(columnAt(scratch)),
             ...target.map((t, c) => v.store(at.get, t.get, area.values + 16 * c)),
             ...target.map((t, c) =>
-              extreme[c]!.set(
-                v.bitselect(t.get, extreme[c]!.get, f32.gt(f32.abs(t.get), f32.abs(extreme[c]!.get))),
-              ),
+              extreme[c]!.set(v.bitselect(t.get, extreme[c]!.get, f32.gt(f32.abs(t.get), f32.abs(extreme[c]!.get)))),
             ),
           ]
         : [
@@ -196,9 +202,7 @@ export function blockFunction(module: Module, name: string, purpose: 'ideal' | '
           ]),
       ...error.map((e, c) => v.store(at.get, e.get, area.errors + 16 * c)),
     ),
-    ...(ideal ? extreme : loss).map((l, c) =>
-      v.store(scratch, l.get, (ideal ? lane.extreme : lane.loss) + 16 * c),
-    ),
+    ...(ideal ? extreme : loss).map((l, c) => v.store(scratch, l.get, (ideal ? lane.extreme : lane.loss) + 16 * c)),
   );
   return f;
 }

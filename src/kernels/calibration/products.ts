@@ -11,8 +11,8 @@ import {
   type Func,
   f32,
   type I32,
-  lessUnsigned,
   type Local,
+  lessUnsigned,
   type Module,
   multiply,
   repeat,
@@ -94,11 +94,7 @@ export function productsKernel(module: Module, subtracts: boolean): Func {
     everyPanel(j, thread, threads, argument('panels'), [
       i.set(argument('firstPanel')),
       end.set(
-        select(
-          argument('triangular'),
-          smallerOf(argument('endPanel'), add(j.get, constant(1))),
-          argument('endPanel'),
-        ),
+        select(argument('triangular'), smallerOf(argument('endPanel'), add(j.get, constant(1))), argument('endPanel')),
       ),
       when(lessUnsigned(i.get, end.get), [
         repeat(
@@ -265,4 +261,3 @@ export function everyPanel(index: L, thread: L, threads: L, end: I32, body: read
     ]),
   ];
 }
-

@@ -62,7 +62,13 @@ export const codebook =
     const leaf = (of: (index: number) => number): V128 =>
       chosen((index) => f32.splatConstant(of(index)), 0, 0, values.length);
     return {
-      value: (target, c) => [...decide(target, c), ...f32.mul(leaf((i) => values[i]!), scale[c]!.get)],
+      value: (target, c) => [
+        ...decide(target, c),
+        ...f32.mul(
+          leaf((i) => values[i]!),
+          scale[c]!.get,
+        ),
+      ],
       code: (target, c) => [...decide(target, c), ...leaf((i) => i)],
     };
   };
