@@ -12,6 +12,7 @@ import { encodeBlocks } from '../../src/calibrate/encode.ts';
 import { type PlainBlock, plainBlocks } from '../../src/kernels/calibration/feedback.ts';
 import { embeddedModel, load, quantizeModel } from '../../src/node.ts';
 import { weightTypes } from '../../src/quant/ggml.ts';
+import { wholeForward } from '../whole-forward.ts';
 
 const golden = fileURLToPath(new URL('../golden/models', import.meta.url));
 const scratch = await mkdtemp(join(tmpdir(), 'lanewise-calibrate-'));
@@ -66,7 +67,7 @@ function outputError(w: Float32Array, q: Float32Array, x: Float32Array, width: n
 
 const types = Object.keys(plainBlocks) as PlainBlock[];
 const plain = (type: PlainBlock, values: Float32Array): Float32Array => {
-  const { quantize, dequantize } = weightTypes[type === 'iq4_nl' ? 'q4_0' : type];
+  const { quantize, dequantize } = weightTypes[type];
   return dequantize(quantize!(values));
 };
 
@@ -193,7 +194,7 @@ test('a calibrated model is closer to the original on other text than a rounded 
     const ids = model.encode(
       'The hen and the goat went to the market. "What shall we buy?" asked the hen. They bought a red kite, and',
     );
-    return (await model.forward(ids)).get('logits')!.values;
+    return (await wholeForward(model, ids)).get('logits')!.values;
   };
   const [calibrated, rounded] = [join(scratch, 'calibrated.gguf'), join(scratch, 'rounded.gguf')];
   const stories = await storiesOfModel();
