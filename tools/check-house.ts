@@ -5,6 +5,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { checkDependencies, checkLinks } from './check-architecture.ts';
+import { circlesOf } from './circles.ts';
 
 export interface Room {
   /** Purpose of the room, in one sentence; printed with its size. */
@@ -453,21 +454,6 @@ function readSources(root: string, folder: string): Source[] {
     const text = readFileSync(path.join(root, file), 'utf8');
     return [{ file, text, lines: text.split('\n').length - 1 }];
   });
-}
-
-/** Each circle as the path from a node back to itself. */
-function circlesOf(imports: ReadonlyMap<string, readonly string[]>): string[][] {
-  const circles: string[][] = [];
-  const left = new Set<string>();
-  const visit = (node: string, above: readonly string[]): void => {
-    const start = above.indexOf(node);
-    if (start >= 0) circles.push([...above.slice(start), node]);
-    if (start >= 0 || left.has(node)) return;
-    for (const next of imports.get(node) ?? []) visit(next, [...above, node]);
-    left.add(node);
-  };
-  for (const node of imports.keys()) visit(node, []);
-  return circles;
 }
 
 interface Import {
