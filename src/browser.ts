@@ -5,6 +5,7 @@ import { Encoder } from './engine/encoder.ts';
 import type { EncoderEngine } from './engine/encoder-engine.ts';
 import type { Engine } from './engine/engine.ts';
 import { describe, loadEncoderEngine, loadEngine, type ModelSource } from './engine/load.ts';
+import { type EstimateOptions, estimateMemory as estimateIn, type MemoryEstimate } from './engine/memory-estimate.ts';
 import { Model } from './engine/model.ts';
 import { type LoadOptions, validateLoad } from './engine/options.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
@@ -62,6 +63,17 @@ export async function describeModel(
   options: WebSourceOptions = {},
 ): Promise<ModelDescription> {
   return fromFiles((files) => describe(files, quantize), source, options);
+}
+
+/**
+ * The memory that a model will take in a worker of this page, from its headers (docs/fit.md). @throws as `openTokenizer`
+ */
+export async function estimateMemory(
+  source: WebModelSource,
+  { endpoint, token, revision, headers, signal, ...options }: EstimateOptions & WebSourceOptions = {},
+): Promise<MemoryEstimate> {
+  const place = { endpoint, token, revision, headers, signal };
+  return fromFiles((found) => estimateIn({ ...found, host: browserHost(true) }, options), source, place);
 }
 
 /** @throws OptionError */

@@ -4,6 +4,7 @@ import './disposal.ts';
 import { useLogTape } from './profile/logtape.ts';
 
 export type { LoadTimes, LogitsSummary } from './backend/backend.ts';
+export type { Explanation } from './backend/explanation.ts';
 export type { WasmHost } from './backend/wasm/threads/host.ts';
 export { JsonNumber, parseJson } from './chat/json.ts';
 export type {
@@ -29,6 +30,7 @@ export type { Encoder } from './engine/encoder.ts';
 export type { NamedRows, RowScores, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine/engine.ts';
 export type { Generation } from './engine/generation.ts';
 export { loadEncoderModel, loadModel, type ModelSource } from './engine/load.ts';
+export type { EstimateOptions, Fit, MemoryEstimate, MemoryRow, RowMemory } from './engine/memory-estimate.ts';
 export type { Model } from './engine/model.ts';
 export type { LoadOptions } from './engine/options.ts';
 export type { ForwardOptions, ForwardRows, RowOptions, TokenScores } from './engine/rows.ts';

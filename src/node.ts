@@ -13,6 +13,7 @@ import { Encoder } from './engine/encoder.ts';
 import type { EncoderEngine } from './engine/encoder-engine.ts';
 import type { Engine } from './engine/engine.ts';
 import { describe, loadEncoderEngine, loadEngine, type ModelSource } from './engine/load.ts';
+import { type EstimateOptions, estimateMemory as estimateIn, type MemoryEstimate } from './engine/memory-estimate.ts';
 import { Model } from './engine/model.ts';
 import { type LoadOptions, validateLoad } from './engine/options.ts';
 import { openTokenizer as openTokenizerIn } from './engine/tokenizer.ts';
@@ -36,6 +37,8 @@ import type { Tokenizer } from './tokenizer/tokenizer.ts';
 export type { CalibrationText } from './convert/calibrated.ts';
 export type { ConvertedTensor, WritableType } from './convert/convert.ts';
 export type { QuantizeOptions, QuantizeReport } from './convert/quantize-node.ts';
+export type { Finding, FindingStatus } from './diagnose/finding.ts';
+export { type DiagnoseOptions, diagnoseMachine } from './diagnose/machine.ts';
 export {
   removeUnfinished,
   watchUnfinished,
@@ -92,6 +95,19 @@ function hostedSource(path: string): HostedSource {
  */
 export async function describeModel(path: string = embeddedModel, quantize?: Quantize): Promise<ModelDescription> {
   return describe(await locate(path), quantize);
+}
+
+/**
+ * The memory that a model will take, by storage policy, context and storage of keys and values, before any weights are
+ * downloaded or loaded: of a model at the hub, headers and settings are read (docs/fit.md).
+ * @throws FormatError, ModelError, HubError, OptionError
+ */
+export async function estimateMemory(
+  path: string = embeddedModel,
+  { revision, signal, ...options }: EstimateOptions & LookOptions = {},
+): Promise<MemoryEstimate> {
+  const { folder, file } = await look(path, { revision, signal });
+  return estimateIn({ folder, file, host: nodeHost() }, options);
 }
 
 /**

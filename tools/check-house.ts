@@ -200,6 +200,10 @@ export const rules: Rules = {
         'profile',
       ],
     },
+    diagnose: {
+      what: 'Checks the machine: engine, processors, memory, folders, the hub.',
+      imports: ['backend/wasm', 'backend/wasm/threads', 'backend/wasm/choosing', 'backend (types)', 'quant', 'hub'],
+    },
     hub: { what: 'Gets models from the Hugging Face hub, into its cache.', imports: ['formats'] },
     evaluation: {
       what: 'Judges models by texts: perplexity, divergence of predictions, where two models part.',
@@ -261,6 +265,8 @@ export const rules: Rules = {
         'tune',
         'tune/measuring',
         'evaluation',
+        'diagnose (types)',
+        'backend (types)',
         'profile',
         'report',
       ],
@@ -271,6 +277,7 @@ export const rules: Rules = {
   platform: [
     'formats/adapters/node.ts',
     'formats/adapters/streamed-file.ts',
+    'backend/wasm/threads/cpu-quota-node.ts',
     'backend/wasm/threads/host-node.ts',
     'backend/wasm/threads/kernel-hash-node.ts',
     'backend/wasm/threads/life-node.ts',
@@ -279,6 +286,7 @@ export const rules: Rules = {
     'backend/wasm/threads/worker-node.ts',
     'convert/convert-node.ts',
     'convert/quantize-node.ts',
+    'diagnose/',
     'engine/embedded-node.ts',
     'convert/convert-worker-node.ts',
     'hosting/locate-node.ts',

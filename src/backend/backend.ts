@@ -2,6 +2,7 @@
 import { OptionError } from '../errors.ts';
 import type { Plan, PlannedWeight } from '../plan/step.ts';
 import type { BlockStorage, FloatStorage } from '../quant/storage.ts';
+import type { Explanation } from './explanation.ts';
 
 /**
  * Rows of one forward. Rows of one sequence are neighbours, each position one above the one before. A page that is written
@@ -238,6 +239,8 @@ export interface Backend {
   readonly loadTimes: LoadTimes;
   /** Bytes held in memory: weights with their padding, activations, cache pages. */
   memory(): { weights: number; activations: number; cache: number };
+  /** What was decided while it was made, and why. */
+  explain(): readonly Explanation[];
   readonly cache: CachePages;
   /** Runs the plan. Rejects when a thread fails; the cache content of the batch's rows is then undefined. */
   forward(batch: Batch): Promise<Results>;

@@ -23,14 +23,15 @@ import type { Work } from '../measure/turn.ts';
 import { describeModel, type Trace } from '../node.ts';
 import { formatBytes } from '../profile/units.ts';
 import { renderAgainst, renderKernels } from './bench-tables.ts';
+import { type ExplainFlag, sayExplanations } from './explain.ts';
 import { checkWritable } from './files.ts';
 import { modelLine, modelPath } from './models.ts';
-import { policyOrPlan } from './storage-flags.ts';
+import { policyOrPlan, splitPolicies } from './storage-flags.ts';
 import { renderTable } from './table.ts';
 import { inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
 import { type TraceFlags, traced } from './trace.ts';
 
-export interface BenchFlags extends MachineFlags, TraceFlags {
+export interface BenchFlags extends MachineFlags, TraceFlags, ExplainFlag {
   safetensors?: string;
   revision?: string;
   promptTokens?: string;
@@ -44,10 +45,6 @@ export interface BenchFlags extends MachineFlags, TraceFlags {
   threshold?: string;
   json?: boolean;
 }
-
-/** Splits a list of policies at semicolons, or at commas that do not begin an override. */
-const split = (text: string): string[] =>
-  text.split(text.includes(';') ? ';' : /,(?![a-z]+=)/).map((part) => part.trim());
 
 /** Default number of turns with --save and --against. */
 const COMPARED_TURNS = 12;
@@ -77,7 +74,7 @@ async function run(positional: string | undefined, flags: BenchFlags, trace: Tra
     if (!(percent >= 0)) throw new OptionError('--threshold', 'a percentage from 0', percent);
     const options = loadOptions(flags);
     const other = against !== undefined && (await stat(against)).isDirectory() ? against : undefined;
-    const policies = split(flags.policies ?? 'none,q8_0,q8_0:min-dim=1024');
+    const policies = splitPolicies(flags.policies ?? 'none,q8_0,q8_0:min-dim=1024');
     if (other !== undefined) {
       if (trace) throw new OptionError('--trace', 'left out when --against names a folder', flags.trace);
       if (save !== undefined) throw new OptionError('--save', 'left out when --against names a folder', save);
@@ -98,6 +95,7 @@ async function run(positional: string | undefined, flags: BenchFlags, trace: Tra
       checkContext(model, work);
       if (before) checkComparable(against!, before, header(model, options, work));
       say(`${policy}: ${modelLine(model.description)}, ${model.vectorBits}-bit kernels`);
+      sayExplanations(() => model.explain(), flags);
     };
     const measuring = { work, kernels: flags.kernels ?? false, check, say };
     const loading = { ...options, ...(trace && { trace }) };

@@ -8,6 +8,7 @@ import { LanewiseError, load, type Message, parseJson, type Trace, writeAtomical
 import { type ChatPrompt, templateOf } from '../prompts/chat.ts';
 import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
+import { type ExplainFlag, sayExplanations } from './explain.ts';
 import { readText, unwritable } from './files.ts';
 import { draftOptions, type LoadFlags, loadOptions } from './generate.ts';
 import { generateOptions, numbers, type SamplingFlags } from './generation-flags.ts';
@@ -26,7 +27,7 @@ import {
 } from './terminal.ts';
 import { type TraceFlags, traced } from './trace.ts';
 
-export interface ChatFlags extends SamplingFlags, LoadFlags, TraceFlags {
+export interface ChatFlags extends SamplingFlags, LoadFlags, TraceFlags, ExplainFlag {
   safetensors?: string;
   revision?: string;
   system?: string;
@@ -62,6 +63,7 @@ async function run(positional: string | undefined, flags: ChatFlags, trace: Trac
     const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, inline, trace });
     await using model = await load(path, loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
+    sayExplanations(() => model.explain(options), flags);
     // Throws now, not after the first message, if the model has no chat template.
     if (typeof template !== 'object') void templateOf(model.chatFormat, template, undefined);
     using conversation = model.conversation();

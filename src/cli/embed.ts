@@ -4,13 +4,14 @@ import type { Pooling } from '../embedding/pooling.ts';
 import { type Embedding, numbersOf } from '../engine/embed-types.ts';
 import type { Encoder } from '../engine/encoder.ts';
 import { loadEncoder, type Trace } from '../node.ts';
+import { type ExplainFlag, sayExplanations } from './explain.ts';
 import { openLines } from './files.ts';
 import { type LoadFlags, loadOptions } from './generate.ts';
 import { modelPath } from './models.ts';
 import { inFlags, print, reportingLoad, UsageError } from './terminal.ts';
 import { type TraceFlags, traced } from './trace.ts';
 
-export interface EmbedFlags extends LoadFlags, TraceFlags {
+export interface EmbedFlags extends LoadFlags, TraceFlags, ExplainFlag {
   revision?: string;
   text?: string[];
   file?: string;
@@ -39,6 +40,7 @@ async function run(given: string, flags: EmbedFlags, trace: Trace | undefined): 
   try {
     const groups = inGroups(await readTexts(flags));
     await using encoder = await openEncoder(given, flags, { signal, trace });
+    sayExplanations(() => encoder.explain(), flags);
     const { normalize, truncate, prompt, promptName } = flags;
     const pooling = flags.pooling as Pooling | undefined;
     for await (const texts of groups) {

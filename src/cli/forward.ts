@@ -1,12 +1,13 @@
 /** `lanewise forward`: logits and hidden states of given tokens, as a SafeTensors file. */
 import { load, writeSafeTensorsParts } from '../node.ts';
+import { type ExplainFlag, sayExplanations } from './explain.ts';
 import { checkWritable } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
 import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import { inFlags, type MachineFlags, machineOptions, reportingLoad, say, tokenIdsOf } from './terminal.ts';
 
-export interface ForwardFlags extends MachineFlags, QuantizeFlag {
+export interface ForwardFlags extends MachineFlags, QuantizeFlag, ExplainFlag {
   safetensors?: string;
   revision?: string;
   tokenIds: string;
@@ -28,6 +29,7 @@ export async function forwardCommand(positional: string | undefined, flags: Forw
       kvCache: flags.kvCache as 'f32' | undefined,
     });
     await using model = await load(await modelPath(positional, flags), loading.options).finally(loading.end);
+    sayExplanations(() => model.explain(), flags);
     const { dim, vocab, layers } = model.description.config;
     const hidden = flags.hidden ? Array.from({ length: layers + 1 }, (_, i) => `hidden.${i}`) : [];
     const tensors = [...hidden, 'logits'].map((name) => ({

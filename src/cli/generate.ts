@@ -8,6 +8,7 @@ import type { Prompt } from '../prompts/prompt.ts';
 import type { GenerateEvent, GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
 import { refuseBatch, runBatch } from './batch.ts';
+import { type ExplainFlag, sayExplanations } from './explain.ts';
 import { checkWritable } from './files.ts';
 import { tokenPage, writeTokenPage } from './generate-page.ts';
 import { generateOptions, type SamplingFlags } from './generation-flags.ts';
@@ -31,7 +32,7 @@ import {
 import { type TraceFlags, traced } from './trace.ts';
 
 /** Options as commander returns them. */
-export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags, TraceFlags {
+export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags, TraceFlags, ExplainFlag {
   safetensors?: string;
   revision?: string;
   stream?: boolean;
@@ -101,6 +102,7 @@ async function run(positional: string | undefined, flags: GenerateFlags, trace?:
       `sampling: ${describeSampling(held.samplingDefaults)}`,
     ])
       say(line);
+  sayExplanations(() => held.explain(options), flags);
   if (batch) {
     const json = flags.json ? (result: GenerateResult) => jsonOf(held, result) : undefined;
     return await runBatch(held, prompts, generation, { ...printing, json });

@@ -6,8 +6,11 @@ import { renamedOptions } from '../schedule/generation-options.ts';
 import { benchCommand } from './bench.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
+import { addDoctorCommand } from './doctor.ts';
 import { embedCommand } from './embed.ts';
 import { addEvalCommands } from './evaluate-commands.ts';
+import { withExplain } from './explain.ts';
+import { addFitCommand } from './fit.ts';
 import { forwardCommand } from './forward.ts';
 import { generateCommand } from './generate.ts';
 import { addGenerationFlags, collected } from './generation-flags.ts';
@@ -84,7 +87,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--chat-template <file>', "a Jinja template instead of the model's own, or the name of one of its own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
 
-  withTraceFlag(
+  withReports(
     withMachine(
       command('embed', 'Embed texts with an encoder: one JSON array per line.', [
         'lanewise embed sentence-transformers/all-MiniLM-L6-v2 --text "A cat sat on the mat." --text "Cats like mats."',
@@ -110,10 +113,12 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--json', '{"text", "tokens", "embedding"} per line')
     .action(async (model, flags) => finish(await embedCommand(model, flags)));
 
-  withMachine(
-    command('forward', 'Logits and hidden states of given tokens as a SafeTensors file.', [
-      'lanewise forward ./gpt2 --token-ids 15496,11,995 --output logits.safetensors --hidden',
-    ]),
+  withExplain(
+    withMachine(
+      command('forward', 'Logits and hidden states of given tokens as a SafeTensors file.', [
+        'lanewise forward ./gpt2 --token-ids 15496,11,995 --output logits.safetensors --hidden',
+      ]),
+    ),
   )
     .argument('[model]', modelArgument)
     .option(...safetensors)
@@ -166,7 +171,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--json', 'one JSON object')
     .action(async (input, output, flags) => finish(await quantizeCommand(input, output, flags)));
 
-  withTraceFlag(
+  withReports(
     withMachine(
       command('bench', 'Compare storage policies on this machine, or this Lanewise with another.', [
         'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
@@ -219,6 +224,35 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--verify', 'PASS, WARN and FAIL lines; reads everything; exit code 1 on FAIL')
     .option('--json', 'as JSON')
     .action(async (model, flags) => finish(await inspectCommand(model, flags)));
+
+  addDoctorCommand(
+    withMachine(
+      command(
+        'doctor',
+        'Check this machine, and with MODEL what a load of it decides. Exit code 1 if there is a fault.',
+        ['lanewise doctor', 'lanewise doctor --hub --json', 'lanewise doctor model.gguf --context-length 8192'],
+      ),
+    )
+      .argument('[model]', 'folder, .gguf or .safetensors file, or id of the hub')
+      .option(...safetensors)
+      .option(...revision)
+      .option('--quantize <policy>', policyHelp)
+      .option(...planFlag)
+      .option('--context-length <n>', 'most positions')
+      .option(...kvCache),
+    finish,
+  );
+
+  addFitCommand(
+    withMachine(
+      command('fit', 'The memory that a model will take, before any weights are downloaded.', [
+        'lanewise fit HuggingFaceTB/SmolLM2-135M-Instruct',
+        'lanewise fit model.gguf --context 2k,8k,32k --kv-cache f32,q8_0',
+        'lanewise fit ./gpt2 --policies none,q8_0,q4_k --json',
+      ]),
+    ).argument('[model]', modelArgument),
+    finish,
+  );
 
   command('template', 'Chat templates.', ['lanewise template render ./model --jsonl < conversations.jsonl'])
     .command('render')
@@ -290,7 +324,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
 /** Adds the options of sampling and loading. */
 function withGeneration(command: Command): Command {
-  return withTraceFlag(addGenerationFlags(withMachine(command)))
+  return withReports(addGenerationFlags(withMachine(command)))
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
     .option('--parse-special', 'read control tokens such as <|im_end|> in prompts; otherwise they are text')
     .option('--quantize <policy>', policyHelp)
@@ -305,6 +339,9 @@ function withGeneration(command: Command): Command {
     .option('--draft-quantize <policy>', 'how the draft model is stored; without --draft: the model itself, stored so')
     .option('--backend <name>', 'wasm or reference');
 }
+
+/** Adds the options that tell what a command did: a trace and its decisions. */
+const withReports = (command: Command): Command => withTraceFlag(withExplain(command));
 
 /** Adds the options for threads and instructions. */
 const withMachine = (command: Command): Command =>

@@ -25,3 +25,7 @@ export async function quantizeOf({ quantize, plan }: QuantizeFlag, flag = '--qua
 export const policyOrPlan = async (text: string): Promise<Quantize> => (text.endsWith('.json') ? readPlan(text) : text);
 
 const readPlan = async (file: string): Promise<Quantize> => parseStoragePlan(await readFile(file, 'utf8'), file);
+
+/** Splits a list of policies at semicolons, or at commas that do not begin an override. */
+export const splitPolicies = (text: string): string[] =>
+  text.split(text.includes(';') ? ';' : /,(?![a-z]+=)/).map((part) => part.trim());

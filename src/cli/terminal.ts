@@ -129,6 +129,10 @@ const advice: readonly (readonly [words: string, flag: string, inFlags: string, 
   ['shorten it, or ask to truncate', '--truncate', 'shorten it, or give --truncate', 'shorten it'],
 ];
 
+/** The flag of the running command for an option of the library; undefined if it has none. */
+export const flagOf = (option: string): string | undefined =>
+  [flagName(option), ...(otherNames[option] ?? [])].find(isSpoken);
+
 /** Rewrites an error of the library to name flags instead of options. */
 export function inFlags(error: unknown): unknown {
   if (!(error instanceof LanewiseError)) return error;
@@ -137,7 +141,6 @@ export function inFlags(error: unknown): unknown {
       return new LanewiseError(error.code, error.message.replace(words, isSpoken(flag) ? inWords : without));
   }
   if (!(error instanceof OptionError) || !/^[a-zA-Z.]+$/.test(error.option)) return error;
-  const names = [flagName(error.option), ...(otherNames[error.option] ?? [])];
-  const name = names.find(isSpoken);
+  const name = flagOf(error.option);
   return name === undefined ? error : new UsageError(error.message.replace(error.option, name));
 }

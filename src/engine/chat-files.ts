@@ -17,8 +17,8 @@ interface ChatSource {
   readonly files: readonly string[];
 }
 
-/** Template texts by name. */
-type Sources = ReadonlyMap<string, unknown>;
+/** Template texts by name, each with its file and field. */
+type Sources = ReadonlyMap<string, { readonly text: unknown; readonly from: string }>;
 
 const tokenNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const;
 const ggufNames: Readonly<Record<(typeof tokenNames)[number], string>> = {
@@ -49,9 +49,10 @@ export async function readChatFormat(
     return { tokens, format };
   }
   try {
-    const named = new Map([...sources].map(([key, text]) => [key, new ChatTemplate(text as string)]));
-    const template = named.get('default') ?? named.get(first)!;
-    return { tokens, format: { template, ...(named.size > 1 || !named.has('default') ? { named } : {}), ...tokens } };
+    const named = new Map([...sources].map(([key, { text }]) => [key, new ChatTemplate(text as string)]));
+    const [name, template] = named.has('default') ? ['default', named.get('default')!] : [first, named.get(first)!];
+    const format = { template, ...(named.size > 1 || name !== 'default' ? { named } : {}), ...tokens };
+    return { tokens, format, from: sources.get(name)!.from };
   } catch (error) {
     if (error instanceof TemplateError) return { tokens, format: error };
     throw error;
@@ -75,10 +76,11 @@ export async function openChatFormat(folder: FileFolder, file?: string): Promise
 const GGUF_TEMPLATE = 'tokenizer.chat_template';
 
 function ggufTemplates(metadata: GgufMetadata): Sources {
-  const sources = new Map<string, unknown>();
-  for (const [key, { value }] of metadata) {
-    if (key === GGUF_TEMPLATE) sources.set('default', value);
-    else if (key.startsWith(`${GGUF_TEMPLATE}.`)) sources.set(key.slice(GGUF_TEMPLATE.length + 1), value);
+  const sources = new Map<string, { text: unknown; from: string }>();
+  for (const [key, { value: text }] of metadata) {
+    const name = key === GGUF_TEMPLATE ? 'default' : key.slice(GGUF_TEMPLATE.length + 1);
+    if (key === GGUF_TEMPLATE || key.startsWith(`${GGUF_TEMPLATE}.`))
+      sources.set(name, { text, from: `GGUF metadata, ${key}` });
   }
   return sources;
 }
@@ -97,14 +99,18 @@ async function readFolder(
 ): Promise<{ sources: Sources; tokens: TokenTexts }> {
   const config = asObject(await readJson(folder, 'tokenizer_config.json'));
   const special = asObject(await readJson(folder, 'special_tokens_map.json'));
-  const sources = new Map(namedTemplates(config.chat_template));
+  const sources = new Map<string, { text: unknown; from: string }>();
+  const add = (templates: Iterable<[string, unknown]>, from: string): void => {
+    for (const [name, text] of templates) sources.set(name, { text, from });
+  };
+  add(namedTemplates(config.chat_template), 'tokenizer_config.json, chat_template');
   if (sources.size === 0) {
     const { chat_template } = asObject(await readJson(folder, 'chat_template.json'));
-    for (const [name, text] of namedTemplates(chat_template)) sources.set(name, text);
+    add(namedTemplates(chat_template), 'chat_template.json, chat_template');
   }
   const whole = await readText(folder, 'chat_template.jinja');
-  if (whole !== undefined) sources.set('default', whole);
-  for (const [name, text] of await additionalTemplates(folder)) sources.set(name, text);
+  if (whole !== undefined) add([['default', whole]], 'chat_template.jinja');
+  add(await additionalTemplates(folder), 'additional_chat_templates');
   const tokens = tokenTexts((name) => tokenText(config[`${name}_token`]) ?? tokenText(special[`${name}_token`]));
   if (Object.keys(config).length > 0 || Object.keys(special).length > 0 || !tokenizer) return { sources, tokens };
   // Without these files, config.json has the ids.

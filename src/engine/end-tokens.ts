@@ -63,6 +63,8 @@ export interface EndSources {
   readonly generation?: unknown;
   /** Text of the tokenizer's end token. */
   readonly eosToken?: string | undefined;
+  /** File that names it. */
+  readonly eosFile?: string | undefined;
   readonly metadata?: GgufMetadata | undefined;
   readonly tokenizer: Tokenizer | undefined;
   /** Size of the model's vocabulary; ids beyond it are ignored. */
@@ -70,17 +72,25 @@ export interface EndSources {
 }
 
 /** All end tokens of a model; ids named by its files come first. */
-export function endTokens({ config, generation, eosToken, metadata, tokenizer, vocab }: EndSources): number[] {
+export const endTokens = (sources: EndSources): number[] => [...endTokenSources(sources).keys()];
+
+/** The same, with the file and field that names each first. */
+export function endTokenSources(sources: EndSources): Map<number, string> {
+  const { config, generation, eosToken, eosFile = 'tokenizer', metadata, tokenizer, vocab } = sources;
   const named = eosToken === undefined ? undefined : tokenizer?.id(eosToken);
-  const ids = [
-    ...idsOf(config, 'eos_token_id'),
-    ...idsOf(fieldOf(config, 'text_config'), 'eos_token_id'),
-    ...idsOf(generation, 'eos_token_id'),
-    ...(metadata ? idsOfGguf(metadata) : []),
-    ...(named === undefined ? [] : [named]),
-    ...(tokenizer ? knownEnds(tokenizer) : []),
+  const field = 'eos_token_id';
+  const found: readonly (readonly [string, readonly number[]])[] = [
+    [metadata ? 'GGUF metadata' : `config.json, ${field}`, idsOf(config, field)],
+    [`config.json, text_config.${field}`, idsOf(fieldOf(config, 'text_config'), field)],
+    [`generation_config.json, ${field}`, idsOf(generation, field)],
+    ['GGUF metadata', metadata ? idsOfGguf(metadata) : []],
+    [`${eosFile}, eos_token`, named === undefined ? [] : [named]],
+    ['known by its text', tokenizer ? knownEnds(tokenizer) : []],
   ];
-  return [...new Set(ids)].filter((id) => Number.isInteger(id) && id >= 0 && id < vocab);
+  const ends = new Map<number, string>();
+  for (const [from, ids] of found)
+    for (const id of ids) if (Number.isInteger(id) && id >= 0 && id < vocab && !ends.has(id)) ends.set(id, from);
+  return ends;
 }
 
 /** Ids from `eos_token_id`, `eot_token_id`, `eom_token_id`, and lists of them. */
@@ -93,12 +103,12 @@ function idsOfGguf(metadata: GgufMetadata): number[] {
 }
 
 /** Reads the files of a model folder, other than config.json, that name end tokens. */
-export async function readEnds(folder: FileFolder): Promise<Pick<EndSources, 'generation' | 'eosToken'>> {
+export async function readEnds(folder: FileFolder): Promise<Pick<EndSources, 'generation' | 'eosToken' | 'eosFile'>> {
   const generation = await readJson(folder, 'generation_config.json');
   for (const file of ['tokenizer_config.json', 'special_tokens_map.json']) {
     const token = fieldOf(await readJson(folder, file), 'eos_token');
     const eosToken = typeof token === 'string' ? token : fieldOf(token, 'content');
-    if (typeof eosToken === 'string') return { generation, eosToken };
+    if (typeof eosToken === 'string') return { generation, eosToken, eosFile: file };
   }
   return { generation };
 }

@@ -3,10 +3,8 @@ import { cacheBytes, weightBytes } from '../backend/wasm/footprint.ts';
 import { LanewiseError } from '../errors.ts';
 import type { FileFolder } from '../formats/bytes.ts';
 import { openCheckpoint } from '../formats/checkpoint.ts';
-import { type Dtype, tensorBytes } from '../formats/safetensors.ts';
 import { buildModel, type ModelDescription } from '../models/index.ts';
 import { defaultPolicy, parsePolicy } from '../models/policy.ts';
-import type { TensorShape } from '../models/weights.ts';
 import type { ChatFormat } from '../prompts/chat.ts';
 import { dequantizeBF16 } from '../quant/bf16.ts';
 import { dequantizeF16 } from '../quant/f16.ts';
@@ -16,6 +14,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat-files.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { readSamplingDefaults, type SamplingDefaults } from './sampling-defaults.ts';
+import { fileBytes } from './sizes.ts';
 import { tokenizerBeside } from './tokenizer.ts';
 
 export interface TensorSummary {
@@ -238,12 +237,6 @@ export class Inspection implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#files.close();
   }
-}
-
-function fileBytes({ dtype, shape }: Pick<TensorShape, 'dtype' | 'shape'>): number {
-  const type = weightType(dtype);
-  const count = shape.reduce((a, b) => a * b, 1);
-  return type ? (count / type.block) * type.bytes : (tensorBytes(dtype as Dtype, shape) ?? 0);
 }
 
 async function metadataOf(

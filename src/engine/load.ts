@@ -1,5 +1,6 @@
 /** Loads a model from its files. */
-import type { Backend, BackendOptions, CacheSize } from '../backend/backend.ts';
+import type { Backend, BackendOptions } from '../backend/backend.ts';
+import type { Explanation } from '../backend/explanation.ts';
 import { createReferenceBackend } from '../backend/reference/backend.ts';
 import { createWasmBackend } from '../backend/wasm/create.ts';
 import type { WasmHost } from '../backend/wasm/threads/host.ts';
@@ -19,27 +20,23 @@ import { type Quantize, quantizeText } from '../models/storage-plan.ts';
 import { tapped } from '../plan/taps.ts';
 import { type TraceProcess, traced } from '../profile/trace.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
-import { SHARED_ROWS } from '../schedule/text-scheduler.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat-files.ts';
 import { Encoder } from './encoder.ts';
-import { endTokens, readEnds } from './end-tokens.ts';
+import { endTokenSources, readEnds } from './end-tokens.ts';
+import { explainDecoder, explainLoad, explainTokenizer } from './explain.ts';
 import { LoadTrace } from './load-trace.ts';
 import { LocalEncoder } from './local-encoder.ts';
 import { LocalEngine } from './local-engine.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
-import { DEFAULT_CONTEXT, type DraftOptions, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
+import { type DraftOptions, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
 import { checkSameTokens, type Tokens } from './same-tokens.ts';
 import { readSamplingDefaults } from './sampling-defaults.ts';
+import { cacheSize, contextOf, rowsOf } from './sizes.ts';
 import { lastOrdinary, withinVocabulary } from './tokenizer.ts';
 import { makeTokenizer, readTokenizerSource, type TokenizerSource } from './tokenizer-source.ts';
 
-/** Most rows of a forward: enough to reuse weights well, few enough for a quick abort. */
-const MAX_ROWS = 128;
-/** Most sequences of a forward, and most bytes of their logits. */
-const MAX_WANTED = 64;
-const LOGITS_BYTES = 64e6;
 /** Largest KV cache of a draft model, as a share of the memory allowed for a model's cache. */
 const DRAFT_MEMORY = 1 / 4;
 
@@ -74,10 +71,10 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
     const { name, description, backend, tokenizer, tokenizerError, contextLength, quantize } = loaded;
     const chat = await readChatFormat(source.folder, files, tokenizer);
     if (chat.format instanceof TemplateError) settings.onWarning?.(`${chat.format.message}; chats will not work`);
-    const ends = files.metadata ? {} : await readEnds(source.folder);
-    const eosTokenIds = endTokens({
+    const named = files.metadata ? {} : await readEnds(source.folder);
+    const ends = endTokenSources({
       config: files.config,
-      ...ends,
+      ...named,
       metadata: files.metadata,
       tokenizer,
       vocab: description.config.vocab,
@@ -94,9 +91,13 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
     });
     const evaluator = new Evaluator({ name, description, backend, trace: loaded.trace });
     const samplingDefaults = await readSamplingDefaults(source.folder, files.metadata, settings.onWarning);
-    const info = { quantize, contextLength, eosTokenIds: new Set(eosTokenIds), samplingDefaults };
     const tokens = { name, vocab, tokenizer };
     const draft = settings.draft && (await loadDraft(source, settings, settings.draft, { tokens, contextLength }));
+    const explanations = [
+      ...loaded.explanations,
+      ...explainDecoder({ ends, chat, tokenizer, draft: draft?.name, options }),
+    ];
+    const info = { quantize, contextLength, eosTokenIds: new Set(ends.keys()), samplingDefaults, explanations };
     const { onWarning } = settings;
     const parts = { info, evaluator, prompts, scheduling: settings, draft, onWarning, files: source.files };
     return { engine: new LocalEngine(parts), tokenizerSource: loaded.tokenizerSource };
@@ -180,6 +181,7 @@ interface Loaded {
   readonly sentence: SentenceSettings;
   readonly quantize: string;
   readonly trace: TraceProcess | undefined;
+  readonly explanations: readonly Explanation[];
 }
 
 /** Limits of a draft model. */
@@ -246,10 +248,11 @@ async function openOnce<M>(
     const sentence = kind === 'encoder' && !files.metadata ? await readSentenceSettings(folder) : noSettings;
     const contextLength = contextOf(description, settings, sentence.maxTokens, mostContext);
     const { onProgress, onWarning, signal, threads, revectorize } = settings;
+    const cache = cacheSize(kind, settings, contextLength, description, host, memoryShare);
     const backendOptions: BackendOptions = {
       plan: description.plan,
       ...rowsOf(description, contextLength),
-      cache: cacheSize(kind, settings, contextLength, description, host, memoryShare),
+      cache,
       tensor: (name) => files.tensor(name),
       onProgress: onProgress && ((_, done, total) => onProgress(done, total)),
       onSpan: loadTrace?.add,
@@ -283,8 +286,21 @@ async function openOnce<M>(
       onWarning?.(`${error.message}; texts will not work, token ids do`);
     }
     const backend = await loading;
-    const model = { files, name, description, backend, tokenizer, tokenizerSource, tokenizerError, trace };
-    return await make({ ...model, contextLength, sentence, quantize: quantizeText(quantize) }, settings);
+    const model = {
+      files,
+      name,
+      description,
+      backend,
+      tokenizer,
+      tokenizerSource,
+      tokenizerError,
+      contextLength,
+      trace,
+    };
+    const named = { ...model, quantize: quantizeText(quantize) };
+    const facts = { ...named, options, contextFile: sentence.lengthFile, cache, host };
+    const explanations = [...explainLoad(facts), ...explainTokenizer(model)];
+    return await make({ ...named, sentence, explanations }, settings);
   } catch (error) {
     await loading?.then(
       (backend) => backend.dispose(),
@@ -312,13 +328,6 @@ function checkKind(name: string, { kind, modelType }: ModelDescription, expected
       );
 }
 
-/** Largest number of rows of a forward; an encoder needs all rows of a text in one forward. */
-function rowsOf({ kind, config }: ModelDescription, contextLength: number): { maxRows: number; maxWanted: number } {
-  if (kind === 'encoder') return { maxRows: Math.max(contextLength, SHARED_ROWS), maxWanted: 1 };
-  const maxWanted = Math.max(1, Math.min(MAX_WANTED, Math.floor(LOGITS_BYTES / (4 * config.vocab))));
-  return { maxRows: MAX_ROWS, maxWanted };
-}
-
 /** @throws OptionError */
 function refuseDecoderOptions({ kvCache, cacheTokens, cacheMemory, draft }: LoadSettings): void {
   if (draft) throw new OptionError('draft', 'left out: an encoder generates no text', draft);
@@ -340,40 +349,4 @@ export async function describe(
   } finally {
     await files.close();
   }
-}
-
-/**
- * Size of the KV cache. By default it holds a full context for each sequence of a forward, but takes at most a quarter
- * of the machine's memory, or half of the unused memory that the weights leave.
- * @param share of that limit
- * @throws OptionError
- */
-function cacheSize(
-  kind: ModelKind,
-  { cacheTokens: tokens, cacheMemory: bytes }: LoadSettings,
-  contextLength: number,
-  { plan }: ModelDescription,
-  { memoryBytes, unusedBytes = memoryBytes }: WasmHost,
-  share: number,
-): CacheSize {
-  if (kind === 'encoder') return { contextLength };
-  if (tokens !== undefined && tokens < contextLength)
-    throw new OptionError('cacheTokens', `at least the contextLength of ${contextLength}`, tokens);
-  if (bytes !== undefined && bytes > memoryBytes)
-    throw new OptionError('cacheMemory', `at most ${memoryBytes}, the memory of this machine`, bytes);
-  const left = unusedBytes - plan.weights.reduce((sum, weight) => sum + weight.bytes, 0);
-  const mostBytes = Math.max(0, Math.min(memoryBytes / 4, left / 2)) * share;
-  return { contextLength, tokens, bytes, mostTokens: MAX_WANTED * contextLength, mostBytes };
-}
-
-/** @param maxTokens limit of texts in the model's files, which an option may exceed @throws OptionError */
-function contextOf(
-  { kind, config: { contextLength: most } }: ModelDescription,
-  settings: LoadSettings,
-  maxTokens = most,
-  mostContext: number = DEFAULT_CONTEXT[kind],
-): number {
-  const { cacheTokens = most, contextLength = Math.min(most, maxTokens, mostContext, cacheTokens) } = settings;
-  if (contextLength > most) throw new OptionError('contextLength', `at most ${most}, the model's limit`, contextLength);
-  return contextLength;
 }

@@ -1,5 +1,6 @@
 /** Base class of loaded models. */
 import type { Backend, LoadTimes } from '../backend/backend.ts';
+import type { Explanation } from '../backend/explanation.ts';
 import { LanewiseError } from '../errors.ts';
 import type { ModelDescription } from '../models/index.ts';
 import type { LineStats } from '../schedule/scheduler.ts';
@@ -16,6 +17,8 @@ export interface LoadedInfo {
   readonly threads: number;
   /** Vector width of the kernels in bits; undefined for the reference backend. */
   readonly vectorBits: Backend['vectorBits'];
+  /** Decisions of the load, and why. */
+  readonly explanations: readonly Explanation[];
 }
 
 export interface AnyEngine {
@@ -74,6 +77,11 @@ export abstract class Loaded<E extends AnyEngine> implements AsyncDisposable {
   /** Bytes in memory. */
   memory(): ReturnType<Backend['memory']> {
     return this.engine.memory();
+  }
+
+  /** Every decision of the load with its origin and reason, under stable keys (docs/doctor.md). */
+  explain(): readonly Explanation[] {
+    return this.engine.info.explanations;
   }
 
   /** Numbers of requests, times of recent forwards and, for a decoder, pages of the cache. */

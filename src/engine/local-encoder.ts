@@ -3,6 +3,7 @@
  * states.
  */
 import type { Backend, Results } from '../backend/backend.ts';
+import type { Explanation } from '../backend/explanation.ts';
 import { defaultModules, type EmbeddingModules } from '../embedding/modules.ts';
 import { normalize, pool, poolingNamed, poolings } from '../embedding/pooling.ts';
 import type { SentenceSettings } from '../embedding/sentence-settings.ts';
@@ -21,6 +22,7 @@ export interface LocalEncoderParts {
   readonly tokenizer: Tokenizer | undefined;
   readonly contextLength: number;
   readonly quantize: string;
+  readonly explanations: readonly Explanation[];
   /** The model's modules, or the error if they are not supported. */
   readonly modules: EmbeddingModules | LanewiseError;
   readonly sentence: SentenceSettings;
@@ -42,11 +44,12 @@ export class LocalEncoder implements EncoderEngine {
   #disposed: Promise<void> | undefined;
 
   constructor(parts: LocalEncoderParts) {
-    const { evaluator, tokenizer, contextLength, quantize, maxQueue, sentence } = parts;
+    const { evaluator, tokenizer, contextLength, quantize, explanations, maxQueue, sentence } = parts;
     const { name, description, backend } = evaluator;
     const { loadTimes, threads, vectorBits } = backend;
     const { prompts, similarity } = sentence;
-    this.info = { name, description, contextLength, quantize, loadTimes, threads, vectorBits, prompts, similarity };
+    const loaded = { name, description, contextLength, quantize, loadTimes, threads, vectorBits, explanations };
+    this.info = { ...loaded, prompts, similarity };
     this.tokenizer = tokenizer;
     this.#evaluator = evaluator;
     this.#scheduler = new TextScheduler(evaluator, { maxQueue });

@@ -27,7 +27,7 @@ import type {
 import { scoreRows } from './score-rows.ts';
 
 export interface LocalEngineParts {
-  readonly info: Pick<EngineInfo, 'quantize' | 'eosTokenIds' | 'samplingDefaults' | 'contextLength'>;
+  readonly info: Pick<EngineInfo, 'quantize' | 'eosTokenIds' | 'samplingDefaults' | 'contextLength' | 'explanations'>;
   readonly evaluator: Evaluator;
   readonly prompts: PromptEncoder;
   readonly scheduling: SchedulerOptions;

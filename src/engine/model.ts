@@ -1,4 +1,5 @@
 /** A loaded model: generates text and evaluates tokens. Disposing it frees all its resources. */
+import type { Explanation } from '../backend/explanation.ts';
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
 import { decodeBytes } from '../plan/memory.ts';
 import type { ChatFormat } from '../prompts/chat.ts';
@@ -9,6 +10,7 @@ import { type GenerateOptions, validateGenerate } from '../schedule/generation-o
 import { type BatchEvent, type BatchPrompt, type BatchResult, generateBatch, generateStream } from './batch.ts';
 import { Conversation } from './conversation.ts';
 import type { Engine, SequenceHandle, StepLogits, StepOptions, StepRows } from './engine.ts';
+import { explainOptions } from './explain.ts';
 import { Generation } from './generation.ts';
 import { Loaded } from './loaded.ts';
 import {
@@ -30,6 +32,14 @@ export class Model extends Loaded<Engine> {
   /** Defaults of the sampling options, and the model's file that sets them. */
   get samplingDefaults(): SamplingDefaults {
     return this.engine.info.samplingDefaults;
+  }
+
+  /**
+   * Every decision of the load, and of a generation with these options, with its origin and reason, under stable keys
+   * (docs/doctor.md).
+   */
+  override explain(options: GenerateOptions = {}): readonly Explanation[] {
+    return [...super.explain(), ...explainOptions(options, this.samplingDefaults)];
   }
 
   /** Largest number of rows of a forward; longer prompts are computed in chunks. */

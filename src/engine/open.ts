@@ -42,8 +42,11 @@ export interface OpenModel {
   close(): Promise<void>;
 }
 
-/** @throws FormatError, ModelError; nothing stays open then */
-export async function openModel(folder: FileFolder, file?: string): Promise<OpenModel> {
+/**
+ * @param compared bytes of an output head that are compared with a tied embedding, at most; default: all
+ * @throws FormatError, ModelError; nothing stays open then
+ */
+export async function openModel(folder: FileFolder, file?: string, compared?: number): Promise<OpenModel> {
   const gguf = file?.endsWith('.gguf') ? firstPart(file) : file === undefined ? await findGguf(folder) : undefined;
   if (gguf !== undefined) return openGgufModel(folder, gguf);
   const config = await readJson(folder, 'config.json');
@@ -54,7 +57,7 @@ export async function openModel(folder: FileFolder, file?: string): Promise<Open
   const checkpoint = await openCheckpoint(folder, file);
   let headDiffers: boolean;
   try {
-    headDiffers = await comparesHead(config, checkpoint);
+    headDiffers = await comparesHead(config, checkpoint, compared);
   } catch (error) {
     await checkpoint.close();
     throw error;
@@ -82,21 +85,26 @@ function stackedPart(tensor: CheckpointTensor, index: number): CheckpointTensor 
 }
 
 /** Whether the output head differs from an embedding that config.json ties to it. @throws ModelError of readModel */
-export async function comparesHead(config: unknown, { tensors }: TensorFiles): Promise<boolean> {
+export async function comparesHead(
+  config: unknown,
+  { tensors }: TensorFiles,
+  most = Number.POSITIVE_INFINITY,
+): Promise<boolean> {
   const pair = tensorsToCompare(config, tensors);
   if (pair === undefined) return false;
-  return !(await sameBytes(tensors.get(pair.embedding)!, tensors.get(pair.head)!));
+  return !(await sameBytes(tensors.get(pair.embedding)!, tensors.get(pair.head)!, most));
 }
 
 /** Bytes compared per piece. */
 const COMPARE_BYTES = 2 ** 20;
 
-async function sameBytes(a: CheckpointTensor, b: CheckpointTensor): Promise<boolean> {
+async function sameBytes(a: CheckpointTensor, b: CheckpointTensor, most: number): Promise<boolean> {
   if (a.dtype !== b.dtype || a.byteLength !== b.byteLength || a.shape.join() !== b.shape.join()) return false;
-  const size = Math.min(COMPARE_BYTES, a.byteLength);
+  const end = Math.min(most, a.byteLength);
+  const size = Math.min(COMPARE_BYTES, end);
   const [left, right] = [new Uint8Array(size), new Uint8Array(size)];
-  for (let at = 0; at < a.byteLength; at += size) {
-    const length = Math.min(size, a.byteLength - at);
+  for (let at = 0; at < end; at += size) {
+    const length = Math.min(size, end - at);
     await Promise.all([a.readInto(at, left.subarray(0, length)), b.readInto(at, right.subarray(0, length))]);
     for (let i = 0; i < length; i++) if (left[i] !== right[i]) return false;
   }

@@ -152,3 +152,36 @@ async function modelTypeOf(folder: FileFolder): Promise<string | undefined> {
   const type = (config as { model_type?: unknown } | null | undefined)?.model_type;
   return typeof type === 'string' ? type : undefined;
 }
+
+/** The file that a tokenizer comes from. */
+export function fileOf(source: TokenizerSource): string {
+  switch (source.kind) {
+    case 'gguf':
+      return 'GGUF metadata';
+    case 'json':
+      return source.files.file ?? 'tokenizer.json';
+    case 'merges':
+      return 'vocab.json, merges.txt';
+    case 'words':
+      return 'vocab.txt';
+    default:
+      return source.name.slice(source.name.lastIndexOf('/') + 1);
+  }
+}
+
+/** The file and field that name the token of a role. */
+export function roleFrom(source: TokenizerSource, role: 'bos' | 'eos'): string {
+  if (source.kind === 'gguf') {
+    const key = `tokenizer.ggml.${role}_token_id`;
+    return source.values.has(key) ? `GGUF metadata, ${key}` : 'default of the tokenizer model';
+  }
+  if (source.kind === 'tekken') return fileOf(source);
+  const texts: SidecarTexts = source.kind === 'sentencepiece' ? source.sidecars : (source.files.sidecars ?? {});
+  const field = new RegExp(`"${role}_token"\\s*:\\s*(?!null)`);
+  for (const [file, text] of [
+    ['special_tokens_map.json', texts.specialTokensMap],
+    ['tokenizer_config.json', texts.tokenizerConfig],
+  ] as const)
+    if (text !== undefined && field.test(text)) return `${file}, ${role}_token`;
+  return source.kind === 'sentencepiece' ? fileOf(source) : "default of the tokenizer's class";
+}

@@ -1,6 +1,7 @@
 /** The EncoderEngine interface over a connection to an engine in another thread. */
 import { type Embedding, type EmbedInput, type EmbedOptions, withJson } from '../engine/embed-types.ts';
 import type { EncoderEngine, EncoderInfo } from '../engine/encoder-engine.ts';
+import { asHosted } from '../engine/explain.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -25,7 +26,7 @@ class RemoteEncoder implements EncoderEngine {
   readonly #tokenizer: LazyTokenizer;
 
   constructor(model: HostedModel<EncoderEngine, LoadedData>, { info, tokenizer }: LoadedData) {
-    this.info = info;
+    this.info = { ...info, explanations: asHosted(info.explanations) };
     this.#model = model;
     this.#tokenizer = new LazyTokenizer(tokenizer, info.description.config.vocab, info.name);
   }

@@ -9,6 +9,7 @@ import type {
   StepOptions,
   StepRows,
 } from '../engine/engine.ts';
+import { asHosted } from '../engine/explain.ts';
 import { type LoadOptions, validateLoad } from '../engine/options.ts';
 import { LanewiseError, OptionError } from '../errors.ts';
 import type { CacheFileContent } from '../evaluate/cache-file.ts';
@@ -48,7 +49,7 @@ class RemoteEngine implements Engine {
   #nextSequence = 0;
 
   constructor(model: HostedModel<Engine, LoadedData>, { info, prompts }: LoadedData, maxQueue: number) {
-    this.info = info;
+    this.info = { ...info, explanations: asHosted(info.explanations) };
     this.prompts = new PromptEncoder(new HostedPromptFiles(prompts));
     this.#model = model;
     this.#maxQueue = maxQueue;

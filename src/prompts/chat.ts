@@ -23,6 +23,8 @@ export interface ChatFiles {
   readonly tokens: TokenTexts;
   /** The chat templates, or the error that explains why there are none; other prompts still work. */
   readonly format: ChatFormat | LanewiseError;
+  /** File and field of the default template. */
+  readonly from?: string;
 }
 
 /** A conversation as a prompt. */

@@ -13,7 +13,7 @@ import { WaitingLine, WaitingRequest } from './waiting.ts';
 
 /** Most rows and texts of a forward, unless a single text is longer. Few enough for a quick abort. */
 export const SHARED_ROWS = 128;
-const SHARED_TEXTS = 64;
+export const SHARED_TEXTS = 64;
 
 export interface TextRequest {
   /** Token ids of the texts, at least one each. */

@@ -173,6 +173,7 @@ class StagedEvaluator extends Evaluator {
       name: backend.name,
       ...{ threads, vectorBits, loadTimes, maxRows, maxWanted, cache },
       memory: () => backend.memory(),
+      explain: () => backend.explain(),
       forward: (batch) => this.#run(backend, batch),
       dispose: async () => {},
     };
@@ -235,7 +236,13 @@ export function makeStage(golden: Golden, options: StageOptions, hooks: Hooks = 
   const { prompts, eosTokenIds } = golden;
   const { contextLength } = prompts.files;
   const engine = new LocalEngine({
-    info: { quantize: 'none', eosTokenIds, samplingDefaults: fromGeneration(undefined), contextLength },
+    info: {
+      quantize: 'none',
+      eosTokenIds,
+      samplingDefaults: fromGeneration(undefined),
+      contextLength,
+      explanations: [],
+    },
     evaluator,
     prompts,
     scheduling: options,

@@ -20,6 +20,7 @@ import {
 import { checkBatch } from '../check-batch.ts';
 import { Checksum, firstNotFinite } from '../checksum.ts';
 import { drawFrom } from '../draw.ts';
+import type { Explanation } from '../explanation.ts';
 import { checkFinite, notFinite } from '../finite.ts';
 import { joinTensors } from '../join-tensors.ts';
 import { combineSummary } from '../summary.ts';
@@ -118,6 +119,18 @@ class ReferenceBackend implements Backend {
       activations: sum(this.#buffers.map((buffer) => buffer.byteLength)),
       cache: sum(this.#caches.map(({ bytes }) => bytes)),
     };
+  }
+
+  explain(): Explanation[] {
+    return [
+      {
+        key: 'backend.name',
+        value: this.name,
+        from: 'option backend',
+        why: 'plain TypeScript: slow, and without kernels',
+      },
+      { key: 'threads.count', value: 1, from: 'option backend', why: 'the reference backend has one thread' },
+    ];
   }
 
   async forward(batch: Batch): Promise<Results> {

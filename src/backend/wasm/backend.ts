@@ -19,18 +19,18 @@ import {
   type WalkRecord,
 } from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
+import type { Explanation } from '../explanation.ts';
 import { joinTensors } from '../join-tensors.ts';
 import { combineSummary } from '../summary.ts';
 import { WasmCachePages } from './cache-pages.ts';
 import type { Choice } from './choosing/choice.ts';
 import { Drawer, type DrawKernels, drawKernels } from './drawer.ts';
+import { type MemoryUse, memoryUse } from './footprint.ts';
 import { Load, type PartMemory } from './loading/load-run.ts';
 import { type LowerPlanOptions, lowerPlan } from './lower-plan.ts';
-import type { MemoryMap } from './lowering/memory-map.ts';
 import type { Segment } from './lowering/parts.ts';
 import { Memory, memoryLimits, SCRATCH_BYTES } from './memory/memory.ts';
 import { controlAddress } from './memory/shared-words.ts';
-import { heldBytes } from './memory/sizes.ts';
 import { RopeRows } from './rope-rows.ts';
 import { Governor } from './threads/governor.ts';
 import type { WasmHost } from './threads/host.ts';
@@ -47,6 +47,8 @@ export interface BuildOptions extends LowerPlanOptions {
   readonly host: WasmHost;
   /** Receives a warning if threads do not start. */
   readonly onWarning?: (text: string) => void;
+  /** Decisions made before the backend is built. */
+  readonly decided?: readonly Explanation[];
   /** Uses all threads for every forward, even if fewer are faster: for tests and measurements. */
   readonly allThreads?: boolean;
 }
@@ -160,6 +162,9 @@ export class WasmBackend implements Backend {
   readonly cache: WasmCachePages;
   readonly #plan: Plan;
   readonly #allThreads: boolean;
+  readonly #decided: readonly Explanation[];
+  /** Threads that were to start. */
+  readonly #wanted: number;
   readonly #governor: Governor;
   #held: Held | undefined;
   #rows = { all: 0, wanted: 0 };
@@ -177,6 +182,8 @@ export class WasmBackend implements Backend {
     this.loadTimes = loadTimes;
     this.#plan = options.plan;
     this.#allThreads = options.allThreads ?? false;
+    this.#decided = options.decided ?? [];
+    this.#wanted = options.threads;
     this.#governor = new Governor(pool.threads, options.host.cores, undefined, options.host.coresCounted);
     const ropeRows = options.plan.ropes.map((table) => new RopeRows(table));
     const drawer = draws && this.#newDrawer(draws, options.threads, { partMemories, pool, segmentTapes });
@@ -187,16 +194,32 @@ export class WasmBackend implements Backend {
     this.cache = new WasmCachePages(options.plan, partMemories, capacity);
   }
 
-  memory(): { weights: number; activations: number; cache: number } {
+  explain(): Explanation[] {
+    const memories = this.#held?.partMemories.length ?? 0;
+    const missing = this.#wanted - this.threads;
+    const shared = this.#wanted > 1;
+    return [
+      { key: 'backend.name', value: this.name, from: 'default', why: 'kernels in WebAssembly, emitted for this plan' },
+      ...this.#decided,
+      {
+        key: 'threads.count',
+        value: this.threads,
+        from: missing > 0 ? 'machine' : 'threads.wanted',
+        ...(missing > 0 && { why: `${missing} of ${this.#wanted} did not start` }),
+      },
+      {
+        key: 'memories.count',
+        value: memories,
+        from: 'model',
+        why: `each of at most 4 GiB (32-bit addresses), ${shared ? 'shared among threads' : 'of one thread'}`,
+      },
+    ];
+  }
+
+  memory(): MemoryUse {
     if (!this.#held) return { weights: 0, activations: 0, cache: 0 };
-    const { partMemories } = this.#held;
-    const weights = this.#plan.weights.reduce((sum, w) => sum + (w.shares === undefined ? heldBytes(w) : 0), 0);
-    const sum = (bytes: (map: MemoryMap) => number): number => partMemories.reduce((s, { map }) => s + bytes(map), 0);
-    return {
-      weights,
-      activations: sum(({ cache }) => cache) - weights,
-      cache: this.cache.count * this.cache.pageBytes,
-    };
+    const maps = this.#held.partMemories.map(({ map }) => map);
+    return memoryUse(this.#plan, maps, this.cache.count);
   }
 
   async forward(batch: Batch): Promise<Results> {

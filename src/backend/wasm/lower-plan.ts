@@ -16,30 +16,49 @@ import { cachePageBytes, heldBytes } from './memory/sizes.ts';
 /** Part of a memory's 4 GiB that is kept for rows, scratch and staging. */
 const ASIDE_BYTES = 512 * 1024 * 1024;
 
-export interface LowerPlanOptions extends BackendOptions {
+/** What the addresses of a plan depend on. */
+export interface PlacePlanOptions extends Pick<BackendOptions, 'plan' | 'maxRows' | 'maxWanted' | 'cache'> {
   readonly threads: number;
   readonly choice: Choice;
   /** Bytes of weights and cache per memory. Default: 4 GiB less the part kept for the rest. */
   readonly memoryBytes?: number;
 }
 
-export interface LoweredPlan {
+export interface LowerPlanOptions extends BackendOptions, PlacePlanOptions {}
+
+/** Addresses of a plan, in as many memories as it needs. */
+export interface PlacedPlan {
   /** One for each memory. */
   readonly targets: readonly LoadTarget[];
   readonly segments: readonly Segment[];
+  /** Largest possible number of cache pages. */
+  readonly capacity: number;
+}
+
+export interface LoweredPlan extends PlacedPlan {
   /** The tape of each segment. */
   readonly tapes: readonly Tape[];
   readonly loadSteps: readonly LoadStep[];
   /** All kernels that tapes and load steps use. */
   readonly kernels: KernelSet;
-  /** Largest possible number of cache pages. */
-  readonly capacity: number;
+}
+
+/** @throws as `placePlan` */
+export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
+  const { plan, choice } = options;
+  const placed = placePlan(options);
+  const { targets, segments } = placed;
+  const kernels = new KernelSet();
+  const tapes = segments.map(({ part, from, to }) =>
+    lower({ plan: { ...plan, steps: plan.steps.slice(from, to) }, map: targets[part]!.map, choice, kernels }),
+  );
+  const loadSteps = targets.flatMap((target) => planLoad(options, target, choice, kernels));
+  return { ...placed, tapes, loadSteps, kernels };
 }
 
 /** @throws OutOfMemoryError where a layer exceeds a memory, or the cache what is left */
-export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
-  const { plan, choice } = options;
-  const kernels = new KernelSet();
+export function placePlan(options: PlacePlanOptions): PlacedPlan {
+  const { plan } = options;
   const pageBytes = plan.caches.reduce((sum, spec) => sum + cachePageBytes(spec), 0);
   const wanted = cachePages(options.cache, pageBytes);
   const { parts, segments, pages } = splitWithCache(
@@ -59,11 +78,7 @@ export function lowerPlan(options: LowerPlanOptions): LoweredPlan {
   const capacity = targets.reduce((least, { map }) => Math.min(least, roomFor(map)), pages);
   if (capacity < wanted.least)
     throw new OutOfMemoryError('the key/value cache', wanted.least * pageBytes, capacity * pageBytes);
-  const tapes = segments.map(({ part, from, to }) =>
-    lower({ plan: { ...plan, steps: plan.steps.slice(from, to) }, map: targets[part]!.map, choice, kernels }),
-  );
-  const loadSteps = targets.flatMap((target) => planLoad(options, target, choice, kernels));
-  return { targets, segments, tapes, loadSteps, kernels, capacity };
+  return { targets, segments, capacity };
 }
 
 /** Largest size of a page relative to its content. With few windowed layers in a memory, cells would need much padding. */
@@ -86,7 +101,7 @@ const roomFor = ({ cache, pageStride }: MemoryMap): number =>
 
 /** Bytes for quantized rows per activation format: enough for the widest product that uses it. */
 function quantizedBytes(
-  { plan, choice, maxRows, maxWanted }: LowerPlanOptions,
+  { plan, choice, maxRows, maxWanted }: PlacePlanOptions,
   { steps }: PlanPart,
 ): Map<string, number> {
   const most = new Map<string, number>();

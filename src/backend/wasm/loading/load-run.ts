@@ -32,6 +32,27 @@ export interface PartMemory extends LoadTarget {
   readonly memory: Memory;
 }
 
+/** Bytes of the staging area in each memory. */
+export const stagingBytes = (steps: readonly LoadStep[], parts: readonly LoadTarget[], threads: number): number[] =>
+  parts.map(({ index }) => stagingOf(steps, index, threads).bytes);
+
+/** The staging area of one memory: an area for each thread, or one for slabs that all threads pack together. */
+function stagingOf(
+  steps: readonly LoadStep[],
+  memory: number,
+  threads: number,
+): { bytes: number; area: ReturnType<typeof areaBytes> } {
+  const here = steps.filter((step) => step.memory === memory);
+  const most = (own: boolean, size: (step: LoadStep) => number): number =>
+    here.reduce(
+      (largest, step) => ((step.source.inFile !== undefined) === own ? Math.max(largest, size(step)) : largest),
+      0,
+    );
+  const bytesOf = ({ slab }: LoadStep): number => slabBytes(slab);
+  const area = areaBytes(most(true, bytesOf), 1 + most(true, ({ packs }) => packs.length));
+  return { bytes: Math.max(most(false, bytesOf) + CHECK_LINE, threads * area.bytes), area };
+}
+
 /** Loads all slabs: those that threads read themselves, and those that the calling thread reads for all. */
 export class Load {
   readonly #own: readonly LoadStep[];
@@ -58,12 +79,8 @@ export class Load {
     this.#parts = parts;
     this.#read = read;
     const areas = parts.map(({ index, map, memory }) => {
-      const most = (of: readonly LoadStep[], size: (step: LoadStep) => number): number =>
-        of.reduce((largest, step) => (step.memory === index ? Math.max(largest, size(step)) : largest), 0);
-      const bytesOf = ({ slab }: LoadStep): number => slabBytes(slab);
-      const area = areaBytes(most(this.#own, bytesOf), 1 + most(this.#own, ({ packs }) => packs.length));
-      const common = most(this.#common, bytesOf) + CHECK_LINE;
-      memory.reserve('the staging area', map.cache + Math.max(common, threads * area.bytes));
+      const { bytes, area } = stagingOf(steps, index, threads);
+      memory.reserve('the staging area', map.cache + bytes);
       return { address: map.cache, ...area };
     });
     const log = onSpan && slabLog(threads, this.#own.length);

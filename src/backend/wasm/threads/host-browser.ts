@@ -3,8 +3,9 @@ import { BackendError } from '../../../errors.ts';
 import type { Thread, WasmHost } from './host.ts';
 import type { ThreadSetup } from './thread-setup.ts';
 
-export function browserHost(): WasmHost {
-  const reason = whyNoThreads();
+/** @param inWorker describes a worker that this thread would start, instead of this thread */
+export function browserHost(inWorker = false): WasmHost {
+  const reason = whyNoThreads(inWorker);
   return {
     // Undefined or wrong in browsers that hide it.
     cores: Math.max(1, Math.trunc(globalThis.navigator?.hardwareConcurrency ?? 1)),
@@ -12,10 +13,18 @@ export function browserHost(): WasmHost {
     memoryBytes: memoryBytes(),
     threads: reason === undefined ? { possible: true } : { possible: false, reason },
     widens: false,
+    why: {
+      cores: 'navigator.hardwareConcurrency; fewer are tried where fewer are faster',
+      vectors: 'WebAssembly has vectors of 128 bits, and a page cannot set flags of the engine',
+      memory: hasDeviceMemory() ? 'navigator.deviceMemory, which says at most 8 GiB' : 'not known: 2 GiB are assumed',
+    },
     compile: (bytes) => new WebAssembly.Module(bytes),
     spawn,
   };
 }
+
+const hasDeviceMemory = (): boolean =>
+  ((globalThis.navigator ?? {}) as { readonly deviceMemory?: number }).deviceMemory !== undefined;
 
 /** Chrome reports a rounded size of at most 8 GiB. Other browsers report none and may run on a phone. */
 function memoryBytes(): number {
@@ -23,8 +32,8 @@ function memoryBytes(): number {
   return deviceMemory * 2 ** 30;
 }
 
-function whyNoThreads(): string | undefined {
-  if (typeof document !== 'undefined') {
+function whyNoThreads(inWorker: boolean): string | undefined {
+  if (!inWorker && typeof document !== 'undefined') {
     return 'the main thread of a page may not wait for other threads; load the model without inline, or in a worker';
   }
   if (!globalThis.crossOriginIsolated) {

@@ -8,6 +8,7 @@ import { getEnvironmentData, type Serializable, setEnvironmentData, type Worker 
 import { BackendError, memoryRefused } from '../../../errors.ts';
 import type { Built } from './built.ts';
 import * as build from './built.ts';
+import { cpuQuota } from './cpu-quota-node.ts';
 import type { CompileOptions, Notes, Thread, WasmHost } from './host.ts';
 import { kernelHash } from './kernel-hash-node.ts';
 import { watchLife } from './life-node.ts';
@@ -26,14 +27,20 @@ function v8HasFlags(): boolean {
 
 export function nodeHost(): WasmHost {
   const optimizes = v8HasFlags();
+  const counts = { usable: availableParallelism(), physical: physicalCores(), quota: cpuQuota() };
   return {
-    cores: Math.min(availableParallelism(), physicalCores() ?? Number.POSITIVE_INFINITY),
+    cores: usableCores(counts),
     memoryBytes: memoryBytes(),
     // Node 20.0 has only what the whole machine has left.
     unusedBytes: process.availableMemory?.() ?? freemem(),
     threads: threadsWithin(attempt(addressLimit)),
     // V8 revectorizes on x64 only.
     widens: optimizes && process.arch === 'x64',
+    why: {
+      cores: coresReason(counts),
+      vectors: vectorsReason(optimizes),
+      memory: limitOfProcess() < totalmem() ? 'limit of this process (cgroup)' : 'memory of the machine',
+    },
     compile: (bytes, options) => (optimizes ? compileOptimized(bytes, options) : compileModule(bytes)),
     prestart,
     endPrestarted,
@@ -42,11 +49,40 @@ export function nodeHost(): WasmHost {
   };
 }
 
+interface CoreCounts {
+  /** Processors that the operating system lets this process use. */
+  readonly usable: number;
+  readonly physical: number | undefined;
+  /** Processors' worth of time that the control group allows. */
+  readonly quota: number | undefined;
+}
+
+/** More threads than this would wait for each other. */
+export const usableCores = ({
+  usable,
+  physical = Number.POSITIVE_INFINITY,
+  quota = Number.POSITIVE_INFINITY,
+}: CoreCounts): number => Math.min(usable, physical, Math.max(1, Math.floor(quota)));
+
+function coresReason({ usable, physical, quota }: CoreCounts): string {
+  const parts = [
+    `${usable} ${usable === 1 ? 'processor' : 'processors'} for this process`,
+    ...(physical === undefined ? [] : [`${physical} physical ${physical === 1 ? 'core' : 'cores'}`]),
+    ...(quota === undefined ? [] : [`a quota of ${Number(quota.toFixed(2))} processors (cgroup)`]),
+  ];
+  return parts.join(', ');
+}
+
 /** Memory of the machine, or the limit of the process (cgroup). */
-function memoryBytes(): number {
-  // Without a limit, Node returns 0 or a number larger than any memory.
-  const limit = process.constrainedMemory?.() || Number.POSITIVE_INFINITY;
-  return Math.min(totalmem(), limit);
+const memoryBytes = (): number => Math.min(totalmem(), limitOfProcess());
+
+/** Without a limit, Node returns 0 or a number larger than any memory. */
+const limitOfProcess = (): number => process.constrainedMemory?.() || Number.POSITIVE_INFINITY;
+
+function vectorsReason(optimizes: boolean): string {
+  if (!optimizes) return 'only V8 of Node 21 and newer has the flag for 256 bits';
+  if (process.arch !== 'x64') return `V8 joins vectors to 256 bits on x64 only, this is ${process.arch}`;
+  return "V8's flag --experimental-wasm-revectorize joins vectors of 128 bits in pairs";
 }
 
 /** Address space that a process with threads needs: V8 reserves gigabytes per thread, and aborts if it cannot. */
@@ -74,10 +110,16 @@ const attempt = <T>(what: () => T): T | undefined => {
   }
 };
 
-/** Notes in `lanewise/machine.json` in the user's cache folder; undefined with LANEWISE_NOTES=off. */
-export function cachedNotes({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): Notes | undefined {
+/** The folder of the notes; undefined with LANEWISE_NOTES=off. */
+export function notesFolder({ LANEWISE_NOTES, XDG_CACHE_HOME } = process.env): string | undefined {
   if (LANEWISE_NOTES === 'off') return undefined;
-  const folder = path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise');
+  return path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'lanewise');
+}
+
+/** Notes in `lanewise/machine.json` in the user's cache folder; undefined with LANEWISE_NOTES=off. */
+export function cachedNotes(environment = process.env): Notes | undefined {
+  const folder = notesFolder(environment);
+  if (folder === undefined) return undefined;
   const file = path.join(folder, 'machine.json');
   // Notes about other kernels, for instance after a change in a checkout, are not valid.
   const kernels =

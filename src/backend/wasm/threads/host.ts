@@ -47,6 +47,8 @@ export interface WasmHost {
       };
   /** Whether `wide` has an effect. */
   readonly widens: boolean;
+  /** How these facts were found, in words. */
+  readonly why?: { readonly cores?: string; readonly vectors?: string; readonly memory?: string };
   /** Without notes, nothing is measured. */
   readonly notes?: Notes;
   compile(bytes: Uint8Array<ArrayBuffer>, options: CompileOptions): WebAssembly.Module;
