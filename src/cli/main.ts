@@ -27,7 +27,7 @@ import { withTraceFlag } from './trace.ts';
 import { addTuneCommand } from './tune-commands.ts';
 
 const policyHelp =
-  'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16, f32, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of GGUF files none)';
+  'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16, f32, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of encoders and GGUF files none)';
 const kvCache = ['--kv-cache <storage>', 'how keys and values are cached: f32, f16 or q8_0 (default: f32)'] as const;
 
 async function program(finish: (code: number) => void): Promise<Command> {

@@ -91,7 +91,7 @@ export interface EstimateSource {
   readonly host: WasmHost;
 }
 
-const otherPolicies = ['none', 'q8_0', 'q6_k', 'q4_k', 'q4_0'];
+const otherPolicies = ['none', 'q8_0', 'q6_k', 'q4_k', 'iq4_nl', 'q4_0'];
 
 /** Measured under Node 24 with 2 threads: 220 MB (small vocabulary) to 350 MB (262,144 tokens). */
 const PROCESS_BYTES = 300e6;

@@ -8,8 +8,7 @@ import type { GgufMetadata } from '../formats/gguf-types.ts';
 import { type TensorView, viewTensor } from '../formats/views.ts';
 import { STACKED } from '../models/file-tensors.ts';
 import { ggufModel, ropeTensors } from '../models/gguf.ts';
-import { tensorsToCompare } from '../models/index.ts';
-import { defaultPolicy } from '../models/policy.ts';
+import { standardPolicy, tensorsToCompare } from '../models/index.ts';
 import type { ModelOrigin, TensorShape } from '../models/weights.ts';
 import { weightType } from '../quant/ggml.ts';
 import { type BlockStorage, storageLayout } from '../quant/storage.ts';
@@ -37,7 +36,7 @@ export interface OpenModel {
   readonly metadata?: GgufMetadata;
   /** Whether the output head differs from the embedding although config.json ties them. */
   readonly headDiffers?: boolean;
-  /** Default storage policy of the format: `none` for GGUF files, whose types were chosen by their authors. */
+  /** Default storage policy: `none` for encoders, and for GGUF files, whose types were chosen by their authors. */
   readonly defaultPolicy: string;
   close(): Promise<void>;
 }
@@ -56,8 +55,10 @@ export async function openModel(folder: FileFolder, file?: string, compared?: nu
   }
   const checkpoint = await openCheckpoint(folder, file);
   let headDiffers: boolean;
+  let defaultPolicy: string;
   try {
     headDiffers = await comparesHead(config, checkpoint, compared);
+    defaultPolicy = standardPolicy(config);
   } catch (error) {
     await checkpoint.close();
     throw error;

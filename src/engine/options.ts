@@ -28,7 +28,7 @@ export interface LoadOptions {
   inline?: boolean;
   /**
    * How weights are stored: a policy (src/models/policy.ts) or a plan with a storage for each weight (docs/plans.md). Default
-   * `q8_0:min-dim=1024`; for GGUF files `none`.
+   * `q8_0:min-dim=1024`; for encoders and GGUF files `none`.
    */
   quantize?: Quantize;
   /** Number of threads. Default: the number of cores. */

@@ -25,7 +25,7 @@ import { nomicBert } from './nomic-bert.ts';
 import { olmo2 } from './olmo2.ts';
 import { phi } from './phi.ts';
 import { phi3 } from './phi3.ts';
-import { isPlan, parsePolicy, type StorageChoice } from './policy.ts';
+import { defaultPolicy, isPlan, parsePolicy, type StorageChoice } from './policy.ts';
 import { qwen2, qwen3 } from './qwen.ts';
 import { qwen3Moe } from './qwen3-moe.ts';
 import { smollm3 } from './smollm3.ts';
@@ -71,6 +71,16 @@ export const encoderTypes: readonly string[] = modelTypes.filter(
   (type) =>
     (architectures[type as keyof typeof architectures] as Pick<Architecture<never, never>, 'kind'>).kind === 'encoder',
 );
+
+/**
+ * The storage policy of a model in SafeTensors if none is asked for: an encoder's vectors are compared with those of other
+ * programs, so its weights stay as the file has them.
+ * @throws ModelError
+ */
+export function standardPolicy(config: unknown): string {
+  const { modelType } = textPart(config as Settings, modelTypes, 'config.json');
+  return encoderTypes.includes(modelType) ? 'none' : defaultPolicy;
+}
 
 export interface ModelDescription {
   readonly modelType: string;

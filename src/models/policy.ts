@@ -13,7 +13,7 @@ import type { WeightRole } from '../plan/step.ts';
 import { isBlockStorage, type Storage, storageBytes, storageLayout } from '../quant/storage.ts';
 import { checkStoragePlan, type Quantize, type StoragePlan } from './storage-plan.ts';
 
-/** Default for SafeTensors. */
+/** Default of decoders in SafeTensors. */
 export const defaultPolicy = 'q8_0:min-dim=1024';
 
 type Target = 'none' | Storage;

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { isShapeName, shapeConfig, shapeTensors } from '../../bench/shapes.ts';
 import { OptionError } from '../../src/errors.ts';
-import { buildModel } from '../../src/models/index.ts';
-import { decide, parsePolicy } from '../../src/models/policy.ts';
+import { buildModel, encoderTypes, modelTypes, standardPolicy } from '../../src/models/index.ts';
+import { decide, defaultPolicy, parsePolicy } from '../../src/models/policy.ts';
 
 function linearLayers(shape: string, policy: string) {
   assert.ok(isShapeName(shape));
@@ -24,6 +24,14 @@ test('GPT-2 counts 73 linear layers: 25 quantized at min-dim 1024, 73 without, a
 test('Gemma 3 1B has 183 linear layers and all are quantized at min-dim 1024', () => {
   const { layers, quantized } = linearLayers('gemma3-1b', 'q8_0:min-dim=1024');
   assert.deepEqual([quantized.length, layers.length], [183, 183]);
+});
+
+test('encoders are stored as their files have them unless told otherwise, decoders by the threshold', () => {
+  for (const model_type of modelTypes) {
+    const expected = encoderTypes.includes(model_type) ? 'none' : defaultPolicy;
+    assert.equal(standardPolicy({ model_type }), expected, model_type);
+  }
+  assert.ok(encoderTypes.length > 0 && encoderTypes.length < modelTypes.length);
 });
 
 test('a tied head is stored once unless the embedding is to be stored otherwise', () => {

@@ -162,6 +162,10 @@ test('an encoder explains itself without what only decoders have', async () => {
   const found = byKey(encoder.explain());
   assert.equal(found['model.kind']!.value, 'encoder');
   assert.equal(found['tokens.around']!.value, '[CLS] [SEP]');
+  assert.deepEqual([encoder.quantize, found['storage.policy']!.from], ['none', 'default']);
+  assert.match(found['storage.policy']!.why!, /^of encoders/);
+  await using other = await loadEncoder(golden('encoders/bert'), { inline: true, threads: 1, quantize: 'q8_0' });
+  assert.equal(byKey(other.explain())['storage.policy']!.value, 'q8_0');
   for (const key of ['cache.tokens', 'tokens.ends', 'template.source', 'options.temperature'])
     assert.ok(!Object.hasOwn(found, key), key);
 });
