@@ -251,9 +251,15 @@ export const rules: Rules = {
         'measure',
       ],
     },
+    server: {
+      what: "Answers HTTP requests in OpenAI's protocols.",
+      imports: ['engine', 'prompts', 'schedule', 'chat (types)', 'tokenizer (types)'],
+      packages: ['hono', 'hono/body-limit', '@hono/node-server', 'zod'],
+    },
     cli: {
       what: 'The command line.',
       imports: [
+        'server',
         'surface',
         'engine',
         'prompts',
@@ -315,6 +321,8 @@ export const rules: Rules = {
     'report/html.ts',
     'report/html-page.ts',
     'report/token-page.ts',
+    'server/keys.ts',
+    'server/serve-node.ts',
     'cli/',
   ],
   maxLines: 500,

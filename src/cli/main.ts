@@ -18,6 +18,7 @@ import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hu
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
+import { addServeFlags, serveCommand } from './serve.ts';
 import { removeUnfinishedAtSignals } from './signals.ts';
 import { planFlag } from './storage-flags.ts';
 import { renderCommand } from './template.ts';
@@ -86,6 +87,15 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--system <text>', 'what the model is told first')
     .option('--chat-template <file>', "a Jinja template instead of the model's own, or the name of one of its own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
+
+  withLoading(
+    addServeFlags(
+      command('serve', "Answer requests of OpenAI's clients (docs/server.md).", [
+        'lanewise serve',
+        'lanewise serve ./gemma-3-1b-it --port 8081 --api-key secret',
+      ]),
+    ),
+  ).action(async (models, flags) => finish(await serveCommand(models, flags, version)));
 
   withReports(
     withMachine(
@@ -324,9 +334,20 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
 /** Adds the options of sampling and loading. */
 function withGeneration(command: Command): Command {
+<<<<<<< HEAD
   return withReports(addGenerationFlags(withMachine(command)))
+=======
+  return withLoading(withTraceFlag(addGenerationFlags(command))).option(
+    '--parse-special',
+    'read control tokens such as <|im_end|> in prompts; otherwise they are text',
+  );
+}
+
+/** Adds the options of loading a decoder. */
+function withLoading(command: Command): Command {
+  return withMachine(command)
+>>>>>>> e7895a7 (Serve chat completions over HTTP)
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
-    .option('--parse-special', 'read control tokens such as <|im_end|> in prompts; otherwise they are text')
     .option('--quantize <policy>', policyHelp)
     .option(...planFlag)
     .option(...kvCache)
