@@ -334,10 +334,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
 /** Adds the options of sampling and loading. */
 function withGeneration(command: Command): Command {
-<<<<<<< HEAD
-  return withReports(addGenerationFlags(withMachine(command)))
-=======
-  return withLoading(withTraceFlag(addGenerationFlags(command))).option(
+  return withLoading(withReports(addGenerationFlags(command))).option(
     '--parse-special',
     'read control tokens such as <|im_end|> in prompts; otherwise they are text',
   );
@@ -346,7 +343,6 @@ function withGeneration(command: Command): Command {
 /** Adds the options of loading a decoder. */
 function withLoading(command: Command): Command {
   return withMachine(command)
->>>>>>> e7895a7 (Serve chat completions over HTTP)
     .option('--context-length <n>', "most positions (default: the model's, at most 4096)")
     .option('--quantize <policy>', policyHelp)
     .option(...planFlag)

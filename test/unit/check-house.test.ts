@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
-import { checkHouse, importsOf, type Rules } from '../../tools/check-house.ts';
+import { checkHouse, importsOf } from '../../tools/check-house.ts';
+import type { Rules } from '../../tools/house-rules.ts';
 
 const rules: Rules = {
   rooms: {
