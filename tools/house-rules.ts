@@ -305,6 +305,7 @@ export const rules: Rules = {
     'hub/transfer-whole.ts',
     'hub/verify.ts',
     'measure/cache-size.ts',
+    'measure/machine.ts',
     'measure/policies.ts',
     'measure/saved.ts',
     'measure/shapes.ts',

@@ -1,7 +1,6 @@
 /** `lanewise bench`: measures storage policies against the machine's limits, a saved run, or another Lanewise. */
 
 import { stat } from 'node:fs/promises';
-import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
 import { type ComparedRow, checkComparable, compareSaved, FEWEST_TURNS } from '../measure/compare.ts';
@@ -9,6 +8,7 @@ import type { KernelTime } from '../measure/kernel-times.ts';
 import {
   decodeMs,
   header,
+  type Measured,
   measureAgainst,
   measurePolicies,
   middle,
@@ -47,7 +47,7 @@ export interface BenchFlags extends MachineFlags, TraceFlags, ExplainFlag {
 }
 
 /** Default number of turns with --save and --against. */
-const COMPARED_TURNS = 12;
+export const COMPARED_TURNS = 12;
 
 export function benchCommand(positional: string | undefined, flags: BenchFlags): Promise<number> {
   return traced(flags, (trace) => run(positional, flags, trace));
@@ -91,7 +91,7 @@ async function run(positional: string | undefined, flags: BenchFlags, trace: Tra
     const asked = before && flags.policies === undefined ? before.rows.map(({ policy }) => policy) : policies;
     const missing = before && asked.find((policy) => !before.rows.some((row) => row.policy === policy));
     if (missing !== undefined) throw new OptionError('--policies', `among those of ${against}`, missing);
-    const check = (model: Model, policy: string): void => {
+    const check = (model: Measured, policy: string): void => {
       checkContext(model, work);
       if (before) checkComparable(against!, before, header(model, options, work));
       say(`${policy}: ${modelLine(model.description)}, ${model.vectorBits}-bit kernels`);
@@ -114,20 +114,20 @@ async function run(positional: string | undefined, flags: BenchFlags, trace: Tra
   }
 }
 
-function count(name: string, text: string | undefined, fallback: number): number {
+export function count(name: string, text: string | undefined, fallback: number): number {
   const value = numberOf(name, text) ?? fallback;
   if (!(Number.isInteger(value) && value >= 1)) throw new OptionError(name, 'an integer of at least 1', value);
   return value;
 }
 
 /** @throws OptionError */
-function checkContext({ contextLength: most }: Model, { prompt, decode }: Work): void {
+export function checkContext({ contextLength: most }: Measured, { prompt, decode }: Work): void {
   if (prompt + decode > most)
     throw new OptionError('--prompt-tokens', `with --decode-tokens at most ${most}, the context`, prompt + decode);
 }
 
 /** Load options that were given: another Lanewise may not know the others. */
-function loadOptions(flags: BenchFlags): LoadOptions {
+export function loadOptions(flags: MachineFlags & { kvCache?: string }): LoadOptions {
   const { threads, revectorize } = machineOptions(flags);
   return {
     ...(threads === undefined ? {} : { threads }),

@@ -3,8 +3,17 @@ import { readFile } from 'node:fs/promises';
 import { Command, CommanderError } from 'commander';
 import { configureLogging } from '../profile/logtape.ts';
 import { renamedOptions } from '../schedule/generation-options.ts';
-import { benchCommand } from './bench.ts';
+import { addBenchCommands } from './bench-commands.ts';
 import { chatCommand } from './chat.ts';
+import {
+  commandsOf,
+  kvCache,
+  modelArgument,
+  revision,
+  safetensors,
+  withMachine,
+  withReports,
+} from './command-flags.ts';
 import { demoCommand } from './demo.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { embedCommand } from './embed.ts';
@@ -24,31 +33,20 @@ import { planFlag } from './storage-flags.ts';
 import { renderCommand } from './template.ts';
 import { flagName, inFlags, isExpected, reportError, speakOf, UsageError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
-import { withTraceFlag } from './trace.ts';
 import { addTuneCommand } from './tune-commands.ts';
 
 const policyHelp =
   'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16, f32, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of encoders and GGUF files none)';
-const kvCache = ['--kv-cache <storage>', 'how keys and values are cached: f32, f16 or q8_0 (default: f32)'] as const;
 
 async function program(finish: (code: number) => void): Promise<Command> {
   const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {
     version: string;
   };
   const top = new Command('lanewise').description('Language models in TypeScript.').version(version).exitOverride();
+  top.enablePositionalOptions();
   top.configureOutput({ outputError: () => {} });
   top.hook('preAction', (_, { options }) => speakOf(options.flatMap(({ long }) => long ?? [])));
-  const command = (name: string, description: string, examples: readonly string[]): Command =>
-    top
-      .command(name)
-      .description(description)
-      .exitOverride()
-      .configureOutput({ outputError: () => {} })
-      .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
-  const modelArgument =
-    'folder, .gguf or .safetensors file, id of the hub (org/name, org/name-GGUF:Q4_K_M, a link); default: the embedded model';
-  const safetensors = ['--safetensors <id-or-path>', 'instead of MODEL: a path, or an id of the hub'] as const;
-  const revision = ['--revision <name>', 'a branch, tag or commit of a model at the hub (default: main)'] as const;
+  const command = commandsOf(top);
 
   withGeneration(
     command('generate', 'Continue a prompt. Only the text goes to stdout.', [
@@ -181,39 +179,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--json', 'one JSON object')
     .action(async (input, output, flags) => finish(await quantizeCommand(input, output, flags)));
 
-  withReports(
-    withMachine(
-      command('bench', 'Compare storage policies on this machine, or this Lanewise with another.', [
-        'lanewise bench ./gpt2 --policies none,q8_0,q8_0:min-dim=1024',
-        "lanewise bench ./gpt2 --policies 'q8_0;q8_0,attention=none'",
-        'lanewise bench ./gpt2 --policies q8_0 --kernels',
-        'lanewise bench ./gpt2 --policies q8_0 --save before.json',
-        'lanewise bench ./gpt2 --against before.json --threshold 3',
-        'git worktree add ../old v0.1.0 && npm ci --prefix ../old',
-        'lanewise bench ./gpt2 --policies q8_0 --against ../old',
-      ]),
-    ),
-  )
-    .argument('[model]', modelArgument)
-    .option(...safetensors)
-    .option(...revision)
-    .option('--prompt-tokens <n>', 'default: 512, or as many as the context holds')
-    .option('--decode-tokens <n>', 'default: 64')
-    .option('--repeat <n>', 'turns (default: 5, with --save and --against 12)')
-    .option('--policies <list>', 'separated by commas, or by semicolons if policies have overrides')
-    .option(...kvCache)
-    .option('--kernels', 'also time per kernel, with the limit of each (memory or arithmetic)')
-    .option('--save <file>', 'save the times of every turn, with the rates of the machine')
-    .option(
-      '--against <path>',
-      'a file of --save: times are scaled by the rates of the machine and compared by rank (Mann-Whitney); or a folder of Lanewise: both take turns and pairs are compared (sign test). Confidence 95 %',
-    )
-    .option(
-      '--threshold <percent>',
-      'exit code 1 if something is slower by more than this, with 95 % confidence (default: 5)',
-    )
-    .option('--json', 'one JSON array')
-    .action(async (model, flags) => finish(await benchCommand(model, flags)));
+  addBenchCommands(command, finish);
 
   command('inspect', 'Describe a model and the memory it needs. Reads headers only, local or at the hub.', [
     'lanewise inspect HuggingFaceTB/SmolLM2-135M-Instruct',
@@ -356,15 +322,6 @@ function withLoading(command: Command): Command {
     .option('--draft-quantize <policy>', 'how the draft model is stored; without --draft: the model itself, stored so')
     .option('--backend <name>', 'wasm or reference');
 }
-
-/** Adds the options that tell what a command did: a trace and its decisions. */
-const withReports = (command: Command): Command => withTraceFlag(withExplain(command));
-
-/** Adds the options for threads and instructions. */
-const withMachine = (command: Command): Command =>
-  command
-    .option('--threads <n>', 'default: the number of cores')
-    .option('--no-revectorize', '128-bit kernels: do not ask V8 for 256-bit ones; the result stays the same');
 
 /** Whether `--stream` was given: commander also sets it by default. */
 const streamAsked = <F extends { stream?: boolean }>(flags: F): F => ({

@@ -18,8 +18,16 @@ export interface StoredLayer {
   readonly bytes: number;
 }
 
-/** Layers that differ only in number and member name share a row. The last row counts the quantized layers. */
-export function renderStorageTable(layers: readonly StoredLayer[]): string {
+/** Layers that differ only in number and member name. */
+export interface LayerGroup {
+  /** `attention q/k/v/o`, `ffn up`, `output` */
+  readonly type: string;
+  readonly layers: readonly StoredLayer[];
+  /** The fields that are equal for all. */
+  readonly first: StoredLayer;
+}
+
+export function groupLayers(layers: readonly StoredLayer[]): LayerGroup[] {
   const groups = new Map<string, StoredLayer[]>();
   for (const layer of layers) {
     const key = JSON.stringify([layer.role, layer.in, layer.out, layer.stored, layer.reason]);
@@ -27,6 +35,11 @@ export function renderStorageTable(layers: readonly StoredLayer[]): string {
     if (group) group.push(layer);
     else groups.set(key, [layer]);
   }
+  return [...groups.values()].map((group) => ({ type: typeOf(group), layers: group, first: group[0]! }));
+}
+
+/** Each group has a row. The last row counts the quantized layers. */
+export function renderStorageTable(layers: readonly StoredLayer[]): string {
   const quantized = layers.filter((layer) => layer.quantized).length;
   return renderTable(
     [
@@ -38,9 +51,9 @@ export function renderStorageTable(layers: readonly StoredLayer[]): string {
       { title: 'Reason' },
     ],
     [
-      ...[...groups.values()].map((group) => {
-        const { in: width, out, stored, reason } = group[0]!;
-        return [typeOf(group), `${group.length}`, `${width} → ${out}`, stored, bytesOf(group), reason];
+      ...groupLayers(layers).map(({ type, layers: group, first }) => {
+        const { in: width, out, stored, reason } = first;
+        return [type, `${group.length}`, `${width} → ${out}`, stored, bytesOf(group), reason];
       }),
       ['Total quantized', `${quantized} of ${layers.length}`, '', '', bytesOf(layers), ''],
     ],
@@ -56,7 +69,7 @@ function typeOf(group: readonly StoredLayer[]): string {
   return [group[0]!.role, [...new Set(members)].join('/')].join(' ').trim();
 }
 
-function bytesOf(layers: readonly StoredLayer[]): string {
+export function bytesOf(layers: readonly StoredLayer[]): string {
   const bytes = layers.reduce((sum, layer) => sum + layer.bytes, 0);
   return bytes === 0 ? 'shared' : formatBytes(bytes);
 }

@@ -26,16 +26,16 @@ function comparedRow(
   threshold: number,
 ): ComparedRow {
   const { before, now, change } = samples;
-  const sure = verdictOf(change);
-  const failed = sure === 'slower' && change.ratio > 1 + threshold;
+  const found = verdictOf(change);
+  const failed = found === 'regression' && change.ratio > 1 + threshold;
   const percent = `${Math.round(threshold * 1000) / 10} %`;
-  const within = sure === 'slower' && !failed ? `slower, within ${percent}` : sure;
+  const words = { regression: `slower, within ${percent}`, gain: 'faster', noise: 'no change' };
   return {
     ...name,
     before: spreadOf(before),
     now: spreadOf(now),
     change,
-    verdict: failed ? `slower by more than ${percent}` : within,
+    verdict: failed ? `slower by more than ${percent}` : words[found],
     failed,
   };
 }

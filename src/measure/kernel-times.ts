@@ -1,10 +1,9 @@
 /** Times of prefill and of decode steps by kind of step, with what limits each kind. */
-import type { Model } from '../engine/model.ts';
 import type { ForwardReport, ModelDescription } from '../node.ts';
 import type { TurnRoofs } from './saved.ts';
 import { median } from './statistics.ts';
 import { type ForwardRows, type StepWork, stepWork } from './step-work.ts';
-import { storageOf, tileOf, type Work } from './turn.ts';
+import { type MeasuredModel, storageOf, tileOf, type Work } from './turn.ts';
 
 /** All steps of one kind in a prefill, or in a decode step after it. */
 export interface KernelTime {
@@ -23,9 +22,6 @@ export interface KernelTime {
   /** The rate of the machine that limits it. */
   readonly roof: keyof TurnRoofs;
 }
-
-/** The part of a model that is measured. */
-export type MeasuredModel = Pick<Model, 'description' | 'maxRows' | 'sequence' | 'step'>;
 
 /** Milliseconds by kind, one entry per prefill or decode step. */
 type Samples = Map<string, number[]>;

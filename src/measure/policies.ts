@@ -8,12 +8,20 @@ import { type KernelTime, measureKernels } from './kernel-times.ts';
 import type { SavedBench, TurnRoofs } from './saved.ts';
 import { libraryIn, ownLibrary, Side } from './side.ts';
 import { median } from './statistics.ts';
-import { isQuantized, promptOperations, runTurn, type TileKind, type Turn, type Work } from './turn.ts';
+import {
+  isQuantized,
+  type MeasuredModel,
+  promptOperations,
+  runTurn,
+  type TileKind,
+  type Turn,
+  type Work,
+} from './turn.ts';
 
 /** Measurements of one policy. */
 export interface PolicyTimes {
   readonly policy: string;
-  readonly model: Pick<Model, 'vectorBits' | 'threads' | 'description'>;
+  readonly model: Pick<Measured, 'vectorBits' | 'threads' | 'description'>;
   readonly layers: number;
   readonly quantized: number;
   /** Bytes of weights and KV cache read by the decode step in the middle. */
@@ -25,13 +33,11 @@ export interface PolicyTimes {
   kernels: readonly KernelTime[];
 }
 
-/** Groups of policies to measure in turns: one group if memory holds all their models at once. */
-async function groups(path: string, policies: readonly Quantize[], say: (text: string) => void): Promise<Quantize[][]> {
+/** Whether memory holds the models of all policies at once. */
+async function fitTogether(path: string, policies: readonly Quantize[]): Promise<boolean> {
   const models = await Promise.all(policies.map((quantize) => describeModel(path, quantize)));
   const bytes = models.flatMap(({ plan }) => plan.weights).reduce((sum, weight) => sum + weight.bytes, 0);
-  if (bytes < freemem() * 0.7) return [[...policies]];
-  say('memory cannot hold the models of all policies at once: they are measured one after the other');
-  return policies.map((policy) => [policy]);
+  return bytes < freemem() * 0.7;
 }
 
 /** The description of a run in a saved file. */
@@ -57,47 +63,124 @@ export interface Measuring {
   readonly work: Work;
   /** Whether to time kernels one by one too. */
   readonly kernels: boolean;
+  /** Number of decode steps per turn that are timed by phase, as is the prefill then. Default 0. */
+  readonly phases?: number;
+  /**
+   * Whether models that memory cannot hold together take turns all the same, loaded anew for every turn. Otherwise they are
+   * measured one after the other.
+   */
+  readonly reload?: boolean;
   /** Called for every model before it is measured; may throw. */
-  readonly check: (model: Model, policy: string) => void;
+  readonly check: (model: Measured, policy: string) => void;
   readonly say: (text: string) => void;
+  /** Called after every turn of a policy. */
+  readonly progress?: (done: number, total: number) => void;
+  /** Default: this machine. */
+  readonly machine?: Machine;
 }
+
+/** The part of a model that is used here. */
+export type Measured = MeasuredModel &
+  Pick<Model, 'vectorBits' | 'threads' | 'contextLength' | 'decodeBytes' | 'explain' | 'dispose'>;
+
+/** What loads and times models. */
+export interface Machine {
+  load(path: string, options: LoadOptions): Promise<Measured>;
+  roofs(options: LoadOptions): Promise<TurnRoofs>;
+  /** A clock in milliseconds. */
+  now(): number;
+}
+
+const thisMachine: Machine = { load, roofs: roofsNow, now: () => performance.now() };
 
 /** Measures storage policies in turns, and the rates of the machine between turns. */
 export async function measurePolicies(
   path: string,
   policies: readonly Quantize[],
   options: LoadOptions,
-  { work, kernels, check, say }: Measuring,
+  measuring: Measuring,
 ): Promise<{ rows: PolicyTimes[]; roofs: TurnRoofs[] }> {
-  const rows: PolicyTimes[] = [];
-  const roofs: TurnRoofs[] = [];
-  for (const group of await groups(path, policies, say)) {
-    const models: { readonly model: Model; readonly row: PolicyTimes }[] = [];
-    // Rates are measured with the first group only: there is one list of them for all rows.
-    const first = roofs.length === 0;
-    try {
-      for (const quantize of group) {
-        const model = await load(path, { inline: true, ...options, quantize });
-        const row = rowOf(quantizeText(quantize), model, work);
-        models.push({ model, row });
-        rows.push(row);
-        check(model, row.policy);
-      }
-      // The first turn, with cold caches and threads, is not counted.
-      for (let turn = 0; turn <= work.repeat; turn++) {
-        for (const { model, row } of models) {
-          const result = await runTurn(model, work, true);
-          if (turn > 0) row.turns.push(result);
-        }
-        if (turn > 0 && first) roofs.push(await roofsNow(options));
-      }
-      if (kernels) for (const { model, row } of models) row.kernels = await measureKernels(model, work);
-    } finally {
-      for (const { model } of models) await model.dispose();
-    }
+  const { say, reload = false } = measuring;
+  const together = await fitTogether(path, policies);
+  if (together) return measureTogether(path, policies, options, measuring);
+  const trouble = 'memory cannot hold the models of all policies at once';
+  if (reload) {
+    say(`${trouble}: they are loaded anew for every turn`);
+    return measureReloaded(path, policies, options, measuring);
   }
-  return { rows, roofs };
+  say(`${trouble}: they are measured one after the other`);
+  const results = [];
+  for (const policy of policies) results.push(await measureTogether(path, [policy], options, measuring));
+  // There is one list of rates for all rows.
+  return { rows: results.flatMap(({ rows }) => rows), roofs: results[0]!.roofs };
 }
+
+async function measureTogether(
+  path: string,
+  policies: readonly Quantize[],
+  options: LoadOptions,
+  { work, kernels, phases, check, progress = () => {}, machine = thisMachine }: Measuring,
+): Promise<{ rows: PolicyTimes[]; roofs: TurnRoofs[] }> {
+  const models: { readonly model: Measured; readonly row: PolicyTimes }[] = [];
+  const roofs: TurnRoofs[] = [];
+  let done = 0;
+  try {
+    for (const quantize of policies) {
+      const model = await machine.load(path, { inline: true, ...options, quantize });
+      const row = rowOf(quantizeText(quantize), model, work);
+      models.push({ model, row });
+      check(model, row.policy);
+    }
+    // The first turn, with cold caches and threads, is not counted.
+    for (let turn = 0; turn <= work.repeat; turn++) {
+      for (const index of orderOf(turn, models.length)) {
+        const { model, row } = models[index]!;
+        const result = await runTurn(model, work, true, { phases, now: machine.now });
+        if (turn > 0) row.turns.push(result);
+        progress(++done, (work.repeat + 1) * models.length);
+      }
+      if (turn > 0) roofs.push(await machine.roofs(options));
+    }
+    if (kernels) for (const { model, row } of models) row.kernels = await measureKernels(model, work);
+  } finally {
+    for (const { model } of models) await model.dispose();
+  }
+  return { rows: models.map(({ row }) => row), roofs };
+}
+
+async function measureReloaded(
+  path: string,
+  policies: readonly Quantize[],
+  options: LoadOptions,
+  { work, phases, check, progress = () => {}, machine = thisMachine }: Measuring,
+): Promise<{ rows: PolicyTimes[]; roofs: TurnRoofs[] }> {
+  const rows = new Array<PolicyTimes | undefined>(policies.length);
+  const roofs: TurnRoofs[] = [];
+  // For threads, caches and clock rate.
+  const warmUp = { ...work, prompt: Math.min(work.prompt, 64), decode: Math.min(work.decode, 4) };
+  let done = 0;
+  for (let turn = 0; turn < work.repeat; turn++) {
+    for (const index of orderOf(turn, policies.length)) {
+      const quantize = policies[index]!;
+      const model = await machine.load(path, { inline: true, ...options, quantize });
+      try {
+        if (rows[index] === undefined) check(model, quantizeText(quantize));
+        const row = (rows[index] ??= rowOf(quantizeText(quantize), model, work));
+        await runTurn(model, warmUp, false, { now: machine.now });
+        row.turns.push(await runTurn(model, work, true, { phases, now: machine.now }));
+      } finally {
+        await model.dispose();
+      }
+      progress(++done, work.repeat * policies.length);
+    }
+    roofs.push(await machine.roofs(options));
+  }
+  return { rows: rows.map((row) => row!), roofs };
+}
+
+/** The order alternates: the first one finds other caches and another clock rate. */
+const orderOf = (turn: number, count: number): number[] =>
+  Array.from({ length: count }, (_, i) => (turn % 2 === 0 ? i : count - 1 - i));
 
 /** The rates of the machine now. */
 async function roofsNow({ threads, revectorize }: LoadOptions): Promise<TurnRoofs> {
@@ -105,7 +188,7 @@ async function roofsNow({ threads, revectorize }: LoadOptions): Promise<TurnRoof
   return { read: readAll.median, f32: f32.median, q8: q8.median };
 }
 
-function rowOf(policy: string, model: Model, { prompt, decode }: Work): PolicyTimes {
+function rowOf(policy: string, model: Measured, { prompt, decode }: Work): PolicyTimes {
   const layers = model.description.plan.weights.filter(({ linear }) => linear);
   return {
     policy,

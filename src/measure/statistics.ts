@@ -1,6 +1,6 @@
 /**
  * Summarizes repeated measurements and decides whether two of them differ. Both tests use ranks only, so that a few slow
- * samples of a shared machine do not decide. No resampling: the same samples give the same verdict.
+ * samples of a shared machine do not decide. The interval by resampling is in bootstrap.ts.
  */
 
 /** Median and quartiles. */
@@ -11,7 +11,7 @@ export interface Spread {
 }
 
 /** The quantile `at` (0: smallest, 1: largest), interpolated linearly. @param sorted ascending, not empty */
-function quantile(sorted: readonly number[], at: number): number {
+export function quantile(sorted: ArrayLike<number>, at: number): number {
   const place = at * (sorted.length - 1);
   const below = Math.floor(place);
   const next = sorted[Math.min(below + 1, sorted.length - 1)]!;
@@ -74,10 +74,13 @@ function intervalOf(ratios: readonly number[], rank: number): Change {
   return { ratio: quantile(ratios, 0.5), low: ratios[first]!, high: ratios[ratios.length - 1 - first]! };
 }
 
-export type Verdict = 'faster' | 'slower' | 'no change';
+export type Verdict = 'regression' | 'gain' | 'noise';
 
-/** @param change a ratio of times: above 1 is slower */
-export function verdictOf({ low, high }: Change): Verdict {
-  if (low > 1) return 'slower';
-  return high < 1 ? 'faster' : 'no change';
+/**
+ * @param change a ratio of times: above 1 is slower
+ * @param smallest change that counts, beyond which the whole interval must be; 0.01: 1 %
+ */
+export function verdictOf({ low, high }: Change, smallest = 0): Verdict {
+  if (low > 1 + smallest) return 'regression';
+  return high < 1 - smallest ? 'gain' : 'noise';
 }

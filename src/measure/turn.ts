@@ -1,6 +1,6 @@
 /** One turn of a benchmark: a prefill, then decode steps. */
 import type { Model } from '../engine/model.ts';
-import type { ForwardReport, ModelDescription } from '../node.ts';
+import type { ForwardReport, ModelDescription, PhaseTimes } from '../node.ts';
 
 export interface Work {
   /** Tokens of the prompt and number of decode steps. */
@@ -15,32 +15,65 @@ export interface Turn {
   /** Milliseconds of each decode step without step timing. */
   readonly decodeMs: readonly number[];
   readonly projectionMs: readonly number[];
+  /** Phases of the prefill and of the first decode steps; empty unless requested. */
+  readonly phases: readonly PhaseTimes[];
 }
+
+export interface TurnOptions {
+  /** Number of decode steps, from the first, that are timed by phase, as is the prefill then. */
+  readonly phases?: number;
+  /** A clock in milliseconds, from any origin. */
+  readonly now?: () => number;
+}
+
+/** The part of a model that a turn uses. */
+export type MeasuredModel = Pick<Model, 'description' | 'maxRows' | 'sequence' | 'step'>;
 
 /**
  * @param timed whether to time the steps of every fourth forward, for `projectionMs`; the other forwards have no
  * overhead
  */
-export async function runTurn(model: Model, { prompt, decode }: Work, timed: boolean): Promise<Turn> {
+export async function runTurn(
+  model: MeasuredModel,
+  { prompt, decode }: Work,
+  timed: boolean,
+  { phases: named = 0, now = () => performance.now() }: TurnOptions = {},
+): Promise<Turn> {
   const { vocab } = model.description.config;
   const ids = Array.from({ length: prompt }, (_, i) => (7 + i * 37) % vocab);
   using sequence = model.sequence();
   const [decodeMs, projectionMs]: [number[], number[]] = [[], []];
-  const start = performance.now();
+  const [chunks, steps]: [PhaseTimes[], PhaseTimes[]] = [[], []];
+  const start = now();
   for (let at = 0; at < prompt; at += model.maxRows) {
     const tokens = ids.slice(at, at + model.maxRows);
-    await model.step([{ sequence, tokens, wanted: at + tokens.length === prompt }]);
+    const onReport = ({ phases }: ForwardReport): void => void (phases && chunks.push(phases));
+    const wanted = at + tokens.length === prompt;
+    await model.step([{ sequence, tokens, wanted }], named > 0 ? { timing: true, onReport } : {});
   }
-  const prefillMs = performance.now() - start;
+  const prefillMs = now() - start;
   for (let i = 0; i < decode; i++) {
-    const timing = timed && i % 4 === 3;
-    const onReport = ({ phases }: ForwardReport): void => void (phases && projectionMs.push(phases.projection));
-    const before = performance.now();
+    const timing = i < named || (timed && i % 4 === 3);
+    const onReport = ({ phases }: ForwardReport): void => {
+      if (phases === undefined) return;
+      projectionMs.push(phases.projection);
+      if (i < named) steps.push(phases);
+    };
+    const before = now();
     await model.step([{ sequence, tokens: [ids[i % prompt]!], wanted: true }], timing ? { timing, onReport } : {});
-    if (!timing) decodeMs.push(performance.now() - before);
+    if (!timing) decodeMs.push(now() - before);
   }
-  return { prefillMs, decodeMs, projectionMs };
+  return { prefillMs, decodeMs, projectionMs, phases: named > 0 ? [sumOf(chunks), ...steps] : [] };
 }
+
+const sumOf = (times: readonly PhaseTimes[]): PhaseTimes =>
+  times.reduce((a, b) => ({
+    embedding: a.embedding + b.embedding,
+    layers: a.layers + b.layers,
+    norm: a.norm + b.norm,
+    projection: a.projection + b.projection,
+    total: a.total + b.total,
+  }));
 
 type Step = ModelDescription['plan']['steps'][number];
 

@@ -42,7 +42,7 @@ const escaped = (text: string): string =>
   text
     .replace(/[\\`*[\]~]/g, '\\$&')
     .replace(/&(?=#|\w+;)/g, '&amp;')
-    .replaceAll('<', '&lt;')
+    .replace(/<(?=[a-z/!?])/gi, '&lt;')
     .replace(/(?<![\p{L}\p{N}])_|_(?![\p{L}\p{N}])/gu, '\\_');
 
 /** Escapes what is markup at the start of a line only: headings, quotations, lists, rules. */

@@ -53,18 +53,18 @@ test('drift that both sides of a pair share is no change, and hides none', () =>
     drift,
     drift.map((ms, i) => ms * wobble[i]!),
   );
-  assert.equal(verdictOf(same), 'no change');
+  assert.equal(verdictOf(same), 'noise');
   const slower = pairedChange(
     drift,
     drift.map((ms, i) => ms * wobble[i]! * 1.05),
   );
-  assert.equal(verdictOf(slower), 'slower');
+  assert.equal(verdictOf(slower), 'regression');
   near(slower.ratio, 1.05);
 });
 
 test('one outlier pair does not change the verdict', () => {
   const before = range(12, () => 10);
-  assert.equal(verdictOf(pairedChange(before, [...before.slice(1), 1000])), 'no change');
+  assert.equal(verdictOf(pairedChange(before, [...before.slice(1), 1000])), 'noise');
 });
 
 test('unpaired samples: every ratio, and the ranks of Mann and Whitney', () => {
@@ -72,17 +72,17 @@ test('unpaired samples: every ratio, and the ranks of Mann and Whitney', () => {
   // 1 2 2 4 4 8: too few samples for the confidence, so that the interval is all of them.
   assert.deepEqual([ratio, low, high], [3, 1, 8]);
   const before = range(12, (i) => 100 + i);
-  assert.equal(verdictOf(unpairedChange(before, before)), 'no change');
+  assert.equal(verdictOf(unpairedChange(before, before)), 'noise');
   const after = before.map((ms) => ms * 0.9);
-  assert.equal(verdictOf(unpairedChange(before, after)), 'faster');
-  assert.equal(verdictOf(unpairedChange(after, before)), 'slower');
+  assert.equal(verdictOf(unpairedChange(before, after)), 'gain');
+  assert.equal(verdictOf(unpairedChange(after, before)), 'regression');
 });
 
 test('equal distributions rarely differ significantly, distributions 10 % apart nearly always', () => {
   const random = uniforms(1);
   const sample = (scale: number): number[] => range(12, () => scale * (1 + 0.1 * (random() + random() - 1)));
   const changed = (scale: number, change: typeof pairedChange): number =>
-    range(300, () => Number(verdictOf(change(sample(1), sample(scale))) !== 'no change')).reduce((a, b) => a + b) / 300;
+    range(300, () => Number(verdictOf(change(sample(1), sample(scale))) !== 'noise')).reduce((a, b) => a + b) / 300;
   for (const change of [pairedChange, unpairedChange]) {
     assert.ok(changed(1, change) < 0.08, `${change.name}: ${changed(1, change)}`);
     assert.ok(changed(1.1, change) > 0.9, `${change.name}: ${changed(1.1, change)}`);
