@@ -143,6 +143,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
   command('plan', 'How each weight is stored, and why. Reads headers only.', [
     'lanewise plan ./gpt2',
     'lanewise plan ./gpt2 --quantize q8_0,attention=none --json',
+    'lanewise plan ./gpt2 --plan plan.json --explain',
     'lanewise plan --steps',
   ])
     .argument('[model]', modelArgument)
@@ -150,6 +151,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option(...revision)
     .option('--quantize <policy>', policyHelp)
     .option(...planFlag)
+    .option('--explain', 'why each weight is stored so, with the numbers of a tuned plan (docs/tune.md)')
     .option('--json', 'linear_layers, quantized, weights')
     .option('--steps', 'the steps of a forward')
     .action(async (model, flags) => finish(await planCommand(model, flags)));

@@ -1,6 +1,7 @@
 /** `lanewise plan`: shows how a model would be stored, from its headers. */
 import { describeModel, type ModelDescription, printPlan } from '../node.ts';
 import { linearLayers, modelLine, modelPath, storageLine } from './models.ts';
+import { explainedWeights, renderExplained, tunedLine } from './plan-explain.ts';
 import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import { renderStorageTable } from './storage-table.ts';
 import { inFlags, print, say } from './terminal.ts';
@@ -10,14 +11,31 @@ export interface PlanFlags extends QuantizeFlag {
   revision?: string;
   json?: boolean;
   steps?: boolean;
+  explain?: boolean;
 }
 
 export async function planCommand(positional: string | undefined, flags: PlanFlags): Promise<number> {
   const path = await modelPath(positional, flags);
-  const description = await describeModel(path, await quantizeOf(flags)).catch((error) => {
+  const quantize = await quantizeOf(flags);
+  const description = await describeModel(path, quantize).catch((error) => {
     throw inFlags(error);
   });
   const layers = linearLayers(description);
+  if (flags.explain) {
+    const explained = explainedWeights(description, quantize);
+    if (flags.json) {
+      const tuned = typeof quantize === 'object' ? quantize.tuned : undefined;
+      await print(
+        `${JSON.stringify({ bytes: weightBytes(description), weights: explained, ...(tuned && { tuned }) })}\n`,
+      );
+      return 0;
+    }
+    say(modelLine(description));
+    await print(renderExplained(explained));
+    const line = tunedLine(quantize);
+    if (line !== undefined) say(line);
+    return 0;
+  }
   if (flags.json) {
     const weights = description.plan.weights.map(({ name, role, shape, storage, reason, bytes }) => ({
       name,

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { OptionError } from '../errors.ts';
 import { describeModel, formatStoragePlan, locate, writeAtomically } from '../node.ts';
 import { formatBytes } from '../profile/units.ts';
-import { type Budget, CHUNK_WEIGHT } from '../tune/budget.ts';
+import { type Budget, CHUNK_WEIGHT, type SizeLimit } from '../tune/budget.ts';
 import { type TunedModel, tuneModel } from '../tune/measuring/tune-node.ts';
 import { summaryOf } from '../tune/plan-file.ts';
 import type { Stage, Totals } from '../tune/tune.ts';
@@ -68,7 +68,6 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
       tokens: countOf('--tokens', flags.tokens, 512, 1),
       samples: countOf('--samples', flags.samples, 24, 0),
       ...machineOptions(flags),
-      times: async (requests) => requests.map(({ types }) => types.map(() => ({ rowMs: 0, chunkRowMs: 0 }))),
       onProgress,
       onWarning: (warning) => say(`warning: ${warning}`),
       signal: interrupt.signal,
@@ -102,7 +101,7 @@ export function parseBudget(text: string): Budget {
       text,
     );
   };
-  const limits: { bytes?: number; loss?: number } = {};
+  const limits: Partial<SizeLimit> & { loss?: number } = {};
   const parts = text
     .toLowerCase()
     .split(',')
@@ -110,14 +109,23 @@ export function parseBudget(text: string): Budget {
   const fast = parts[0] === 'speed';
   for (const part of fast ? parts.slice(1) : parts) {
     const [, name, value] = /^(size|kl|distance)=(.+)$/.exec(part) ?? fail();
-    if (name === 'size') limits.bytes = bytesOf('--budget size', value)!;
+    if (name === 'size') Object.assign(limits, sizeLimit(value!));
     else limits.loss = Number(value);
     if (limits.loss !== undefined && !(limits.loss > 0)) fail();
   }
-  const count = Object.keys(limits).length;
+  const count = [limits.bytes, limits.loss].filter((limit) => limit !== undefined).length;
   if (parts.length !== count + (fast ? 1 : 0) || count > 1 || (count === 0 && !fast)) fail();
   if (fast) return { kind: 'speed', ...limits };
-  return limits.bytes === undefined ? { kind: 'loss', loss: limits.loss! } : { kind: 'size', bytes: limits.bytes };
+  if (limits.bytes === undefined) return { kind: 'loss', loss: limits.loss! };
+  return { kind: 'size', bytes: limits.bytes, roundsTo: limits.roundsTo };
+}
+
+/** `157.5MB` is also the size of a file of 157.54 MB. A number of bytes is exact. @throws OptionError */
+function sizeLimit(text: string): SizeLimit {
+  const bytes = bytesOf('--budget size', text)!;
+  const [, decimals = '', unit] = /^\s*\d+(?:\.(\d+))?\s*([a-z]*)\s*$/i.exec(text)!;
+  if (!unit) return { bytes };
+  return { bytes, roundsTo: bytes + bytesOf('--budget size', `0.${'0'.repeat(decimals.length)}5${unit}`)! - 1 };
 }
 
 function countOf(name: string, text: string | undefined, fallback: number, least: number): number {
@@ -162,6 +170,9 @@ function sayResult({ tuned, notWritable, known, text, lossName }: TunedModel, ou
   const { plan, prediction, solver } = tuned;
   if (known > 0) say(`${known} measurements of an earlier run were used (--fresh: measure anew)`);
   if (notWritable !== undefined) say(`sizes are those in memory: ${notWritable}`);
+  const { bytes, roundsTo } = parseBudget(budget) as Partial<SizeLimit>;
+  if (bytes !== undefined && roundsTo !== undefined && plan.bytes > bytes)
+    say(`no plan keeps ${bytes} bytes; this one has ${plan.bytes}, which rounds to the size that was given`);
   say(`budget ${budget}: ${solver}; speed counts a single row fully, a row of a chunk by ${CHUNK_WEIGHT}`);
   if (plan.measuredLoss !== undefined) {
     const typical =

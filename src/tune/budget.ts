@@ -4,11 +4,17 @@ import type { Candidate, Choices, Picks } from './unit.ts';
 
 export type Budget =
   /** The least loss in a file of this size. */
-  | { readonly kind: 'size'; readonly bytes: number }
+  | (SizeLimit & { readonly kind: 'size' })
   /** The smallest file with at most this loss. */
   | { readonly kind: 'loss'; readonly loss: number }
   /** The fastest model, if given with at most this size or loss. */
-  | { readonly kind: 'speed'; readonly bytes?: number | undefined; readonly loss?: number | undefined };
+  | (Partial<SizeLimit> & { readonly kind: 'speed'; readonly loss?: number | undefined });
+
+export interface SizeLimit {
+  readonly bytes: number;
+  /** The largest size that rounds to the one that was given: taken only if no plan keeps `bytes`. Default: `bytes`. */
+  readonly roundsTo?: number | undefined;
+}
 
 /** Share of the time of a row in a chunk (prompts) in what `speed` makes least; the time of a single row (decoding) counts fully. */
 export const CHUNK_WEIGHT = 0.1;
@@ -40,8 +46,9 @@ export function solve(choices: readonly Choices[], fixedBytes: number, budget: B
     return { picks: choices.map(fastest), solver: 'the fastest storage of each unit' };
   if (budget.kind === 'size' || (budget.kind === 'speed' && budget.bytes !== undefined)) {
     const units = options(budget.kind === 'size' ? 'loss' : 'speed', 'bytes');
-    const frontier = new Frontier(units, budget.bytes! - fixedBytes);
-    const found = frontier.within(budget.bytes! - fixedBytes);
+    const { bytes, roundsTo = bytes } = budget as SizeLimit;
+    const frontier = new Frontier(units, roundsTo - fixedBytes);
+    const found = frontier.within(bytes - fixedBytes) ?? frontier.within(roundsTo - fixedBytes);
     return found
       ? { picks: found.picks, solver: solverOf(frontier, 'bytes') }
       : { least: frontier.leastWeight + fixedBytes };

@@ -24,11 +24,8 @@ export interface UnitErrors {
 export interface Measures {
   /** Errors of a unit for each type. Infinity for a type that cannot hold the values. */
   errors(unit: Unit, types: readonly Storage[]): Promise<readonly UnitErrors[]>;
-  /** Times by shape, then by type. */
-  times(
-    requests: readonly ShapeRequest[],
-    onProgress: (share: number) => void,
-  ): Promise<readonly (readonly MatrixTimes[])[]>;
+  /** Times by type. */
+  times(request: ShapeRequest): Promise<readonly MatrixTimes[]>;
   /** Loss of the model with these weights in these storages and all others as in the file. */
   loss(weights: Readonly<Record<string, Storage>>): Promise<number>;
 }

@@ -98,7 +98,7 @@ function reasonOf({ candidates }: Choices, picked: Candidate, { kind }: Budget):
   const difference = (other: Candidate): string =>
     kind === 'speed'
       ? `${Math.abs(speedCost(other) - speedCost(picked)).toPrecision(2)} ms`
-      : `${megabytes(Math.abs(other.bytes - picked.bytes))} MB`;
+      : sizeText(Math.abs(other.bytes - picked.bytes));
   const loss = (value: number): string => value.toPrecision(2);
   const parts = [
     ...(better
@@ -111,7 +111,8 @@ function reasonOf({ candidates }: Choices, picked: Candidate, { kind }: Budget):
   return `adds ${loss(picked.loss)}${parts.length > 0 ? `; ${parts.join('; ')}` : ''}`;
 }
 
-const megabytes = (bytes: number): string => (bytes / 1e6).toPrecision(3);
+const sizeText = (bytes: number): string =>
+  bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`;
 
 const least = (some: readonly Candidate[], of: (candidate: Candidate) => number): Candidate | undefined =>
   some.reduce<Candidate | undefined>((best, one) => (best === undefined || of(one) < of(best) ? one : best), undefined);

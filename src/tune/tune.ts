@@ -57,7 +57,7 @@ export interface Tuned {
 }
 
 /** Plans tried for a limit of the loss: the measured loss of one corrects the prediction for the next. */
-const MOST_TRIES = 6;
+const MOST_TRIES = 20;
 const CURVE_POINTS = 24;
 
 /** @throws OptionError for a budget that cannot be kept */
@@ -112,7 +112,7 @@ async function measureErrors({ units, measures, store, onProgress, signal }: Tun
 
 /** Milliseconds of each unit by type: alone and per row of a chunk. */
 async function measureTimes(
-  { units, measures, store, onProgress }: TuneInput,
+  { units, measures, store, onProgress, signal }: TuneInput,
   errors: readonly (readonly UnitErrors[])[],
 ): Promise<(readonly [number, number])[][]> {
   const requests = new Map<string, { shape: readonly [number, number]; types: Set<Storage> }>();
@@ -126,15 +126,18 @@ async function measureTimes(
       requests.set(key, request);
     }
   const list = [...requests.values()].map(({ shape, types }): ShapeRequest => ({ shape, types: [...types] }));
-  const keys = list.flatMap(({ shape, types }) =>
-    types.flatMap((type) => [`row ${shape.join('x')} ${type}`, `chunk ${shape.join('x')} ${type}`]),
-  );
-  const values = await remembered(store, keys, async () => {
-    const report = (share: number): void => onProgress?.('times', share, 1);
-    const found = await measures.times(list, report);
-    return found.flat().flatMap(({ rowMs, chunkRowMs }) => [rowMs, chunkRowMs]);
-  });
-  const byKey = new Map(keys.map((key, i) => [key, values[i]!]));
+  const byKey = new Map<string, number>();
+  for (const [done, request] of list.entries()) {
+    signal?.throwIfAborted();
+    onProgress?.('times', done, list.length);
+    const { shape, types } = request;
+    const keys = types.flatMap((type) => [`row ${shape.join('x')} ${type}`, `chunk ${shape.join('x')} ${type}`]);
+    const values = await remembered(store, keys, async () =>
+      (await measures.times(request)).flatMap(({ rowMs, chunkRowMs }) => [rowMs, chunkRowMs]),
+    );
+    for (const [i, key] of keys.entries()) byKey.set(key, values[i]!);
+  }
+  onProgress?.('times', list.length, list.length);
   const sum = (unit: Unit, type: Storage, how: string): number =>
     unit.matrices.reduce(
       (total, { shape, uses }) =>
@@ -224,7 +227,7 @@ async function solveAndCheck(
     onProgress?.('check', attempt + 1, attempt + 1);
     if (limit === undefined || measuredLoss! <= limit || attempt + 1 === MOST_TRIES) return { solved, measuredLoss };
     const predicted = pickedOf(choices, solved.picks).reduce((sum, { loss }) => sum + loss, 0);
-    factor = Math.max(measuredLoss! / Math.max(predicted, Number.MIN_VALUE), factor * 1.1);
+    factor = Math.max(measuredLoss! / Math.max(predicted, Number.MIN_VALUE), factor * (attempt < 5 ? 1.1 : 4));
   }
 }
 

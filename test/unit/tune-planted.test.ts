@@ -53,9 +53,9 @@ function planted(counts: Counts = { errors: 0, times: 0, losses: 0 }, changes: P
       counts.errors++;
       return types.map((type) => ({ weights: errorOf[type]! / 2, output: errorOf[type]! }));
     },
-    times: async (requests) => {
+    times: async ({ types }) => {
       counts.times++;
-      return requests.map(({ types }) => types.map((type) => ({ rowMs: rowMs[type]!, chunkRowMs: rowMs[type]! / 10 })));
+      return types.map((type) => ({ rowMs: rowMs[type]!, chunkRowMs: rowMs[type]! / 10 }));
     },
     loss: async (weights) => {
       counts.losses++;
@@ -128,13 +128,11 @@ test('what cannot be kept is refused with what can be reached', async () => {
 
 test('the fastest plan is never slower than a fixed policy, also under a limit', async () => {
   // For one shape q8_0 is faster than q4_0, for the other slower: no policy for all layers can be best.
-  const times: Measures['times'] = async (requests) =>
-    requests.map(({ shape, types }) =>
-      types.map((type) => {
-        const ms = type === 'q8_0' && shape[0] === 64 ? 0.5 : rowMs[type]!;
-        return { rowMs: ms, chunkRowMs: ms / 10 };
-      }),
-    );
+  const times: Measures['times'] = async ({ shape, types }) =>
+    types.map((type) => {
+      const ms = type === 'q8_0' && shape[0] === 64 ? 0.5 : rowMs[type]!;
+      return { rowMs: ms, chunkRowMs: ms / 10 };
+    });
   const { plan, policies, weights } = await run({ kind: 'speed' }, planted(undefined, { times }));
   assert.equal(weights['layers.0.attention.q'], 'q8_0');
   assert.equal(weights['layers.0.ffn.up'], 'q4_0');
@@ -146,8 +144,8 @@ test('the fastest plan is never slower than a fixed policy, also under a limit',
 });
 
 test('of storages that are equally fast the better one is taken', async () => {
-  const times: Measures['times'] = async (requests) =>
-    requests.map(({ types }) => types.map((type) => ({ rowMs: type === 'q4_0' ? 1 : 1.001, chunkRowMs: 0.1 })));
+  const times: Measures['times'] = async ({ types }) =>
+    types.map((type) => ({ rowMs: type === 'q4_0' ? 1 : 1.001, chunkRowMs: 0.1 }));
   const { weights } = await run({ kind: 'speed' }, planted(undefined, { times }));
   assert.deepEqual([...new Set(Object.values(weights))], ['f32']);
 });

@@ -19,7 +19,8 @@ export interface MatrixErrors {
 /** Makes the values of rows that a storage stands for. */
 export type Requantize = (type: Storage, rows: MatrixRows) => Float32Array;
 
-export const rounded: Requantize = (type, { values }) => dequantize(type, quantize(type, values));
+export const rounded: Requantize = (type, { values, stored }) =>
+  type === stored ? values : dequantize(type, quantize(type, values));
 
 /**
  * Errors by type.

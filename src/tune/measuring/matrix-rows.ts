@@ -2,12 +2,15 @@
 import type { TensorData } from '../../backend/backend.ts';
 import { type PlannedWeight, sourceRow } from '../../plan/step.ts';
 import { dequantize } from '../../quant/codec.ts';
+import type { Storage } from '../../quant/storage.ts';
 
 export interface MatrixRows {
   /** [rows, inputs] */
   readonly values: Float32Array;
   readonly rows: number;
   readonly inputs: number;
+  /** Storage in the file, if a weight can have it: these values are exact in it. */
+  readonly stored: Storage | undefined;
 }
 
 /** @param count of rows at most */
@@ -36,5 +39,10 @@ export async function readRows(
     }
   }
   if (source.plus !== 0) for (let i = 0; i < values.length; i++) values[i] = values[i]! + source.plus;
-  return { values, rows, inputs };
+  return {
+    values,
+    rows,
+    inputs,
+    stored: source.transposed || source.plus !== 0 ? undefined : (tensor.blocks?.storage ?? tensor.dtype),
+  };
 }

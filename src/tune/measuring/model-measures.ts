@@ -4,6 +4,7 @@ import type { Storage } from '../../quant/storage.ts';
 import type { Measures, UnitErrors } from '../measures.ts';
 import type { Unit } from '../unit.ts';
 import { type Comparison, LogitsComparison, VectorComparison } from './divergence.ts';
+import { InputRows } from './inputs.ts';
 import { type MatrixErrors, matrixErrors, relative } from './matrix-errors.ts';
 import { readRows } from './matrix-rows.ts';
 import type { OpenedModel } from './open-model.ts';
@@ -21,45 +22,64 @@ export interface MeasuringOptions extends RunSettings {
   readonly times: Measures['times'];
 }
 
-/** What is computed once, when it is first needed. */
+/** What the exact model computes over the text. */
+interface Learned {
+  readonly comparison: Comparison;
+  readonly inputs: InputRows;
+}
+
 export function measuresOf(model: OpenedModel, options: MeasuringOptions): Measures {
   const weights = new Map(model.description.plan.weights.map((weight) => [weight.name, weight]));
-  let comparison: Promise<Comparison> | undefined;
-  const learned = async (): Promise<Comparison> => {
+  let running: Promise<Learned> | undefined;
+  const learn = async (): Promise<Learned> => {
     const { kind, config } = model.description;
-    const made = kind === 'encoder' ? new VectorComparison() : new LogitsComparison(config.vocab);
-    await runTexts(model, planWith(model, {}), options.texts, options, (rows) => made.learn(rows));
-    return made;
+    const comparison = kind === 'encoder' ? new VectorComparison() : new LogitsComparison(config.vocab);
+    const names = new Set(
+      model.units.flatMap((unit) => [...someMatrices(unit).map(({ name }) => name), ...headOf(unit)]),
+    );
+    const tokens = options.texts.reduce((sum, { length }) => sum + length, 0);
+    const inputs = new InputRows(planWith(model, {}), names, tokens);
+    await runTexts(model, inputs.plan, options.texts, options, (rows) => {
+      comparison.learn(rows);
+      inputs.add(rows);
+    });
+    return { comparison, inputs };
   };
+  const learned = (): Promise<Learned> => (running ??= learn());
   return {
     times: options.times,
     async errors(unit, types) {
+      const { inputs } = await learned();
       const found: MatrixErrors[][] = [];
       for (const { name, shape } of someMatrices(unit)) {
         options.signal?.throwIfAborted();
         const weight = weights.get(name)!;
         const count = unit.layer === undefined && shape[0] > shape[1] ? TABLE_ROWS : ROWS;
         const rows = await readRows(weight, model.files.tensor(weight.source.tensor), count);
-        found.push(matrixErrors(rows, types, undefined));
+        const [head = name] = headOf(unit);
+        found.push(matrixErrors(rows, types, inputs.of(head)));
       }
-      return types.map((type, t): UnitErrors => {
+      return types.map((_, t): UnitErrors => {
         const own = found.map((errors) => errors[t]!);
-        const exact = type === unit.stored;
         const outputs = own.flatMap(({ output }) => output ?? []);
         return {
-          weights: exact ? 0 : relative(own.map(({ weights }) => weights)),
-          output: outputs.length === own.length ? relative(outputs) : undefined,
+          weights: relative(own.map(({ weights }) => weights)),
+          output: outputs.length > 0 ? relative(outputs) : undefined,
         };
       });
     },
     async loss(storages: Readonly<Record<string, Storage>>) {
-      comparison ??= learned();
-      const { add, loss } = (await comparison).start();
+      const { comparison } = await learned();
+      const { add, loss } = comparison.start();
       await runTexts(model, planWith(model, storages), options.texts, options, add);
       return loss();
     },
   };
 }
+
+/** The output head that shares the bytes of a unit's table. */
+const headOf = ({ weights, matrices }: Unit): string[] =>
+  weights.filter((name) => name === 'output' && !matrices.some((matrix) => matrix.name === name));
 
 /** All matrices of a unit, or some spread evenly. */
 function someMatrices({ matrices }: Unit): Unit['matrices'] {

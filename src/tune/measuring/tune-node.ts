@@ -1,7 +1,10 @@
 /** Tunes the storage of a model's weights, with measurements kept beside the plan. */
 import type { ModelSource } from '../../engine/load.ts';
 import { OptionError } from '../../errors.ts';
+import { timeShapes } from '../../measure/shapes.ts';
+import { median } from '../../measure/statistics.ts';
 import type { StoragePlan } from '../../models/storage-plan.ts';
+import type { Storage } from '../../quant/storage.ts';
 import type { Budget } from '../budget.ts';
 import type { Measures } from '../measures.ts';
 import { planOf } from '../plan-file.ts';
@@ -28,7 +31,8 @@ export interface TuneOptions {
   readonly threads?: number | undefined;
   readonly revectorize?: boolean | undefined;
   readonly backend?: 'wasm' | 'reference' | undefined;
-  readonly times: Measures['times'];
+  /** Measures times. Default: on this machine, with weights in memory. */
+  readonly times?: Measures['times'] | undefined;
   readonly onProgress?: ((stage: Stage, done: number, total: number) => void) | undefined;
   readonly onWarning?: ((text: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -74,7 +78,7 @@ export async function tuneModel({ folder, file, host }: ModelSource, options: Tu
       onWarning: options.onWarning,
       signal: options.signal,
     };
-    const measures = measuresOf(model, { ...settings, texts, times: options.times });
+    const measures = measuresOf(model, { ...settings, texts, times: options.times ?? shapeTimes(options) });
     try {
       const tuned = await tune({ ...model, ...options, measures, store });
       const lossName = kind === 'encoder' ? 'cosine distance' : 'KL divergence';
@@ -103,3 +107,28 @@ function checkLossName(kind: 'decoder' | 'encoder', { budgetText }: TuneOptions)
   if (kind === 'decoder' && /\bdistance=/.test(budgetText))
     throw new OptionError('budget', 'kl=N for a model that generates text', budgetText);
 }
+
+/** Rows of the chunks that a prompt is computed in. */
+const CHUNK_ROWS = 128;
+/** Turns of the measurement of a shape. */
+const TURNS = 8;
+
+const shapeTimes =
+  ({ threads, revectorize, signal }: TuneOptions): Measures['times'] =>
+  async ({ shape, types }) => {
+    const found = await timeShapes({
+      types,
+      shapes: [shape],
+      rows: [1, CHUNK_ROWS],
+      from: ['memory'],
+      threads,
+      revectorize,
+      signal,
+      turns: TURNS,
+    });
+    const msOf = (type: Storage, rows: number): number => {
+      const times = found.find((one) => one.type === type && one.rows === rows);
+      return times === undefined ? Number.NaN : median(times.ms) / rows;
+    };
+    return types.map((type) => ({ rowMs: msOf(type, 1), chunkRowMs: msOf(type, CHUNK_ROWS) }));
+  };
