@@ -34,10 +34,10 @@ export interface PolicyTimes {
 }
 
 /** Whether memory holds the models of all policies at once. */
-async function fitTogether(path: string, policies: readonly Quantize[]): Promise<boolean> {
+async function fitTogether(path: string, policies: readonly Quantize[], free: number): Promise<boolean> {
   const models = await Promise.all(policies.map((quantize) => describeModel(path, quantize)));
   const bytes = models.flatMap(({ plan }) => plan.weights).reduce((sum, weight) => sum + weight.bytes, 0);
-  return bytes < freemem() * 0.7;
+  return bytes < free * 0.7;
 }
 
 /** The description of a run in a saved file. */
@@ -89,9 +89,11 @@ export interface Machine {
   roofs(options: LoadOptions): Promise<TurnRoofs>;
   /** A clock in milliseconds. */
   now(): number;
+  /** In bytes. */
+  freeMemory(): number;
 }
 
-const thisMachine: Machine = { load, roofs: roofsNow, now: () => performance.now() };
+const thisMachine: Machine = { load, roofs: roofsNow, now: () => performance.now(), freeMemory: freemem };
 
 /** Measures storage policies in turns, and the rates of the machine between turns. */
 export async function measurePolicies(
@@ -100,8 +102,8 @@ export async function measurePolicies(
   options: LoadOptions,
   measuring: Measuring,
 ): Promise<{ rows: PolicyTimes[]; roofs: TurnRoofs[] }> {
-  const { say, reload = false } = measuring;
-  const together = await fitTogether(path, policies);
+  const { say, reload = false, machine = thisMachine } = measuring;
+  const together = await fitTogether(path, policies, machine.freeMemory());
   if (together) return measureTogether(path, policies, options, measuring);
   const trouble = 'memory cannot hold the models of all policies at once';
   if (reload) {
