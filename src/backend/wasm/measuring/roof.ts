@@ -22,6 +22,7 @@ export interface Rate {
 
 export interface Roofs {
   readonly threads: number;
+  readonly vectorBits: 128 | 256;
   /** Memory, read by one thread and by all. */
   readonly readOne: Rate;
   readonly readAll: Rate;
@@ -118,7 +119,14 @@ export async function measureRoofs(host: WasmHost, options: RoofOptions): Promis
       const best = measured.reduce((top, rate, i) => (rate.best > measured[top]!.best ? i : top), 0);
       return { ...measured[best]!, tile: named[best]!.label };
     };
-    return { threads, readOne: readOne!, readAll: readAll!, f32: await peak('f32'), q8: await peak('q8_0') };
+    return {
+      threads,
+      vectorBits: wide ? 256 : 128,
+      readOne: readOne!,
+      readAll: readAll!,
+      f32: await peak('f32'),
+      q8: await peak('q8_0'),
+    };
   } finally {
     await one.close();
     await all.close();
