@@ -1,5 +1,6 @@
 /** Tables of `lanewise bench` for comparisons and kernels. */
 import type { ComparedRow } from '../measure/compare.ts';
+import { placeOf } from '../measure/kernel-report.ts';
 import type { KernelTime } from '../measure/kernel-times.ts';
 import type { TurnRoofs } from '../measure/saved.ts';
 import type { Spread } from '../measure/statistics.ts';
@@ -21,17 +22,29 @@ export function renderKernels(times: readonly KernelTime[], roofs: TurnRoofs): s
       total('ms').toFixed(2),
       percent(total('share')),
     ];
-    const unit = work === 'decode' ? 'GB/s' : 'GOP/s';
     return [
-      ...large.map(({ kernel, ms, share, rate, roof }) => [
-        ...[work, kernel, ms.toFixed(2), percent(share)],
-        ...(rate === undefined ? [] : [`${(rate / 1e9).toFixed(1)} ${unit}`, percent(rate / roofs[roof])]),
-      ]),
+      ...large.map((time) => {
+        const { bytesPerSecond, operationsPerSecond, limit, ofRoof } = placeOf(time, roofs);
+        const billions = (rate: number | undefined): string => (rate === undefined ? '' : (rate / 1e9).toFixed(1));
+        return [
+          ...[work, time.kernel, time.ms.toFixed(2), percent(time.share)],
+          ...[billions(bytesPerSecond), billions(operationsPerSecond), limit, percent(ofRoof)],
+        ];
+      }),
       ...(small.length > 0 ? [others] : []),
     ];
   });
-  const right = ['ms', 'Share', 'Rate', 'Of the roof'].map((title) => ({ title, align: 'right' as const }));
-  return renderTable([{ title: 'Work' }, { title: 'Kernel' }, ...right], cells);
+  const right = (title: string) => ({ title, align: 'right' as const });
+  return renderTable(
+    [
+      { title: 'Work' },
+      { title: 'Kernel' },
+      ...['ms', 'Share', 'GB/s', 'GOP/s'].map(right),
+      { title: 'Limit' },
+      right('Of the roof'),
+    ],
+    cells,
+  );
 }
 
 export function renderAgainst(rows: readonly ComparedRow[]): string {

@@ -4,7 +4,9 @@ import { stat } from 'node:fs/promises';
 import type { LoadOptions } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
 import { type ComparedRow, checkComparable, compareSaved, FEWEST_TURNS } from '../measure/compare.ts';
+import { kernelReport, placeOf } from '../measure/kernel-report.ts';
 import type { KernelTime } from '../measure/kernel-times.ts';
+import { describeMachine, machineRows } from '../measure/machine.ts';
 import {
   decodeMs,
   header,
@@ -22,13 +24,14 @@ import { median, type Spread, spreadOf } from '../measure/statistics.ts';
 import type { Work } from '../measure/turn.ts';
 import { describeModel, type Trace } from '../node.ts';
 import { formatBytes } from '../profile/units.ts';
+import { renderHtml } from '../report/html.ts';
 import { renderAgainst, renderKernels } from './bench-tables.ts';
 import { type ExplainFlag, sayExplanations } from './explain.ts';
-import { checkWritable } from './files.ts';
+import { checkWritable, writeText } from './files.ts';
 import { modelLine, modelPath } from './models.ts';
 import { policyOrPlan, splitPolicies } from './storage-flags.ts';
 import { renderTable } from './table.ts';
-import { inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
+import { commandLine, inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
 import { type TraceFlags, traced } from './trace.ts';
 
 export interface BenchFlags extends MachineFlags, TraceFlags, ExplainFlag {
@@ -40,6 +43,7 @@ export interface BenchFlags extends MachineFlags, TraceFlags, ExplainFlag {
   policies?: string;
   kvCache?: string;
   kernels?: boolean;
+  html?: string;
   save?: string;
   against?: string;
   threshold?: string;
@@ -55,11 +59,14 @@ export function benchCommand(positional: string | undefined, flags: BenchFlags):
 
 async function run(positional: string | undefined, flags: BenchFlags, trace: Trace | undefined): Promise<number> {
   try {
-    const { save, against } = flags;
+    const { save, against, html } = flags;
     const compared = save !== undefined || against !== undefined;
     if (flags.kernels && against !== undefined)
       throw new OptionError('--kernels', 'left out with --against, which compares whole prompts and steps', true);
-    if (save !== undefined) await checkWritable(`--save ${save}`, save);
+    if (html !== undefined && !flags.kernels)
+      throw new OptionError('--html', 'given with --kernels, whose plot it is', html);
+    for (const [name, file] of Object.entries({ save, html }))
+      if (file !== undefined) await checkWritable(`--${name} ${file}`, file);
     const path = await modelPath(positional, flags);
     const { contextLength } = (await describeModel(path)).config;
     const decode = count('--decode-tokens', flags.decodeTokens, 64);
@@ -102,6 +109,7 @@ async function run(positional: string | undefined, flags: BenchFlags, trace: Tra
     const { rows, roofs } = await measurePolicies(path, await Promise.all(asked.map(policyOrPlan)), loading, measuring);
     const saved: SavedBench = { ...header(rows[0]!.model, options, work), roofs, rows: rows.map(savedRow) };
     if (save !== undefined) await writeBench(save, saved);
+    if (html !== undefined) await writeKernelPage(html, rows, roofs);
     if (before) return await reportAgainst(compareSaved(before, saved, percent / 100), flags);
     if (flags.json) await print(`${JSON.stringify(rows.map((row) => summary(row, work, roofs)))}\n`);
     else
@@ -162,23 +170,47 @@ function summary(row: PolicyTimes, { prompt }: Work, roofs: readonly TurnRoofs[]
     gigabytes_per_second: rates.decode / 1e9,
     read_gigabytes_per_second: read / 1e9,
     of_memory_bandwidth: rates.decode / read,
-    ...(row.kernels.length > 0 ? { kernels: row.kernels.map((time) => kernelSummary(time, roofs)) } : {}),
+    ...(row.kernels.length > 0
+      ? { roofs: medianRoofs(roofs), kernels: row.kernels.map((time) => kernelSummary(time, medianRoofs(roofs))) }
+      : {}),
   };
 }
 
-const kernelSummary = ({ work, kernel, ms, share, rate, roof }: KernelTime, roofs: readonly TurnRoofs[]): object => ({
-  ...{ work, kernel, ms, share },
-  rate: rate ?? null,
-  roof,
-  of_roof: rate === undefined ? null : rate / middle(roofs, roof),
+function kernelSummary(time: KernelTime, roofs: TurnRoofs): object {
+  const { work, kernel, ms, share, rate, roof, bytes, operations } = time;
+  const { bytesPerSecond, operationsPerSecond, intensity, limit, ofRoof } = placeOf(time, roofs);
+  return {
+    ...{ work, kernel, ms, share, bytes },
+    operations: operations ?? null,
+    gigabytes_per_second: bytesPerSecond / 1e9,
+    giga_operations_per_second: operationsPerSecond === undefined ? null : operationsPerSecond / 1e9,
+    operations_per_byte: intensity ?? null,
+    limit,
+    of_limit: ofRoof,
+    rate: rate ?? null,
+    roof,
+    of_roof: rate === undefined ? null : rate / roofs[roof],
+  };
+}
+
+const medianRoofs = (roofs: readonly TurnRoofs[]): TurnRoofs => ({
+  read: middle(roofs, 'read'),
+  f32: middle(roofs, 'f32'),
+  q8: middle(roofs, 'q8'),
 });
 
 function kernelTables(rows: readonly PolicyTimes[], roofs: readonly TurnRoofs[]): string {
-  const rates = { read: middle(roofs, 'read'), f32: middle(roofs, 'f32'), q8: middle(roofs, 'q8') };
   return rows
     .filter(({ kernels }) => kernels.length > 0)
-    .map(({ policy, kernels }) => `${policy}\n\n${renderKernels(kernels, rates)}\n`)
+    .map(({ policy, kernels }) => `${policy}\n\n${renderKernels(kernels, medianRoofs(roofs))}\n`)
     .join('');
+}
+
+async function writeKernelPage(file: string, rows: readonly PolicyTimes[], roofs: readonly TurnRoofs[]): Promise<void> {
+  const { threads, vectorBits } = rows[0]!.model;
+  const machine = machineRows(describeMachine(), { threads, vectorBits, read: roofs.map(({ read }) => read) });
+  const report = kernelReport({ command: commandLine(), machine, models: rows, roofs: medianRoofs(roofs) });
+  await writeText(file, renderHtml(report));
 }
 
 /** `2 threads: memory read 33.1 GB/s (32.9 - 33.4), tile loops f32 192 GFLOP/s (190 - 193), int8 ...` */

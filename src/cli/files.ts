@@ -3,6 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import { access, constants, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { IMPOSTOR_BYTES, impostorOf } from '../engine/open.ts';
+import { writeAtomically } from '../node.ts';
 import { UsageError } from './terminal.ts';
 
 /**
@@ -22,6 +23,10 @@ export async function checkWritable(name: string, path: string): Promise<void> {
 
 export const unwritable = (name: string, error: unknown): UsageError =>
   new UsageError(`${name} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
+
+/** Writes a report, under a temporary name first. */
+export const writeText = (file: string, text: string): Promise<void> =>
+  writeAtomically(file, async (handle) => handle.writeFile(text));
 
 /** A file, or standard input. */
 interface Source {

@@ -7,12 +7,12 @@ import { header, type Measured, measurePolicies, middle, ratesOf, savedRow } fro
 import { compareRounds, hasRegression, metricNames, type Round } from '../measure/rounds.ts';
 import { readBench, type SavedBench, writeBench } from '../measure/saved.ts';
 import type { Work } from '../measure/turn.ts';
-import { describeModel, embeddedModel, writeAtomically } from '../node.ts';
+import { describeModel, embeddedModel } from '../node.ts';
 import { renderHtml } from '../report/html.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import { COMPARED_TURNS, checkContext, count, loadOptions } from './bench.ts';
 import { type CommandMaker, kvCache, modelArgument, revision, safetensors, withMachine } from './command-flags.ts';
-import { checkWritable } from './files.ts';
+import { checkWritable, writeText } from './files.ts';
 import { linearLayers, type ModelFlags, modelLine, modelName, modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
 import { type RoundsData, roundsReport, summaryOf } from './rounds-report.ts';
@@ -129,9 +129,6 @@ export async function roundsCommand(positional: string | undefined, flags: Round
     throw inFlags(error);
   }
 }
-
-const writeText = (file: string, text: string): Promise<void> =>
-  writeAtomically(file, async (handle) => handle.writeFile(text));
 
 function workOf(flags: RoundsFlags, contextLength: number): { work: Work; steps: number } {
   const decode = count('--decode-tokens', flags.decodeTokens, 64);

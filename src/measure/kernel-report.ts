@@ -9,7 +9,7 @@ const SMALL = 0.002;
 /** A kernel on the roofline. */
 export interface KernelPlace {
   readonly bytesPerSecond: number;
-  /** Undefined where operations are not counted. */
+  /** Undefined where there are no operations, or none are counted. */
   readonly operationsPerSecond: number | undefined;
   /** Operations per byte. */
   readonly intensity: number | undefined;

@@ -198,9 +198,13 @@ interface KernelRow {
   readonly ms: number;
   readonly share: number;
   readonly rate: number | null;
+  readonly bytes: number;
+  readonly operations: number | null;
+  readonly gigabytes_per_second: number;
+  readonly giga_operations_per_second: number | null;
 }
 
-test('--kernels says where the time of a prompt and of a step goes', async () => {
+test('--kernels says where the time of a prompt and of a step goes, as a table and a page', async (t) => {
   const work = ['--prompt-tokens', '40', '--decode-tokens', '3', '--repeat', '1', '--policies', 'q8_0:min-dim=512'];
   const { code, out, err } = await lanewise(['bench', ...work, '--kernels', '--json']);
   assert.equal(code, 0, err);
@@ -213,9 +217,63 @@ test('--kernels says where the time of a prompt and of a step goes', async () =>
     for (const kernel of ['matmul q8_0', 'matmul f16', 'attention'])
       assert.ok(rows.some((row) => row.kernel === kernel && row.rate !== null && row.rate > 0));
     assert.equal(rows.find(({ kernel }) => kernel === 'norm')?.rate, null);
+    for (const { ms, bytes, operations, ...row } of rows) {
+      assert.ok(Math.abs(row.gigabytes_per_second - bytes / ms / 1e6) <= 1e-9 * row.gigabytes_per_second);
+      assert.equal(row.giga_operations_per_second === null, !operations);
+    }
   }
-  const table = await lanewise(['bench', ...work, '--kernels']);
-  assert.match(table.out, /\| decode +\| matmul q8_0 +\| +[\d.]+ \| +\d+ % \| +[\d.]+ GB\/s \| +\d+ % \|/);
+  const page = join(await temporaryFolder(t), 'kernels.html');
+  const table = await lanewise(['bench', ...work, '--kernels', '--html', page]);
+  assert.match(
+    table.out,
+    /\| decode +\| matmul q8_0 +\| +[\d.]+ \| +\d+ % \| +[\d.]+ \| +[\d.]+ \| (memory|arithmetic) +\| +\d+ % \|/,
+  );
+  assert.match(await readFile(page, 'utf8'), /Roofline of q8_0:min-dim=512/);
+  const alone = await lanewise(['bench', '--html', page]);
+  assert.deepEqual([alone.code, alone.out], [1, '']);
+  assert.match(alone.err, /^error: --html must be given with --kernels/);
+});
+
+interface CrossoverOutput {
+  readonly turns: number;
+  readonly times: readonly { type: string; rows: number; from: string; ms: number[] }[];
+  readonly pairs: readonly { base: string; other: string; result: { rule: { kind: string } } }[];
+  readonly report: { readonly sections: readonly { title?: string }[] };
+}
+
+test('crossover measures what it is asked for, as JSON, Markdown and a page', async (t) => {
+  const page = join(await temporaryFolder(t), 'crossover.html');
+  const asked = ['--types', 'f32,q8_0', '--dims', '64,96', '--rows', '1,3', '--from', 'cache', '--repeat', '2'];
+  const one = ['--threads', '1'];
+  const model = join(root, 'models/lanewise-stories');
+  const json = await lanewise(['bench', 'crossover', model, ...asked, ...one, '--json']);
+  assert.equal(json.code, 0, json.err);
+  const { turns, times, pairs, report } = JSON.parse(json.out) as CrossoverOutput;
+  assert.equal(turns, 2);
+  // Two dimensions and four shapes of the model.
+  assert.equal(times.length, 2 * 6 * 2);
+  for (const { from, ms } of times) assert.ok(from === 'cache' && ms.length === 2 && ms.every((value) => value > 0));
+  assert.deepEqual(
+    pairs.map(({ base, other }) => [base, other]),
+    [
+      ['f32', 'q8_0'],
+      ['f32', 'q8_0'],
+    ],
+  );
+  assert.ok(report.sections.some(({ title }) => title === 'Layers of lanewise-stories: one row, from cache'));
+  const text = await lanewise(['bench', 'crossover', model, ...asked.with(3, '64'), ...one, '--html', page]);
+  assert.equal(text.code, 0, text.err);
+  assert.match(text.out, /^# Which storage type is fastest, by dimension\n/);
+  assert.match(text.out, /\n\| Dimension range +\| Q8_0 vs F32 +\| Examples +\|\n/);
+  assert.match(await readFile(page, 'utf8'), /Time relative to F32, one row, from cache/);
+  for (const [flags, message] of [
+    [['--dims', '9..4'], /^error: --dims must be dimensions/],
+    [['--html', join(page, 'x', 'y.html')], /^error: --html .* cannot be written/],
+  ] as const) {
+    const { code, out, err } = await lanewise(['bench', 'crossover', ...flags]);
+    assert.deepEqual([code, out], [1, '']);
+    assert.match(err, message);
+  }
 });
 
 test('operations of attention are those of the positions that each row sees', () => {
