@@ -31,7 +31,7 @@ import {
 import { LANES } from './layout.ts';
 import type { Panel } from './matmul.ts';
 import { bitsOf } from './record.ts';
-import { panelFunc, rowFunc, type TileShape, unpacker } from './tile.ts';
+import { panelFunc, rowFunc, type TileShape, TURN_BYTES, unpacker } from './tile.ts';
 
 const bytesOf: Record<FloatStorage, number> = { f32: 4, f16: 2, bf16: 2 };
 /** Keeps the sign and the shifted exponent and mantissa of a sign-extended f16. */
@@ -50,7 +50,8 @@ export function floatRow(module: Module, storage: FloatStorage): Func {
   const { f, x, w, out, steps, groups } = rowFunc(module, storage);
   const sums = f.array('v128', LANES / 4);
   const [group, pointer] = [f.local('i32'), f.local('i32')];
-  const walk = columnWalk(f, storage, { sums: [sums], place: w, pointers: [pointer], unroll: 4 });
+  const perTurn = TURN_BYTES / (LANES * bytesOf[storage]);
+  const walk = columnWalk(f, storage, { sums: [sums], place: w, pointers: [pointer], turns: [perTurn, 4, 1] });
   return f.emit(
     group.set(constant(0)),
     repeat(
@@ -74,7 +75,7 @@ export const floatPanel = (module: Module, storage: FloatStorage, shape: TileSha
       sums.flatMap((row, t) => row.map((sum, c) => statement(sum, t, c)));
     return ({ place, pointers, steps, lane, load, store }) => [
       ...each((sum, t, c) => sum.set(load(t, c))),
-      ...columnWalk(f, storage, { sums, place, pointers, unroll: 2 })(steps, lane),
+      ...columnWalk(f, storage, { sums, place, pointers, turns: [2, 1] })(steps, lane),
       ...each((sum, t, c) => store(t, c, sum.get)),
     ];
   }),
@@ -86,12 +87,12 @@ interface Walk {
   /** Addresses of the weights and of the rows of x; they advance. */
   readonly place: Local<'i32'>;
   readonly pointers: readonly Local<'i32'>[];
-  /** Columns per iteration, a power of 2. */
-  readonly unroll: number;
+  /** Columns per turn of loops that follow each other, falling powers of 2, at last 1. */
+  readonly turns: readonly number[];
 }
 
 /** Adds the products of columns, for the lanes from `lane` on, to the sums. */
-function columnWalk(f: Func, storage: FloatStorage, { sums, place, pointers, unroll }: Walk) {
+function columnWalk(f: Func, storage: FloatStorage, { sums, place, pointers, turns }: Walk) {
   const lineBytes = LANES * bytesOf[storage];
   const weights = f.array('v128', sums[0]!.length);
   const [activation, i] = [f.local('v128'), f.local('i32')];
@@ -116,8 +117,13 @@ function columnWalk(f: Func, storage: FloatStorage, { sums, place, pointers, unr
       ),
     ]);
   return (steps: I32, lane: number): Statement[] => {
-    const rest = and(steps, constant(unroll - 1));
-    return [walk(subtract(steps, rest), unroll, lane), walk(rest, 1, lane)];
+    let left = steps;
+    return turns.map((turn) => {
+      const rest = and(left, constant(turn - 1));
+      const walked = walk(subtract(left, rest), turn, lane);
+      left = rest;
+      return walked;
+    });
   };
 }
 

@@ -312,6 +312,7 @@ for (const variant of [...floatVariants('f32'), ...floatVariants('f16'), ...floa
     for (const [tokens, n, k] of [
       [1, 16, 1],
       [1, 50, 21],
+      [1, 20, 64 + 32 + 7],
       [7, 33, 20],
       [13, 100, 67],
     ] as const)
@@ -324,6 +325,7 @@ for (const variant of blockVariants()) {
     for (const [tokens, n, blocks] of [
       [1, 16, 1],
       [1, 50, 3],
+      [1, 20, block === 32 ? 19 : 2],
       [7, 33, 2],
       [13, 100, block === 32 ? 8 : 1],
     ] as const)

@@ -1,5 +1,7 @@
 /** Runs a small plan with the chosen kernels and with the reference backend, and compares logits and draws. */
 import { OutOfMemoryError } from '../../errors.ts';
+import { stepBytes } from '../../kernels/layout.ts';
+import { TURN_BYTES } from '../../kernels/tile.ts';
 import { PlanBuilder, type Weight } from '../../plan/builder.ts';
 import type { Plan, PlannedWeight } from '../../plan/step.ts';
 import { dequantize, quantize } from '../../quant/codec.ts';
@@ -14,8 +16,12 @@ const VOCAB = 48;
 /** Rows of consecutive forwards: kernels have separate inner loops for several rows, one row and many rows. */
 const ROWS = [7, 1, 26];
 const MOST_ROWS = Math.max(...ROWS);
-/** Columns of a matrix, at least one block. */
-const widthOf = (storage: Storage): number => Math.max(64, storageLayout[storage].block);
+/** Columns of a matrix: one turn of the loop over one row, and some that are left. */
+function widthOf(storage: Storage): number {
+  const { block } = storageLayout[storage];
+  const turn = Math.ceil(TURN_BYTES / stepBytes(storage)) * block;
+  return turn > block ? turn + Math.max(block, 16) : block;
+}
 /** Distinct rows of a matrix in blocks, then repeated, because quantizing is slow. Not a multiple of the group size. */
 const PATTERN = 23;
 /** Relative error allowed: quantized activations may round differently at ties. Broken kernels are off by far more. */

@@ -93,7 +93,7 @@ export function productFamily(storage: Storage, choice: Choice): ProductFamily {
     case 'iq4_nl': {
       const dot: Iq4Dot = { relaxed: choice.q4 !== 'strict', q8: q8Layout(choice) };
       const format = iq4Format(dot);
-      const unpacked = (m: Module, tile: TileShape) => iq4UnpackedPanel(m, dot, tile, 2);
+      const unpacked = (m: Module, tile: TileShape) => iq4UnpackedPanel(m, dot, tile, 3);
       return {
         activation: format.activation,
         shape,
