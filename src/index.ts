@@ -58,6 +58,16 @@ export type { CacheStats } from './evaluate/block-pool.ts';
 export type { CacheFileContent } from './evaluate/cache-file.ts';
 export type { ForwardReport, ForwardTiming } from './evaluate/forwards.ts';
 export {
+  type CompareOptions,
+  type Comparison,
+  compareModels,
+  type LayerDifference,
+  type OpenModel,
+  type Parting,
+  type PartingToken,
+  type StepDifference,
+} from './evaluation/compare.ts';
+export {
   type Choice,
   type Divergence,
   type DivergenceOptions,
@@ -65,6 +75,7 @@ export {
   type WorstToken,
 } from './evaluation/divergence.ts';
 export { type EvaluationOptions, type Perplexity, perplexity } from './evaluation/perplexity.ts';
+export type { Difference } from './evaluation/row-difference.ts';
 export type { Extent, WindowOptions } from './evaluation/windows.ts';
 export type { ByteSource, FileFolder } from './formats/bytes.ts';
 export type { ModelKind, ModelSizes } from './models/architecture.ts';

@@ -200,7 +200,7 @@ export const rules: Rules = {
     hub: { what: 'Gets models from the Hugging Face hub, into its cache.', imports: ['formats'] },
     evaluation: {
       what: 'Judges models by texts: perplexity, divergence of predictions, where two models part.',
-      imports: ['engine', 'plan', 'sampling', 'tokenizer (types)'],
+      imports: ['engine', 'plan', 'sampling', 'tokenizer (types)', 'report (types)'],
     },
     measure: {
       what: 'Measures a model in turns, beside the machine and beside other times; and linear layers by shape.',

@@ -1,6 +1,7 @@
 /** The command line of `lanewise eval`. */
 import type { Command } from 'commander';
 import { divergenceCommand, perplexityCommand } from './evaluate.ts';
+import { compareCommand } from './evaluate-compare.ts';
 import { planFlag } from './storage-flags.ts';
 
 const modelArgument = 'folder, .gguf or .safetensors file, id of the hub; default: the embedded model';
@@ -36,6 +37,20 @@ export function addEvalCommands(evaluate: Command, finish: (code: number) => voi
   )
     .option('--worst <n>', 'how many of the tokens with the largest divergence are listed (default: 10)')
     .action(async (a, b, flags) => finish(await divergenceCommand(a, b, flags)));
+
+  withSecond(
+    command('compare', 'Where the forwards of A and B part: layer, step and token. Exit code 1 if they do.', [
+      'lanewise eval compare ./gpt2 ./gpt2-finetuned --text book.txt --html differences.html',
+      'lanewise eval compare ./gpt2 --quantize none --quantize-b q4_0 --text book.txt --tolerance 0.1',
+      'lanewise eval compare model.gguf --backend-b reference --max-tokens 16 --tolerance 1e-4 --text book.txt',
+    ]),
+  )
+    .option('--text <file>', 'a file whose text both read (default: standard input)')
+    .option('--max-tokens <n>', 'only so many tokens from the beginning of the text (default: 256)')
+    .option('--tolerance <x>', 'relative error of a row, |a - b| / |a|, from which on they part (default: 0.01)')
+    .option('--html <file>', 'write a page with plots')
+    .option('--json', 'one JSON object')
+    .action(async (a, b, flags) => finish(await compareCommand(a, b, flags)));
 }
 
 /** Adds the options of the text. */

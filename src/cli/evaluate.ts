@@ -5,12 +5,12 @@ import { type Divergence, divergence, type WorstToken } from '../evaluation/dive
 import { type EvaluationOptions, type Perplexity, perplexity } from '../evaluation/perplexity.ts';
 import type { Extent } from '../evaluation/windows.ts';
 import { load } from '../node.ts';
+import { renderTable } from '../report/aligned-table.ts';
 import { readText } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
 import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
-import { renderTable } from './table.ts';
-import { inFlags, type MachineFlags, machineOptions, numberOf, print, reportingLoad } from './terminal.ts';
+import { inFlags, type MachineFlags, machineOptions, numberOf, print, reportingLoad, UsageError } from './terminal.ts';
 
 export interface TextFlags {
   text?: string;
@@ -72,14 +72,17 @@ export async function divergenceCommand(
 }
 
 /** The flags of B: those of both, unless B has its own. @throws UsageError */
-export const secondFlags = ({ quantizeB, planB, ...flags }: PairFlags): SideFlags => ({
-  ...flags,
-  ...(quantizeB !== undefined && { quantize: quantizeB, plan: undefined }),
-  ...(planB !== undefined && { quantize: quantizeB, plan: planB }),
-  kvCache: flags.kvCacheB ?? flags.kvCache,
-  backend: flags.backendB ?? flags.backend,
-  threads: flags.threadsB ?? flags.threads,
-});
+export function secondFlags({ quantizeB, planB, ...flags }: PairFlags): SideFlags {
+  if (quantizeB !== undefined && planB !== undefined) throw new UsageError('give --quantize-b or --plan-b, not both');
+  return {
+    ...flags,
+    ...(quantizeB !== undefined && { quantize: quantizeB, plan: undefined }),
+    ...(planB !== undefined && { quantize: undefined, plan: planB }),
+    kvCache: flags.kvCacheB ?? flags.kvCache,
+    backend: flags.backendB ?? flags.backend,
+    threads: flags.threadsB ?? flags.threads,
+  };
+}
 
 /** @throws what a load throws */
 export async function openSide(

@@ -285,9 +285,10 @@ async function program(finish: (code: number) => void): Promise<Command> {
   );
 
   addEvalCommands(
-    command('eval', 'Judge models by a text: perplexity, divergence of predictions.', [
+    command('eval', 'Judge models by a text: perplexity, divergence of predictions, where two models part.', [
       'lanewise eval perplexity ./gpt2 --text book.txt',
       'lanewise eval kl model-f32.gguf model-q4_k.gguf --text book.txt',
+      'lanewise eval compare ./gpt2 --quantize none --quantize-b q4_0 --text book.txt',
     ]),
     finish,
   );

@@ -14,7 +14,12 @@ export function printPlan(plan: Plan): string {
 }
 
 /** Describes a step of a forward with so many rows, and the weight bytes that it read. */
-export function describeWork(plan: Plan, step: number, rows: number, wanted: number): { text: string; bytes: number } {
+export function describeWork(
+  plan: Plan,
+  step: number,
+  rows: number | string,
+  wanted: number | string,
+): { text: string; bytes: number } {
   return describe(plan, plan.steps[step]!, `${rows}`, `${wanted}`);
 }
 

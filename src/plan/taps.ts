@@ -14,7 +14,7 @@ export interface TapPoint {
 
 /**
  * The rows of each forward that a loaded model keeps: `hidden` the hidden states of the layers, `inputs` the inputs of all
- * linear layers, `steps` the results of the steps whose scope begins with a text (`layer[1]`; empty: of all steps).
+ * linear layers, `steps` the results of the steps in a scope (`layer[1]`; empty: of all steps).
  */
 export type TapChoice = 'hidden' | 'inputs' | { readonly steps: string };
 
@@ -65,13 +65,17 @@ export function tapBuffer({ steps, buffers }: Plan, name: string): RowBuffer {
   throw new LanewiseError('UnknownTap', `the model keeps no rows named ${name}; load it with taps`);
 }
 
+/** Whether a step's scope is a scope or one within it; the empty scope holds all. */
+export const inScope = (own: string, scope: string): boolean =>
+  scope === '' || own === scope || own.startsWith(`${scope}.`);
+
 /** The first buffer that a step reads. */
 const mainInput = (step: Step): BufferId => buffersOf(step)[0]!;
 
-/** The results of the steps whose scope begins with `prefix`: `step.12` is the result of step 12 of this plan. */
-export function stepResults({ steps }: Plan, prefix = ''): TapPoint[] {
+/** The results of the steps within a scope: `step.12` is the result of step 12 of this plan. */
+export function stepResults({ steps }: Plan, scope = ''): TapPoint[] {
   return steps.flatMap((step, index): TapPoint[] =>
-    'out' in step && step.op !== 'tap' && step.op !== 'summarize' && step.scope.startsWith(prefix)
+    'out' in step && step.op !== 'tap' && step.op !== 'summarize' && inScope(step.scope, scope)
       ? [{ name: `step.${index}`, step: index, when: 'after', buffer: step.out }]
       : [],
   );
