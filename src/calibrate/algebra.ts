@@ -4,6 +4,7 @@ import { KernelRunner } from '../backend/wasm/measuring/kernel-runner.ts';
 import type { WasmHost } from '../backend/wasm/threads/host.ts';
 import { ModelError } from '../errors.ts';
 import { feedbackKernel, feedbackRecord, type PlainBlock, plainBlocks } from '../kernels/calibration/feedback.ts';
+import { type SuperBlock, superBlocks, superKernel, superRecord } from '../kernels/calibration/feedback-k.ts';
 import {
   PANEL,
   panelsKernel,
@@ -37,11 +38,18 @@ export interface Codes {
   readonly columns: number;
   /** [rows / 16][columns][16] */
   readonly codes: Uint8Array;
-  /** [rows / 16][columns / 32][16] */
+  /** [rows / 16][columns / 32][16]; of K types the integers of scale and minimum of each block: [rows / 16][blocks][2][16] */
   readonly scales: Float32Array;
+  /** Scale and minimum of super-blocks of K types. [rows / 16][columns / 256][2][16] */
+  readonly supers: Float32Array;
 }
 
-type Kernel = 'panels' | 'products' | 'subtracted' | 'solve' | 'scale' | PlainBlock;
+/** Types that rows are quantized to. */
+export type FeedbackType = PlainBlock | SuperBlock;
+
+const isSuper = (type: FeedbackType): type is SuperBlock => Object.hasOwn(superBlocks, type);
+
+type Kernel = 'panels' | 'products' | 'subtracted' | 'solve' | 'scale' | FeedbackType;
 
 export class Algebra {
   readonly #runner: KernelRunner;
@@ -69,6 +77,9 @@ export class Algebra {
       q4_0: set.index('feedback q4_0', 'q4_0', (m) => feedbackKernel(m, 'q4_0')),
       q8_0: set.index('feedback q8_0', 'q8_0', (m) => feedbackKernel(m, 'q8_0')),
       iq4_nl: set.index('feedback iq4_nl', 'iq4_nl', (m) => feedbackKernel(m, 'iq4_nl')),
+      q4_k: set.index('feedback q4_k', 'q4_k', (m) => superKernel(m, 'q4_k')),
+      q5_k: set.index('feedback q5_k', 'q5_k', (m) => superKernel(m, 'q5_k')),
+      q6_k: set.index('feedback q6_k', 'q6_k', (m) => superKernel(m, 'q6_k')),
     };
     return new Algebra(await KernelRunner.open(host, set, { threads, wide, bytes: 0 }), kernels);
   }
@@ -174,36 +185,46 @@ export class Algebra {
   }
 
   /** Quantizes rows [rows, width] with the factored moments; rows beyond the last group of sixteen count as zeros. */
-  async quantize(type: PlainBlock, values: Float32Array): Promise<Codes> {
+  async quantize(type: FeedbackType, values: Float32Array): Promise<Codes> {
     const { width, importance, matrix, end } = this.#factored!;
     const rows = values.length / width;
     const groups = Math.ceil(rows / LANES);
-    const { factors: tried } = plainBlocks[type];
-    const sizes = [tried.length * 4, groups * width * 64, groups * width * LANES, groups * width * 2];
-    const [list, w, codes, scales] = this.#areasFrom(end, sizes);
+    const tried = isSuper(type) ? superBlocks[type].tried.flat() : plainBlocks[type].factors;
+    const scaleCount = isSuper(type) ? (width / superBlocks[type].block) * 2 * LANES : width / 2;
+    const superCount = isSuper(type) ? width / 8 : 0;
+    const [list, w, codes, scales, supers] = this.#areasFrom(end, [
+      tried.length * 4,
+      groups * width * 64,
+      groups * width * LANES,
+      groups * scaleCount * 4,
+      groups * superCount * 4,
+    ]) as [number, number, number, number, number];
     const { memory } = this.#runner;
-    memory.f32(list!, tried.length).set(tried);
-    transposeGroups(values, rows, width, memory.f32(w!, groups * width * LANES));
+    memory.f32(list, tried.length).set(tried);
+    transposeGroups(values, rows, width, memory.f32(w, groups * width * LANES));
+    const common = {
+      w,
+      factors: matrix,
+      stride: width * 64,
+      columns: width,
+      groups,
+      importance,
+      codes,
+      scales,
+      tried: list,
+    };
     await this.#run(
       type,
-      feedbackRecord.words({
-        w: w!,
-        factors: matrix,
-        stride: width * 64,
-        columns: width,
-        groups,
-        importance,
-        codes: codes!,
-        scales: scales!,
-        tried: list!,
-        count: tried.length,
-      }),
+      isSuper(type)
+        ? superRecord.words({ ...common, supers, count: tried.length / 2 })
+        : feedbackRecord.words({ ...common, count: tried.length }),
     );
     return {
       rows,
       columns: width,
-      codes: memory.bytes(codes!, groups * width * LANES).slice(),
-      scales: memory.f32(scales!, (groups * width) / 2).slice(),
+      codes: memory.bytes(codes, groups * width * LANES).slice(),
+      scales: memory.f32(scales, groups * scaleCount).slice(),
+      supers: memory.f32(supers, groups * superCount).slice(),
     };
   }
 

@@ -6,22 +6,28 @@ import type { TensorData } from '../backend/backend.ts';
 import { chooseKernels } from '../backend/wasm/choosing/probe.ts';
 import type { WasmHost } from '../backend/wasm/threads/host.ts';
 import type { OpenModel } from '../engine/open.ts';
-import type { PlainBlock } from '../kernels/calibration/feedback.ts';
 import { buildModel } from '../models/index.ts';
 import { parsePolicy } from '../models/policy.ts';
 import type { Plan, PlannedWeight, WeightId } from '../plan/step.ts';
 import { dequantize } from '../quant/codec.ts';
 import { weightTypes } from '../quant/ggml.ts';
 import { type BlockStorage, storageLayout } from '../quant/storage.ts';
-import { Algebra, identityMoments, type Moments, mixedWithIdentity } from './algebra.ts';
+import { Algebra, type FeedbackType, identityMoments, type Moments, mixedWithIdentity } from './algebra.ts';
 import { encodeBlocks } from './encode.ts';
 import { SegmentRunner, type SegmentWeights } from './segment-runner.ts';
 import { type LayerGroup, layerGroups, segmentsOf } from './segments.ts';
 import { weightRows } from './weight-rows.ts';
 
 /** Types that calibration writes. */
-export type CalibratedStorage = PlainBlock;
-export const calibratedTypes: readonly string[] = ['q4_0', 'q8_0', 'iq4_nl'] satisfies CalibratedStorage[];
+export type CalibratedStorage = FeedbackType;
+export const calibratedTypes: readonly string[] = [
+  'q4_0',
+  'iq4_nl',
+  'q4_k',
+  'q5_k',
+  'q6_k',
+  'q8_0',
+] satisfies CalibratedStorage[];
 
 export interface CalibrationOptions {
   readonly model: OpenModel;

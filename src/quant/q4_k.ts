@@ -46,7 +46,6 @@ function dequantizer(shape: Shape): (source: Uint8Array) => Float32Array {
 }
 
 function quantizer(shape: Shape): (values: Float32Array) => Uint8Array {
-  const quants = shape.bytes - SUPER / 2;
   const most = 2 ** shape.bits - 1;
   return encoder(shape, (values, start, view, at) => {
     const lines = Array.from({ length: BLOCKS }, (_, n) => fitLine(values, start + BLOCK * n, BLOCK, most));
@@ -62,17 +61,23 @@ function quantizer(shape: Shape): (values: Float32Array) => Uint8Array {
       for (let i = BLOCK * n; i < BLOCK * (n + 1); i++)
         codes[i] = scale === 0 ? 0 : clamp(Math.round((values[start + i]! + minimum) / scale), 0, most);
     }
-    for (let i = 0; i < SUPER / 2; i++) {
-      const low = 2 * BLOCK * (i >> 5) + (i & 31);
-      view.setUint8(at + quants + i, (codes[low]! & 15) | ((codes[low + BLOCK]! & 15) << 4));
-    }
-    if (shape.bits === 4) return;
-    for (let j = 0; j < BLOCK; j++) {
-      let fifths = 0;
-      for (let n = 0; n < BLOCKS; n++) fifths |= (codes[BLOCK * n + j]! >> 4) << n;
-      view.setUint8(at + AFTER_SCALES + j, fifths);
-    }
+    pack(shape, codes, view, at);
   });
+}
+
+/** Writes the 256 codes of a super-block to the bytes behind its scales, which are zeros. */
+function pack(shape: Shape, codes: Uint8Array, view: DataView, at: number): void {
+  const quants = shape.bytes - SUPER / 2;
+  for (let i = 0; i < SUPER / 2; i++) {
+    const low = 2 * BLOCK * (i >> 5) + (i & 31);
+    view.setUint8(at + quants + i, (codes[low]! & 15) | ((codes[low + BLOCK]! & 15) << 4));
+  }
+  if (shape.bits === 4) return;
+  for (let j = 0; j < BLOCK; j++) {
+    let fifths = 0;
+    for (let n = 0; n < BLOCKS; n++) fifths |= (codes[BLOCK * n + j]! >> 4) << n;
+    view.setUint8(at + AFTER_SCALES + j, fifths);
+  }
 }
 
 /** Codes of one super-block, reused between calls. */
@@ -85,3 +90,6 @@ export const dequantizeQ4_K = dequantizer(q4_kLayout);
 export const dequantizeQ5_K = dequantizer(q5_kLayout);
 export const quantizeQ4_K = quantizer(q4_kLayout);
 export const quantizeQ5_K = quantizer(q5_kLayout);
+
+export const packQ4_K = (codes: Uint8Array, view: DataView, at: number): void => pack(q4_kLayout, codes, view, at);
+export const packQ5_K = (codes: Uint8Array, view: DataView, at: number): void => pack(q5_kLayout, codes, view, at);

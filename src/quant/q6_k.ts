@@ -60,3 +60,23 @@ export const quantizeQ6_K = encoder(q6_kLayout, (values, start, view, at) => {
     }
   }
 });
+
+export interface Q6Block {
+  /** Bits of the f16 scale. */
+  readonly d: number;
+  /** 16 integers from -128 to 127. */
+  readonly scales: readonly number[];
+  /** 256 codes from 0 to 63. */
+  readonly codes: Uint8Array;
+}
+
+/** Writes a super-block to bytes that are zeros. */
+export function packQ6_K({ d, scales, codes }: Q6Block, view: DataView, at: number): void {
+  view.setUint16(at + D_AT, d, true);
+  for (const [n, scale] of scales.entries()) view.setInt8(at + SCALES_AT + n, scale);
+  for (const [i, q] of codes.entries()) {
+    const { lower, lowerShift, upper, upperShift } = placeOf(i);
+    view.setUint8(at + lower, view.getUint8(at + lower) | ((q & 15) << lowerShift));
+    view.setUint8(at + upper, view.getUint8(at + upper) | ((q >> 4) << upperShift));
+  }
+}
