@@ -53,20 +53,24 @@ type Kernel = 'panels' | 'products' | 'subtracted' | 'solve' | 'scale' | Feedbac
 
 export class Algebra {
   readonly #runner: KernelRunner;
-  readonly #kernels: Readonly<Record<Kernel, number>>;
+  readonly #kernels: Readonly<Partial<Record<Kernel, number>>>;
   /** First address that areas may use. */
   readonly #base: number;
   #factored:
     | { readonly width: number; readonly importance: number; readonly matrix: number; readonly end: number }
     | undefined;
 
-  private constructor(runner: KernelRunner, kernels: Readonly<Record<Kernel, number>>) {
+  private constructor(runner: KernelRunner, kernels: Readonly<Partial<Record<Kernel, number>>>) {
     this.#runner = runner;
     this.#kernels = kernels;
     this.#base = runner.allocator.end;
   }
 
-  static async open(host: WasmHost, { threads, wide }: { threads: number; wide: boolean }): Promise<Algebra> {
+  /** @param types that rows will be quantized to */
+  static async open(
+    host: WasmHost,
+    { threads, wide, types }: { threads: number; wide: boolean; types: readonly FeedbackType[] },
+  ): Promise<Algebra> {
     const set = new KernelSet();
     const kernels = {
       panels: set.index('calibration', 'panels', panelsKernel),
@@ -74,12 +78,12 @@ export class Algebra {
       subtracted: set.index('calibration', 'subtracted', (m) => productsKernel(m, true)),
       solve: set.index('calibration', 'solve', solveKernel),
       scale: set.index('calibration', 'scale', scaleRowsKernel),
-      q4_0: set.index('feedback q4_0', 'q4_0', (m) => feedbackKernel(m, 'q4_0')),
-      q8_0: set.index('feedback q8_0', 'q8_0', (m) => feedbackKernel(m, 'q8_0')),
-      iq4_nl: set.index('feedback iq4_nl', 'iq4_nl', (m) => feedbackKernel(m, 'iq4_nl')),
-      q4_k: set.index('feedback q4_k', 'q4_k', (m) => superKernel(m, 'q4_k')),
-      q5_k: set.index('feedback q5_k', 'q5_k', (m) => superKernel(m, 'q5_k')),
-      q6_k: set.index('feedback q6_k', 'q6_k', (m) => superKernel(m, 'q6_k')),
+      ...Object.fromEntries(
+        types.map((type) => [
+          type,
+          set.index(`feedback ${type}`, type, (m) => (isSuper(type) ? superKernel(m, type) : feedbackKernel(m, type))),
+        ]),
+      ),
     };
     return new Algebra(await KernelRunner.open(host, set, { threads, wide, bytes: 0 }), kernels);
   }
@@ -244,7 +248,7 @@ export class Algebra {
   }
 
   async #run(kernel: Kernel, words: Int32Array): Promise<void> {
-    await this.#runner.run(this.#kernels[kernel], words);
+    await this.#runner.run(this.#kernels[kernel]!, words);
   }
 }
 

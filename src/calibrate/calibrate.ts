@@ -53,6 +53,9 @@ export interface CalibratedWeight {
 const DAMPING = 0.01;
 /** Share of the identity in the moments of a table that is embedding and output head: how much its use as embedding counts. */
 const TABLE_IDENTITY = 0.3;
+/** Tokens whose last hidden states are taken: at least so many, and so many per column of the head. */
+const HEAD_TOKENS = 2048;
+const HEAD_TOKENS_PER_COLUMN = 6;
 /** Bytes of values quantized at once. */
 const SLAB_BYTES = 2 ** 26;
 
@@ -68,7 +71,10 @@ export async function calibrate(options: CalibrationOptions): Promise<ReadonlyMa
     headDiffers: model.headDiffers,
   });
   const { wide } = chooseKernels(host);
-  const algebra = await Algebra.open(host, { threads, wide });
+  const types = [
+    ...new Set(plan.weights.flatMap((weight) => (isMatrix(weight) ? (options.storageOf(weight) ?? []) : []))),
+  ];
+  const algebra = await Algebra.open(host, { threads, wide, types });
   try {
     const run = new Calibration(options, plan, algebra);
     await run.tables(texts);
@@ -90,6 +96,8 @@ export async function calibrate(options: CalibrationOptions): Promise<ReadonlyMa
     await algebra.close();
   }
 }
+
+const isMatrix = ({ shape }: PlannedWeight): boolean => shape.length === 2;
 
 class Calibration {
   readonly done = new Map<string, CalibratedWeight>();
@@ -147,10 +155,18 @@ class Calibration {
     for (const id of open) await this.#quantizeFactored(id);
   }
 
+  /** Moments of what the output head reads, of the model as it was: as Q8_0, whose error is small beside the spread of texts. */
   async #headMoments(head: LayerGroup, width: number, texts: readonly Int32Array[]): Promise<Moments> {
     const { host, threads, signal } = this.#options;
-    const runner = new SegmentRunner({ host, threads, plan: this.#plan, texts, signal });
-    const outputs = await runner.run({ from: 0, to: head.step }, [head.input], this.weights);
+    const some = spread(texts, Math.max(HEAD_TOKENS, HEAD_TOKENS_PER_COLUMN * width));
+    const runner = new SegmentRunner({ host, threads, plan: this.#plan, texts: some, signal });
+    const { tensor, weight } = this.weights;
+    const quick = (id: WeightId): PlannedWeight => {
+      const now = weight(id);
+      const fits = isMatrix(now) && now.linear && now.shape[1]! % storageLayout.q8_0.block === 0;
+      return fits ? { ...now, storage: 'q8_0' } : now;
+    };
+    const outputs = await runner.run({ from: 0, to: head.step }, [head.input], { tensor, weight: quick });
     return this.#algebra.moments(width, [outputs.get(head.input)!]);
   }
 
@@ -178,7 +194,7 @@ class Calibration {
   }
 
   #storage(weight: PlannedWeight): CalibratedStorage | undefined {
-    return weight.shape.length === 2 ? this.#options.storageOf(weight) : undefined;
+    return isMatrix(weight) ? this.#options.storageOf(weight) : undefined;
   }
 
   #isOpen(id: WeightId): boolean {
@@ -224,4 +240,11 @@ function calibratedTensor({ weight, storage, bytes }: CalibratedWeight): TensorD
       target.set(new Uint8Array(values.buffer, skipped, target.length));
     },
   };
+}
+
+/** Texts with about `tokens` tokens, spread over all. */
+function spread(texts: readonly Int32Array[], tokens: number): readonly Int32Array[] {
+  const all = texts.reduce((sum, text) => sum + text.length, 0);
+  const count = Math.min(texts.length, Math.max(1, Math.ceil((texts.length * tokens) / all)));
+  return Array.from({ length: count }, (_, i) => texts[Math.floor((i * texts.length) / count)]!);
 }

@@ -43,9 +43,13 @@ const randomRows = (rows: number, width: number): Float32Array => {
   return Float32Array.from({ length: rows * width }, () => 0.1 * (next() + next() + next()));
 };
 
-async function withAlgebra<T>(threads: number, use: (algebra: Algebra) => Promise<T>): Promise<T> {
+async function withAlgebra<T>(
+  threads: number,
+  use: (algebra: Algebra) => Promise<T>,
+  types: readonly CalibratedStorage[] = ['q4_0'],
+): Promise<T> {
   const host = nodeHost();
-  const algebra = await Algebra.open(host, { threads, wide: chooseKernels(host).wide });
+  const algebra = await Algebra.open(host, { threads, wide: chooseKernels(host).wide, types });
   try {
     return await use(algebra);
   } finally {
@@ -93,10 +97,14 @@ for (const type of types) {
     const width = weightTypes[type].block === 256 ? 512 : 288;
     const x = inputs(600, width);
     const w = randomRows(21, width);
-    const bytes = await withAlgebra(2, async (algebra) => {
-      await algebra.factor(await algebra.moments(width, [x]), 0.01, 'test');
-      return encodeBlocks(type, await algebra.quantize(type, w));
-    });
+    const bytes = await withAlgebra(
+      2,
+      async (algebra) => {
+        await algebra.factor(await algebra.moments(width, [x]), 0.01, 'test');
+        return encodeBlocks(type, await algebra.quantize(type, w));
+      },
+      [type],
+    );
     const q = weightTypes[type].dequantize(bytes);
     assert.equal(q.length, w.length);
     const [with_, without] = [outputError(w, q, x, width), outputError(w, plain(type, w), x, width)];
