@@ -10,12 +10,19 @@ import test, { after, before } from 'node:test';
 import { embeddedModel, load, quantizeModel } from '../../src/node.ts';
 import { type BrowserName, browserNames, findBrowser, withBrowser } from './browsers.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
+import type { MemoryOutcome } from './run.ts';
 import { serveSources } from './server.ts';
 
 type Results = Readonly<
   Record<
     string,
-    Outcome & { readonly error?: string; readonly stopped?: number; readonly turns?: number; readonly ms?: number }
+    Outcome &
+      Partial<MemoryOutcome> & {
+        readonly error?: string;
+        readonly stopped?: number;
+        readonly turns?: number;
+        readonly ms?: number;
+      }
   >
 >;
 
@@ -69,10 +76,16 @@ for (const name of browserNames) {
     options,
     async () => {
       const jobs = ['folder', 'one', 'two', 'inline', 'relative'];
-      const { main, worker } = await inBrowser(name, true, `jobs=${[...jobs, 'stopped', 'turns']}`);
+      const { main, worker } = await inBrowser(name, true, `jobs=${[...jobs, 'stopped', 'turns', 'memory']}`);
       for (const results of [main, worker]) {
         assertSame(results, jobs);
         assert.ok(results.stopped!.stopped! < 2000, `a timer waited ${results.stopped!.stopped} ms`);
+      }
+      for (const { memory } of [main, worker]) {
+        assert.equal(memory!.error, undefined);
+        assert.deepEqual(memory!.taken, memory!.estimated);
+        const { 'vectors.bits': bits, 'engine.thread': thread, 'storage.policy': policy } = memory!.explained!;
+        assert.deepEqual([bits, thread, policy], [128, 'own', 'q8_0']);
       }
       for (const { folder, one, two, turns } of [main, worker]) {
         assert.deepEqual([one!.threads, two!.threads, folder!.warnings], [1, 2, []]);

@@ -9,8 +9,16 @@ export type Outcomes = Readonly<
     | { readonly error: string }
     | { readonly stopped: number }
     | { readonly turns: number; readonly ms: number }
+    | MemoryOutcome
   >
 >;
+
+/** Memory as estimated and as it is, and what the model says of itself. */
+export interface MemoryOutcome {
+  readonly estimated: object;
+  readonly taken: object;
+  readonly explained: Readonly<Record<string, unknown>>;
+}
 
 const parameters = new URLSearchParams(location.search);
 
@@ -84,6 +92,25 @@ async function stopped(): Promise<{ stopped: number }> {
   }
 }
 
+/** With a whole context of keys and values. */
+async function memory(): Promise<MemoryOutcome> {
+  const { estimateMemory, load } = await import('../../src/browser.ts');
+  const { rows } = await estimateMemory(folder, { policies: ['q8_0'], contexts: [512] });
+  const { weights, activations, cache } = rows[0]!.memory!;
+  const model = await load(folder, { quantize: 'q8_0', contextLength: 512 });
+  const sequence = model.sequence();
+  await sequence.reserve(512);
+  // A hosted engine reports its memory with the result of the next call.
+  await model.step([{ sequence, tokens: [1], wanted: false }]);
+  const outcome = {
+    estimated: { weights, activations, cache },
+    taken: model.memory(),
+    explained: Object.fromEntries(model.explain().map(({ key, value }) => [key, value])),
+  };
+  await model.dispose();
+  return outcome;
+}
+
 /** Tokens per second, the best of several texts. */
 async function speed(threads: number | undefined): Promise<number> {
   const { load } = await import('../../src/browser.ts');
@@ -105,6 +132,7 @@ export async function run(): Promise<unknown> {
     try {
       if (name === 'stopped') results[name] = await stopped();
       else if (name === 'turns') results[name] = await turns();
+      else if (name === 'memory') results[name] = await memory();
       else if (name.startsWith('speed')) results[name] = await speed(Number(name.slice(5)) || undefined);
       else {
         const { load } = await import('../../src/browser.ts');

@@ -107,7 +107,7 @@ test('command lines of README and docs have flags that exist', async () => {
 });
 
 /** Flags of other programs that occur in texts. */
-const ofOthers = new Set(['--allow-worker']);
+const ofOthers = new Set(['--allow-worker', '--cpus', '--v8-options']);
 
 const inCli = (file: string): boolean => /src[/\\]cli[/\\]/.test(file);
 
