@@ -14,11 +14,14 @@ const RESAMPLES = 2000;
  */
 export function bootstrapChange(before: readonly number[], after: readonly number[], seed = 1): Change {
   const ratios = Float64Array.from(after, (value, i) => value / before[i]!).sort();
-  const random = new Random(seed);
-  const medians = Float64Array.from({ length: RESAMPLES }, () => resampledMedian(ratios, random)).sort();
+  const medians = resampledMedians(ratios, RESAMPLES, new Random(seed)).sort();
   const tail = tailOf(ratios.length);
   return { ratio: quantile(ratios, 0.5), low: quantile(medians, tail), high: quantile(medians, 1 - tail) };
 }
+
+/** Medians of `count` samples, each as many values drawn with replacement. @param sorted ascending, not empty */
+export const resampledMedians = (sorted: Float64Array, count: number, random: Random): Float64Array =>
+  Float64Array.from({ length: count }, () => resampledMedian(sorted, random));
 
 /** The median of as many values, drawn with replacement. @param sorted ascending */
 function resampledMedian(sorted: Float64Array, random: Random): number {

@@ -1,8 +1,12 @@
 /**
  * Finds the dimension where one storage type becomes faster than another, from times in turns. A type wins at a dimension if
- * it is faster there with 95 % confidence over all dimensions together, so that noise alone rarely names a winner.
+ * it is faster there in every resample of the turns: stricter than 95 %, because many dimensions are compared and noise must
+ * not name winners.
  */
-import { median } from './statistics.ts';
+import { Random } from '../sampling/random.ts';
+import { resampledMedians, tailOf } from './bootstrap.ts';
+import { FEWEST_TURNS } from './compare.ts';
+import { quantile } from './statistics.ts';
 
 /** Times of two sides at one dimension; turns are pairs. */
 export interface PairAt {
@@ -59,22 +63,24 @@ export interface CrossingOptions {
   readonly seed?: number;
 }
 
-const LEVEL = 0.95;
-
 /** @param pairs at least one, each with at least one turn, at different dimensions */
 export function findCrossings(pairs: readonly PairAt[], options: CrossingOptions = {}): PairCrossing {
   const { margin = 0.02, resamples = 1000, seed = 1 } = options;
   const sorted = pairs.toSorted((a, b) => a.dim - b.dim);
-  const random = uniforms(seed);
+  const random = new Random(seed);
   // Logarithms, so that 2 and 1/2 are equally far from 1.
-  const logs = sorted.map(({ base, other }) => other.map((ms, turn) => Math.log(ms / base[turn]!)));
+  const logs = sorted.map(({ base, other }) =>
+    Float64Array.from(other, (ms, turn) => Math.log(ms / base[turn]!)).sort(),
+  );
   const medians = logs.map((values) => resampledMedians(values, resamples, random));
+  const middles = logs.map((values) => quantile(values, 0.5));
   const ratios = sorted.map(({ dim }, index): RatioAt => {
-    const ratio = median(logs[index]!);
-    const [low, high] = interval(medians[index]!, LEVEL);
-    const [surelyAbove, surelyBelow] = interval(medians[index]!, 1 - (1 - LEVEL) / sorted.length);
-    const large = Math.abs(ratio) >= Math.log1p(margin);
-    const winner = large && surelyAbove > 0 ? 'base' : large && surelyBelow < 0 ? 'other' : 'neither';
+    const ratio = middles[index]!;
+    const turns = logs[index]!.length;
+    const [low, high] = interval(medians[index]!, tailOf(turns));
+    const [least, most] = interval(medians[index]!, 0);
+    const counts = turns >= FEWEST_TURNS && Math.abs(ratio) >= Math.log1p(margin);
+    const winner = counts && least > 0 ? 'base' : counts && most < 0 ? 'other' : 'neither';
     return { dim, ratio: Math.exp(ratio), low: Math.exp(low), high: Math.exp(high), winner };
   });
   const sure = ratios.flatMap(({ winner }, index) => (winner === 'neither' ? [] : [index]));
@@ -87,8 +93,8 @@ export function findCrossings(pairs: readonly PairAt[], options: CrossingOptions
     const places = Float64Array.from({ length: resamples }, (_, sample) =>
       at(medians.slice(from, to + 1).map((values) => values[sample]!)),
     );
-    const [low, high] = interval(places, LEVEL);
-    const dim = at(logs.slice(from, to + 1).map(median));
+    const [low, high] = interval(places, tailOf(logs[from]!.length));
+    const dim = at(middles.slice(from, to + 1));
     return [{ dim, low, high, between: [dims[0]!, dims.at(-1)!], below, above }];
   });
   return { ratios, crossings, rule: ruleOf(ratios, crossings) };
@@ -122,37 +128,8 @@ function signChange(dims: readonly number[], values: readonly number[], sign: 1 
   }
 }
 
-/** Medians of samples drawn from `values` with replacement. */
-function resampledMedians(values: readonly number[], count: number, random: () => number): Float64Array {
-  const size = values.length;
-  const sample = new Float64Array(size);
-  return Float64Array.from({ length: count }, () => {
-    for (let i = 0; i < size; i++) sample[i] = values[Math.floor(random() * size)]!;
-    sample.sort();
-    return (sample[(size - 1) >> 1]! + sample[size >> 1]!) / 2;
-  });
-}
-
-/** The part of `level` in the middle. */
-function interval(values: Float64Array, level: number): [number, number] {
+/** The quantiles `tail` and 1 - `tail`. */
+function interval(values: Float64Array, tail: number): [number, number] {
   const sorted = values.toSorted();
-  const tail = Math.floor(((1 - level) / 2) * (sorted.length - 1));
-  return [sorted[tail]!, sorted[sorted.length - 1 - tail]!];
-}
-
-/** The median with its interval at 95 %. @param values not empty */
-export function medianInterval(values: readonly number[], seed = 1): { median: number; low: number; high: number } {
-  const [low, high] = interval(resampledMedians(values, 1000, uniforms(seed)), LEVEL);
-  return { median: median(values), low, high };
-}
-
-/** Numbers in [0, 1): Mulberry32. */
-function uniforms(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  return [quantile(sorted, tail), quantile(sorted, 1 - tail)];
 }

@@ -2,7 +2,9 @@
 import type { Storage } from '../quant/storage.ts';
 import { formatNumber } from '../report/cells.ts';
 import type { Cell, Chart, Column, Report, Section, Series, Table } from '../report/report.ts';
-import { medianInterval, type RatioAt, type ThresholdRule } from './crossing.ts';
+import { bootstrapChange } from './bootstrap.ts';
+import { FEWEST_TURNS } from './compare.ts';
+import type { RatioAt, ThresholdRule } from './crossing.ts';
 import {
   type Circumstances,
   type ComparedTypes,
@@ -38,7 +40,7 @@ export function crossoverReport(measured: Crossover, { command, machine }: Repor
     command,
     machine: [...machine, ['Turns', `${turns}, types in turns within each`]],
     sections: [
-      ...(pairs.length > 0 ? [summary(mainPairs), ...ranges(measured, all), crossingsSection(pairs)] : []),
+      ...(pairs.length > 0 ? [summary(mainPairs, turns), ...ranges(measured, all), crossingsSection(pairs)] : []),
       ...all.flatMap((circumstances) => squareSections(measured, circumstances)),
       ...modelSections(measured),
     ],
@@ -77,15 +79,16 @@ export function ruleText({ base, other, result }: Pick<ComparedTypes, 'base' | '
   }
 }
 
-function summary(pairs: readonly ComparedTypes[]): Section {
+function summary(pairs: readonly ComparedTypes[], turns: number): Section {
   const lines = pairs.map((pair) => {
     const ratios = pair.result.ratios.map(({ ratio }) => 1 / ratio);
     const said = `${typeName(pair.other)} is ${extent(ratios)} times as fast as ${typeName(pair.base)}`;
     return `- ${capital(circumstancesText(pair))}: ${ruleText(pair)}. ${said}.`;
   });
+  const few = turns < FEWEST_TURNS ? ` With fewer than ${FEWEST_TURNS} turns no type can be called a winner.` : '';
   return {
     title: 'Thresholds',
-    text: `What a threshold would have to be on this machine, for square layers.\n\n${lines.join('\n')}`,
+    text: `What a threshold would have to be on this machine, for square layers.${few}\n\n${lines.join('\n')}`,
   };
 }
 
@@ -237,7 +240,8 @@ function squareSections(measured: Crossover, circumstances: Circumstances): Sect
       points: dims.flatMap((dim) => {
         const found = of(type, dim);
         if (!found) return [];
-        const { median: ms, low, high } = medianInterval(found.ms);
+        const one = found.ms.map(() => 1);
+        const { ratio: ms, low, high } = bootstrapChange(one, found.ms);
         return [{ x: dim, y: rateOf(found, ms), low: rateOf(found, high), high: rateOf(found, low) }];
       }),
     })),

@@ -1,6 +1,7 @@
 /** One turn of a benchmark: a prefill, then decode steps. */
 import type { Model } from '../engine/model.ts';
 import type { ForwardReport, ModelDescription, PhaseTimes } from '../node.ts';
+import { stepWork } from './step-work.ts';
 
 export interface Work {
   /** Tokens of the prompt and number of decode steps. */
@@ -83,25 +84,14 @@ export function storageOf({ plan }: ModelDescription, step: Step & { readonly op
   return shares === undefined ? storage : plan.weights[shares]!.storage;
 }
 
-/** Multiplications and additions of a step in a prefill of `tokens` tokens with logits of the last one. */
-export function stepOperations({ plan }: ModelDescription, step: Step, tokens: number): number {
-  if (step.op === 'matmul') {
-    const { shape, role } = plan.weights[step.weight]!;
-    return 2 * (role === 'output' ? 1 : tokens) * shape[0]! * shape[1]!;
-  }
-  if (step.op !== 'attention') return 0;
-  const { headDim, window = tokens } = plan.caches[step.cache]!;
-  const seen = Math.min(window, tokens);
-  // The first `seen` rows attend to 1, 2 ... positions, the others to `seen`: scores, then values.
-  return 4 * step.heads * headDim * ((seen * (seen + 1)) / 2 + (tokens - seen) * seen);
-}
-
 /** Operations of the matmuls of a prefill, by kind of tile. Undefined with experts. */
 export function promptOperations(model: ModelDescription, tokens: number): Record<TileKind, number> | undefined {
   const operations: Record<TileKind, number> = { f32: 0, q8: 0 };
   for (const step of model.plan.steps) {
     if (step.op === 'experts') return undefined;
-    if (step.op === 'matmul') operations[tileOf(storageOf(model, step))] += stepOperations(model, step, tokens);
+    if (step.op !== 'matmul') continue;
+    const { operations: own } = stepWork(model.plan, step, { rows: tokens, wanted: 1, before: 0 });
+    operations[tileOf(storageOf(model, step))] += own!;
   }
   return operations;
 }

@@ -8,7 +8,6 @@ import { shareOfRead } from '../../src/cli/bench.ts';
 import { FormatError, LanewiseError } from '../../src/errors.ts';
 import { checkComparable, comparePairs, compareSaved } from '../../src/measure/compare.ts';
 import { readBench, type SavedBench, writeBench } from '../../src/measure/saved.ts';
-import { stepOperations } from '../../src/measure/turn.ts';
 import { lanewise } from './run.ts';
 
 async function temporaryFolder(t: TestContext): Promise<string> {
@@ -273,23 +272,5 @@ test('crossover measures what it is asked for, as JSON, Markdown and a page', as
     const { code, out, err } = await lanewise(['bench', 'crossover', ...flags]);
     assert.deepEqual([code, out], [1, '']);
     assert.match(err, message);
-  }
-});
-
-test('operations of attention are those of the positions that each row sees', () => {
-  const count = (tokens: number, window: number | undefined): number => {
-    const plan = { caches: [{ headDim: 8, window }], weights: [] };
-    const step = { op: 'attention', heads: 3, cache: 0 };
-    return stepOperations({ plan } as never, step as never, tokens);
-  };
-  for (const [tokens, window] of [
-    [1, undefined],
-    [7, undefined],
-    [7, 3],
-    [2, 3],
-  ] as const) {
-    let seen = 0;
-    for (let row = 0; row < tokens; row++) seen += Math.min(row + 1, window ?? tokens);
-    assert.equal(count(tokens, window), 4 * 3 * 8 * seen);
   }
 });
