@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises';
 import type { LoadOptions } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
+import { lastLevelCache } from '../measure/cache-size.ts';
 import { type ComparedRow, checkComparable, compareSaved, FEWEST_TURNS } from '../measure/compare.ts';
 import { kernelReport, placeOf } from '../measure/kernel-report.ts';
 import type { KernelTime } from '../measure/kernel-times.ts';
@@ -229,9 +230,12 @@ const spreadText = ({ median, low, high }: Spread, digits: number, unit = ''): s
 /** A higher share of the measured read rate than noise explains: weights were read from processor caches. */
 const BEYOND_MEMORY = 1.05;
 
-/** The share of the memory read rate, or a note that weights fit in processor caches. @param bytes read by a decode step */
-export const shareOfRead = (share: number, bytes: number): string =>
-  share > BEYOND_MEMORY ? `${formatBytes(bytes)} from caches` : `${(share * 100).toFixed(0)} %`;
+/**
+ * The share of the memory read rate, or a note that weights were read from processor caches.
+ * @param bytes read by a decode step @param cache bytes that caches can hold
+ */
+export const shareOfRead = (share: number, bytes: number, cache = Number.POSITIVE_INFINITY): string =>
+  share > BEYOND_MEMORY && bytes <= cache ? `${formatBytes(bytes)} from caches` : `${(share * 100).toFixed(0)} %`;
 
 function table(rows: readonly PolicyTimes[], { prompt }: Work, roofs: readonly TurnRoofs[]): string {
   const read = middle(roofs, 'read');
@@ -244,7 +248,7 @@ function table(rows: readonly PolicyTimes[], { prompt }: Work, roofs: readonly T
     ['Decode ms per step', (row) => ms(decodeMs(row))],
     ['Output projection ms', (row) => ms(row.turns.flatMap((turn) => turn.projectionMs))],
     ['Decode GB/s', (row) => (ratesOf(row, roofs).decode / 1e9).toFixed(1)],
-    ['of the memory read', (row) => shareOfRead(ratesOf(row, roofs).decode / read, row.bytes)],
+    ['of the memory read', (row) => shareOfRead(ratesOf(row, roofs).decode / read, row.bytes, lastLevelCache())],
   ];
   return renderTable(
     [{ title: 'Metric' }, ...rows.map(({ policy }) => ({ title: policy, align: 'right' as const }))],

@@ -1,4 +1,5 @@
 /** The report of `lanewise bench rounds`: its tables, charts and sentences. */
+import { lastLevelCache } from '../measure/cache-size.ts';
 import type { ComparedRow } from '../measure/compare.ts';
 import { type Machine, machineRows } from '../measure/machine.ts';
 import { middle, ratesOf } from '../measure/policies.ts';
@@ -55,7 +56,7 @@ const roundName = (index: number, { times }: Round): string => `${index + 1}: ${
 export function summaryOf({ work, roofs, rounds }: RoundsData, round: Round, index: number): string {
   const { times, metrics, weightBytes } = round;
   const { decode, prefill } = metrics;
-  const share = shareOfRead(ratesOf(times, roofs).decode / middle(roofs, 'read'), times.bytes);
+  const share = shareOfRead(ratesOf(times, roofs).decode / middle(roofs, 'read'), times.bytes, lastLevelCache());
   const stored = `Round ${roundName(index, round)}. ${times.quantized} of ${times.layers} linear layers quantized, ${formatBytes(weightBytes)} of weights`;
   const speed = `${formatMilliseconds(decode.spread.median)} per decode step (${share.endsWith('%') ? `${share} of the memory read rate` : share}), ${tokenRate(work, prefill)} tokens/s of prefill`;
   if (index === 0) return `${stored}: ${speed}.`;
@@ -131,7 +132,7 @@ function comparison({ work, roofs, rounds }: RoundsData): Table {
       'Decode, of the memory read rate',
       ({ times }) => {
         const { decode } = ratesOf(times, roofs);
-        return `${(decode / 1e9).toFixed(1)} GB/s, ${shareOfRead(decode / middle(roofs, 'read'), times.bytes)}`;
+        return `${(decode / 1e9).toFixed(1)} GB/s, ${shareOfRead(decode / middle(roofs, 'read'), times.bytes, lastLevelCache())}`;
       },
     ],
   ];

@@ -1,7 +1,10 @@
 /** Describes the machine and the versions of a measurement, for reports. */
 import { readFileSync } from 'node:fs';
-import { availableParallelism, cpus, release, totalmem, type } from 'node:os';
+import { availableParallelism, cpus, loadavg, release, totalmem, type } from 'node:os';
 import { median } from './statistics.ts';
+
+/** Read when the process starts, because its own work counts later. */
+const loadAtStart = loadavg()[0]!;
 
 export interface Machine {
   readonly cpu: string;
@@ -11,9 +14,10 @@ export interface Machine {
   readonly node: string;
   readonly lanewise: string;
   readonly date: string;
+  /** Processes that wanted a core in the minute before the start; 0 on Windows, which does not count them. */
+  readonly load: number;
 }
 
-/** @param date of the measurement */
 export function describeMachine(date = new Date()): Machine {
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     version: string;
@@ -26,6 +30,7 @@ export function describeMachine(date = new Date()): Machine {
     node: process.version,
     lanewise: version,
     date: date.toISOString(),
+    load: loadAtStart,
   };
 }
 
@@ -48,6 +53,10 @@ export function machineRows(machine: Machine, { threads, vectorBits, read }: Mac
     ...(read.length > 0
       ? [['Memory read rate', `${(median(read) / 1e9).toFixed(1)} GB/s${extent}`] as [string, string]]
       : []),
+    [
+      'Other work at the start',
+      machine.load < 0.5 ? 'none' : `load ${machine.load.toFixed(1)} on ${machine.cores} cores`,
+    ],
     ['System', machine.os],
     ['Node, Lanewise', `${machine.node}, ${machine.lanewise}`],
     ['Date', machine.date],

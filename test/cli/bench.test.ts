@@ -189,6 +189,8 @@ test('weights that caches hold are no share of what memory reads', () => {
   assert.equal(shareOfRead(0.914, 132e6), '91 %');
   assert.equal(shareOfRead(1.02, 132e6), '102 %');
   assert.equal(shareOfRead(1.11, 12.34e6), '12.3 MB from caches');
+  // A busy machine: the rate varies from turn to turn.
+  assert.equal(shareOfRead(1.11, 500e6, 32e6), '111 %');
 });
 
 interface KernelRow {
