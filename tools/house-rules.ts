@@ -224,7 +224,7 @@ export const rules: Rules = {
     },
     tune: {
       what: 'Chooses the storage of each weight for a budget, from measurements that callers make.',
-      imports: ['quant', 'plan', 'models'],
+      imports: ['quant', 'plan', 'models', 'measure', 'report (types)'],
     },
     'tune/measuring': {
       what: 'Measures a model for tuning: errors, times, losses.',

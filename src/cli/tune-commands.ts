@@ -10,6 +10,7 @@ export function addTuneCommand(
   command('tune', 'Measure a model on this machine and choose the storage of each weight for a budget.', [
     'lanewise tune ./gpt2 --budget size=100MB --output plan.json && lanewise quantize ./gpt2 gpt2.gguf --to q8_0 --plan plan.json',
     'lanewise tune model.gguf --budget kl=0.02 --calibrate texts.txt --output plan.json',
+    'lanewise tune ./gpt2 --output plan.json --html tune.html',
     'lanewise tune ./gpt2 --budget speed --output fast.json && lanewise generate ./gpt2 --plan fast.json',
   ])
     .argument('[model]', 'folder, .gguf or .safetensors file, id of the hub; default: the embedded model')
@@ -27,6 +28,7 @@ export function addTuneCommand(
     .option('--force', 'replace an existing plan')
     .option('--threads <n>', 'default: the number of cores')
     .option('--no-revectorize', '128-bit kernels: do not ask V8 for 256-bit ones')
+    .option('--html <file>', 'also a page with the curves of loss by size and by speed, which works without a network')
     .option('--json', 'one JSON object')
     .action(async (model: string | undefined, flags: TuneFlags) => finish(await tuneCommand(model, flags)));
 }

@@ -1,17 +1,32 @@
 /** `lanewise tune`: measures a model and chooses the storage of each weight for a budget. */
 import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { OptionError } from '../errors.ts';
+import { describeMachine, machineRows } from '../measure/machine.ts';
 import { describeModel, formatStoragePlan, locate, writeAtomically } from '../node.ts';
 import { formatBytes } from '../profile/units.ts';
+import { renderHtml } from '../report/html.ts';
+import type { Report } from '../report/report.ts';
 import { type Budget, CHUNK_WEIGHT, type SizeLimit } from '../tune/budget.ts';
 import { type TunedModel, tuneModel } from '../tune/measuring/tune-node.ts';
 import { summaryOf } from '../tune/plan-file.ts';
+import { tuneReport } from '../tune/report.ts';
 import type { Stage, Totals } from '../tune/tune.ts';
 import { checkWritable, readText } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
 import { renderTable } from './table.ts';
-import { bytesOf, inFlags, type MachineFlags, machineOptions, numberOf, print, say, UsageError } from './terminal.ts';
+import {
+  bytesOf,
+  commandLine,
+  inFlags,
+  type MachineFlags,
+  machineOptions,
+  numberOf,
+  print,
+  say,
+  UsageError,
+} from './terminal.ts';
 
 export interface TuneFlags extends MachineFlags {
   safetensors?: string;
@@ -23,6 +38,7 @@ export interface TuneFlags extends MachineFlags {
   samples?: string;
   fresh?: boolean;
   force?: boolean;
+  html?: string;
   json?: boolean;
 }
 
@@ -31,6 +47,7 @@ const stageNames: Readonly<Record<Stage, string>> = {
   times: 'times of the kernels',
   samples: 'losses of single layers',
   check: 'loss of the plan',
+  race: 'the plan beside fixed policies',
 };
 
 export async function tuneCommand(positional: string | undefined, flags: TuneFlags): Promise<number> {
@@ -51,6 +68,7 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
     if (!flags.force && (await stat(output).catch(() => undefined)))
       throw new UsageError(`${output} already exists: give another name, or --force to replace it`);
     await checkWritable(`--output ${output}`, output);
+    if (flags.html !== undefined) await checkWritable(`--html ${flags.html}`, flags.html);
     const path = await modelPath(positional, flags);
     const { kind } = await describeModel(path);
     const budgetText = flags.budget ?? (kind === 'encoder' ? 'distance=0.001' : 'kl=0.05');
@@ -73,7 +91,8 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
       signal: interrupt.signal,
     });
     progress?.end();
-    await writeAtomically(output, async (handle) => handle.writeFile(formatStoragePlan(tuned.plan)));
+    await writeText(output, formatStoragePlan(tuned.plan));
+    if (flags.html !== undefined) await writeText(flags.html, renderHtml(reportOf(tuned, path, budgetText)));
     if (flags.json) await print(`${JSON.stringify({ output, ...jsonOf(tuned), ...tuned.plan })}\n`);
     else await print(tableOf(tuned));
     sayResult(tuned, output, budgetText);
@@ -88,6 +107,20 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
     progress?.end();
   }
 }
+
+const writeText = (file: string, text: string): Promise<void> =>
+  writeAtomically(file, async (handle) => handle.writeFile(text));
+
+const reportOf = ({ tuned, lossName, text, machine }: TunedModel, path: string, budget: string): Report =>
+  tuneReport({
+    tuned,
+    model: basename(path),
+    budget,
+    lossName,
+    text,
+    command: commandLine(),
+    machine: [...machineRows(describeMachine(), machine)],
+  });
 
 /** The file of measurements beside a plan: `plan.json` has `plan.measured.json`. */
 const cacheOf = (output: string): string => `${output.replace(/\.json$/, '')}.measured.json`;
@@ -167,13 +200,18 @@ function tableOf({ tuned, lossName }: TunedModel): string {
 }
 
 function sayResult({ tuned, notWritable, known, text, lossName }: TunedModel, output: string, budget: string): void {
-  const { plan, prediction, solver } = tuned;
+  const { plan, prediction, solver, rivals, instead } = tuned;
   if (known > 0) say(`${known} measurements of an earlier run were used (--fresh: measure anew)`);
   if (notWritable !== undefined) say(`sizes are those in memory: ${notWritable}`);
   const { bytes, roundsTo } = parseBudget(budget) as Partial<SizeLimit>;
   if (bytes !== undefined && roundsTo !== undefined && plan.bytes > bytes)
     say(`no plan keeps ${bytes} bytes; this one has ${plan.bytes}, which rounds to the size that was given`);
   say(`budget ${budget}: ${solver}; speed counts a single row fully, a row of a chunk by ${CHUNK_WEIGHT}`);
+  for (const { name, ms, planMs, change } of rivals)
+    say(
+      `in turns, a decode step: the fastest plan ${planMs.toFixed(2)} ms, ${name} ${ms.toFixed(2)} ms, ratio ${change.ratio.toFixed(3)} (${change.low.toFixed(3)} to ${change.high.toFixed(3)})`,
+    );
+  if (instead !== undefined) say(`no plan was faster than the policy ${instead}, so the plan has its storages`);
   if (plan.measuredLoss !== undefined) {
     const typical =
       prediction.typicalFactor === undefined

@@ -28,6 +28,8 @@ export interface Measures {
   times(request: ShapeRequest): Promise<readonly MatrixTimes[]>;
   /** Loss of the model with these weights in these storages and all others as in the file. */
   loss(weights: Readonly<Record<string, Storage>>): Promise<number>;
+  /** Milliseconds of a decode step with the weights of each plan, run in turns: by plan, then by turn. */
+  race(plans: readonly Readonly<Record<string, Storage>>[]): Promise<readonly (readonly number[])[]>;
 }
 
 /** Results of earlier runs by name. */

@@ -5,6 +5,7 @@ import { type Budget, type Solved, solve, speedCost } from './budget.ts';
 import { type Measures, remembered, type ShapeRequest, type Store, type UnitErrors } from './measures.ts';
 import { fixedPolicies, policyPicks } from './policies.ts';
 import { type Prediction, predictLosses, type Sample, sampledUnits } from './predict.ts';
+import { type Rival, type Settled, settle } from './settle.ts';
 import { Frontier } from './solve.ts';
 import { type Candidate, type Choices, type Picks, pickedOf, type Unit, unitBytes, weightsOf } from './unit.ts';
 
@@ -22,7 +23,7 @@ export interface TuneInput {
   readonly signal?: AbortSignal | undefined;
 }
 
-export type Stage = 'errors' | 'times' | 'samples' | 'check';
+export type Stage = 'errors' | 'times' | 'samples' | 'check' | 'race';
 
 /** Sums of a plan or a fixed policy. */
 export interface Totals {
@@ -50,6 +51,10 @@ export interface Tuned {
   readonly plan: Totals;
   readonly solver: string;
   readonly prediction: Prediction;
+  /** Fixed policies that ran in turns with the plan; of the budget speed only. */
+  readonly rivals: readonly Rival[];
+  /** The policy that was taken instead, because the plan was not faster. */
+  readonly instead: string | undefined;
   readonly policies: readonly Totals[];
   /** Least losses by size and by time of a row. */
   readonly bySize: readonly CurvePoint[];
@@ -68,7 +73,9 @@ export async function tune(input: TuneInput): Promise<Tuned> {
   const samples = await measureSamples(input, errors);
   const prediction = predictLosses(units, samples);
   const choices = makeChoices(input, errors, times, prediction, samples);
-  const { solved, measuredLoss } = await solveAndCheck(input, choices);
+  const checked = await solveAndCheck(input, choices);
+  const { picks, rivals, instead } = await settled(input, choices, checked.solved.picks);
+  const measuredLoss = instead === undefined ? checked.measuredLoss : await measureLoss(input, choices, picks);
   const totals = (name: string, picks: Picks): Totals => totalsOf(name, choices, picks, fixedBytes);
   const policies = fixedPolicies.flatMap((policy) => {
     const picks = policyPicks(policy, choices);
@@ -76,10 +83,12 @@ export async function tune(input: TuneInput): Promise<Tuned> {
   });
   return {
     choices,
-    picks: solved.picks,
-    weights: weightsOf(choices, solved.picks),
-    plan: { ...totals('plan', solved.picks), measuredLoss },
-    solver: solved.solver,
+    picks,
+    weights: weightsOf(choices, picks),
+    plan: { ...totals('plan', picks), measuredLoss },
+    solver: instead === undefined ? checked.solved.solver : `the policy ${instead}, than which no plan was faster`,
+    rivals,
+    instead,
     prediction,
     policies,
     bySize: curveOf(choices, fixedBytes, ({ bytes }) => bytes),
@@ -87,6 +96,29 @@ export async function tune(input: TuneInput): Promise<Tuned> {
       ? curveOf(choices, fixedBytes, speedCost)
       : [],
   };
+}
+
+/** Runs the fastest plan in turns with the fastest fixed policies. */
+async function settled(input: TuneInput, choices: readonly Choices[], picks: Picks): Promise<Settled> {
+  const { budget, fixedBytes, measures, signal, onProgress } = input;
+  if (budget.kind !== 'speed') return { picks, rivals: [] };
+  signal?.throwIfAborted();
+  onProgress?.('race', 0, 1);
+  return settle(picks, choices, fixedPolicies, budget, fixedBytes, (plans) =>
+    measures.race(plans.map((plan) => weightsOf(choices, plan))),
+  );
+}
+
+/** Loss with all units together; undefined if losses are not measured. */
+async function measureLoss(
+  { samples, store, measures }: Pick<TuneInput, 'samples' | 'store' | 'measures'>,
+  choices: readonly Choices[],
+  picks: Picks,
+): Promise<number | undefined> {
+  if (samples === 0) return undefined;
+  const types = pickedOf(choices, picks).map(({ type }) => type);
+  const compute = async (): Promise<number[]> => [await measures.loss(weightsOf(choices, picks))];
+  return (await remembered(store, [`loss ${types.join(' ')}`], compute))[0];
 }
 
 /** Errors of each unit by type. */
@@ -207,9 +239,10 @@ function makeChoices(
 
 /** Solves, measures the plan, and where the loss is limited corrects the prediction until the limit is kept. */
 async function solveAndCheck(
-  { fixedBytes, budget, measures, store, samples, onProgress, signal }: TuneInput,
+  input: TuneInput,
   choices: readonly Choices[],
 ): Promise<{ solved: Solved; measuredLoss: number | undefined }> {
+  const { fixedBytes, budget, onProgress, signal } = input;
   const limit = budget.kind === 'size' ? undefined : budget.loss;
   let factor = 1;
   for (let attempt = 0; ; attempt++) {
@@ -218,16 +251,12 @@ async function solveAndCheck(
     const asked = limit === undefined ? budget : { ...budget, loss: limit / factor };
     const solved = solve(choices, fixedBytes, asked as Budget);
     if ('least' in solved) throw unsolvable(budget, solved.least * (limit === undefined ? 1 : factor));
-    if (samples === 0) return { solved, measuredLoss: undefined };
-    const weights = weightsOf(choices, solved.picks);
-    const key = `loss ${pickedOf(choices, solved.picks)
-      .map(({ type }) => type)
-      .join(' ')}`;
-    const [measuredLoss] = await remembered(store, [key], async () => [await measures.loss(weights)]);
+    const measuredLoss = await measureLoss(input, choices, solved.picks);
     onProgress?.('check', attempt + 1, attempt + 1);
-    if (limit === undefined || measuredLoss! <= limit || attempt + 1 === MOST_TRIES) return { solved, measuredLoss };
+    if (limit === undefined || measuredLoss === undefined || measuredLoss <= limit || attempt + 1 === MOST_TRIES)
+      return { solved, measuredLoss };
     const predicted = pickedOf(choices, solved.picks).reduce((sum, { loss }) => sum + loss, 0);
-    factor = Math.max(measuredLoss! / Math.max(predicted, Number.MIN_VALUE), factor * (attempt < 5 ? 1.1 : 4));
+    factor = Math.max(measuredLoss / Math.max(predicted, Number.MIN_VALUE), factor * (attempt < 5 ? 1.1 : 4));
   }
 }
 

@@ -41,6 +41,11 @@ const lossOf = (weights: Readonly<Record<string, Storage>>): number =>
 const bytesOf = (weights: Readonly<Record<string, Storage>>): number =>
   units.reduce((sum, { name, matrices }) => sum + matrices[0]!.shape[0] * storageBytes(weights[name]!, 256), 0);
 
+const msOf = (weights: Readonly<Record<string, Storage>>): number =>
+  units.reduce((sum, { name, matrices }) => sum + matrices[0]!.uses * rowMs[weights[name]!]!, 0);
+/** Turns whose differences are the same for all plans. */
+const turns = (ms: number): number[] => Array.from({ length: 12 }, (_, turn) => ms * (1 + 0.1 * (turn % 3)));
+
 interface Counts {
   errors: number;
   times: number;
@@ -61,6 +66,7 @@ function planted(counts: Counts = { errors: 0, times: 0, losses: 0 }, changes: P
       counts.losses++;
       return lossOf(weights);
     },
+    race: async (plans) => plans.map((weights) => turns(msOf(weights))),
     ...changes,
   };
 }
@@ -133,7 +139,8 @@ test('the fastest plan is never slower than a fixed policy, also under a limit',
       const ms = type === 'q8_0' && shape[0] === 64 ? 0.5 : rowMs[type]!;
       return { rowMs: ms, chunkRowMs: ms / 10 };
     });
-  const { plan, policies, weights } = await run({ kind: 'speed' }, planted(undefined, { times }));
+  const race: Measures['race'] = async (plans) => plans.map((_, i) => turns(i === 0 ? 3 : 4));
+  const { plan, policies, weights } = await run({ kind: 'speed' }, planted(undefined, { times, race }));
   assert.equal(weights['layers.0.attention.q'], 'q8_0');
   assert.equal(weights['layers.0.ffn.up'], 'q4_0');
   for (const policy of policies) assert.ok(plan.rowMs < policy.rowMs, `${policy.name} is as fast`);
@@ -143,10 +150,38 @@ test('the fastest plan is never slower than a fixed policy, also under a limit',
   assert.ok(small.plan.bytes <= 220_000 && small.plan.rowMs >= plan.rowMs);
 });
 
+test('a plan that is slower in turns than a fixed policy gives way to it', async () => {
+  const times: Measures['times'] = async ({ shape, types }) =>
+    types.map((type) => {
+      const ms = type === 'q8_0' && shape[0] === 64 ? 0.5 : rowMs[type]!;
+      return { rowMs: ms, chunkRowMs: ms / 10 };
+    });
+  // Beside other layers q8_0 is as slow as it was planted first.
+  const slower = await run({ kind: 'speed' }, planted(undefined, { times }));
+  assert.equal(slower.instead, 'q4_0');
+  assert.deepEqual(Object.values(slower.weights), ['f32', ...layers.map(() => 'q4_0')]);
+  assert.match(slower.solver, /^the policy q4_0/);
+  close(slower.plan.measuredLoss!, lossOf(slower.weights));
+  const [rival] = slower.rivals;
+  assert.equal(rival!.name, 'q4_0');
+  assert.ok(rival!.change.ratio > 1 && rival!.change.low > 1);
+  const fast: Measures['race'] = async (plans) => plans.map((_, i) => turns(i === 0 ? 3 : 4));
+  const faster = await run({ kind: 'speed' }, planted(undefined, { times, race: fast }));
+  assert.equal(faster.instead, undefined);
+  assert.equal(faster.weights['layers.0.attention.q'], 'q8_0');
+  // In noise the plan stays if its loss is smaller.
+  const noisy: Measures['race'] = async (plans) =>
+    plans.map((_, plan) => Array.from({ length: 12 }, (_, turn) => (plan === 0 && turn % 3 !== 0 ? 4.1 : 4)));
+  assert.equal((await run({ kind: 'speed' }, planted(undefined, { times, race: noisy }))).instead, undefined);
+});
+
 test('of storages that are equally fast the better one is taken', async () => {
   const times: Measures['times'] = async ({ types }) =>
     types.map((type) => ({ rowMs: type === 'q4_0' ? 1 : 1.001, chunkRowMs: 0.1 }));
-  const { weights } = await run({ kind: 'speed' }, planted(undefined, { times }));
+  const { weights } = await run(
+    { kind: 'speed' },
+    planted(undefined, { times, race: async (plans) => plans.map(() => turns(1)) }),
+  );
   assert.deepEqual([...new Set(Object.values(weights))], ['f32']);
 });
 

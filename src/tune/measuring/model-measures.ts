@@ -8,6 +8,7 @@ import { InputRows } from './inputs.ts';
 import { type MatrixErrors, matrixErrors, relative } from './matrix-errors.ts';
 import { readRows } from './matrix-rows.ts';
 import type { OpenedModel } from './open-model.ts';
+import { race } from './race.ts';
 import { planWith, type RunSettings, runTexts } from './runs.ts';
 
 /** Rows of each matrix whose errors are measured, and of a table or output head. */
@@ -74,6 +75,12 @@ export function measuresOf(model: OpenedModel, options: MeasuringOptions): Measu
       await runTexts(model, planWith(model, storages), options.texts, options, add);
       return loss();
     },
+    race: (plans) =>
+      race(
+        model.description,
+        plans.map((storages) => planWith(model, storages)),
+        options,
+      ),
   };
 }
 

@@ -48,6 +48,11 @@ export interface TunedModel {
   readonly notWritable: string | undefined;
   /** Measurements found in the cache. */
   readonly known: number;
+  readonly machine: {
+    readonly threads: number;
+    readonly vectorBits: number | undefined;
+    readonly read: readonly number[];
+  };
 }
 
 /** Bytes of the exact model's probabilities that are kept to compare with. */
@@ -91,7 +96,15 @@ export async function tuneModel({ folder, file, host }: ModelSource, options: Tu
         textHash,
         machine,
       });
-      return { tuned, plan, lossName, text: source, notWritable: model.notWritable, known };
+      return {
+        tuned,
+        plan,
+        lossName,
+        text: source,
+        notWritable: model.notWritable,
+        known,
+        machine: { threads, vectorBits: host.widens && revectorize ? 256 : 128, read: [] },
+      };
     } finally {
       await store.save();
     }
