@@ -78,7 +78,7 @@ export class Forwards {
     const logs = wantsForward();
     const timing = timed === 'steps' ? 'steps' : (logs ?? (timed ? 'scopes' : 'off'));
     const start = performance.now();
-    const onWalk = this.#walks?.of(batch.tokens.length, batch.wanted.length);
+    const onWalk = this.trace?.kernels ? this.#walks!.of(batch.tokens.length, batch.wanted.length) : undefined;
     const results = await this.backend.forward({ ...batch, timing, onWalk });
     const report = { start, ms: performance.now() - start, rows: batch.tokens.length };
     if (timing === 'off') return { results, report };

@@ -24,6 +24,7 @@ export interface TracePlace {
   readonly origin: number;
   /** Number of its first process. */
   readonly pid: number;
+  readonly kernels: boolean;
 }
 
 /** Additional data of an event. */
@@ -37,6 +38,11 @@ export const tracks = { engine: 1, load: 2, threads: 10 } as const;
 export class Trace {
   /** Start of the trace, in milliseconds since 1970. */
   readonly origin: number;
+  /**
+   * Whether layers, kernels and waits are recorded, which are nearly all events. May change at any time; an engine in another
+   * thread keeps the value of its load.
+   */
+  kernels = true;
   readonly #write: TraceWriter;
   readonly #close: TraceOptions['close'];
   readonly #engines = new Set<() => Promise<void> | void>();
@@ -48,6 +54,7 @@ export class Trace {
   constructor(write: TraceWriter, { close }: TraceOptions = {}, place?: TracePlace) {
     this.origin = place?.origin ?? performance.timeOrigin + performance.now();
     this.#pid = place?.pid ?? 1;
+    this.kernels = place?.kernels ?? true;
     this.#write = write;
     this.#close = close;
     this.#events = new EventBytes((bytes) => this.#write(bytes));
@@ -58,14 +65,14 @@ export class Trace {
 
   /** A new process of the timeline. */
   process(name: string): TraceProcess {
-    return new TraceProcess(name, this.#pid++, this.origin, this.#events);
+    return new TraceProcess(name, this.#pid++, this, this.#events);
   }
 
   /** The place of a trace in another thread. */
   place(): TracePlace {
     const pid = this.#pid;
     this.#pid += PROCESSES;
-    return { origin: this.origin, pid };
+    return { origin: this.origin, pid, kernels: this.kernels };
   }
 
   /** Adds events from another thread. */
@@ -123,12 +130,19 @@ export class TraceProcess {
   /** Added to a time of this thread, it gives the time since the start of the trace. */
   readonly #offset: number;
   readonly #named = new Set<number>();
+  readonly #trace: Trace;
 
-  constructor(name: string, pid: number, origin: number, events: EventBytes) {
+  constructor(name: string, pid: number, trace: Trace, events: EventBytes) {
     this.pid = pid;
+    this.#trace = trace;
     this.#events = events;
-    this.#offset = performance.timeOrigin - origin;
+    this.#offset = performance.timeOrigin - trace.origin;
     this.#metadata('process_name', 0, { name: `lanewise ${name}` });
+  }
+
+  /** Whether layers, kernels and waits are recorded. */
+  get kernels(): boolean {
+    return this.#trace.kernels;
   }
 
   /** Begins a span of the engine's thread. Spans end in the reverse order. */
