@@ -25,6 +25,7 @@ export type FormatErrorCode =
   | 'InvalidOffset'
   | 'InvalidPlan'
   | 'InvalidRange'
+  | 'InvalidRecording'
   | 'InvalidShape'
   | 'InvalidSplit'
   | 'InvalidUtf8'

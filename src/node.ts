@@ -32,6 +32,7 @@ import type { ModelDescription } from './models/index.ts';
 import type { Quantize } from './models/storage-plan.ts';
 import { Trace } from './profile/trace.ts';
 import type { ChatFormat } from './prompts/chat.ts';
+import { Recording } from './recording/recorder.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 
 export type { CalibrationText } from './convert/calibrated.ts';
@@ -141,6 +142,21 @@ export function traceToFile(path: string): Trace {
   const trace = new Trace(file.write, { close: file.close });
   file.complete = () => trace.endNow();
   return trace;
+}
+
+/**
+ * A recording that is written to a file, a line for each event: `load(model, { record })`, then `record.end()` after
+ * `model.dispose()`. The file gets its name at the end, or if the process ends earlier.
+ * @param source what the user named the model, for the replay; empty: the embedded model
+ * @throws LanewiseError NotWritten, from `end` too
+ */
+export function recordToFile(path: string, source?: string): Recording {
+  const file = new StreamedFile(path);
+  const encoder = new TextEncoder();
+  return new Recording((entry) => file.write(encoder.encode(`${JSON.stringify(entry)}\n`)), {
+    source,
+    close: file.close,
+  });
 }
 
 /** Options for models at the hub. */

@@ -114,6 +114,10 @@ export const rules: Rules = {
       what: 'Runs forwards over sequences: plan, backend and cache.',
       imports: ['plan', 'backend', 'profile', 'formats (types)', 'models (types)'],
     },
+    recording: {
+      what: 'Records requests to the bit, and compares replays with recordings.',
+      imports: ['backend', 'quant'],
+    },
     drafting: {
       what: 'Guesses the next tokens of texts, and decides how many guesses pay.',
       imports: ['backend', 'sampling', 'evaluate'],
@@ -121,7 +125,7 @@ export const rules: Rules = {
     prompts: { what: 'Turns prompts into token ids.', imports: ['tokenizer', 'chat'] },
     schedule: {
       what: 'Puts requests into shared forwards.',
-      imports: ['backend', 'prompts', 'sampling', 'drafting', 'evaluate', 'tokenizer', 'profile'],
+      imports: ['backend', 'prompts', 'sampling', 'drafting', 'evaluate', 'tokenizer', 'profile', 'recording (types)'],
     },
     calibrate: {
       what: 'Quantizes matrices so that their outputs on a text stay close.',
@@ -175,6 +179,7 @@ export const rules: Rules = {
         'evaluate',
         'drafting',
         'schedule',
+        'recording',
         'embedding',
       ],
     },
@@ -191,6 +196,7 @@ export const rules: Rules = {
         'chat',
         'tokenizer',
         'profile',
+        'recording',
       ],
     },
     diagnose: {

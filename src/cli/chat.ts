@@ -2,9 +2,9 @@
 import { createInterface, type Interface } from 'node:readline';
 import type { Conversation } from '../engine/conversation.ts';
 import type { Model } from '../engine/model.ts';
-import { DEFAULT_CONTEXT } from '../engine/options.ts';
+import { DEFAULT_CONTEXT, type LoadOptions } from '../engine/options.ts';
 import { describeSampling } from '../engine/sampling-defaults.ts';
-import { LanewiseError, load, type Message, parseJson, type Trace, writeAtomically } from '../node.ts';
+import { LanewiseError, load, type Message, parseJson, writeAtomically } from '../node.ts';
 import { type ChatPrompt, templateOf } from '../prompts/chat.ts';
 import type { GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
@@ -14,6 +14,7 @@ import { draftOptions, type LoadFlags, loadOptions } from './generate.ts';
 import { generateOptions, numbers, type SamplingFlags } from './generation-flags.ts';
 import { modelPath } from './models.ts';
 import { isMessage, readTemplate } from './prompts.ts';
+import { type RecordFlags, recorded } from './record.ts';
 import {
   flagName,
   inFlags,
@@ -27,7 +28,7 @@ import {
 } from './terminal.ts';
 import { type TraceFlags, traced } from './trace.ts';
 
-export interface ChatFlags extends SamplingFlags, LoadFlags, TraceFlags, ExplainFlag {
+export interface ChatFlags extends SamplingFlags, LoadFlags, TraceFlags, RecordFlags, ExplainFlag {
   safetensors?: string;
   revision?: string;
   system?: string;
@@ -45,10 +46,14 @@ const help = `/clear          forget the conversation
 A line that ends in \\ goes on in the next one; """ begins and ends a text of several lines. Ctrl-C stops an answer.`;
 
 export function chatCommand(positional: string | undefined, flags: ChatFlags): Promise<number> {
-  return traced(flags, (trace) => run(positional, flags, trace));
+  return traced(flags, (trace) => recorded(flags, positional, (record) => run(positional, flags, { trace, record })));
 }
 
-async function run(positional: string | undefined, flags: ChatFlags, trace: Trace | undefined): Promise<number> {
+async function run(
+  positional: string | undefined,
+  flags: ChatFlags,
+  observers: Pick<LoadOptions, 'trace' | 'record'>,
+): Promise<number> {
   const interrupt = new AbortController();
   const stop = (): void => interrupt.abort(new UsageError('interrupted'));
   process.once('SIGINT', stop);
@@ -60,7 +65,7 @@ async function run(positional: string | undefined, flags: ChatFlags, trace: Trac
     const inline = !process.stdin.isTTY;
     const path = await modelPath(positional, flags);
     const draft = await draftOptions(flags);
-    const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, inline, trace });
+    const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, inline, ...observers });
     await using model = await load(path, loading.options).finally(loading.end);
     process.removeListener('SIGINT', stop);
     sayExplanations(() => model.explain(options), flags);

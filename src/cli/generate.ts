@@ -3,7 +3,7 @@
 import type { Model } from '../engine/model.ts';
 import type { LoadOptions } from '../engine/options.ts';
 import { describeSampling } from '../engine/sampling-defaults.ts';
-import { load, type Trace } from '../node.ts';
+import { load } from '../node.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 import type { GenerateEvent, GenerateResult } from '../schedule/events.ts';
 import { type GenerateOptions, validateGenerate } from '../schedule/generation-options.ts';
@@ -15,6 +15,7 @@ import { generateOptions, type SamplingFlags } from './generation-flags.ts';
 import { linearLayers, loadLine, modelLine, modelPath, storageLine } from './models.ts';
 import { createProgress } from './progress.ts';
 import { type PromptFlags, readPrompts } from './prompts.ts';
+import { type RecordFlags, recorded } from './record.ts';
 import { renderStepTable } from './step-table.ts';
 import { type QuantizeFlag, quantizeOf } from './storage-flags.ts';
 import {
@@ -32,7 +33,7 @@ import {
 import { type TraceFlags, traced } from './trace.ts';
 
 /** Options as commander returns them. */
-export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags, TraceFlags, ExplainFlag {
+export interface GenerateFlags extends SamplingFlags, LoadFlags, PromptFlags, TraceFlags, RecordFlags, ExplainFlag {
   safetensors?: string;
   revision?: string;
   stream?: boolean;
@@ -55,13 +56,19 @@ export interface LoadFlags extends MachineFlags, QuantizeFlag {
 /** @returns the exit code */
 export async function generateCommand(positional: string | undefined, flags: GenerateFlags): Promise<number> {
   try {
-    return await traced(flags, (trace) => run(positional, flags, trace));
+    return await traced(flags, (trace) =>
+      recorded(flags, positional, (record) => run(positional, flags, { trace, record })),
+    );
   } catch (error) {
     throw inFlags(error);
   }
 }
 
-async function run(positional: string | undefined, flags: GenerateFlags, trace?: Trace): Promise<number> {
+async function run(
+  positional: string | undefined,
+  flags: GenerateFlags,
+  observers: Pick<LoadOptions, 'trace' | 'record'>,
+): Promise<number> {
   const options = generateOptions(flags);
   validateGenerate(options);
   const prompts = await readPrompts(flags);
@@ -77,7 +84,7 @@ async function run(positional: string | undefined, flags: GenerateFlags, trace?:
   process.once('SIGINT', () => interrupt.abort(new UsageError('interrupted')));
   const path = await modelPath(positional, flags);
   const draft = await draftOptions(flags);
-  const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, trace });
+  const loading = reportingLoad({ ...(await loadOptions(flags, interrupt.signal)), ...draft, ...observers });
   let model: Model;
   try {
     model = await load(path, loading.options);

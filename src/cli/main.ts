@@ -27,6 +27,8 @@ import { downloadCommand, listCommand, removeCommand, verifyCommand } from './hu
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { quantizeCommand, writableTypes } from './quantize.ts';
+import { withRecordFlag } from './record.ts';
+import { addReplayArguments, replayCommand } from './replay.ts';
 import { addServeFlags, serveCommand } from './serve.ts';
 import { removeUnfinishedAtSignals } from './signals.ts';
 import { planFlag } from './storage-flags.ts';
@@ -183,6 +185,22 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
   addBenchCommands(command, finish);
 
+  addReplayArguments(
+    withMachine(
+      command(
+        'replay',
+        'Run a recording again, and name the first token and layer that differ. Exit code 1 if one does.',
+        [
+          'lanewise generate ./gpt2 --prompt "One day" --record run.jsonl',
+          'lanewise replay run.jsonl',
+          'lanewise replay run.jsonl ./gpt2 --threads 1 --json',
+        ],
+      ),
+    ),
+  )
+    .option(...revision)
+    .action(async (file, model, flags) => finish(await replayCommand(file, model, flags)));
+
   command('inspect', 'Describe a model and the memory it needs. Reads headers only, local or at the hub.', [
     'lanewise inspect HuggingFaceTB/SmolLM2-135M-Instruct',
     'lanewise inspect model.gguf --filter blk.0 --stats',
@@ -303,7 +321,7 @@ async function program(finish: (code: number) => void): Promise<Command> {
 
 /** Adds the options of sampling and loading. */
 function withGeneration(command: Command): Command {
-  return withLoading(withReports(addGenerationFlags(command))).option(
+  return withLoading(withRecordFlag(withReports(addGenerationFlags(command)))).option(
     '--parse-special',
     'read control tokens such as <|im_end|> in prompts; otherwise they are text',
   );

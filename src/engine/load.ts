@@ -20,6 +20,8 @@ import { type Quantize, quantizeText } from '../models/storage-plan.ts';
 import { tapped } from '../plan/taps.ts';
 import { type TraceProcess, traced } from '../profile/trace.ts';
 import { PromptEncoder } from '../prompts/prompt.ts';
+import { RequestRecorder } from '../recording/recorder.ts';
+import { weightChecksums } from '../recording/weights.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readChatFormat } from './chat-files.ts';
 import { Encoder } from './encoder.ts';
@@ -31,6 +33,7 @@ import { LocalEngine } from './local-engine.ts';
 import { Model } from './model.ts';
 import { type OpenModel, openModel } from './open.ts';
 import { type DraftOptions, type LoadOptions, type LoadSettings, validateLoad } from './options.ts';
+import { recordingHead } from './recording-head.ts';
 import { checkSameTokens, type Tokens } from './same-tokens.ts';
 import { readSamplingDefaults } from './sampling-defaults.ts';
 import { cacheSize, contextOf, rowsOf } from './sizes.ts';
@@ -99,7 +102,10 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
     ];
     const info = { quantize, contextLength, eosTokenIds: new Set(ends.keys()), samplingDefaults, explanations };
     const { onWarning } = settings;
-    const parts = { info, evaluator, prompts, scheduling: settings, draft, onWarning, files: source.files };
+    const recorder =
+      settings.record &&
+      new RequestRecorder(settings.record, recordingHead({ ...loaded, weights: loaded.weights!, settings }));
+    const parts = { info, evaluator, prompts, scheduling: settings, draft, onWarning, files: source.files, recorder };
     return { engine: new LocalEngine(parts), tokenizerSource: loaded.tokenizerSource };
   });
 }
@@ -182,6 +188,8 @@ interface Loaded {
   readonly quantize: string;
   readonly trace: TraceProcess | undefined;
   readonly explanations: readonly Explanation[];
+  /** Checksums of the weights, if requests are recorded. */
+  readonly weights: Readonly<Record<string, string>> | undefined;
 }
 
 /** Limits of a draft model. */
@@ -240,7 +248,7 @@ async function openOnce<M>(
     const { headDiffers } = files;
     const describing = performance.now();
     const built = buildModel(files.config, files.tensors, { policy, kvCache, origin, headDiffers });
-    const description = { ...built, plan: tapped(built.plan, taps) };
+    const description = { ...built, plan: tapped(built.plan, settings.record ? 'hidden' : taps) };
     loadTrace?.add({ name: 'describe the model', start: describing, end: performance.now() });
     for (const notice of description.notices) settings.onWarning?.(`${name}: ${notice}`);
     checkKind(name, description, kind);
@@ -286,6 +294,7 @@ async function openOnce<M>(
       onWarning?.(`${error.message}; texts will not work, token ids do`);
     }
     const backend = await loading;
+    const weights = settings.record && (await weightChecksums(backendOptions));
     const model = {
       files,
       name,
@@ -296,6 +305,7 @@ async function openOnce<M>(
       tokenizerError,
       contextLength,
       trace,
+      weights,
     };
     const named = { ...model, quantize: quantizeText(quantize) };
     const facts = { ...named, options, contextFile: sentence.lengthFile, cache, host };
@@ -329,7 +339,8 @@ function checkKind(name: string, { kind, modelType }: ModelDescription, expected
 }
 
 /** @throws OptionError */
-function refuseDecoderOptions({ kvCache, cacheTokens, cacheMemory, draft }: LoadSettings): void {
+function refuseDecoderOptions({ kvCache, cacheTokens, cacheMemory, draft, record }: LoadSettings): void {
+  if (record) throw new OptionError('record', 'left out: an encoder generates no text', record);
   if (draft) throw new OptionError('draft', 'left out: an encoder generates no text', draft);
   const given = { kvCache: kvCache === 'f32' ? undefined : kvCache, cacheTokens, cacheMemory };
   for (const [name, value] of Object.entries(given))

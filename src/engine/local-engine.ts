@@ -9,6 +9,7 @@ import type { Sequence } from '../evaluate/sequence.ts';
 import type { NamedFiles } from '../formats/bytes.ts';
 import { tapBuffer } from '../plan/taps.ts';
 import type { PromptEncoder } from '../prompts/prompt.ts';
+import type { RequestRecorder } from '../recording/recorder.ts';
 import type { GenerateEvent } from '../schedule/events.ts';
 import type { Request } from '../schedule/run.ts';
 import { Scheduler, type SchedulerOptions, type SchedulerStats, type Ticket } from '../schedule/scheduler.ts';
@@ -36,6 +37,7 @@ export interface LocalEngineParts {
   /** Makes drafts; disposed by the engine. */
   readonly draft?: ModelDrafter | undefined;
   readonly onWarning?: ((text: string) => void) | undefined;
+  readonly recorder?: RequestRecorder | undefined;
 }
 
 /** Default of `speculate` with a draft model. */
@@ -85,7 +87,7 @@ export class LocalEngine implements Engine {
   readonly #named: NamedFiles | undefined;
   #disposed: Promise<void> | undefined;
 
-  constructor({ info, evaluator, prompts, scheduling, draft, onWarning, files }: LocalEngineParts) {
+  constructor({ info, evaluator, prompts, scheduling, draft, onWarning, files, recorder }: LocalEngineParts) {
     const { name, description, backend, maxRows, maxWanted } = evaluator;
     const { loadTimes, threads, vectorBits } = backend;
     this.info = { ...info, name, description, loadTimes, threads, vectorBits, maxRows, maxWanted };
@@ -94,7 +96,7 @@ export class LocalEngine implements Engine {
     const drafters = [new PromptLookup(), ...(draft ? [draft] : [])];
     this.#draft = draft;
     this.#drafts = new Drafts({ drafters, vocab: evaluator.vocab, onWarning });
-    const context = { evaluator, prompts, eosTokenIds: info.eosTokenIds, guesses: draft ? MODEL_GUESSES : 0 };
+    const context = { evaluator, prompts, eosTokenIds: info.eosTokenIds, guesses: draft ? MODEL_GUESSES : 0, recorder };
     this.#scheduler = new Scheduler(context, this.#drafts, scheduling);
     this.#named = files;
   }

@@ -6,6 +6,7 @@ import type { Quantize } from '../models/storage-plan.ts';
 import type { TapChoice } from '../plan/taps.ts';
 import { Trace } from '../profile/trace.ts';
 import { type KvStorage, kvStorages } from '../quant/kv-cache.ts';
+import { Recording } from '../recording/recorder.ts';
 
 export { mixtureHint, typeName } from '../models/policy.ts';
 
@@ -71,6 +72,8 @@ export interface LoadOptions {
   taps?: TapChoice;
   /** Where the timeline of the load and of everything that the model does is written (docs/trace.md). Default: nowhere. */
   trace?: Trace;
+  /** Where all requests are recorded, for a replay that compares every bit (docs/replay.md). Default: nowhere. */
+  record?: Recording;
   /** Called with the bytes of files read so far, and their total. */
   onProgress?: (done: number, total: number) => void;
   /** Called with warnings. */
@@ -105,6 +108,7 @@ const known: Record<keyof LoadOptions, true> = {
   onProgress: true,
   onWarning: true,
   trace: true,
+  record: true,
   signal: true,
 };
 
@@ -144,6 +148,10 @@ export function validateLoad(options: LoadOptions): LoadSettings {
     throw new OptionError('signal', 'an AbortSignal', options.signal);
   if (options.trace !== undefined && !(options.trace instanceof Trace))
     throw new OptionError('trace', 'a Trace', options.trace);
+  if (options.record !== undefined && !(options.record instanceof Recording))
+    throw new OptionError('record', 'a Recording', options.record);
+  if (options.record !== undefined && options.taps !== undefined)
+    throw new OptionError('taps', 'left out with record, which has taps of its own', options.taps);
   if (typeof inline !== 'boolean') throw new OptionError('inline', 'true or false', inline);
   if (backend !== 'wasm' && backend !== 'reference') throw new OptionError('backend', 'wasm or reference', backend);
   if (!kvStorages.includes(kvCache)) throw new OptionError('kvCache', 'f32, f16 or q8_0', kvCache);

@@ -1,4 +1,5 @@
 /** The engine's side of a connection: runs the methods that the caller calls, and sends events and results. */
+import type { Entry } from '../recording/format.ts';
 import { packError, unpackError } from './error-data.ts';
 import type { CallerMessage, EngineMessage, LogLevels, Port } from './messages.ts';
 
@@ -37,6 +38,8 @@ export interface AnswerOptions {
 
 export interface Answering {
   warn(text: string): void;
+  /** Sends an entry of the recording. */
+  record(entry: Entry): void;
   /** Sends events of the trace. */
   trace(bytes: Uint8Array<ArrayBuffer>): void;
   /** Sends a record of the log. */
@@ -72,6 +75,7 @@ export function answer(port: Port, methods: Methods, { onLog, state }: AnswerOpt
   outbox.send({ kind: 'ready' });
   return {
     warn: (text) => outbox.send({ kind: 'warning', text }),
+    record: (entry) => outbox.send({ kind: 'record', entry }),
     trace: (bytes) => outbox.send({ kind: 'trace', bytes }, [bytes.buffer]),
     log: (category, level, message) => outbox.send({ kind: 'log', category, level, message }),
   };
@@ -108,7 +112,7 @@ class Outbox {
   }
 
   send(message: EngineMessage, buffers: readonly ArrayBuffer[] = []): void {
-    if (message.kind !== 'event' && message.kind !== 'trace') this.#ended = true;
+    if (!['event', 'trace', 'record'].includes(message.kind)) this.#ended = true;
     this.#messages.push(message);
     this.#buffers.push(...buffers);
     if (this.#flushes) return;

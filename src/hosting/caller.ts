@@ -1,5 +1,6 @@
 /** The caller's side of a hosted engine: calls and their events, and their failure when the thread is lost. */
 import { BackendError, LanewiseError, OptionError } from '../errors.ts';
+import type { Entry } from '../recording/format.ts';
 import { packError, unpackError } from './error-data.ts';
 import type { CallerMessage, EngineMessage, EngineThread, LogLevels } from './messages.ts';
 
@@ -20,6 +21,7 @@ export interface CallerOptions {
   readonly lookMs?: number;
   readonly onState?: (state: unknown) => void;
   readonly onWarning?: (text: string) => void;
+  readonly onRecord?: ((entry: Entry) => void) | undefined;
   readonly onTrace?: ((bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
   readonly onLog?: (record: Extract<EngineMessage, { kind: 'log' }>) => void;
 }
@@ -154,6 +156,7 @@ export class Caller {
   #take(message: EngineMessage): void {
     if (message.kind === 'log') this.#options.onLog?.(message);
     else if (message.kind === 'state') this.#options.onState?.(message.state);
+    else if (message.kind === 'record') this.#options.onRecord?.(message.entry);
     else if (message.kind === 'trace') this.#options.onTrace?.(message.bytes);
     else if (message.kind === 'warning') this.#options.onWarning?.(message.text);
     else if (message.kind === 'ready') {

@@ -45,9 +45,13 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
 
   /** @param method loads in the thread @throws OptionError */
   constructor({ start, source, name }: HostedSource, method: 'load' | 'loadEncoder', options: LoadOptions) {
-    const { onProgress, onWarning, signal, trace, inline: _, ...rest } = options;
+    const { onProgress, onWarning, signal, trace, record, inline: _, ...rest } = options;
     validateLoad(options);
-    const plain = (): PlainLoadOptions => ({ ...rest, trace: trace?.place() });
+    const plain = (): PlainLoadOptions => ({
+      ...rest,
+      trace: trace?.place(),
+      record: record && { source: record.source },
+    });
     this.#name = name;
     this.#source = source;
     this.#supervisor = new Supervisor<L>({
@@ -68,6 +72,7 @@ export class HostedModel<E extends AnyEngine, L extends LoadedData> {
       },
       onWarning,
       onLog: passOn,
+      onRecord: record && ((entry) => record.add(entry)),
       onTrace: trace && ((bytes) => trace.add(bytes)),
     });
     trace?.attach(() => this.#sendTrace());

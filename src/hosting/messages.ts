@@ -1,4 +1,5 @@
 /** Messages between a caller and the thread that hosts its engine. All can be cloned. */
+import type { Entry } from '../recording/format.ts';
 import type { ErrorData } from './error-data.ts';
 
 /** From the caller to the engine's thread. */
@@ -26,6 +27,8 @@ export type EngineMessage =
   | { readonly kind: 'state'; readonly state: unknown }
   /** For `onWarning`. */
   | { readonly kind: 'warning'; readonly text: string }
+  /** An entry of the recording that the load named. */
+  | { readonly kind: 'record'; readonly entry: Entry }
   /** Events of the trace that the load named. */
   | { readonly kind: 'trace'; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: 'log'; readonly category: string; readonly level: string; readonly message: string };

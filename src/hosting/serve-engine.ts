@@ -8,6 +8,7 @@ import type { LoadOptions } from '../engine/options.ts';
 import { LanewiseError } from '../errors.ts';
 import { flushLog } from '../profile/log.ts';
 import { Trace, type TracePlace } from '../profile/trace.ts';
+import { Recording } from '../recording/recorder.ts';
 import type { GenerateSettings } from '../schedule/generation-options.ts';
 import type { Request } from '../schedule/run.ts';
 import { type Answering, answer, type Call, cancelled, Moved } from './answer.ts';
@@ -27,8 +28,12 @@ export interface EnginePlatform {
   ): Promise<{ source: ModelSource; again: unknown; explain?(error: unknown): unknown }>;
 }
 
-export type PlainLoadOptions = Omit<LoadOptions, 'onProgress' | 'onWarning' | 'signal' | 'inline' | 'trace'> & {
+export type PlainLoadOptions = Omit<
+  LoadOptions,
+  'onProgress' | 'onWarning' | 'signal' | 'inline' | 'trace' | 'record'
+> & {
   readonly trace?: TracePlace | undefined;
+  readonly record?: Pick<Recording, 'source'> | undefined;
 };
 
 /** Rows of a step; sequences are given by the caller's numbers. */
@@ -50,15 +55,16 @@ export function serveEngine(port: Port, platform: EnginePlatform): void {
   const load = async <M>(
     { signal, emit }: Call,
     source: unknown,
-    { trace: place, ...options }: PlainLoadOptions,
+    { trace: place, record: recorded, ...options }: PlainLoadOptions,
     make: (source: ModelSource, options: LoadOptions) => Promise<M>,
   ): Promise<{ made: M; again: unknown }> => {
     const found = await platform.open(source, signal);
     const onProgress = (done: number, total: number): void => emit([done, total]);
     const onWarning = (text: string): void => answering.warn(text);
     trace = place && new Trace((bytes) => answering.trace(bytes), {}, place);
+    const record = recorded && new Recording((entry) => answering.record(entry), recorded);
     try {
-      const made = await make(found.source, { ...options, trace, signal, onProgress, onWarning });
+      const made = await make(found.source, { ...options, trace, record, signal, onProgress, onWarning });
       return { made, again: found.again };
     } catch (error) {
       throw found.explain?.(error) ?? error;

@@ -9,6 +9,7 @@ import { tracedNow } from '../profile/trace.ts';
 import { encodeShifted } from '../prompts/context-shift.ts';
 import { checkLength } from '../prompts/limits.ts';
 import type { Prompt, PromptEncoder } from '../prompts/prompt.ts';
+import type { RequestRecorder } from '../recording/recorder.ts';
 import { type Sample, Sampler } from '../sampling/sampler.ts';
 import type { FinishReason, GenerateEvent, GenerateResult, StepTiming } from './events.ts';
 import type { GenerateSettings } from './generation-options.ts';
@@ -29,6 +30,7 @@ export interface RunContext {
   readonly eosTokenIds: ReadonlySet<number>;
   /** Default number of draft tokens. */
   readonly guesses: number;
+  readonly recorder?: RequestRecorder | undefined;
 }
 
 /** Whether the text continues the prompt; the answer in a chat is a new text. */

@@ -12,6 +12,7 @@ import type { Evaluation } from '../evaluate/forwards.ts';
 import type { Sequence } from '../evaluate/sequence.ts';
 import { logPrefill } from '../profile/log.ts';
 import { type TraceProcess, traced } from '../profile/trace.ts';
+import type { RecordedPart } from '../recording/recorder.ts';
 import { sampleRows } from '../sampling/sample-rows.ts';
 import { StepCost } from './cost.ts';
 import { Job, type Listener } from './job.ts';
@@ -182,12 +183,15 @@ export class Scheduler {
 
   #retire(job: Job, error?: LanewiseError): void {
     this.#running.delete(job);
-    if (!job.ended) this.#ended++;
+    const first = !job.ended;
+    if (first) this.#ended++;
     const { cancelled } = job;
     const own = cancelled instanceof LanewiseError && (job.run?.finishReason ?? 'aborted') === 'aborted';
     if (job.run && cancelled) job.run.finishReason ??= 'aborted';
     if (job.run) this.#drafts.release(job.run);
-    job.end(error ?? (own ? cancelled : undefined));
+    const failure = error ?? (own ? cancelled : undefined);
+    job.end(failure);
+    if (first && job.run) this.#context.recorder?.end(job.arrival, job.run.result(), failure);
   }
 
   /** Admits requests as long as forwards and the cache have room for them. */
@@ -229,6 +233,7 @@ export class Scheduler {
     if (job.run) return true;
     try {
       job.run = new Run(this.#context, job.request);
+      this.#context.recorder?.begin(job.arrival, job.run.promptIds, job.run.settings);
       const { capacity, pageBytes } = this.#context.evaluator.backend.cache;
       const pages = pagesFor(job.run.promptIds.length);
       if (pages > capacity) {
@@ -407,9 +412,10 @@ export class Scheduler {
 
   /** Samples tokens from the logits; draft rows are used as long as the drafts were right. */
   async #sample({ results }: Evaluation, parts: readonly Part[]): Promise<void> {
+    const record = this.#context.recorder?.forward(results, parts.map(recordedPart));
     let row = 0;
-    let open: { readonly part: Part; readonly first: number; taken: number }[] = [];
-    for (const part of parts) {
+    let open: { readonly part: Part; readonly index: number; readonly first: number; taken: number }[] = [];
+    for (const [index, part] of parts.entries()) {
       const { job, run, draft, wanted } = part;
       const first = row;
       row += wanted ? 1 + draft.length : 0;
@@ -419,7 +425,8 @@ export class Scheduler {
       const done = run.progress();
       if (done !== undefined) job.tell({ type: 'prefill', done, total });
       if (wanted && run.reading) logPrefill(total, run.spent);
-      if (wanted) open.push({ part, first, taken: 0 });
+      if (wanted) open.push({ part, index, first, taken: 0 });
+      else record?.rows(index, 0, part.tokens.length);
     }
     while (open.length > 0) {
       const start = performance.now();
@@ -431,7 +438,10 @@ export class Scheduler {
       const going: typeof open = [];
       for (const [n, sample] of samples.entries()) {
         const row = open[n]!;
-        const { job, run, draft } = row.part;
+        const { job, run, draft, tokens } = row.part;
+        // Rows of draft tokens are recorded once they are accepted.
+        record?.rows(row.index, row.taken === 0 ? 0 : tokens.length + row.taken - 1, tokens.length + row.taken);
+        if (!(sample instanceof LanewiseError)) record?.token(row.index, sample, row.first + row.taken);
         const event = sample instanceof LanewiseError ? sample : attempt(() => run.take(sample, ms));
         if (event instanceof LanewiseError) {
           this.#retire(job, event);
@@ -450,6 +460,11 @@ export class Scheduler {
     }
   }
 }
+
+const recordedPart = ({ job, run, tokens, draft }: Part): RecordedPart => {
+  const count = tokens.length + draft.length;
+  return { id: job.arrival, at: run.sequence.length - count, count };
+};
 
 /** Number of pages for this many tokens. */
 const pagesFor = (tokens: number): number => Math.ceil(tokens / PAGE);
