@@ -1,6 +1,6 @@
 /** `lanewise replay`: runs a recording again and compares every state, logit and token. */
 import type { Command } from 'commander';
-import type { ReplayDifference, RecordingContent, ReplayedRequest, ReplayReport } from '../node.ts';
+import type { RecordingContent, ReplayDifference, ReplayedRequest, ReplayReport } from '../node.ts';
 import { type LoadOptions, load, RecordingReader, replayRecording, type Tokenizer } from '../node.ts';
 import { openLines } from './files.ts';
 import { modelPath } from './models.ts';
