@@ -40,7 +40,7 @@ export interface ShapePlan {
 }
 
 /** Bytes of weights that a scope goes through at least, unless it has the most layers. */
-const scopeBytes: Readonly<Record<WeightPlace, number>> = { memory: 16 * 2 ** 20, cache: 4 * 2 ** 20 };
+const scopeBytes: Readonly<Record<WeightPlace, number>> = { memory: 8 * 2 ** 20, cache: 4 * 2 ** 20 };
 const MOST_COUNT = 256;
 const INPUT_COUNT = 32;
 const BARRIER_COUNT = 64;

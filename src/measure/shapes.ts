@@ -57,8 +57,12 @@ export interface ShapeOptions {
 export type TimeShapes = (options: ShapeOptions) => Promise<ShapeTimes[]>;
 
 export const DEFAULT_TURNS = 12;
-/** Size of the largest weight in memory. Of larger ones, some rows are measured: their time is proportional to the rows. */
-const MOST_WEIGHT = 64 * 2 ** 20;
+/**
+ * Largest part of a weight that is measured from memory: half a millisecond, short enough not to lose the core on a shared
+ * machine. Of larger ones, some rows are measured: their time is proportional to the rows.
+ */
+const MOST_PART = 16 * 2 ** 20;
+const MOST_CACHED = 32 * 2 ** 20;
 /** Bytes that a forward goes through before it meets a weight again: four times the caches, within these limits. */
 const [LEAST_CYCLE, MOST_CYCLE] = [2 ** 28, 2 ** 30];
 /** Most bytes of weights in one backend that are to stay in caches. */
@@ -77,7 +81,7 @@ export interface CacheSizes {
 
 export function cacheSizes(cache: number = lastLevelCache() ?? USUAL_CACHE): CacheSizes {
   return {
-    cached: Math.min(cache / 2, MOST_WEIGHT),
+    cached: Math.min(cache / 2, MOST_CACHED),
     cycle: Math.min(MOST_CYCLE, Math.max(LEAST_CYCLE, 4 * cache)),
   };
 }
@@ -128,9 +132,12 @@ export interface ShapeGroup {
   readonly flushBytes: number;
 }
 
+/** Rows of a weight that lie side by side in memory. */
+const LANES = 16;
+
 /** All layers of a shape are in one group. */
 export function groupsOf(
-  { types, shapes }: Pick<ShapeOptions, 'types' | 'shapes'>,
+  { types, shapes, threads = nodeHost().cores }: Pick<ShapeOptions, 'types' | 'shapes' | 'threads'>,
   from: WeightPlace,
   { cached, cycle }: CacheSizes,
 ): ShapeGroup[] {
@@ -138,7 +145,7 @@ export function groupsOf(
   const groups: GroupLayer[][] = [];
   let bytes = Number.POSITIVE_INFINITY;
   for (const whole of uniqueShapes(shapes)) {
-    const part = from === 'memory' ? measuredPart(whole) : whole;
+    const part = from === 'memory' ? measuredPart(whole, threads) : whole;
     const layers = [...new Set(types)]
       .filter((type) => hasType(type, whole))
       .map((type) => ({ type, shape: part, whole }))
@@ -166,9 +173,10 @@ const uniqueShapes = (shapes: readonly Shape[]): Shape[] => [
 const bytesOf = (layers: readonly ShapeLayer[], from: WeightPlace): number =>
   layers.reduce((sum, layer) => sum + weightBytes(layer, from), 0);
 
-/** The first rows of a weight that is too large, in whole lane groups; equal for all types. */
-function measuredPart([out, inputs]: Shape): Shape {
-  const rows = Math.max(16, Math.floor(MOST_WEIGHT / (4 * inputs) / 16) * 16);
+/** The first rows of a weight that is too large, equal for all types: as many whole lane groups for every thread. */
+function measuredPart([out, inputs]: Shape, threads: number): Shape {
+  const step = LANES * threads;
+  const rows = Math.max(step, Math.floor(MOST_PART / (4 * inputs * step)) * step);
   return [Math.min(out, rows), inputs];
 }
 
