@@ -149,7 +149,7 @@ test('the report has the layers and their reasons, every step, the comparison, a
   const report = roundsReport({ ...data, machine, work, reloaded: false, roofs: rates, rounds });
   const text = renderMarkdown(report);
   for (const words of [
-    /^\| Memory read rate \| 30\.0 GB\/s/m,
+    /^\| Memory read rate +\| 30\.0 GB\/s/m,
     /^\| Date +\| 1970-01-01T00:00:00\.000Z/m,
     /^- Round 3: q8_0:min-dim=1024\. 13 of 37 linear layers quantized, 7\.9 MB of weights \(-33 % bytes\): /m,
     /Against round 1 decode is a gain: -\d+\.\d % of the time \(95 % interval -\d+\.\d to -\d+\.\d %\)/,
