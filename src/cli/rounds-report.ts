@@ -3,7 +3,7 @@ import { lastLevelCache } from '../measure/cache-size.ts';
 import type { ComparedRow } from '../measure/compare.ts';
 import { type Machine, machineRows } from '../measure/machine.ts';
 import { middle, ratesOf } from '../measure/policies.ts';
-import type { Round, RoundMetric } from '../measure/rounds.ts';
+import { decodeChange, type Round, type RoundMetric } from '../measure/rounds.ts';
 import type { TurnRoofs } from '../measure/saved.ts';
 import { type Change, median } from '../measure/statistics.ts';
 import type { Work } from '../measure/turn.ts';
@@ -38,7 +38,12 @@ export function roundsReport(data: RoundsData): Report {
     command,
     machine: machineRows(machine, { threads, vectorBits, read }),
     sections: [
-      { title: 'Summary', text: rounds.map((round, index) => `- ${summaryOf(data, round, index)}`).join('\n') },
+      {
+        title: 'Summary',
+        text: [...rounds.map((round, index) => summaryOf(data, round, index)), ...fastestOf(rounds)]
+          .map((line) => `- ${line}`)
+          .join('\n'),
+      },
       { title: 'Model', table: modelTable(data) },
       { title: 'Comparison across rounds', table: comparison(data), chart: decodeChart(rounds) },
       ...(against ? [againstSection(against)] : []),
@@ -63,6 +68,19 @@ export function summaryOf({ work, roofs, rounds }: RoundsData, round: Round, ind
   const saved = weightBytes / rounds[0]!.weightBytes - 1;
   const bytes = Math.abs(saved) < 0.0005 ? 'as many bytes' : `${signed(saved, 0)} bytes`;
   return `${stored} (${bytes}): ${speed}. Against round 1 decode is ${outcome(decode)}, prefill ${outcome(prefill)}.`;
+}
+
+/** Compares the other rounds with the one whose decode is fastest. Nothing for fewer than three, which are compared already. */
+export function fastestOf(rounds: readonly Round[]): string[] {
+  if (rounds.length < 3) return [];
+  const time = ({ metrics }: Round): number => metrics.decode.spread.median;
+  const fastest = rounds.reduce((best, round) => (time(round) < time(best) ? round : best));
+  const others = rounds.flatMap((round, index) => {
+    if (round === fastest) return [];
+    const { change, verdict } = decodeChange(round, fastest);
+    return `round ${roundName(index, round)} ${signed(change.ratio - 1)} (${interval(change)}, ${verdict})`;
+  });
+  return [`Fastest decode: round ${roundName(rounds.indexOf(fastest), fastest)}. Against it ${others.join('; ')}.`];
 }
 
 /** `a gain: -64.8 % of the time (95 % interval -65.1 to -64.2)` */

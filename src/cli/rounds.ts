@@ -15,7 +15,7 @@ import { type CommandMaker, kvCache, modelArgument, revision, safetensors, withM
 import { checkWritable, writeText } from './files.ts';
 import { linearLayers, type ModelFlags, modelLine, modelName, modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
-import { type RoundsData, roundsReport, summaryOf } from './rounds-report.ts';
+import { fastestOf, type RoundsData, roundsReport, summaryOf } from './rounds-report.ts';
 import { policyOrPlan, splitPolicies } from './storage-flags.ts';
 import { commandLine, inFlags, type MachineFlags, numberOf, print, say, UsageError } from './terminal.ts';
 
@@ -175,6 +175,7 @@ function jsonOf(data: RoundsData): object {
       steps: round.steps,
       layers: linearLayers(round.times.model.description),
     })),
+    fastest: fastestOf(rounds)[0] ?? null,
     ...(against ? { against } : {}),
   };
 }

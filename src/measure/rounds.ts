@@ -67,6 +67,12 @@ function medianSteps({ turns }: PolicyTimes): PhaseTimes[] {
   });
 }
 
+/** The change of a round's decode against another round's. */
+export function decodeChange(round: Round, other: Round): { readonly change: Change; readonly verdict: Verdict } {
+  const change = bootstrapChange(other.metrics.decode.turns, round.metrics.decode.turns);
+  return { change, verdict: verdictOf(change, SMALLEST_CHANGE) };
+}
+
 /** Whether a round is slower than the first by more than the threshold, in a prefill or in decode. */
 export const hasRegression = ({ metrics }: Round, threshold: number): boolean =>
   (['decode', 'prefill'] as const).some((name) => {

@@ -153,6 +153,7 @@ test('the report has the layers and their reasons, every step, the comparison, a
     /^\| Date +\| 1970-01-01T00:00:00\.000Z/m,
     /^- Round 3: q8_0:min-dim=1024\. 13 of 37 linear layers quantized, 7\.9 MB of weights \(-33 % bytes\): /m,
     /Against round 1 decode is a gain: -\d+\.\d % of the time \(95 % interval -\d+\.\d to -\d+\.\d %\)/,
+    /^- Fastest decode: round 2: q8_0\. Against it round 1: none \+8\d\.\d % \(\+[\d.]+ to \+[\d.]+ %, regression\); round 3: q8_0:min-dim=1024 \+2\d\.\d % /m,
     /^\| Layers quantized +\| +0 of 37 \| +37 of 37 \| +13 of 37 \|$/m,
     /^\| attention q\/k\/v\/o \| +24 \| +256 → 256 \| no +\| f16 +\| 3\.1 MB \| max dim 256 < 1024/m,
     /^\| ffn up +\| +6 \| +256 → 1024 \| yes +\| q8_0 +\| 1\.7 MB \| max dim 1024 >= 1024/m,
