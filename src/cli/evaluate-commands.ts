@@ -1,20 +1,14 @@
 /** The command line of `lanewise eval`. */
 import type { Command } from 'commander';
+import { commandsOf, kvCache, modelArgument, revision, withMachine } from './command-flags.ts';
 import { divergenceCommand, perplexityCommand } from './evaluate.ts';
 import { compareCommand } from './evaluate-compare.ts';
 import { planFlag } from './storage-flags.ts';
 
-const modelArgument = 'folder, .gguf or .safetensors file, id of the hub; default: the embedded model';
 const policyHelp = 'a storage policy, as for generate (default: q8_0:min-dim=1024; of GGUF files none)';
 
 export function addEvalCommands(evaluate: Command, finish: (code: number) => void): void {
-  const command = (name: string, description: string, examples: readonly string[]): Command =>
-    evaluate
-      .command(name)
-      .description(description)
-      .exitOverride()
-      .configureOutput({ outputError: () => {} })
-      .addHelpText('after', `\nExamples:\n${examples.map((line) => `  $ ${line}`).join('\n')}`);
+  const command = commandsOf(evaluate);
 
   withText(
     withLoading(
@@ -64,20 +58,20 @@ const withText = (command: Command): Command =>
 
 /** Adds the options of loading one model. */
 const withLoading = (command: Command): Command =>
-  command
-    .option('--revision <name>', 'a branch, tag or commit of a model at the hub (default: main)')
-    .option('--quantize <policy>', policyHelp)
-    .option(...planFlag)
-    .option('--kv-cache <storage>', 'how keys and values are cached: f32, f16 or q8_0 (default: f32)')
-    .option('--backend <name>', 'wasm or reference')
-    .option('--threads <n>', 'default: the number of cores')
-    .option('--no-revectorize', '128-bit kernels: do not ask V8 for 256-bit ones; the result stays the same');
+  withMachine(
+    command
+      .option(...revision)
+      .option('--quantize <policy>', policyHelp)
+      .option(...planFlag)
+      .option(...kvCache)
+      .option('--backend <name>', 'wasm or reference'),
+  );
 
 /** Adds two models, the options of loading both, and those of loading B. */
 const withSecond = (command: Command): Command =>
   withLoading(command.argument('[a]', modelArgument).argument('[b]', 'the other model (default: A, loaded otherwise)'))
-    .option('--quantize-b <policy>', 'the policy of B alone, and so on')
-    .option('--plan-b <file>')
-    .option('--kv-cache-b <storage>')
-    .option('--backend-b <name>')
-    .option('--threads-b <n>');
+    .option('--quantize-b <policy>', 'the policy of B alone')
+    .option('--plan-b <file>', 'the storage plan of B alone')
+    .option('--kv-cache-b <storage>', 'the cache of B alone')
+    .option('--backend-b <name>', 'the backend of B alone')
+    .option('--threads-b <n>', 'the threads of B alone');

@@ -1,6 +1,5 @@
 /** `lanewise eval compare`: where two models part, by layer and step. */
 import { writeFile } from 'node:fs/promises';
-import { availableParallelism, cpus } from 'node:os';
 import type { Model } from '../engine/model.ts';
 import {
   type Comparison,
@@ -11,12 +10,13 @@ import {
 } from '../evaluation/compare.ts';
 import { comparisonReport, cosineText, nameOf, short, verdictOf } from '../evaluation/compare-report.ts';
 import type { Difference } from '../evaluation/row-difference.ts';
+import { describeMachine, machineRows } from '../measure/machine.ts';
 import { type Column, renderTable } from '../report/aligned-table.ts';
 import { renderHtml } from '../report/html.ts';
 import { openSide, type PairFlags, type SideFlags, secondFlags, type TextFlags } from './evaluate.ts';
 import { checkWritable, readText, unwritable } from './files.ts';
 import { createProgress } from './progress.ts';
-import { inFlags, numberOf, print, say } from './terminal.ts';
+import { commandLine, inFlags, numberOf, print, say } from './terminal.ts';
 
 export interface CompareFlags extends PairFlags, TextFlags {
   tolerance?: string;
@@ -33,11 +33,13 @@ export async function compareCommand(
     if (html !== undefined) await checkWritable(`--html ${html}`, html);
     const text = await readText('--text', flags.text);
     const sides = { a: '', b: '' };
+    let use: Pick<Model, 'threads' | 'vectorBits'> = { threads: 1, vectorBits: undefined };
     const opener =
       (side: 'a' | 'b', positional: string | undefined, own: SideFlags): OpenModel =>
       async (taps) => {
         const model = await openSide(positional, own, flags, { taps });
         sides[side] = sideText(model, own);
+        if (side === 'a') use = { threads: model.threads, vectorBits: model.vectorBits };
         return model;
       };
     const progress = createProgress(process.stderr, 'compare', { unit: 'tokens' });
@@ -49,7 +51,8 @@ export async function compareCommand(
     if (flags.json) await print(`${JSON.stringify(comparisonJson(comparison, sides))}\n`);
     else await print(comparisonText(comparison, sides));
     if (html !== undefined) {
-      const report = comparisonReport(comparison, sides, { command: commandLine(), machine: machineRows() });
+      const machine = machineRows(describeMachine(), { ...use, read: [] });
+      const report = comparisonReport(comparison, sides, { command: commandLine(), machine });
       await writeFile(html, renderHtml(report)).catch((error) => {
         throw unwritable(`--html ${html}`, error);
       });
@@ -64,17 +67,6 @@ export async function compareCommand(
 /** `gpt2: quantize none, kv-cache f32, wasm, 2 threads` */
 const sideText = ({ name, quantize, threads }: Model, { kvCache = 'f32', backend = 'wasm' }: SideFlags): string =>
   `${name}: quantize ${quantize}, kv-cache ${kvCache}, ${backend}, ${threads} thread${threads === 1 ? '' : 's'}`;
-
-const commandLine = (): string =>
-  ['lanewise', ...process.argv.slice(2)]
-    .map((word) => (/^[\w./:=,-]+$/.test(word) ? word : JSON.stringify(word)))
-    .join(' ');
-
-const machineRows = (): [string, string][] => [
-  ['Processor', cpus()[0]?.model ?? 'unknown'],
-  ['Cores', `${availableParallelism()}`],
-  ['Node', `${process.version} on ${process.platform} ${process.arch}`],
-];
 
 function comparisonText(comparison: Comparison, { a, b }: { a: string; b: string }): string {
   const { layers, steps, parting } = comparison;

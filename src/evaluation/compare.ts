@@ -96,7 +96,9 @@ export async function compareModels(
     const names = [...tapNames(a.description.plan), 'logits'];
     const found = await measure(a, b, ids, names, { tolerance, signal, onProgress, logits: true });
     const layers = names.map((name, i): LayerDifference => ({ name, scope: scopeBefore(names, i), ...found[i]! }));
-    return { ids, layers, textOf: (id: number) => a.tokenizer?.decode([id]) };
+    // A disposed model has no tokenizer.
+    const { tokenizer } = a;
+    return { ids, layers, textOf: (id: number) => tokenizer?.decode([id]) };
   });
   const { ids, layers, textOf } = first;
   const [beyond, different] = [layers.find(isBeyond), layers.find(differs)];

@@ -26,12 +26,13 @@ export function divergeRows(a: Float32Array, b: Float32Array, next: number): Row
   const [topA, topB] = [a[bestA]!, b[bestB]!];
   let [sumA, sumB, weighted] = [0, 0, 0];
   for (let i = 0; i < a.length; i++) {
-    const [u, v] = [a[i]!, b[i]!];
-    const weight = exp(u - topA);
+    const u = a[i]! - topA;
+    const v = b[i]! - topB;
+    const weight = exp(u);
     sumA += weight;
-    sumB += exp(v - topB);
+    sumB += exp(v);
     // A token that A rules out counts nothing, even if B rules it out too.
-    if (weight > 0) weighted += weight * (u - topA - (v - topB));
+    if (weight > 0) weighted += weight * (u - v);
   }
   const [lnA, lnB] = [log(sumA), log(sumB)];
   return {

@@ -36,7 +36,7 @@ test('a model whose second layer is damaged is found: layer, step, and the first
   assert.equal(origin!.token.position, 0);
   const before = steps.slice(0, steps.indexOf(origin!.step!));
   assert.ok(before.length > 5 && before.every(({ error }) => error === 0));
-  assert.match(verdictOf(found), /layer 1, step \d+ \(matmul .*layers\.1\.ffn\.up/);
+  assert.match(verdictOf(found), /layer 1, step \d+ \(matmul .*layers\.1\.ffn\.up.*, first at token 0 "C"/);
   const { first } = parting!.layer;
   assert.ok(first! >= parting!.token.position && first! < 40);
   // Damage that is larger: also beyond the tolerance at once.
