@@ -1,4 +1,5 @@
 /** `lanewise bench crossover`: which storage type is fastest by dimension, on this machine. */
+import { availableParallelism, loadavg } from 'node:os';
 import { basename } from 'node:path';
 import { lastLevelCache } from '../measure/cache-size.ts';
 import { layersOf, type ModelLayers, measureCrossover } from '../measure/crossover.ts';
@@ -15,7 +16,7 @@ import { type CommandMaker, revision, withMachine } from './command-flags.ts';
 import { checkWritable, writeText } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
-import { commandLine, inFlags, type MachineFlags, machineOptions, numberOf, print } from './terminal.ts';
+import { commandLine, inFlags, type MachineFlags, machineOptions, numberOf, print, say } from './terminal.ts';
 
 interface CrossoverFlags extends MachineFlags {
   types: string;
@@ -69,6 +70,7 @@ async function crossoverCommand(given: readonly string[], flags: CrossoverFlags)
       turns: numberOf('--repeat', flags.repeat),
       ...machine,
     };
+    const load = warnOfLoad();
     const models = given.length > 0 ? await layersIn(given, flags) : knownLayers;
     const measured = await measureCrossover(
       { ...options, models, onProgress: (done, total) => progress.update(done, total) },
@@ -80,6 +82,7 @@ async function crossoverCommand(given: readonly string[], flags: CrossoverFlags)
     const rows = [
       ...machineRows(describeMachine(), { threads, vectorBits, read: [readAll.median] }),
       ...(cache === undefined ? [] : [['Last-level cache', formatBytes(cache)] as const]),
+      ['Load before the run', load] as const,
     ];
     const report = crossoverReport(measured, { command: commandLine(), machine: rows });
     if (html !== undefined) await writeText(html, renderHtml(report));
@@ -91,6 +94,14 @@ async function crossoverCommand(given: readonly string[], flags: CrossoverFlags)
   } finally {
     progress.end();
   }
+}
+
+/** The load of the last minute, with a warning if other programs use the cores. Always 0 on Windows. */
+function warnOfLoad(): string {
+  const load = loadavg()[0]!;
+  const cores = availableParallelism();
+  if (load > cores / 2) say(`warning: other programs use the cores (load ${load.toFixed(1)} on ${cores}): times vary`);
+  return `${load.toFixed(1)} on ${cores} cores`;
 }
 
 async function layersIn(given: readonly string[], flags: CrossoverFlags): Promise<ModelLayers[]> {
