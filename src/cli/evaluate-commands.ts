@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { commandsOf, kvCache, modelArgument, revision, withMachine } from './command-flags.ts';
 import { divergenceCommand, perplexityCommand } from './evaluate.ts';
 import { compareCommand } from './evaluate-compare.ts';
+import { withExplain } from './explain.ts';
 import { planFlag } from './storage-flags.ts';
 
 const policyHelp = 'a storage policy, as for generate (default: q8_0:min-dim=1024; of GGUF files none)';
@@ -59,7 +60,7 @@ const withText = (command: Command): Command =>
 /** Adds the options of loading one model. */
 const withLoading = (command: Command): Command =>
   withMachine(
-    command
+    withExplain(command)
       .option(...revision)
       .option('--quantize <policy>', policyHelp)
       .option(...planFlag)

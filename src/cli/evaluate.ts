@@ -6,6 +6,7 @@ import { type EvaluationOptions, type Perplexity, perplexity } from '../evaluati
 import type { Extent } from '../evaluation/windows.ts';
 import { load } from '../node.ts';
 import { renderTable } from '../report/aligned-table.ts';
+import { type ExplainFlag, sayExplanations } from './explain.ts';
 import { readText } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
@@ -20,7 +21,8 @@ export interface TextFlags {
   json?: boolean;
 }
 
-export interface SideFlags extends MachineFlags, QuantizeFlag {
+export interface SideFlags extends MachineFlags, QuantizeFlag, ExplainFlag {
+  json?: boolean;
   revision?: string;
   kvCache?: string;
   backend?: string;
@@ -99,7 +101,9 @@ export async function openSide(
     contextLength: numberOf('--context-length', contextLength),
     ...more,
   });
-  return load(await modelPath(positional, side), loading.options).finally(loading.end);
+  const model = await load(await modelPath(positional, side), loading.options).finally(loading.end);
+  sayExplanations(() => model.explain(), side);
+  return model;
 }
 
 /** Runs an evaluation with progress, and measures it. */

@@ -208,6 +208,7 @@ export function reportTimings({ timings, usage }: GenerateResult, most = Number.
 
 function jsonOf(model: Model, result: GenerateResult): object {
   const layers = linearLayers(model.description);
+  const memory = model.memory();
   const { timings } = result;
   return {
     prompt_token_ids: result.promptTokenIds,
@@ -234,6 +235,9 @@ function jsonOf(model: Model, result: GenerateResult): object {
       parameters: model.description.parameters,
       threads: model.threads,
       vector_bits: model.vectorBits,
+      weight_bytes: memory.weights,
+      activation_bytes: memory.activations,
+      cache_bytes: memory.cache,
       seed: result.seed,
     },
     plan: {

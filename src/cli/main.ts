@@ -88,12 +88,14 @@ async function program(finish: (code: number) => void): Promise<Command> {
     .option('--chat-template <file>', "a Jinja template instead of the model's own, or the name of one of its own")
     .action(async (model, flags) => finish(await chatCommand(model, flags)));
 
-  withLoading(
-    addServeFlags(
-      command('serve', "Answer requests of OpenAI's clients (docs/server.md).", [
-        'lanewise serve',
-        'lanewise serve ./gemma-3-1b-it --port 8081 --api-key secret',
-      ]),
+  withExplain(
+    withLoading(
+      addServeFlags(
+        command('serve', "Answer requests of OpenAI's clients (docs/server.md).", [
+          'lanewise serve',
+          'lanewise serve ./gemma-3-1b-it --port 8081 --api-key secret',
+        ]),
+      ),
     ),
   ).action(async (models, flags) => finish(await serveCommand(models, flags, version)));
 

@@ -7,11 +7,12 @@ import { createApp } from '../server/app.ts';
 import { keyCheck } from '../server/keys.ts';
 import { Models, type ServedModel } from '../server/models.ts';
 import { listen } from '../server/serve-node.ts';
+import { type ExplainFlag, sayExplanations } from './explain.ts';
 import { type LoadFlags, loadOptions } from './generate.ts';
 import { modelLine, modelPath } from './models.ts';
 import { bytesOf, inFlags, numberOf, reportingLoad, say } from './terminal.ts';
 
-export interface ServeFlags extends LoadFlags {
+export interface ServeFlags extends LoadFlags, ExplainFlag {
   host: string;
   port: string;
   apiKey?: string[];
@@ -63,6 +64,7 @@ async function loadServed(
   const model = await load(path, { ...loading.options, inline: false }).finally(loading.end);
   const name = root ?? basename(path);
   say(`${name}: ${modelLine(model.description)}`);
+  sayExplanations(() => model.explain(), flags);
   return { name, root: name, model, created: Math.floor(Date.now() / 1000) };
 }
 

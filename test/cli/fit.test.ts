@@ -51,6 +51,20 @@ test('a table of policies, contexts and storages of keys and values, and the sam
   assert.match(table.err, /^refused: kvCache must be f32 or f16 \(q8_0 takes head dimensions/);
 });
 
+test('a run takes what was told, in bytes', async () => {
+  const shared = ['--kv-cache', 'f16', '--threads', '2', '--json'];
+  const fit = await lanewise(['fit', model, '--policies', 'q8_0', '--context', '128', ...shared]);
+  const [row] = JSON.parse(fit.out).rows;
+  const ids = Array.from({ length: 100 }, (_, n) => n).join(',');
+  const sampled = ['--token-ids', ids, '--max-tokens', '28', '--ignore-eos', '--context-length', '128'];
+  const run = await lanewise(['generate', model, '--quantize', 'q8_0', ...sampled, ...shared]);
+  const { weight_bytes, activation_bytes, cache_bytes } = JSON.parse(run.out).model;
+  assert.deepEqual(
+    [weight_bytes, activation_bytes, cache_bytes],
+    [row.weight_bytes, row.activation_bytes, row.cache_bytes],
+  );
+});
+
 test('of a model at the hub, only headers and settings are fetched', async (t) => {
   const files: Record<string, Buffer> = {};
   for (const name of await readdir(model))
