@@ -50,9 +50,9 @@ export interface CalibratedWeight {
 }
 
 /** Share of the mean diagonal added to the diagonal of second moments. */
-const DAMPING = 0.01;
+export const DAMPING = 0.01;
 /** Share of the identity in the moments of a table that is embedding and output head: how much its use as embedding counts. */
-const TABLE_IDENTITY = 0.3;
+export const TABLE_IDENTITY = 0.3;
 /** Tokens whose last hidden states are taken: at least so many, and so many per column of the head. */
 const HEAD_TOKENS = 2048;
 const HEAD_TOKENS_PER_COLUMN = 6;

@@ -21,13 +21,17 @@ export function addTuneCommand(
       'size=157.5MB: least loss in a file of this size; kl=0.05 (of an encoder distance=0.001): smallest file with this loss; speed: fastest; speed,kl=0.05 and speed,size=157.5MB: fastest within (default: kl=0.05, of an encoder distance=0.001)',
     )
     .requiredOption('--output <file>', 'the plan to write: plan.json')
-    .option('--calibrate <file>', 'text to measure with (default: some built-in English)')
+    .option(
+      '--calibrate <file>',
+      'text to measure with, and to calibrate (docs/calibration.md): errors are then those of calibrated weights (default: some built-in English, and rounding)',
+    )
     .option('--tokens <n>', 'tokens of the text to use (default: 512)')
     .option('--samples <n>', 'layers whose loss is measured one by one; the others are predicted (default: 24)')
     .option('--fresh', 'measure anew, without the measurements of an earlier run beside the output')
     .option('--force', 'replace an existing plan')
     .option('--threads <n>', 'default: the number of cores')
     .option('--no-revectorize', '128-bit kernels: do not ask V8 for 256-bit ones')
+    .option('--quantized <file>', 'also write the model as a .gguf file, stored as planned')
     .option('--html <file>', 'also a page with the curves of loss by size and by speed, which works without a network')
     .option('--json', 'one JSON object')
     .action(async (model: string | undefined, flags: TuneFlags) => finish(await tuneCommand(model, flags)));

@@ -39,6 +39,7 @@ export interface TuneFlags extends MachineFlags {
   fresh?: boolean;
   force?: boolean;
   html?: string;
+  quantized?: string;
   json?: boolean;
 }
 
@@ -46,6 +47,7 @@ const stageNames: Readonly<Record<Stage, string>> = {
   errors: 'errors of the weights',
   times: 'times of the kernels',
   samples: 'losses of single layers',
+  calibration: 'what calibration leaves of the errors',
   check: 'loss of the plan',
   race: 'the plan beside fixed policies',
 };
@@ -69,6 +71,7 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
       throw new UsageError(`${output} already exists: give another name, or --force to replace it`);
     await checkWritable(`--output ${output}`, output);
     if (flags.html !== undefined) await checkWritable(`--html ${flags.html}`, flags.html);
+    if (flags.quantized !== undefined) await checkGguf(flags.quantized, flags.force ?? false);
     const path = await modelPath(positional, flags);
     const { kind } = await describeModel(path);
     const budgetText = flags.budget ?? (kind === 'encoder' ? 'distance=0.001' : 'kl=0.05');
@@ -81,6 +84,7 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
       budget,
       budgetText,
       cache: cacheOf(output),
+      quantized: flags.quantized,
       fresh: flags.fresh,
       text,
       tokens: countOf('--tokens', flags.tokens, 512, 1),
@@ -121,6 +125,14 @@ const reportOf = ({ tuned, lossName, text, machine }: TunedModel, path: string, 
     command: commandLine(),
     machine: [...machineRows(describeMachine(), machine)],
   });
+
+/** @throws UsageError */
+async function checkGguf(file: string, force: boolean): Promise<void> {
+  if (!file.endsWith('.gguf')) throw new OptionError('--quantized', 'a name that ends in .gguf', file);
+  if (!force && (await stat(file).catch(() => undefined)))
+    throw new UsageError(`${file} already exists: give another name, or --force to replace it`);
+  await checkWritable(`--quantized ${file}`, file);
+}
 
 /** The file of measurements beside a plan: `plan.json` has `plan.measured.json`. */
 const cacheOf = (output: string): string => `${output.replace(/\.json$/, '')}.measured.json`;
@@ -199,7 +211,11 @@ function tableOf({ tuned, lossName }: TunedModel): string {
   );
 }
 
-function sayResult({ tuned, notWritable, known, text, lossName }: TunedModel, output: string, budget: string): void {
+function sayResult(
+  { tuned, calibrated, notWritable, known, text, lossName }: TunedModel,
+  output: string,
+  budget: string,
+): void {
   const { plan, prediction, solver, rivals, instead } = tuned;
   if (known > 0) say(`${known} measurements of an earlier run were used (--fresh: measure anew)`);
   if (notWritable !== undefined) say(`sizes are those in memory: ${notWritable}`);
@@ -221,5 +237,9 @@ function sayResult({ tuned, notWritable, known, text, lossName }: TunedModel, ou
       `${lossName} on ${text}: predicted ${plan.predictedLoss.toPrecision(3)} from ${prediction.samples} measured layers${typical}; measured ${plan.measuredLoss.toPrecision(3)}`,
     );
   }
-  say(`wrote ${output}: quantize --plan ${output} writes ${formatBytes(plan.bytes)}`);
+  const { loss: limit } = parseBudget(budget) as { loss?: number };
+  if (limit !== undefined && plan.measuredLoss !== undefined && plan.measuredLoss > limit)
+    say(`warning: the measured loss is above ${limit}: ask for less, as predictions were too low`);
+  const how = calibrated ? ' --calibrate FILE' : '';
+  say(`wrote ${output}: quantize --to q8_0 --plan ${output}${how} writes ${formatBytes(plan.bytes)}`);
 }

@@ -28,6 +28,10 @@ export interface Measures {
   times(request: ShapeRequest): Promise<readonly MatrixTimes[]>;
   /** Loss of the model with these weights in these storages and all others as in the file. */
   loss(weights: Readonly<Record<string, Storage>>): Promise<number>;
+  /** Loss of the model as a plan stores it, all units together. */
+  planLoss(weights: Readonly<Record<string, Storage>>): Promise<number>;
+  /** Output error after calibration by the error after rounding, by unit, then by type; undefined: weights are rounded. */
+  readonly calibratedRatios?: (units: readonly Unit[]) => Promise<readonly (readonly number[])[]>;
   /** Milliseconds of a decode step with the weights of each plan, run in turns: by plan, then by turn. */
   race(plans: readonly Readonly<Record<string, Storage>>[]): Promise<readonly (readonly number[])[]>;
 }

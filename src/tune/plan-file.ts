@@ -14,6 +14,8 @@ export interface PlanContext {
   /** Where the tokens come from, and their hash. */
   readonly text: string;
   readonly textHash: string;
+  /** Whether the errors are those of calibrated weights, so that the plan is meant for `quantize --calibrate`. */
+  readonly calibrated: boolean;
   readonly machine: string;
 }
 
@@ -39,6 +41,7 @@ export function planOf(tuned: Tuned, context: PlanContext): StoragePlan {
       loss: context.lossName,
       text: context.text,
       text_sha256: context.textHash,
+      calibrated: context.calibrated,
       machine: context.machine,
       ...summaryOf(tuned),
     },

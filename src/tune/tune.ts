@@ -23,7 +23,7 @@ export interface TuneInput {
   readonly signal?: AbortSignal | undefined;
 }
 
-export type Stage = 'errors' | 'times' | 'samples' | 'check' | 'race';
+export type Stage = 'errors' | 'times' | 'samples' | 'calibration' | 'check' | 'race';
 
 /** Sums of a plan or a fixed policy. */
 export interface Totals {
@@ -63,6 +63,8 @@ export interface Tuned {
 
 /** Plans tried for a limit of the loss: the measured loss of one corrects the prediction for the next. */
 const MOST_TRIES = 20;
+/** Where each try calibrates the whole model. */
+const MOST_CALIBRATED_TRIES = 3;
 const CURVE_POINTS = 24;
 
 /** @throws OptionError for a budget that cannot be kept */
@@ -72,7 +74,8 @@ export async function tune(input: TuneInput): Promise<Tuned> {
   const times = await measureTimes(input, errors);
   const samples = await measureSamples(input, errors);
   const prediction = predictLosses(units, samples);
-  const choices = makeChoices(input, errors, times, prediction, samples);
+  const ratios = await measureRatios(input);
+  const choices = makeChoices(input, errors, times, prediction, samples, ratios);
   const checked = await solveAndCheck(input, choices);
   const { picks, rivals, instead } = await settled(input, choices, checked.solved.picks);
   const measuredLoss = instead === undefined ? checked.measuredLoss : await measureLoss(input, choices, picks);
@@ -117,8 +120,8 @@ async function measureLoss(
 ): Promise<number | undefined> {
   if (samples === 0) return undefined;
   const types = pickedOf(choices, picks).map(({ type }) => type);
-  const compute = async (): Promise<number[]> => [await measures.loss(weightsOf(choices, picks))];
-  return (await remembered(store, [`loss ${types.join(' ')}`], compute))[0];
+  const compute = async (): Promise<number[]> => [await measures.planLoss(weightsOf(choices, picks))];
+  return (await remembered(store, [`plan ${types.join(' ')}`], compute))[0];
 }
 
 /** Errors of each unit by type. */
@@ -140,6 +143,19 @@ async function measureErrors({ units, measures, store, onProgress, signal }: Tun
     onProgress?.('errors', index + 1, units.length);
   }
   return errors;
+}
+
+/** What calibration leaves of the output error, by unit and type; 1 without calibration. One unit of each kind is measured. */
+async function measureRatios({ units, measures, store, onProgress }: TuneInput): Promise<number[][]> {
+  const { calibratedRatios } = measures;
+  if (calibratedRatios === undefined) return units.map(({ types }) => types.map(() => 1));
+  const kinds = new Set(units.map(({ kind }) => kind));
+  const typical = sampledUnits(units, kinds.size).map((index) => units[index]!);
+  const keys = typical.flatMap(({ kind, types }) => types.map((type) => `calibrated ${kind} ${type}`));
+  onProgress?.('calibration', 0, 1);
+  const values = await remembered(store, keys, async () => (await calibratedRatios(typical)).flat());
+  const byKey = new Map(keys.map((key, i) => [key, values[i]!]));
+  return units.map(({ kind, types }) => types.map((type) => byKey.get(`calibrated ${kind} ${type}`) ?? 1));
 }
 
 /** Milliseconds of each unit by type: alone and per row of a chunk. */
@@ -212,12 +228,15 @@ function makeChoices(
   times: readonly (readonly (readonly [number, number])[])[],
   prediction: Prediction,
   samples: readonly Sample[],
+  ratios: readonly (readonly number[])[],
 ): Choices[] {
   return units.map((unit, u) => {
     const candidates = unit.types.flatMap((type, t): Candidate[] => {
-      const { weights: weightError, output: outputError } = errors[u]![t]!;
+      const { weights: weightError, output } = errors[u]![t]!;
+      const ratio = ratios[u]![t]!;
+      const outputError = output === undefined ? undefined : output * ratio;
       if (!Number.isFinite(weightError)) return [];
-      const measured = samples.find((sample) => sample.unit === u && sample.type === type);
+      const measured = ratio === 1 ? samples.find((sample) => sample.unit === u && sample.type === type) : undefined;
       const [rowMs, chunkRowMs] = times[u]![t]!;
       const loss = measured?.loss ?? prediction.loss(u, outputError ?? weightError);
       return [
@@ -244,6 +263,7 @@ async function solveAndCheck(
 ): Promise<{ solved: Solved; measuredLoss: number | undefined }> {
   const { fixedBytes, budget, onProgress, signal } = input;
   const limit = budget.kind === 'size' ? undefined : budget.loss;
+  const tries = input.measures.calibratedRatios ? MOST_CALIBRATED_TRIES : MOST_TRIES;
   let factor = 1;
   for (let attempt = 0; ; attempt++) {
     signal?.throwIfAborted();
@@ -253,7 +273,7 @@ async function solveAndCheck(
     if ('least' in solved) throw unsolvable(budget, solved.least * (limit === undefined ? 1 : factor));
     const measuredLoss = await measureLoss(input, choices, solved.picks);
     onProgress?.('check', attempt + 1, attempt + 1);
-    if (limit === undefined || measuredLoss === undefined || measuredLoss <= limit || attempt + 1 === MOST_TRIES)
+    if (limit === undefined || measuredLoss === undefined || measuredLoss <= limit || attempt + 1 === tries)
       return { solved, measuredLoss };
     const predicted = pickedOf(choices, solved.picks).reduce((sum, { loss }) => sum + loss, 0);
     factor = Math.max(measuredLoss / Math.max(predicted, Number.MIN_VALUE), factor * (attempt < 5 ? 1.1 : 4));

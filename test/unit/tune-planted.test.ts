@@ -53,7 +53,7 @@ interface Counts {
 }
 
 function planted(counts: Counts = { errors: 0, times: 0, losses: 0 }, changes: Partial<Measures> = {}): Measures {
-  return {
+  const measures: Measures = {
     errors: async (_, types) => {
       counts.errors++;
       return types.map((type) => ({ weights: errorOf[type]! / 2, output: errorOf[type]! }));
@@ -67,8 +67,10 @@ function planted(counts: Counts = { errors: 0, times: 0, losses: 0 }, changes: P
       return lossOf(weights);
     },
     race: async (plans) => plans.map((weights) => turns(msOf(weights))),
+    planLoss: (weights) => measures.loss(weights),
     ...changes,
   };
+  return measures;
 }
 
 const run = (budget: Budget, measures = planted(), store: Store = memoryStore(), samples = 9): Promise<Tuned> =>
@@ -236,6 +238,7 @@ test('a plan file has the numbers of each weight, in a stable order, and is read
     lossName: 'KL divergence',
     text: '512 tokens of a text',
     textHash: 'abc',
+    calibrated: false,
     machine: 'a machine',
   };
   const texts = [];

@@ -13,32 +13,38 @@ export class InputRows {
   readonly #rows: ReadonlyMap<string, Float32Array[]>;
   /** One of so many rows is kept. */
   readonly #stride: number;
+  readonly #kept: number;
   #seen = 0;
 
-  /** @param names of matrices @param tokens that will be computed */
-  constructor(plan: Plan, names: ReadonlySet<string>, tokens: number) {
+  /** @param names of matrices @param tokens that will be computed @param kept rows of each input, at most. Default 128 */
+  constructor(plan: Plan, names: ReadonlySet<string>, { tokens, kept = KEPT_ROWS }: { tokens: number; kept?: number }) {
+    this.#kept = kept;
     this.plan = withLinearInputs(plan, (name) => names.has(name));
     this.#inputs = this.plan.inputs!;
     this.#rows = new Map([...this.#inputs.keys()].map((name) => [name, []]));
-    this.#stride = Math.max(1, Math.floor(tokens / KEPT_ROWS));
+    this.#stride = Math.max(1, Math.floor(tokens / kept));
   }
 
-  add({ results, count }: RunRows): void {
+  add({ results, count, wanted }: RunRows): void {
     const taps = new Map<string, Float32Array>();
     const tap = (name: string): Float32Array => {
       const values = taps.get(name) ?? results.tap(name);
       taps.set(name, values);
       return values;
     };
-    const every = Array.from({ length: count }, (_, row) => row).filter(
-      (row) => (this.#seen + row) % this.#stride === 0,
-    );
-    for (const [name, { tap: of, width, expert }] of this.#inputs) {
+    const all = (length: number): number[] => Array.from({ length }, (_, row) => row);
+    const every = all(count).filter((row) => (this.#seen + row) % this.#stride === 0);
+    for (const [name, { tap: of, width, expert, rows: which }] of this.#inputs) {
       const kept = this.#rows.get(name)!;
       // Few of all rows are an expert's: they are kept as they come.
-      const rows = expert ? rowsOfExpert(tap(expert.router), expert) : every;
+      const rows = expert
+        ? rowsOfExpert(tap(expert.router), expert)
+        : which === 'wanted' && wanted < count
+          ? all(wanted)
+          : every;
       const values = tap(of);
-      for (const row of rows.slice(0, KEPT_ROWS - kept.length)) kept.push(values.slice(row * width, (row + 1) * width));
+      for (const row of rows.slice(0, this.#kept - kept.length))
+        kept.push(values.slice(row * width, (row + 1) * width));
     }
     this.#seen += count;
   }

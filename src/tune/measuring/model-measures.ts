@@ -3,6 +3,7 @@
 import type { Storage } from '../../quant/storage.ts';
 import type { Measures, UnitErrors } from '../measures.ts';
 import type { Unit } from '../unit.ts';
+import { calibratedRatios } from './calibrated-errors.ts';
 import { type Comparison, LogitsComparison, VectorComparison } from './divergence.ts';
 import { InputRows } from './inputs.ts';
 import { type MatrixErrors, matrixErrors, relative } from './matrix-errors.ts';
@@ -21,6 +22,12 @@ export interface MeasuringOptions extends RunSettings {
   /** Token ids. */
   readonly texts: readonly (readonly number[])[];
   readonly times: Measures['times'];
+  /** Token ids to calibrate with; undefined: weights are rounded. */
+  readonly calibration?: readonly (readonly number[])[] | undefined;
+  /** Loss of a whole plan. Default: with rounded weights. */
+  readonly planLoss?:
+    | ((weights: Readonly<Record<string, Storage>>, learned: Comparison) => Promise<number>)
+    | undefined;
 }
 
 /** What the exact model computes over the text. */
@@ -39,7 +46,7 @@ export function measuresOf(model: OpenedModel, options: MeasuringOptions): Measu
       model.units.flatMap((unit) => [...someMatrices(unit).map(({ name }) => name), ...headOf(unit)]),
     );
     const tokens = options.texts.reduce((sum, { length }) => sum + length, 0);
-    const inputs = new InputRows(planWith(model, {}), names, tokens);
+    const inputs = new InputRows(planWith(model, {}), names, { tokens });
     await runTexts(model, inputs.plan, options.texts, options, (rows) => {
       comparison.learn(rows);
       inputs.add(rows);
@@ -47,6 +54,11 @@ export function measuresOf(model: OpenedModel, options: MeasuringOptions): Measu
     return { comparison, inputs };
   };
   const learned = (): Promise<Learned> => (running ??= learn());
+  const lossOf = async (comparison: Comparison, storages: Readonly<Record<string, Storage>>): Promise<number> => {
+    const { add, loss } = comparison.start();
+    await runTexts(model, planWith(model, storages), options.texts, options, add);
+    return loss();
+  };
   return {
     times: options.times,
     async errors(unit, types) {
@@ -71,10 +83,15 @@ export function measuresOf(model: OpenedModel, options: MeasuringOptions): Measu
     },
     async loss(storages: Readonly<Record<string, Storage>>) {
       const { comparison } = await learned();
-      const { add, loss } = comparison.start();
-      await runTexts(model, planWith(model, storages), options.texts, options, add);
-      return loss();
+      return lossOf(comparison, storages);
     },
+    planLoss: async (storages) => {
+      const { comparison } = await learned();
+      return options.planLoss ? options.planLoss(storages, comparison) : lossOf(comparison, storages);
+    },
+    ...(options.calibration && {
+      calibratedRatios: (units: readonly Unit[]) => calibratedRatios(model, units, options.calibration!, options),
+    }),
     race: (plans) =>
       race(
         model.description,

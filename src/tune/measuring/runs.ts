@@ -22,12 +22,17 @@ export interface RunSettings {
 /** Rows of a forward. */
 export const RUN_ROWS = 64;
 
+/** By the index of the text. */
+type Wanted = (text: number) => true | 'all';
+
 export interface RunRows {
   readonly results: Results;
   /** Index of the text, and position of the first row in it. */
   readonly text: number;
   readonly first: number;
   readonly count: number;
+  /** Rows with logits; of an encoder all. */
+  readonly wanted: number;
 }
 
 /** The plan with some weights in given storages and the others exact: floats as the file has them, blocks as f32. */
@@ -41,8 +46,9 @@ export function planWith({ files, description }: OpenedModel, weights: Readonly<
 }
 
 /**
- * Computes texts in chunks of rows. Of a decoder the rows for which `wanted` says so have logits, in their order.
+ * Computes texts in chunks of rows.
  * @param texts token ids, each within the context
+ * @param wanted the rows of a decoder that have logits: all, or the last of each chunk
  */
 export async function runTexts(
   model: OpenedModel,
@@ -50,6 +56,7 @@ export async function runTexts(
   texts: readonly (readonly number[])[],
   settings: RunSettings,
   onRows: (rows: RunRows) => void,
+  wanted: Wanted = () => 'all',
 ): Promise<void> {
   const { host, threads, revectorize, onWarning, signal } = settings;
   const longest = texts.reduce((most, { length }) => Math.max(most, length), 1);
@@ -76,7 +83,7 @@ export async function runTexts(
   const parts = { name, description: { ...description, plan }, backend };
   try {
     if (isEncoder) await encode(new TextEvaluator(parts), texts, onRows, signal);
-    else await decode(new Evaluator(parts), texts, onRows, signal);
+    else await decode(new Evaluator(parts), texts, onRows, signal, wanted);
   } finally {
     await backend.dispose();
   }
@@ -91,7 +98,7 @@ async function encode(
   for (const [text, ids] of texts.entries()) {
     signal?.throwIfAborted();
     const { results } = await evaluator.forward([ids]);
-    onRows({ results, text, first: 0, count: ids.length });
+    onRows({ results, text, first: 0, count: ids.length, wanted: ids.length });
   }
 }
 
@@ -100,6 +107,7 @@ async function decode(
   texts: readonly (readonly number[])[],
   onRows: (rows: RunRows) => void,
   signal: AbortSignal | undefined,
+  wanted: Wanted,
 ): Promise<void> {
   for (const [text, ids] of texts.entries()) {
     const sequence = evaluator.cache.sequence({ expected: ids.length });
@@ -107,8 +115,9 @@ async function decode(
       for (let first = 0; first < ids.length; first += RUN_ROWS) {
         signal?.throwIfAborted();
         const tokens = ids.slice(first, first + RUN_ROWS);
-        const { results } = await evaluator.forward([{ sequence, tokens, wanted: 'all' }]);
-        onRows({ results, text, first, count: tokens.length });
+        const { results } = await evaluator.forward([{ sequence, tokens, wanted: wanted(text) }]);
+        const count = tokens.length;
+        onRows({ results, text, first, count, wanted: wanted(text) === 'all' ? count : 1 });
       }
     } finally {
       sequence.release();
