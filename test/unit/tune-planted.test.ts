@@ -5,9 +5,12 @@ import { checkStoragePlan, formatStoragePlan, parseStoragePlan } from '../../src
 import type { WeightRole } from '../../src/plan/step.ts';
 import type { Storage } from '../../src/quant/storage.ts';
 import { storageBytes } from '../../src/quant/storage.ts';
+import { renderHtml } from '../../src/report/html.ts';
+import { renderMarkdown } from '../../src/report/markdown.ts';
 import type { Budget } from '../../src/tune/budget.ts';
 import { type Measures, memoryStore, type Store } from '../../src/tune/measures.ts';
 import { planOf } from '../../src/tune/plan-file.ts';
+import { tuneReport } from '../../src/tune/report.ts';
 import { type Tuned, tune } from '../../src/tune/tune.ts';
 import type { Unit } from '../../src/tune/unit.ts';
 
@@ -260,4 +263,52 @@ test('a plan file has the numbers of each weight, in a stable order, and is read
     code: 'InvalidOption',
     message: /whose tuned is an object/,
   });
+});
+
+test('a report has the plan beside the policies, curves of loss by size and speed, and every layer', async () => {
+  const tuned = await run({ kind: 'size', bytes: 220_000 });
+  const report = tuneReport({
+    tuned,
+    model: 'a model',
+    budget: 'size=220kB',
+    lossName: 'KL divergence',
+    text: '512 tokens of a text',
+    command: 'lanewise tune',
+    machine: [],
+  });
+  const charts = report.sections.flatMap(({ chart }) => chart ?? []);
+  assert.deepEqual(
+    charts.map(({ x }) => x.unit),
+    ['MB', 'ms'],
+  );
+  for (const { series } of charts) {
+    const [curve, policies, plan] = series;
+    assert.ok(curve!.points.length > 3 && policies!.points.length > 3);
+    assert.equal(plan!.points[0]!.y, tuned.plan.predictedLoss);
+    // No policy and no plan lies below the curve.
+    for (const { x, y } of [...policies!.points, ...plan!.points])
+      assert.ok(
+        curve!.points.every((point) => !(Number(point.x) >= Number(x) && point.y > y * (1 + 1e-9) + 1e-12)),
+        `${x} ${y}`,
+      );
+  }
+  const text = renderMarkdown(report);
+  assert.match(text, /q8_0:min-dim=1024/);
+  for (const { name } of units) assert.ok(text.includes(name));
+  assert.match(renderHtml(report), /<canvas/);
+});
+
+test('errors of calibrated weights decide where calibration helps', async () => {
+  // Calibration leaves a tenth of the error of q4_0 in the layers, and all of it in the table.
+  const calibrated = planted(undefined, {
+    calibratedRatios: async (some) =>
+      some.map(({ kind, types }) => types.map((type) => (type === 'q4_0' && kind !== 'embedding' ? 0.1 : 1))),
+  });
+  const budget = { kind: 'loss', loss: 0.02 } as const;
+  const [without, with_] = [await run(budget), await run(budget, { ...calibrated, planLoss: async () => 0.01 })];
+  assert.ok(with_.plan.bytes < without.plan.bytes);
+  const up = with_.choices.find(({ unit: { name } }) => name === 'layers.2.ffn.up')!;
+  const q4 = up.candidates.find(({ type }) => type === 'q4_0')!;
+  close(q4.outputError!, errorOf.q4_0! / 10);
+  assert.equal(q4.measured, false);
 });
