@@ -27,6 +27,7 @@ export function addTuneCommand(
     )
     .option('--tokens <n>', 'tokens of the text to use (default: 512)')
     .option('--samples <n>', 'layers whose loss is measured one by one; the others are predicted (default: 24)')
+    .option('--no-times', 'do not measure times, which sizes and losses do not need')
     .option('--fresh', 'measure anew, without the measurements of an earlier run beside the output')
     .option('--force', 'replace an existing plan')
     .option('--threads <n>', 'default: the number of cores')

@@ -36,6 +36,7 @@ export interface TuneFlags extends MachineFlags {
   calibrate?: string;
   tokens?: string;
   samples?: string;
+  times?: boolean;
   fresh?: boolean;
   force?: boolean;
   html?: string;
@@ -76,6 +77,8 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
     const { kind } = await describeModel(path);
     const budgetText = flags.budget ?? (kind === 'encoder' ? 'distance=0.001' : 'kl=0.05');
     const budget = parseBudget(budgetText);
+    if (budget.kind === 'speed' && flags.times === false)
+      throw new UsageError('--no-times is not for the budget speed, which times decide');
     const text =
       flags.calibrate === undefined
         ? undefined
@@ -85,6 +88,7 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
       budgetText,
       cache: cacheOf(output),
       quantized: flags.quantized,
+      timed: flags.times !== false,
       fresh: flags.fresh,
       text,
       tokens: countOf('--tokens', flags.tokens, 512, 1),

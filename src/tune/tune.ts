@@ -19,6 +19,8 @@ export interface TuneInput {
   readonly budget: Budget;
   /** Units whose loss is measured alone. */
   readonly samples: number;
+  /** Whether times are measured. Default true. */
+  readonly timed?: boolean | undefined;
   readonly onProgress?: ((stage: Stage, done: number, total: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -160,9 +162,10 @@ async function measureRatios({ units, measures, store, onProgress }: TuneInput):
 
 /** Milliseconds of each unit by type: alone and per row of a chunk. */
 async function measureTimes(
-  { units, measures, store, onProgress, signal }: TuneInput,
+  { units, measures, store, timed = true, onProgress, signal }: TuneInput,
   errors: readonly (readonly UnitErrors[])[],
-): Promise<(readonly [number, number])[][]> {
+): Promise<(readonly [number, number] | undefined)[][]> {
+  if (!timed) return units.map(({ types }) => types.map(() => undefined));
   const requests = new Map<string, { shape: readonly [number, number]; types: Set<Storage> }>();
   for (const [u, unit] of units.entries())
     for (const { shape, uses } of unit.matrices) {
@@ -225,7 +228,7 @@ async function measureSamples(
 function makeChoices(
   { units, alignment }: TuneInput,
   errors: readonly (readonly UnitErrors[])[],
-  times: readonly (readonly (readonly [number, number])[])[],
+  times: readonly (readonly (readonly [number, number] | undefined)[])[],
   prediction: Prediction,
   samples: readonly Sample[],
   ratios: readonly (readonly number[])[],
@@ -237,7 +240,7 @@ function makeChoices(
       const outputError = output === undefined ? undefined : output * ratio;
       if (!Number.isFinite(weightError)) return [];
       const measured = ratio === 1 ? samples.find((sample) => sample.unit === u && sample.type === type) : undefined;
-      const [rowMs, chunkRowMs] = times[u]![t]!;
+      const [rowMs, chunkRowMs] = times[u]![t] ?? [];
       const loss = measured?.loss ?? prediction.loss(u, outputError ?? weightError);
       return [
         {

@@ -44,6 +44,8 @@ export interface TuneOptions {
   readonly backend?: 'wasm' | 'reference' | undefined;
   /** Measures times. Default: on this machine, with weights in memory. */
   readonly times?: Measures['times'] | undefined;
+  /** Whether times are measured. Default true. */
+  readonly timed?: boolean | undefined;
   readonly onProgress?: ((stage: Stage, done: number, total: number) => void) | undefined;
   readonly onWarning?: ((text: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -227,11 +229,11 @@ class PlanWriter {
 
 /** Rows of the chunks that a prompt is computed in. */
 const CHUNK_ROWS = 128;
-/** Turns of the measurement of a shape. */
-const TURNS = 8;
+/** Turns of the measurement of a shape: where speed decides, and where it is only told. */
+const [TURNS, FEW_TURNS] = [8, 3];
 
 const shapeTimes =
-  ({ threads, revectorize, signal }: TuneOptions): Measures['times'] =>
+  ({ budget, threads, revectorize, signal }: TuneOptions): Measures['times'] =>
   async ({ shape, types }) => {
     const found = await timeShapes({
       types,
@@ -241,7 +243,7 @@ const shapeTimes =
       threads,
       revectorize,
       signal,
-      turns: TURNS,
+      turns: budget.kind === 'speed' ? TURNS : FEW_TURNS,
     });
     const msOf = (type: Storage, rows: number): number => {
       const times = found.find((one) => one.type === type && one.rows === rows);
