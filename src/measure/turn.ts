@@ -1,6 +1,7 @@
 /** One turn of a benchmark: a prefill, then decode steps. */
 import type { Model } from '../engine/model.ts';
 import type { ForwardReport, ModelDescription, PhaseTimes } from '../node.ts';
+import { type Storage, storageLayout } from '../quant/storage.ts';
 import { stepWork } from './step-work.ts';
 
 export interface Work {
@@ -99,6 +100,6 @@ export function promptOperations(model: ModelDescription, tokens: number): Recor
 /** The kind of tile, float or int8, for which rates are measured. */
 export type TileKind = 'f32' | 'q8';
 
-export const isQuantized = (storage: string): boolean => storage.startsWith('q');
+export const isQuantized = (storage: string): boolean => (storageLayout[storage as Storage]?.block ?? 1) > 1;
 
 export const tileOf = (storage: string): TileKind => (isQuantized(storage) ? 'q8' : 'f32');

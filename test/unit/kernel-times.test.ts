@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { kernelReport, placeOf, rooflineOf } from '../../src/measure/kernel-report.ts';
-import { chunksOf, type KernelTime, measureKernels } from '../../src/measure/kernel-times.ts';
+import { arithmeticRoof, chunksOf, type KernelTime, measureKernels } from '../../src/measure/kernel-times.ts';
 import { stepWork } from '../../src/measure/step-work.ts';
 import type { Plan, PlannedWeight, Step } from '../../src/plan/step.ts';
-import type { Storage } from '../../src/quant/storage.ts';
+import { isBlockStorage, type Storage, storageLayout } from '../../src/quant/storage.ts';
 
 const weight = (name: string, shape: readonly number[], storage: Storage): PlannedWeight => ({
   ...{ name, shape, storage, role: 'ffn', linear: true, reason: '', bytes: 0 },
@@ -90,6 +90,12 @@ test('planted times give the bytes, operations and rates of every kind of step',
       times.filter((time) => time.work === work).reduce((sum, { share }) => sum + share, 0),
       1,
     );
+});
+
+test('products with blocks are integer products, all others are products of floats', () => {
+  for (const storage of Object.keys(storageLayout) as Storage[])
+    assert.equal(arithmeticRoof(`matmul ${storage}`), isBlockStorage(storage) ? 'q8' : 'f32', storage);
+  assert.equal(arithmeticRoof('attention'), 'f32');
 });
 
 test('the lower roof of a kernel limits it', () => {
