@@ -185,7 +185,10 @@ const engine: Rows<EngineErrorCode> = {
   NoChatTemplate: ['the model has no chat template', 'give a prompt, or a template'],
   NoTokenizer: ['the model has no tokenizer', 'give token ids'],
   NotWritten: ['a trace or a recording cannot be written', 'name a file in a folder that can be written'],
-  NotComparable: ['benchmarks of different models, options or machines', 'measure both in the same way'],
+  NotComparable: [
+    'benchmarks of different models, options or machines, or models of different shapes',
+    'measure both in the same way; compare models of one architecture and size',
+  ],
   NumericError: ['logits are not finite', 'store the weights in another type'],
   OutOfMemory: [
     'memory is exhausted: see `asked` and `available`',

@@ -1,13 +1,23 @@
 /** Perplexity and divergence of predictions, against numbers of another implementation in f64 (test/golden/evaluation). */
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after } from 'node:test';
 import fc from 'fast-check';
 import { divergeRows } from '../../src/evaluation/rows.ts';
 import { tokensOf, windowsOf } from '../../src/evaluation/windows.ts';
-import { divergence, embeddedModel, load, type Model, OptionError, perplexity } from '../../src/node.ts';
+import { nodeFolder } from '../../src/formats/adapters/node.ts';
+import { openCheckpoint } from '../../src/formats/checkpoint.ts';
+import {
+  divergence,
+  embeddedModel,
+  load,
+  type Model,
+  OptionError,
+  perplexity,
+  writeSafeTensorsParts,
+} from '../../src/node.ts';
 import { withMatrices } from './changed-model.ts';
 
 const golden = new URL('../golden/evaluation/', import.meta.url);
@@ -207,3 +217,30 @@ function roundHalfToEven(value: number): number {
   const up = scaled - down > 0.5 || (scaled - down === 0.5 && down % 2 !== 0);
   return (up ? down + 1 : down) / 64;
 }
+
+test('a SafeTensors file is written in parts, and a part outside of its tensor leaves no file', async () => {
+  const path = join(folder, 'parts.safetensors');
+  const shapes = ['a', 'b'].map((name) => ({ name, dtype: 'F32' as const, shape: [3, 2] }));
+  const bytes = (...values: number[]): Uint8Array => new Uint8Array(Float32Array.from(values).buffer);
+  await writeSafeTensorsParts(path, shapes, async (write) => {
+    await write('b', 16, bytes(5, 6));
+    await write('a', 0, bytes(1, 2, 3, 4));
+  });
+  const { tensors, close } = await openCheckpoint(nodeFolder(folder), 'parts.safetensors');
+  const read = async (name: string): Promise<number[]> => {
+    const into = new Uint8Array(24);
+    await tensors.get(name)!.readInto(0, into);
+    return [...new Float32Array(into.buffer)];
+  };
+  assert.deepEqual(await read('a'), [1, 2, 3, 4, 0, 0]);
+  assert.deepEqual(await read('b'), [0, 0, 0, 0, 5, 6]);
+  await close();
+  const outside = join(folder, 'outside.safetensors');
+  const fill = (write: (name: string, start: number, bytes: Uint8Array) => Promise<void>) =>
+    write('a', 20, bytes(1, 2));
+  await assert.rejects(writeSafeTensorsParts(outside, shapes, fill), /a has 24 bytes, not 28/);
+  assert.deepEqual(
+    (await readdir(folder)).filter((name) => name.includes('outside')),
+    [],
+  );
+});
