@@ -14,7 +14,7 @@ export interface ReplayFlags extends MachineFlags {
 
 export const addReplayArguments = (command: Command): Command =>
   command
-    .argument('<file>', 'a file of --record')
+    .argument('<file>', 'a recording of generate or chat')
     .argument('[model]', 'the model (default: the one that was recorded, by its name)')
     .option('--json', 'one JSON object');
 

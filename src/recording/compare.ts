@@ -52,6 +52,8 @@ export class Comparison {
   #states = 0;
   #logits = 0;
   #difference: ReplayDifference | undefined;
+  /** The error of a replay with another model. */
+  refused: FormatError | undefined;
   /** Names of the weights that differ from the recording. */
   weights: readonly string[] = [];
 
@@ -78,9 +80,9 @@ export class Comparison {
     return { ...counts, states: this.#states, logits: this.#logits, difference: this.#difference };
   }
 
-  /** Takes an entry of the replay. @throws FormatError OtherModel */
+  /** Takes an entry of the replay. Does not throw: it is called by the engine. */
   readonly take = (entry: Entry): void => {
-    if (isHead(entry)) this.#compareModel(entry);
+    if (isHead(entry)) this.refused = this.#compareModel(entry);
     else if (this.#difference !== undefined) return;
     else if ('rows' in entry) this.#compareRows(entry);
     else if ('token' in entry) this.#compareToken(entry);
@@ -90,21 +92,22 @@ export class Comparison {
     return this.#content.requests[this.#index]!;
   }
 
-  #compareModel({ model, plan }: Head): void {
+  #compareModel({ model, plan }: Head): FormatError | undefined {
     const { head } = this.#content;
     const other = (expected: string, found: string): FormatError =>
       new FormatError('OtherModel', this.#file, `recorded with ${expected}, the model given is ${found}`);
     for (const key of ['type', 'parameters', 'layers', 'dim', 'vocab'] as const)
       if (model[key] !== head.model[key])
-        throw other(`${head.model.name} (${key} ${head.model[key]})`, `${model.name} (${key} ${model[key]})`);
+        return other(`${head.model.name} (${key} ${head.model[key]})`, `${model.name} (${key} ${model[key]})`);
     const names = Object.keys(head.model.weights);
     const missing = names.find((name) => !Object.hasOwn(model.weights, name));
-    if (missing !== undefined) throw other(`the weight ${missing}`, 'without it');
+    if (missing !== undefined) return other(`the weight ${missing}`, 'without it');
     this.weights = names.filter((name) => model.weights[name] !== head.model.weights[name]);
     if (this.weights.length > OTHER * names.length)
-      throw other(head.model.name, `another one: ${this.weights.length} of ${names.length} weights differ`);
+      return other(head.model.name, `another one: ${this.weights.length} of ${names.length} weights differ`);
     for (const [name, storage] of Object.entries(head.plan.weights))
-      if (plan.weights[name] !== storage) throw other(`${name} as ${storage}`, `with it as ${plan.weights[name]}`);
+      if (plan.weights[name] !== storage) return other(`${name} as ${storage}`, `with it as ${plan.weights[name]}`);
+    return undefined;
   }
 
   #compareRows({ at, rows }: RowsEntry): void {

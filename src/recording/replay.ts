@@ -60,6 +60,7 @@ export async function replayRecording<M extends ReplayModel>(
     throw new FormatError('OtherModel', file, `recorded with ${head.model.name}, another model: ${error.message}`);
   });
   try {
+    if (comparison.refused) throw comparison.refused;
     const results: ReplayedRequest[] = [];
     for (const [index, request] of requests.entries()) {
       onRequest?.(index, requests.length);

@@ -8,16 +8,18 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { after, before } from 'node:test';
 import { embeddedModel, load, quantizeModel } from '../../src/node.ts';
+import { checkTrace } from '../unit/trace-check.ts';
 import { type BrowserName, browserNames, findBrowser, withBrowser } from './browsers.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
-import type { MemoryOutcome } from './run.ts';
+import type { MemoryOutcome, TraceOutcome } from './run.ts';
 import { serveSources } from './server.ts';
 
 type Results = Readonly<
   Record<
     string,
     Outcome &
-      Partial<MemoryOutcome> & {
+      Partial<MemoryOutcome> &
+      Partial<TraceOutcome> & {
         readonly error?: string;
         readonly stopped?: number;
         readonly turns?: number;
@@ -100,6 +102,20 @@ for (const name of browserNames) {
       );
     },
   );
+
+  test(`${name}: a trace of an engine in a worker, with all its threads, and an equal replay`, options, async () => {
+    const { main } = await inBrowser(name, true, 'jobs=traced');
+    const { trace, text, threads, equal, error } = main.traced!;
+    assert.deepEqual([error, threads, equal], [undefined, 2, true]);
+    const { spans, events } = checkTrace(trace!);
+    for (const thread of ['thread 0', 'thread 1'])
+      assert.ok(
+        spans.some((span) => span.thread === thread && span.path.includes('layer[5]')),
+        thread,
+      );
+    const pieces = events.filter(({ ph, name }) => ph === 'i' && ['token', 'text'].includes(name!));
+    assert.equal(pieces.map(({ args }) => args!.text).join(''), text);
+  });
 
   test(`${name}: a page that is not isolated has one thread everywhere, and says so once`, options, async () => {
     const { main, worker } = await inBrowser(name, false, 'jobs=folder,two');

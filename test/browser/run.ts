@@ -10,8 +10,17 @@ export type Outcomes = Readonly<
     | { readonly stopped: number }
     | { readonly turns: number; readonly ms: number }
     | MemoryOutcome
+    | TraceOutcome
   >
 >;
+
+export interface TraceOutcome {
+  readonly trace: string;
+  readonly text: string;
+  readonly threads: number;
+  /** Whether the replay was equal. */
+  readonly equal: boolean;
+}
 
 /** Memory as estimated and as it is, and what the model says of itself. */
 export interface MemoryOutcome {
@@ -111,6 +120,24 @@ async function memory(): Promise<MemoryOutcome> {
   return outcome;
 }
 
+/** The trace of a short text, and a replay of its recording. */
+async function traced(): Promise<TraceOutcome> {
+  const { load, parseRecording, Recording, replayRecording, Trace } = await import('../../src/browser.ts');
+  const pieces: Uint8Array<ArrayBuffer>[] = [];
+  const trace = new Trace((bytes) => pieces.push(bytes));
+  const lines: string[] = [];
+  const record = new Recording((entry) => lines.push(JSON.stringify(entry)));
+  const model = await load(folder, { trace, record, threads: 2 });
+  const { text } = await model.complete('Once', { maxTokens: 5, temperature: 0 });
+  await model.dispose();
+  await trace.end();
+  const { equal } = await replayRecording(parseRecording(lines.join('\n'), 'recording'), {
+    file: 'recording',
+    load: (options) => load(folder, { ...(options as WebLoadOptions), threads: 1 }),
+  });
+  return { trace: await new Blob(pieces).text(), text, threads: model.threads, equal };
+}
+
 /** Tokens per second, the best of several texts. */
 async function speed(threads: number | undefined): Promise<number> {
   const { load } = await import('../../src/browser.ts');
@@ -132,6 +159,7 @@ export async function run(): Promise<unknown> {
     try {
       if (name === 'stopped') results[name] = await stopped();
       else if (name === 'turns') results[name] = await turns();
+      else if (name === 'traced') results[name] = await traced();
       else if (name === 'memory') results[name] = await memory();
       else if (name.startsWith('speed')) results[name] = await speed(Number(name.slice(5)) || undefined);
       else {
