@@ -1,7 +1,7 @@
 /** `lanewise replay`: runs a recording again and compares every state, logit and token. */
 import type { Command } from 'commander';
 import type { RecordingContent, ReplayDifference, ReplayedRequest, ReplayReport } from '../node.ts';
-import { type LoadOptions, load, RecordingReader, replayRecording, type Tokenizer } from '../node.ts';
+import { load, RecordingReader, replayRecording, type Tokenizer } from '../node.ts';
 import { openLines } from './files.ts';
 import { modelPath } from './models.ts';
 import { createProgress } from './progress.ts';
@@ -43,7 +43,7 @@ export async function replayCommand(file: string, model: string | undefined, fla
           total,
         ),
       async load(options) {
-        const loading = reportingLoad({ ...machineOptions(flags), ...(options as LoadOptions), signal });
+        const loading = reportingLoad({ ...machineOptions(flags), ...options, signal });
         const loaded = await load(path, loading.options).finally(loading.end);
         tokenizer = loaded.tokenizer;
         return loaded;

@@ -1,5 +1,7 @@
 /** Replays a recording: runs its requests again, one by one, and compares every state, logit and token. */
 import { FormatError, OptionError } from '../errors.ts';
+import type { KvStorage } from '../quant/kv-cache.ts';
+import type { Storage } from '../quant/storage.ts';
 import { Comparison, type ReplayedRequest } from './compare.ts';
 import type { Head, RecordedRequest, RecordingContent } from './format.ts';
 import { Recording } from './recorder.ts';
@@ -16,9 +18,10 @@ export interface ReplayModel {
 /** Options of a load that gives the recorded bits. */
 export interface ReplayLoad {
   readonly record: Recording;
-  readonly quantize: { readonly version: 1; readonly weights: Readonly<Record<string, string>> };
-  readonly kvCache: string;
-  readonly backend: string;
+  /** A storage plan. */
+  readonly quantize: { readonly version: 1; readonly weights: Readonly<Record<string, Storage>> };
+  readonly kvCache: KvStorage;
+  readonly backend: 'wasm' | 'reference';
   readonly contextLength: number;
 }
 
@@ -51,13 +54,14 @@ export async function replayRecording<M extends ReplayModel>(
   const comparison = new Comparison(content, file, () => stop.abort());
   const { head, requests } = content;
   const { kvCache, backend, contextLength } = head.load;
-  const model = await load(
-    { record: new Recording(comparison.take), quantize: head.plan, kvCache, backend, contextLength },
-    head,
-  ).catch((error) => {
-    // The weights of the plan, or the context, are not those of this model.
-    if (!(error instanceof OptionError) || !['quantize', 'contextLength'].includes(error.option)) throw error;
-    throw new FormatError('OtherModel', file, `recorded with ${head.model.name}, another model: ${error.message}`);
+  // The load checks their values.
+  const recorded = { quantize: head.plan, kvCache, backend, contextLength } as Omit<ReplayLoad, 'record'>;
+  const model = await load({ record: new Recording(comparison.take), ...recorded }, head).catch((error) => {
+    if (!(error instanceof OptionError) || !Object.hasOwn(recorded, error.option)) throw error;
+    // Of another model are the names of weights and the longest context.
+    const other = ['quantize', 'contextLength'].includes(error.option);
+    const what = other ? `recorded with ${head.model.name}, another model: ${error.message}` : error.message;
+    throw new FormatError(other ? 'OtherModel' : 'InvalidRecording', file, what);
   });
   try {
     if (comparison.refused) throw comparison.refused;

@@ -133,7 +133,7 @@ async function traced(): Promise<TraceOutcome> {
   await trace.end();
   const { equal } = await replayRecording(parseRecording(lines.join('\n'), 'recording'), {
     file: 'recording',
-    load: (options) => load(folder, { ...(options as WebLoadOptions), threads: 1 }),
+    load: (options) => load(folder, { ...options, threads: 1 }),
   });
   return { trace: await new Blob(pieces).text(), text, threads: model.threads, equal };
 }

@@ -53,7 +53,7 @@ const entriesOf = (lines: string): Record<string, unknown>[] =>
 const replay = (lines: string, options: LoadOptions = {}, path = embeddedModel): Promise<ReplayReport> =>
   replayRecording(parseRecording(lines, 'run.jsonl'), {
     file: 'run.jsonl',
-    load: (recorded) => load(path, { inline: true, threads: 1, ...(recorded as LoadOptions), ...options }),
+    load: (recorded) => load(path, { inline: true, threads: 1, ...recorded, ...options }),
   });
 
 let lines = '';
