@@ -17,6 +17,9 @@ export interface Scale {
   readonly labels?: readonly string[];
   readonly beginAtZero?: boolean;
   readonly grace?: string;
+  /** The axis reaches at least so far, for the ends of error bars. */
+  readonly suggestedMin?: number;
+  readonly suggestedMax?: number;
 }
 
 export interface ChartSettings {
@@ -56,12 +59,19 @@ export function chartSettings({ kind, title, x, y, series, lines = [] }: Chart):
       reference: line,
     };
   });
+  const ends = own
+    .flatMap(({ data }) => data.flatMap(({ low, high }) => [low, high]))
+    .filter((end) => end !== undefined && (y.scale !== 'log' || end > 0)) as number[];
   return {
     type,
     title,
     unit: y.unit ?? '',
     x: { ...scaleOf(x, categories), ...(categories ? { labels } : {}) },
-    y: { ...scaleOf(y, false), ...(y.scale === 'log' ? {} : { beginAtZero: kind === 'bars', grace: '5%' }) },
+    y: {
+      ...scaleOf(y, false),
+      ...(y.scale === 'log' ? {} : { beginAtZero: kind === 'bars', grace: '5%' }),
+      ...(ends.length > 0 ? { suggestedMin: Math.min(...ends), suggestedMax: Math.max(...ends) } : {}),
+    },
     datasets: [...own, ...references],
   };
 }

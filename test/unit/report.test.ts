@@ -135,8 +135,10 @@ test('a chart whose points have labels or share an x is a table with a row per p
 });
 
 test('a logarithmic axis leaves out what it cannot show; categories keep their order', () => {
-  const { datasets, x } = chartSettings(chart);
+  const { datasets, x, y } = chartSettings(chart);
   assert.equal(x.type, 'logarithmic');
+  // The ends of error bars are on the axis.
+  assert.deepEqual([y.suggestedMin, y.suggestedMax], [3.9, 4.25]);
   assert.deepEqual(
     datasets[1]!.data.map((point) => point.x),
     [1024],
