@@ -92,6 +92,15 @@ async function rebuilt(
 const u32 = (value: number): GgufValue => ({ type: 'uint32', value });
 const f32 = (value: number): GgufValue => ({ type: 'float32', value });
 
+test('blocks of types with kernels stay as they are in the file', async () => {
+  for (const kind of ['q8_0', 'q4_0', 'iq4_nl', 'q6_k']) {
+    const { plan } = await rebuilt(`llama-256-${kind}.gguf`, () => {});
+    const matrices = plan.weights.filter(({ storage }) => storage === kind);
+    assert.ok(matrices.length > 10, `${kind}: ${matrices.length}`);
+    assert.ok(plan.weights.every(({ storage }) => ['f32', 'q6_k', kind].includes(storage)));
+  }
+});
+
 test('metadata that describe no model are refused by the name of the key', async () => {
   const cases: [string, GgufValue | undefined][] = [
     ['llama.attention.head_count', u32(0)],

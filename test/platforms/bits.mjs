@@ -32,6 +32,7 @@ const cases = {
   'stories none': () => continuation({ quantize: 'none', threads: 1 }),
   'stories q8_0': () => continuation({ quantize: 'q8_0', threads: 2 }),
   'stories q4_0': () => continuation({ quantize: 'q4_0', threads: 1 }),
+  'stories iq4_nl': () => continuation({ quantize: 'iq4_nl', threads: 2 }),
   'stories q4_k': () => continuation({ quantize: 'q4_k', threads: 2 }),
   'stories q5_k': () => continuation({ quantize: 'q5_k', threads: 1 }),
   'stories q6_k': () => continuation({ quantize: 'q6_k', threads: 1 }),

@@ -59,7 +59,7 @@ async function sameBits(machine: Machine, expected: Hashes, cases?: readonly str
 async function onArm64(expected: Hashes): Promise<void> {
   for (const [cpu, cases] of [
     ['max', undefined],
-    ['cortex-a53', ['stories q8_0', 'stories q4_0', 'stories q4_k', 'stories q6_k']],
+    ['cortex-a53', ['stories q8_0', 'stories q4_0', 'stories iq4_nl', 'stories q4_k', 'stories q6_k']],
   ] as const) {
     const machine = arm64(cpu, folder);
     const platform = `arm64 ${cpu}`;
