@@ -34,6 +34,8 @@ interface Growing {
 
 export class ModelDrafter implements Drafter {
   readonly name: string;
+  /** Name of the model. */
+  readonly model: string;
   readonly #evaluator: Evaluator;
   readonly #contextLength: number;
   readonly #states = new Map<DraftRequest, State>();
@@ -43,6 +45,7 @@ export class ModelDrafter implements Drafter {
 
   constructor({ evaluator, contextLength }: ModelDrafterParts) {
     this.name = `the draft model ${evaluator.name}`;
+    this.model = evaluator.name;
     this.#evaluator = evaluator;
     this.#contextLength = contextLength;
   }

@@ -98,7 +98,7 @@ export function loadEngine(source: ModelSource, options: LoadOptions = {}): Prom
     const draft = settings.draft && (await loadDraft(source, settings, settings.draft, { tokens, contextLength }));
     const explanations = [
       ...loaded.explanations,
-      ...explainDecoder({ ends, chat, tokenizer, draft: draft?.name, options }),
+      ...explainDecoder({ ends, chat, tokenizer, draft: draft?.model, options }),
     ];
     const info = { quantize, contextLength, eosTokenIds: new Set(ends.keys()), samplingDefaults, explanations };
     const { onWarning } = settings;

@@ -154,7 +154,13 @@ test('the default cache says what limits it, and threads why there is one', asyn
   const single = await on({ cores: 4, threads: { possible: false, reason: 'a test has none' } });
   assert.deepEqual(single['threads.wanted'], { value: 1, from: 'machine', why: 'a test has none' });
   const reference = await on({}, { backend: 'reference' });
+  assert.equal(reference['draft.model']!.value, null);
   assert.deepEqual([reference['backend.name']!.value, reference['threads.count']!.value], ['reference', 1]);
+});
+
+test('a draft model is named', async () => {
+  const { 'draft.model': draft } = await explained('models/llama-gqa-f16', { draft: { quantize: 'q4_0' } });
+  assert.deepEqual([draft!.value, draft!.from], [golden('models/llama-gqa-f16'), 'option draft']);
 });
 
 test('an encoder explains itself without what only decoders have', async () => {
