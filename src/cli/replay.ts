@@ -30,18 +30,12 @@ export async function replayCommand(file: string, model: string | undefined, fla
     if (model === undefined && source === undefined)
       throw new UsageError(`replay ${file}: name the model, ${recorded.name}: the recording does not say where it is`);
     const path = await modelPath(model ?? (source === '' ? undefined : source), flags);
-    const sizes = content.requests.map(({ prompt, tokens }) => prompt.length + tokens.length);
-    const total = sizes.reduce((sum, size) => sum + size, 0);
     // A disposed model has none.
     let tokenizer: Tokenizer | undefined;
     const report = await replayRecording(content, {
       file,
       signal,
-      onRequest: (index) =>
-        progress.update(
-          sizes.slice(0, index).reduce((sum, size) => sum + size, 0),
-          total,
-        ),
+      onProgress: (done, total) => progress.update(done, total),
       async load(options) {
         const loading = reportingLoad({ ...machineOptions(flags), ...options, signal });
         const loaded = await load(path, loading.options).finally(loading.end);

@@ -3,7 +3,7 @@ import { FormatError, OptionError } from '../errors.ts';
 import type { KvStorage } from '../quant/kv-cache.ts';
 import type { Storage } from '../quant/storage.ts';
 import { Comparison, type ReplayedRequest } from './compare.ts';
-import type { Head, RecordedRequest, RecordingContent } from './format.ts';
+import type { Entry, Head, RecordedRequest, RecordingContent } from './format.ts';
 import { Recording } from './recorder.ts';
 
 /** The part of a model that a replay needs. */
@@ -29,8 +29,8 @@ export interface ReplayOptions<M extends ReplayModel> {
   /** Name of the recording, for errors. */
   readonly file: string;
   readonly load: (options: ReplayLoad, head: Head) => Promise<M>;
-  /** Called before each request. */
-  readonly onRequest?: (index: number, total: number) => void;
+  /** Called with the positions computed so far, and those of the recording. */
+  readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -48,26 +48,34 @@ export interface ReplayReport {
  */
 export async function replayRecording<M extends ReplayModel>(
   content: RecordingContent,
-  { file, load, onRequest, signal }: ReplayOptions<M>,
+  { file, load, onProgress, signal }: ReplayOptions<M>,
 ): Promise<ReplayReport> {
   let stop = new AbortController();
   const comparison = new Comparison(content, file, () => stop.abort());
   const { head, requests } = content;
   const { kvCache, backend, contextLength } = head.load;
+  const total = requests.reduce((sum, { prompt, tokens }) => sum + prompt.length + Math.max(0, tokens.length - 1), 0);
+  let done = 0;
+  const take = (entry: Entry): void => {
+    comparison.take(entry);
+    if ('rows' in entry) onProgress?.((done += entry.rows.length), total);
+  };
   // The load checks their values.
   const recorded = { quantize: head.plan, kvCache, backend, contextLength } as Omit<ReplayLoad, 'record'>;
-  const model = await load({ record: new Recording(comparison.take), ...recorded }, head).catch((error) => {
+  const model = await load({ record: new Recording(take), ...recorded }, head).catch((error) => {
     if (!(error instanceof OptionError) || !Object.hasOwn(recorded, error.option)) throw error;
-    // Of another model are the names of weights and the longest context.
+    // The names of weights and the longest context are those of another model.
     const other = ['quantize', 'contextLength'].includes(error.option);
-    const what = other ? `recorded with ${head.model.name}, another model: ${error.message}` : error.message;
-    throw new FormatError(other ? 'OtherModel' : 'InvalidRecording', file, what);
+    const { name, type, layers, dim, vocab } = head.model;
+    const size = `${type}, ${layers} layers, width ${dim}, vocabulary ${vocab}`;
+    throw other
+      ? new FormatError('OtherModel', file, `recorded with ${name} (${size}), the model given is another one`)
+      : new FormatError('InvalidRecording', file, error.message);
   });
   try {
     if (comparison.refused) throw comparison.refused;
     const results: ReplayedRequest[] = [];
     for (const [index, request] of requests.entries()) {
-      onRequest?.(index, requests.length);
       signal?.throwIfAborted();
       const stopping = new AbortController();
       stop = stopping;

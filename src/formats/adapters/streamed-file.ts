@@ -58,18 +58,17 @@ export class StreamedFile {
     this.#closed = true;
     this.#unmark();
     process.removeListener('exit', this.#finish);
+    const device = this.#temporary === this.#path;
     try {
-      if (this.#failure) throw this.#failure;
-      if (this.#temporary === this.#path) return;
       this.#attempt(() => {
-        fsyncSync(this.#file);
-        renameSync(this.#temporary, this.#path);
+        if (!device && !this.#failure) fsyncSync(this.#file);
+        closeSync(this.#file);
+        if (!device && !this.#failure) renameSync(this.#temporary, this.#path);
       });
+      if (this.#failure) throw this.#failure;
     } catch (error) {
-      if (this.#temporary !== this.#path) rmSync(this.#temporary, { force: true });
+      if (!device) rmSync(this.#temporary, { force: true });
       throw error;
-    } finally {
-      closeSync(this.#file);
     }
   };
 
