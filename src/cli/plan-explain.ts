@@ -66,7 +66,7 @@ export function renderExplained(weights: readonly ExplainedWeight[]): string {
 export function tunedLine(quantize: Quantize | undefined): string | undefined {
   if (typeof quantize !== 'object' || quantize.tuned === undefined) return undefined;
   const { budget, solver, loss, text, machine, plan } = quantize.tuned as Record<string, unknown>;
-  const { predicted_loss: predicted, measured_loss: measured } = (plan ?? {}) as Record<string, unknown>;
+  const { predicted_loss: predicted, measured_loss: measured, row_ms: timed } = (plan ?? {}) as Record<string, unknown>;
   const measuredText = measured === undefined ? '' : `, measured ${measured}`;
-  return `tuned for ${budget} (${solver}) on ${text}; ${loss} predicted ${predicted}${measuredText}; times of ${machine}`;
+  return `tuned for ${budget} (${solver}) on ${text}; ${loss} predicted ${predicted}${measuredText}${timed === undefined ? '' : `; times of ${machine}`}`;
 }

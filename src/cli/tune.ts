@@ -82,7 +82,7 @@ export async function tuneCommand(positional: string | undefined, flags: TuneFla
     const text =
       flags.calibrate === undefined
         ? undefined
-        : { text: await readText('--calibrate', flags.calibrate), name: flags.calibrate };
+        : { text: await readText('--calibrate', flags.calibrate), name: basename(flags.calibrate) };
     const tuned = await tuneModel(await locate(path), {
       budget,
       budgetText,

@@ -65,8 +65,7 @@ export function summaryOf(tuned: Tuned): Record<string, unknown> {
 const totalsJson = ({ name, bytes, rowMs, chunkRowMs, predictedLoss, measuredLoss }: Totals): object => ({
   name,
   bytes,
-  row_ms: figure(rowMs),
-  chunk_row_ms: figure(chunkRowMs),
+  ...(rowMs > 0 && { row_ms: figure(rowMs), chunk_row_ms: figure(chunkRowMs) }),
   predicted_loss: figure(predictedLoss),
   ...(measuredLoss !== undefined && { measured_loss: figure(measuredLoss) }),
 });

@@ -80,7 +80,7 @@ test('plan --explain says for each matrix why, with the numbers of a tuned plan'
         loss: 'KL divergence',
         text: '64 tokens of a text',
         machine: 'a machine',
-        plan: { predicted_loss: 0.002, measured_loss: 0.0021 },
+        plan: { predicted_loss: 0.002, measured_loss: 0.0021, row_ms: 1 },
       },
     }),
   );
