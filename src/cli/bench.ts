@@ -209,7 +209,7 @@ function kernelTables(rows: readonly PolicyTimes[], roofs: readonly TurnRoofs[])
 
 async function writeKernelPage(file: string, rows: readonly PolicyTimes[], roofs: readonly TurnRoofs[]): Promise<void> {
   const { threads, vectorBits } = rows[0]!.model;
-  const machine = machineRows(describeMachine(), { threads, vectorBits, read: roofs.map(({ read }) => read) });
+  const machine = machineRows(describeMachine(), { threads, vectorBits, read: [] });
   const report = kernelReport({ command: commandLine(), machine, models: rows, roofs: medianRoofs(roofs) });
   await writeText(file, renderHtml(report));
 }

@@ -70,7 +70,7 @@ async function crossoverCommand(given: readonly string[], flags: CrossoverFlags)
       turns: numberOf('--repeat', flags.repeat),
       ...machine,
     };
-    const load = warnOfLoad();
+    warnOfLoad();
     const models = given.length > 0 ? await layersIn(given, flags) : knownLayers;
     const measured = await measureCrossover(
       { ...options, models, onProgress: (done, total) => progress.update(done, total) },
@@ -82,7 +82,6 @@ async function crossoverCommand(given: readonly string[], flags: CrossoverFlags)
     const rows = [
       ...machineRows(describeMachine(), { threads, vectorBits, read: [readAll.median] }),
       ...(cache === undefined ? [] : [['Last-level cache', formatBytes(cache)] as const]),
-      ['Load before the run', load] as const,
     ];
     const report = crossoverReport(measured, { command: commandLine(), machine: rows });
     if (html !== undefined) await writeText(html, renderHtml(report));
@@ -96,12 +95,11 @@ async function crossoverCommand(given: readonly string[], flags: CrossoverFlags)
   }
 }
 
-/** The load of the last minute, with a warning if other programs use the cores. Always 0 on Windows. */
-function warnOfLoad(): string {
+/** Warns if other programs use the cores. The load is always 0 on Windows. */
+function warnOfLoad(): void {
   const load = loadavg()[0]!;
   const cores = availableParallelism();
   if (load > cores / 2) say(`warning: other programs use the cores (load ${load.toFixed(1)} on ${cores}): times vary`);
-  return `${load.toFixed(1)} on ${cores} cores`;
 }
 
 async function layersIn(given: readonly string[], flags: CrossoverFlags): Promise<ModelLayers[]> {

@@ -53,7 +53,6 @@ export const typeName = (type: Storage): string => type.toUpperCase();
 export const circumstancesText = ({ rows, from }: Circumstances): string =>
   `${rows === 1 ? 'one row' : `${rows} rows`}, from ${from}`;
 
-const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 const shapeText = ([out, inputs]: Shape): string => `${inputs} → ${out}`;
 
 /** What a threshold for converting `base` to `other` would have to be. */
@@ -82,8 +81,9 @@ export function ruleText({ base, other, result }: Pick<ComparedTypes, 'base' | '
 function summary(pairs: readonly ComparedTypes[], turns: number): Section {
   const lines = pairs.map((pair) => {
     const ratios = pair.result.ratios.map(({ ratio }) => 1 / ratio);
-    const said = `${typeName(pair.other)} is ${extent(ratios)} times as fast as ${typeName(pair.base)}`;
-    return `- ${capital(circumstancesText(pair))}: ${ruleText(pair)}. ${said}.`;
+    const said = `${typeName(pair.other)} is ${extent(ratios)} times as fast`;
+    const [other, base] = [typeName(pair.other), typeName(pair.base)];
+    return `- ${other} against ${base}, ${circumstancesText(pair)}: ${ruleText(pair)}. ${said}.`;
   });
   const few = turns < FEWEST_TURNS ? ` With fewer than ${FEWEST_TURNS} turns no type can be called a winner.` : '';
   return {
@@ -298,9 +298,11 @@ function layerSections(measured: Crossover, title: string, layers: readonly Mode
 }
 
 /** What the linear layers of a model take under each rule. */
-function ruleSections(measured: Crossover, model: string, layers: readonly ModelLayers[]): Section[] {
+function ruleSections(measured: Crossover, model: string, all: readonly ModelLayers[]): Section[] {
   const { options } = measured;
   const { types } = options;
+  // A prompt computes the output layer for one row, which may not be measured.
+  const layers = options.rows.includes(1) ? all : all.filter(({ output }) => !output);
   const from = options.from.includes('memory') ? 'memory' : options.from[0]!;
   const { base, other } = mainTypes(measured);
   return options.rows.map((rows): Section => {
@@ -315,7 +317,7 @@ function ruleSections(measured: Crossover, model: string, layers: readonly Model
       title: `${model}: linear layers of ${what} under each rule`,
       text:
         `Times of layers added up, from ${from}` +
-        `${rows > 1 ? '; the output layer is computed for one row' : ''}. Layers that cannot have a type keep ${typeName(base)}.`,
+        `${rows > 1 ? (layers === all ? '; the output layer is computed for one row' : ', without the output layer') : ''}. Layers that cannot have a type keep ${typeName(base)}.`,
       table: {
         columns: [
           { name: 'Rule' },

@@ -89,7 +89,7 @@ test('a type that wins everywhere needs no threshold, and the report says so', a
   const plain = plantedTimes((type, [out, inputs], rows) => (rows * out * storageBytes(type, inputs)) / RATE);
   const measured = await measureCrossover({ ...options, types: ['f32', 'q8_0', 'q4_k'] }, plain);
   const report = crossoverReport(measured, frame);
-  assert.match(report.sections[0]!.text!, /One row, from memory: no threshold: Q8_0 wins everywhere/);
+  assert.match(report.sections[0]!.text!, /Q8_0 against F32, one row, from memory: no threshold: Q8_0 wins everywhere/);
   const pair = measured.pairs.find(({ base, other }) => base === 'q8_0' && other === 'q4_k')!;
   assert.equal(ruleText(pair), 'no threshold: Q4_K wins everywhere');
   // Rows of 64 values are no whole blocks of Q4_K.
