@@ -145,14 +145,28 @@ class Calibration {
     }
   }
 
-  /** Calibrates the layers of a group. @param inputs [rows, width] */
+  /**
+   * Calibrates the layers of a group. Matrices with other inputs (the last of an expert's three) are fitted with all columns
+   * alike.
+   * @param inputs [rows, width]
+   */
   async group(group: LayerGroup, inputs: Float32Array): Promise<void> {
+    const { weights, buffers } = this.#plan;
+    const { width } = buffers[group.input]!;
     const open = group.weights.filter((id) => this.#isOpen(id));
-    if (open.length === 0) return;
-    const width = this.#plan.weights[open[0]!]!.shape[1]!;
-    const moments = await this.#algebra.moments(width, [inputs]);
-    await this.#algebra.factor(moments, DAMPING, this.#plan.weights[open[0]!]!.name);
-    for (const id of open) await this.#quantizeFactored(id);
+    const own = open.filter((id) => weights[id]!.shape[1] === width);
+    if (own.length > 0) {
+      const moments = await this.#algebra.moments(width, [inputs]);
+      await this.#algebra.factor(moments, DAMPING, weights[own[0]!]!.name);
+      for (const id of own) await this.#quantizeFactored(id);
+    }
+    const others = open.filter((id) => !own.includes(id));
+    for (const [i, id] of others.entries()) {
+      const columns = weights[id]!.shape[1]!;
+      if (i === 0 || weights[others[i - 1]!]!.shape[1] !== columns)
+        await this.#algebra.factor(identityMoments(columns), DAMPING, weights[id]!.name);
+      await this.#quantizeFactored(id);
+    }
   }
 
   /** Moments of what the output head reads, of the model as it was: as Q8_0, whose error is small beside the spread of texts. */
