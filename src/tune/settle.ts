@@ -61,7 +61,5 @@ export async function settle(
     .reduce((most, ratio, i, all) => (ratio > all[most]! ? i : most), 0);
   const { change, name } = results[best]!;
   const rival = rivals[best]!.picks;
-  // What noise cannot tell apart is decided by the loss.
-  const wins = change.ratio <= 1 || (change.low <= 1 && loss(picks) <= loss(rival));
-  return wins ? { picks, rivals: results } : { picks: rival, rivals: results, instead: name };
+  return change.ratio <= 1 ? { picks, rivals: results } : { picks: rival, rivals: results, instead: name };
 }
