@@ -112,7 +112,7 @@ const ofOthers = new Set(['--allow-worker', '--cpus', '--v8-options']);
 /** Flags of other commands that the texts of a command name, by its file. */
 const ofOtherCommands: Readonly<Record<string, readonly string[]>> = {
   'replay.ts': ['--record'],
-  'tune.ts': ['--plan'],
+  'tune.ts': ['--plan', '--to', '--calibrate'],
 };
 
 const inCli = (file: string): boolean => /src[/\\]cli[/\\]/.test(file);
