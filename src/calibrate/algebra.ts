@@ -3,6 +3,7 @@ import { KernelSet } from '../backend/wasm/lowering/kernel-set.ts';
 import { KernelRunner } from '../backend/wasm/measuring/kernel-runner.ts';
 import type { WasmHost } from '../backend/wasm/threads/host.ts';
 import { ModelError } from '../errors.ts';
+import { backKernel, backRecord, correctKernel, correctRecord } from '../kernels/calibration/correct.ts';
 import { feedbackKernel, feedbackRecord, type PlainBlock, plainBlocks } from '../kernels/calibration/feedback.ts';
 import { type SuperBlock, superBlocks, superKernel, superRecord } from '../kernels/calibration/feedback-k.ts';
 import {
@@ -30,6 +31,8 @@ export interface Moments {
   /** Rows summed. */
   readonly rows: number;
   readonly values: Float32Array;
+  /** Sum of x (x - o)^T, o being what the model had before it was quantized: whole panels. [width * width] */
+  readonly changes?: Float32Array;
 }
 
 /** Codes and scales of rows, sixteen rows side by side. */
@@ -49,7 +52,7 @@ export type FeedbackType = PlainBlock | SuperBlock;
 
 const isSuper = (type: FeedbackType): type is SuperBlock => Object.hasOwn(superBlocks, type);
 
-type Kernel = 'panels' | 'products' | 'subtracted' | 'solve' | 'scale' | FeedbackType;
+type Kernel = 'panels' | 'products' | 'subtracted' | 'solve' | 'scale' | 'back' | 'correct' | FeedbackType;
 
 export class Algebra {
   readonly #runner: KernelRunner;
@@ -57,7 +60,14 @@ export class Algebra {
   /** First address that areas may use. */
   readonly #base: number;
   #factored:
-    | { readonly width: number; readonly importance: number; readonly matrix: number; readonly end: number }
+    | {
+        readonly width: number;
+        readonly importance: number;
+        readonly matrix: number;
+        /** What rows are corrected by for inputs that changed; undefined: they did not. */
+        readonly correction: number | undefined;
+        readonly end: number;
+      }
     | undefined;
 
   private constructor(runner: KernelRunner, kernels: Readonly<Partial<Record<Kernel, number>>>) {
@@ -78,6 +88,8 @@ export class Algebra {
       subtracted: set.index('calibration', 'subtracted', (m) => productsKernel(m, true)),
       solve: set.index('calibration', 'solve', solveKernel),
       scale: set.index('calibration', 'scale', scaleRowsKernel),
+      back: set.index('calibration back', 'back', backKernel),
+      correct: set.index('calibration correct', 'correct', correctKernel),
       ...Object.fromEntries(
         types.map((type) => [
           type,
@@ -94,10 +106,27 @@ export class Algebra {
 
   /** Sums x x^T over the rows that `chunks` gives, each [count, width]. Width must be a multiple of 32. */
   async moments(width: number, chunks: Iterable<Float32Array>): Promise<Moments> {
+    return this.#moments(width, chunks);
+  }
+
+  /** The same with `changes`, for inputs [rows, width] and what they were before. */
+  changedMoments(width: number, inputs: Float32Array, before: Float32Array): Promise<Moments> {
+    return this.#moments(width, [inputs], before);
+  }
+
+  async #moments(width: number, chunks: Iterable<Float32Array>, before?: Float32Array): Promise<Moments> {
     const stride = CHUNK * 4 * PANEL;
-    const [x, panels, out] = this.#areas(CHUNK * width * 4, CHUNK * width * 4, width * width * 4);
+    const square = width * width;
+    const bytes = [
+      CHUNK * width * 4,
+      CHUNK * width * 4,
+      square * 4,
+      ...(before ? [CHUNK * width * 4, square * 4] : []),
+    ];
+    const [x, panels, out, changePanels, changes] = this.#areas(...bytes);
     const { memory } = this.#runner;
-    memory.f32(out!, width * width).fill(0);
+    memory.f32(out!, square).fill(0);
+    if (before) memory.f32(changes!, square).fill(0);
     this.#factored = undefined;
     let rows = 0;
     for (const chunk of chunks) {
@@ -122,10 +151,34 @@ export class Algebra {
             triangular: 1,
           }),
         );
+        if (before) {
+          const difference = memory.f32(x!, some * width);
+          const from = rows * width;
+          for (let i = 0; i < difference.length; i++) difference[i]! -= before[from + i]!;
+          const to = changePanels!;
+          await this.#run('panels', panelsRecord.words({ from: x!, to, rows: some, width, stride }));
+          await this.#run(
+            'products',
+            productsRecord.words({
+              x: panels!,
+              xStride: stride,
+              y: to,
+              yStride: stride,
+              rows: some,
+              out: changes!,
+              outStride: width * 4 * PANEL,
+              firstPanel: 0,
+              endPanel: width / PANEL,
+              panels: width / PANEL,
+              triangular: 0,
+            }),
+          );
+        }
         rows += some;
       }
     }
-    return { width, rows, values: memory.f32(out!, width * width).slice() };
+    const values = memory.f32(out!, square).slice();
+    return { width, rows, values, ...(before && { changes: memory.f32(changes!, square).slice() }) };
   }
 
   /**
@@ -136,20 +189,23 @@ export class Algebra {
    * @throws ModelError NotFinite
    */
   async factor(moments: Moments, damping: number, name: string): Promise<number> {
-    const { width, values } = moments;
+    const { width, values, changes } = moments;
+    const sides = changes ? 2 : 1;
     const mean = meanDiagonal(moments);
     if (!Number.isFinite(mean))
       throw new ModelError(
         'NotFinite',
         `${name}: expected finite inputs on the calibration text, found others: check the weights`,
       );
-    const [importance, factors, matrix] = this.#areas(width * 4, width * 4, width * width * 4);
+    const [importance, factors, matrix] = this.#areas(width * 4, width * 4, sides * width * width * 4);
     const { memory } = this.#runner;
     for (let more = damping; ; more = Math.max(10 * more, 1e-4)) {
       const h = memory.f32(matrix!, width * width);
       h.set(values);
       for (let k = 0; k < width; k++) h[diagonal(width, k)] = mean === 0 ? 1 : h[diagonal(width, k)]! + more * mean;
-      if (!(await this.#factorInPlace(matrix!, width))) {
+      // Columns right of the square become U^-T changes.
+      if (changes) memory.f32(matrix! + width * width * 4, width * width).set(changes);
+      if (!(await this.#factorInPlace(matrix!, width, sides))) {
         if (more > 1e6)
           throw new ModelError('NotFinite', `${name}: expected finite second moments, found others: check the weights`);
         continue;
@@ -161,21 +217,37 @@ export class Algebra {
         pivots[k] = pivot * pivot;
         inverses[k] = 1 / pivot;
       }
-      const panels = width / PANEL;
+      const stride = width * 64;
       await this.#run(
         'scale',
-        scaleRowsRecord.words({ matrix: matrix!, stride: width * 64, panels, factors: factors! }),
+        scaleRowsRecord.words({ matrix: matrix!, stride, panels: width / PANEL, factors: factors! }),
       );
-      this.#factored = { width, importance: importance!, matrix: matrix!, end: matrix! + width * width * 4 };
+      const after = matrix! + width * width * 4;
+      if (changes) {
+        const right = memory.f32(after, width * width);
+        for (let at = 0; at < right.length; at += PANEL) {
+          const inverse = inverses[(at / PANEL) % width]!;
+          for (let i = at; i < at + PANEL; i++) right[i]! *= inverse;
+        }
+        const groups = width / PANEL;
+        await this.#run('back', backRecord.words({ factors: matrix!, stride, columns: width, y: after, groups }));
+      }
+      this.#factored = {
+        width,
+        importance: importance!,
+        matrix: matrix!,
+        correction: changes ? after : undefined,
+        end: matrix! + sides * width * width * 4,
+      };
       return more;
     }
   }
 
   /** Rows of 64: update by the rows above, factor the square, solve the rest. @returns false for a pivot that is not positive */
-  async #factorInPlace(matrix: number, width: number): Promise<boolean> {
+  async #factorInPlace(matrix: number, width: number, sides: number): Promise<boolean> {
     const { memory } = this.#runner;
     const stride = width * 4 * PANEL;
-    const panels = width / PANEL;
+    const panels = (sides * width) / PANEL;
     for (let first = 0; first < width; first += STEP) {
       const size = Math.min(STEP, width - first);
       const ends = { firstPanel: first / PANEL, endPanel: (first + size) / PANEL };
@@ -188,24 +260,36 @@ export class Algebra {
     return true;
   }
 
-  /** Quantizes rows [rows, width] with the factored moments; rows beyond the last group of sixteen count as zeros. */
-  async quantize(type: FeedbackType, values: Float32Array): Promise<Codes> {
+  /**
+   * Quantizes rows [rows, width] with the factored moments; rows beyond the last group of sixteen count as zeros.
+   * @param corrects whether rows make up for inputs that changed, if the moments have changes
+   */
+  async quantize(type: FeedbackType, values: Float32Array, corrects = true): Promise<Codes> {
     const { width, importance, matrix, end } = this.#factored!;
+    const correction = corrects ? this.#factored!.correction : undefined;
     const rows = values.length / width;
     const groups = Math.ceil(rows / LANES);
     const tried = isSuper(type) ? superBlocks[type].tried.flat() : plainBlocks[type].factors;
     const scaleCount = isSuper(type) ? (width / superBlocks[type].block) * 2 * LANES : width / 2;
     const superCount = isSuper(type) ? width / 8 : 0;
-    const [list, w, codes, scales, supers] = this.#areasFrom(end, [
+    const [list, w, codes, scales, supers, given] = this.#areasFrom(end, [
       tried.length * 4,
       groups * width * 64,
       groups * width * LANES,
       groups * scaleCount * 4,
       groups * superCount * 4,
-    ]) as [number, number, number, number, number];
+      correction === undefined ? 0 : groups * width * 64,
+    ]) as [number, number, number, number, number, number];
     const { memory } = this.#runner;
     memory.f32(list, tried.length).set(tried);
-    transposeGroups(values, rows, width, memory.f32(w, groups * width * LANES));
+    transposeGroups(values, rows, width, memory.f32(correction === undefined ? w : given, groups * width * LANES));
+    if (correction !== undefined) {
+      const stride = width * 64;
+      await this.#run(
+        'correct',
+        correctRecord.words({ w: given, out: w, matrix: correction, stride, columns: width, groups }),
+      );
+    }
     const common = {
       w,
       factors: matrix,

@@ -14,7 +14,7 @@ import { weightTypes } from '../quant/ggml.ts';
 import { type BlockStorage, storageLayout } from '../quant/storage.ts';
 import { Algebra, type FeedbackType, identityMoments, type Moments, mixedWithIdentity } from './algebra.ts';
 import { encodeBlocks } from './encode.ts';
-import { SegmentRunner, type SegmentWeights } from './segment-runner.ts';
+import { rememberingHost, SegmentRunner, type SegmentWeights } from './segment-runner.ts';
 import { type LayerGroup, layerGroups, segmentsOf } from './segments.ts';
 import { weightRows } from './weight-rows.ts';
 
@@ -56,6 +56,8 @@ export const TABLE_IDENTITY = 0.3;
 /** Tokens whose last hidden states are taken: at least so many, and so many per column of the head. */
 const HEAD_TOKENS = 2048;
 const HEAD_TOKENS_PER_COLUMN = 6;
+/** Values of linear layers from which on these do not make up for the layers before them. */
+const MOST_CORRECTED = 5e8;
 /** Bytes of values quantized at once. */
 const SLAB_BYTES = 2 ** 26;
 
@@ -63,7 +65,8 @@ const SLAB_BYTES = 2 ** 26;
 export const sourceKey = ({ source, shape }: PlannedWeight): string => `${source.tensor} ${source.first} ${shape[0]}`;
 
 /** @throws ModelError, FormatError, BackendError, OutOfMemoryError */
-export async function calibrate(options: CalibrationOptions): Promise<ReadonlyMap<string, CalibratedWeight>> {
+export async function calibrate(given: CalibrationOptions): Promise<ReadonlyMap<string, CalibratedWeight>> {
+  const options = { ...given, host: rememberingHost(given.host) };
   const { model, host, threads = host.cores, texts, signal } = options;
   const { plan } = buildModel(model.config, model.tensors, {
     policy: parsePolicy('f32'),
@@ -79,23 +82,30 @@ export async function calibrate(options: CalibrationOptions): Promise<ReadonlyMa
     const run = new Calibration(options, plan, algebra);
     await run.tables(texts);
     const runner = new SegmentRunner({ host, threads, plan, texts, signal });
+    const before = run.corrects ? new SegmentRunner({ host, threads, plan, texts, signal }) : undefined;
     const segments = segmentsOf(plan, (group) => run.isWanted(group));
     for (const segment of segments) {
       const [first, ...inner] = segment.groups;
-      if (first && first.step === segment.from) await run.group(first, runner.live(first.input));
+      if (first && first.step === segment.from)
+        await run.group(first, runner.live(first.input), before?.live(first.input));
       const rest = first?.step === segment.from ? inner : segment.groups;
       for (const group of rest) {
         const part = { from: segment.from, to: group.step };
         const tapped = await runner.run(part, [group.input], run.weights);
         await run.group(group, tapped.get(group.input)!);
       }
-      if (segment.to > segment.from && segment !== segments.at(-1)) await runner.advance(segment, run.weights);
+      if (segment.to === segment.from || segment === segments.at(-1)) continue;
+      await runner.advance(segment, run.weights);
+      await before?.advance(segment, run.original);
     }
     return run.done;
   } finally {
     await algebra.close();
   }
 }
+
+/** Not Q8_0, which is as wrong as the second computation itself. */
+const makesUp = (storage: CalibratedStorage | undefined): boolean => storage !== undefined && storage !== 'q8_0';
 
 const isMatrix = ({ shape }: PlannedWeight): boolean => shape.length === 2;
 
@@ -125,6 +135,24 @@ class Calibration {
     };
   }
 
+  /** Weights as they were: matrices as Q8_0, whose error is small beside that of types with fewer bits. */
+  get original(): SegmentWeights {
+    const { model } = this.#options;
+    const weight = (id: WeightId): PlannedWeight => {
+      const was = { ...this.#plan.weights[id]!, shares: undefined };
+      const fits = isMatrix(was) && was.linear && was.shape[1]! % storageLayout.q8_0.block === 0;
+      return isMatrix(was) ? { ...was, storage: fits ? 'q8_0' : 'f32' } : was;
+    };
+    return { weight, tensor: (name) => model.tensor(name) };
+  }
+
+  /** Whether layers also make up for what the layers before them lost: where the second computation is worth its time. */
+  get corrects(): boolean {
+    if (!this.#plan.weights.some((weight) => weight.linear && makesUp(this.#storage(weight)))) return false;
+    const values = this.#plan.weights.reduce((sum, { linear, shape }) => sum + (linear ? shape[0]! * shape[1]! : 0), 0);
+    return values < MOST_CORRECTED;
+  }
+
   isWanted({ weights }: LayerGroup): boolean {
     return weights.some((id) => this.#isOpen(id));
   }
@@ -149,14 +177,18 @@ class Calibration {
    * Calibrates the layers of a group. Matrices with other inputs (the last of an expert's three) are fitted with all columns
    * alike.
    * @param inputs [rows, width]
+   * @param before what they were in the model as it was
    */
-  async group(group: LayerGroup, inputs: Float32Array): Promise<void> {
+  async group(group: LayerGroup, inputs: Float32Array, before?: Float32Array): Promise<void> {
     const { weights, buffers } = this.#plan;
     const { width } = buffers[group.input]!;
     const open = group.weights.filter((id) => this.#isOpen(id));
     const own = open.filter((id) => weights[id]!.shape[1] === width);
     if (own.length > 0) {
-      const moments = await this.#algebra.moments(width, [inputs]);
+      const moments =
+        before && own.some((id) => makesUp(this.#storage(weights[id]!)))
+          ? await this.#algebra.changedMoments(width, inputs, before)
+          : await this.#algebra.moments(width, [inputs]);
       await this.#algebra.factor(moments, DAMPING, weights[own[0]!]!.name);
       for (const id of own) await this.#quantizeFactored(id);
     }
@@ -174,13 +206,7 @@ class Calibration {
     const { host, threads, signal } = this.#options;
     const some = spread(texts, Math.max(HEAD_TOKENS, HEAD_TOKENS_PER_COLUMN * width));
     const runner = new SegmentRunner({ host, threads, plan: this.#plan, texts: some, signal });
-    const { tensor, weight } = this.weights;
-    const quick = (id: WeightId): PlannedWeight => {
-      const now = weight(id);
-      const fits = isMatrix(now) && now.linear && now.shape[1]! % storageLayout.q8_0.block === 0;
-      return fits ? { ...now, storage: 'q8_0' } : now;
-    };
-    const outputs = await runner.run({ from: 0, to: head.step }, [head.input], { tensor, weight: quick });
+    const outputs = await runner.run({ from: 0, to: head.step }, [head.input], this.original);
     return this.#algebra.moments(width, [outputs.get(head.input)!]);
   }
 
@@ -199,7 +225,7 @@ class Calibration {
     for (let first = 0; first < rows; first += step) {
       this.#options.signal?.throwIfAborted();
       const count = Math.min(step, rows - first);
-      const codes = await this.#algebra.quantize(storage, await read(first, count));
+      const codes = await this.#algebra.quantize(storage, await read(first, count), makesUp(storage));
       bytes.set(encodeBlocks(storage, codes), first * rowBytes);
       this.#values += count * columns;
       this.#options.onProgress?.(this.#values, this.#total);

@@ -14,6 +14,7 @@ export interface SegmentWeights {
 }
 
 export interface SegmentRunnerOptions {
+  /** One that remembers modules, see rememberingHost. */
   readonly host: WasmHost;
   readonly threads?: number;
   readonly plan: Plan;
@@ -25,14 +26,12 @@ export interface SegmentRunnerOptions {
 
 export class SegmentRunner {
   readonly #options: SegmentRunnerOptions;
-  readonly #host: WasmHost;
   /** Rows of the buffers that are live before step `#at`. [rows, width] */
   #live = new Map<BufferId, Float32Array<ArrayBuffer>>();
   readonly rows: number;
 
   constructor(options: SegmentRunnerOptions) {
     this.#options = options;
-    this.#host = rememberingHost(options.host);
     this.rows = options.texts.reduce((sum, text) => sum + text.length, 0);
   }
 
@@ -58,7 +57,7 @@ export class SegmentRunner {
     outputs: readonly BufferId[],
     { weight, tensor }: SegmentWeights,
   ): Promise<Map<BufferId, Float32Array<ArrayBuffer>>> {
-    const { plan: whole, texts, threads, onRows, signal } = this.#options;
+    const { plan: whole, host, texts, threads, onRows, signal } = this.#options;
     if (segment.from === segment.to) return new Map(outputs.map((id) => [id, this.#live.get(id)!]));
     const { rows } = this;
     const { plan, taps } = segmentPlan(whole, segment, outputs, { rows, weight });
@@ -66,7 +65,7 @@ export class SegmentRunner {
     const longest = texts.reduce((most, text) => Math.max(most, text.length), 0);
     const backend = await createWasmBackend({
       plan,
-      host: this.#host,
+      host,
       threads,
       maxRows: longest,
       maxWanted: longest,
@@ -121,7 +120,7 @@ function rowsTensor(values: Float32Array<ArrayBuffer>, rows: number): TensorData
 }
 
 /** Compiles each module once: the segments of a model need the same kernels again and again. */
-function rememberingHost(host: WasmHost): WasmHost {
+export function rememberingHost(host: WasmHost): WasmHost {
   const known = new Map<string, WebAssembly.Module>();
   return {
     ...host,
