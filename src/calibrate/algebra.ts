@@ -31,7 +31,7 @@ export interface Moments {
   /** Rows summed. */
   readonly rows: number;
   readonly values: Float32Array;
-  /** Sum of x (x - o)^T, o being what the model had before it was quantized: whole panels. [width * width] */
+  /** Sum of x (x - o)^T, times a share, o being what the model had before it was quantized: whole panels. [width * width] */
   readonly changes?: Float32Array;
 }
 
@@ -109,12 +109,19 @@ export class Algebra {
     return this.#moments(width, chunks);
   }
 
-  /** The same with `changes`, for inputs [rows, width] and what they were before. */
-  changedMoments(width: number, inputs: Float32Array, before: Float32Array): Promise<Moments> {
-    return this.#moments(width, [inputs], before);
+  /**
+   * The same with `changes`, for inputs [rows, width] and what they were before.
+   * @param share how much of the change weights are to make up for
+   */
+  changedMoments(width: number, inputs: Float32Array, before: Float32Array, share = 1): Promise<Moments> {
+    return this.#moments(width, [inputs], { values: before, share });
   }
 
-  async #moments(width: number, chunks: Iterable<Float32Array>, before?: Float32Array): Promise<Moments> {
+  async #moments(
+    width: number,
+    chunks: Iterable<Float32Array>,
+    before?: { values: Float32Array; share: number },
+  ): Promise<Moments> {
     const stride = CHUNK * 4 * PANEL;
     const square = width * width;
     const bytes = [
@@ -154,7 +161,8 @@ export class Algebra {
         if (before) {
           const difference = memory.f32(x!, some * width);
           const from = rows * width;
-          for (let i = 0; i < difference.length; i++) difference[i]! -= before[from + i]!;
+          for (let i = 0; i < difference.length; i++)
+            difference[i] = before.share * (difference[i]! - before.values[from + i]!);
           const to = changePanels!;
           await this.#run('panels', panelsRecord.words({ from: x!, to, rows: some, width, stride }));
           await this.#run(

@@ -56,6 +56,8 @@ export const TABLE_IDENTITY = 0.3;
 /** Tokens whose last hidden states are taken: at least so many, and so many per column of the head. */
 const HEAD_TOKENS = 2048;
 const HEAD_TOKENS_PER_COLUMN = 6;
+/** Share of what the layers before a layer have changed that it makes up for: all of it fits the text too closely. */
+const MADE_UP = 0.6;
 /** Values of linear layers from which on these do not make up for the layers before them. */
 const MOST_CORRECTED = 5e8;
 /** Bytes of values quantized at once. */
@@ -187,7 +189,7 @@ class Calibration {
     if (own.length > 0) {
       const moments =
         before && own.some((id) => makesUp(this.#storage(weights[id]!)))
-          ? await this.#algebra.changedMoments(width, inputs, before)
+          ? await this.#algebra.changedMoments(width, inputs, before, MADE_UP)
           : await this.#algebra.moments(width, [inputs]);
       await this.#algebra.factor(moments, DAMPING, weights[own[0]!]!.name);
       for (const id of own) await this.#quantizeFactored(id);
