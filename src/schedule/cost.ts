@@ -15,13 +15,24 @@ export class StepCost {
 
   /** Most rows of a forward that takes at most `ms`; may be below 1. Undefined before the first forward. */
   rowsWithin(ms: number): number | undefined {
+    const line = this.#line();
+    return line && (ms - line.base) / line.slope;
+  }
+
+  /** Milliseconds of a forward of so many rows. Undefined before the first forward. */
+  msOf(rows: number): number | undefined {
+    const line = this.#line();
+    return line && line.base + line.slope * rows;
+  }
+
+  /** Milliseconds of a forward without rows, and of each row. */
+  #line(): { readonly base: number; readonly slope: number } | undefined {
     const { n, x, xx, y, xy } = this.#sums;
     if (n === 0) return undefined;
     const spread = n * xx - x * x;
     const slope = spread > 1e-6 * n * xx ? (n * xy - x * y) / spread : 0;
+    const base = (y - slope * x) / n;
     // If sizes are equal, or make no difference, the time per row is an upper bound of the cost of a row.
-    if (!(slope > 0)) return (ms * x) / Math.max(y, 1e-9);
-    const base = Math.max(0, (y - slope * x) / n);
-    return base === 0 ? (ms * x) / y : (ms - base) / slope;
+    return slope > 0 && base > 0 ? { base, slope } : { base: 0, slope: Math.max(y, 1e-9) / x };
   }
 }

@@ -52,6 +52,11 @@ export interface SchedulerStats extends LineStats {
 
 /** Fewest prompt rows of a forward with decode rows, even beyond the time budget, so that prefills make progress. */
 const LEAST_ROWS = 8;
+/**
+ * A forward may take this many times as long as its decode rows alone, even beyond the time budget: where reading the weights takes
+ * most of the budget, prompts would otherwise have few rows of each reading.
+ */
+const STRETCH = 2.5;
 /** Prompt rows of a forward before any times are known. */
 const FIRST_ROWS = 32;
 
@@ -351,7 +356,8 @@ export class Scheduler {
     const rows = new Map<Job, number>(decoding.map((job) => [job, 1]));
     if (reading.length === 0) return rows;
     const room = maxRows - decoding.length;
-    const affordable = this.#cost.rowsWithin(this.#options.stepBudgetMs) ?? FIRST_ROWS;
+    const least = STRETCH * (this.#cost.msOf(decoding.length) ?? 0);
+    const affordable = this.#cost.rowsWithin(Math.max(this.#options.stepBudgetMs, least)) ?? FIRST_ROWS;
     const budget = decoding.length === 0 ? room : Math.floor(affordable) - decoding.length;
     for (const [job, count] of this.#shares.divide(reading, Math.min(room, Math.max(LEAST_ROWS, budget))))
       rows.set(job, count);

@@ -218,6 +218,8 @@ test('what a forward takes is a line through those that were measured', () => {
   exact.record(108, 120);
   assert.ok(Math.abs(exact.rowsWithin(100)! - 88) < 1e-6, '12 ms, and 1 ms a row');
   assert.ok(exact.rowsWithin(12)! < 1);
+  assert.ok(Math.abs(exact.msOf(3)! - 15) < 1e-6);
+  assert.equal(new StepCost().msOf(3), undefined);
   const free = new StepCost();
   free.record(4, 0);
   free.record(8, 0);
