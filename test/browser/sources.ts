@@ -1,6 +1,6 @@
 /**
  * Runs the sources in browsers and compares with the bits of Node: with one thread and several, from every kind of
- * source.
+ * source: `npm run test:browsers`. These are minutes of loading, and not part of `npm test`.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
