@@ -50,9 +50,13 @@ const cases = {
 
 async function logits(name) {
   const model = await load(path.join(golden, 'models', name), { quantize: 'none', threads: 2, onWarning });
-  const { values } = (await model.forward([5, 9, 2, 11, 7, 3, 8, 4, 6, 1, 12, 10])).get('logits');
+  const chunks = [];
+  for await (const { tensors } of model.forward([5, 9, 2, 11, 7, 3, 8, 4, 6, 1, 12, 10])) {
+    const { values } = tensors.get('logits');
+    chunks.push(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  }
   await model.dispose();
-  return hash(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  return hash(Buffer.concat(chunks));
 }
 
 async function embedding(name) {
