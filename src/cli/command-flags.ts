@@ -20,6 +20,8 @@ export const modelArgument =
   'folder, .gguf or .safetensors file, id of the hub (org/name, org/name-GGUF:Q4_K_M, a link); default: the embedded model';
 export const safetensors = ['--safetensors <id-or-path>', 'instead of MODEL: a path, or an id of the hub'] as const;
 export const revision = ['--revision <name>', 'a branch, tag or commit of a model at the hub (default: main)'] as const;
+export const policyHelp =
+  'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16, f32, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of encoders and GGUF files none)';
 export const kvCache = [
   '--kv-cache <storage>',
   'how keys and values are cached: f32, f16 or q8_0 (default: f32)',

@@ -1,12 +1,10 @@
 /** The command line of `lanewise eval`. */
 import type { Command } from 'commander';
-import { commandsOf, kvCache, modelArgument, revision, withMachine } from './command-flags.ts';
+import { commandsOf, kvCache, modelArgument, policyHelp, revision, withMachine } from './command-flags.ts';
 import { divergenceCommand, perplexityCommand } from './evaluate.ts';
 import { compareCommand } from './evaluate-compare.ts';
 import { withExplain } from './explain.ts';
 import { planFlag } from './storage-flags.ts';
-
-const policyHelp = 'a storage policy, as for generate (default: q8_0:min-dim=1024; of GGUF files none)';
 
 export function addEvalCommands(evaluate: Command, finish: (code: number) => void): void {
   const command = commandsOf(evaluate);

@@ -9,6 +9,7 @@ import {
   commandsOf,
   kvCache,
   modelArgument,
+  policyHelp,
   revision,
   safetensors,
   withMachine,
@@ -36,9 +37,6 @@ import { renderCommand } from './template.ts';
 import { flagName, inFlags, isExpected, reportError, speakOf, UsageError } from './terminal.ts';
 import { tokenizeCommands } from './tokenize-commands.ts';
 import { addTuneCommand } from './tune-commands.ts';
-
-const policyHelp =
-  'none, q8_0, q4_0, iq4_nl, q4_k, q5_k, q6_k, f16, bf16, f32, q8_0:min-dim=1024, with overrides ,ffn=q4_0 (default: q8_0:min-dim=1024; of encoders and GGUF files none)';
 
 async function program(finish: (code: number) => void): Promise<Command> {
   const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as {

@@ -3,12 +3,10 @@ import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { OptionError } from '../errors.ts';
 import { load } from '../node.ts';
-import { createApp } from '../server/app.ts';
 import { keyCheck } from '../server/keys.ts';
 import { Models, type ServedModel } from '../server/models.ts';
-import { listen } from '../server/serve-node.ts';
 import { type ExplainFlag, sayExplanations } from './explain.ts';
-import { type LoadFlags, loadOptions } from './generate.ts';
+import { draftOptions, type LoadFlags, loadOptions } from './generate.ts';
 import { modelLine, modelPath } from './models.ts';
 import { bytesOf, inFlags, numberOf, reportingLoad, say } from './terminal.ts';
 
@@ -26,6 +24,11 @@ export async function serveCommand(given: readonly string[], flags: ServeFlags, 
     if (!(Number.isInteger(port) && port >= 0 && port < 65536))
       throw new OptionError('--port', 'an integer from 0 to 65535', port);
     const drainSeconds = numberOf('--drain-timeout', flags.drainTimeout) ?? 30;
+    // The libraries of the server are loaded by this command only.
+    const [{ createApp }, { listen }] = await Promise.all([
+      import('../server/app.ts'),
+      import('../server/serve-node.ts'),
+    ]);
     const interrupt = new AbortController();
     const served: ServedModel[] = [];
     try {
@@ -60,7 +63,7 @@ async function loadServed(
   { signal }: AbortController,
 ): Promise<ServedModel> {
   const path = await modelPath(root);
-  const loading = reportingLoad(await loadOptions(flags, signal));
+  const loading = reportingLoad({ ...(await loadOptions(flags, signal)), ...(await draftOptions(flags)) });
   const model = await load(path, { ...loading.options, inline: false }).finally(loading.end);
   const name = root ?? basename(path);
   say(`${name}: ${modelLine(model.description)}`);
